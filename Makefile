@@ -1,0 +1,166 @@
+# Builds moongrad and runs what there is to run. On a bare Debian 12 with make and gcc, `make demo`
+# is enough: what is missing is installed by apt first.
+#
+#   make            build lua/moongrad/core.so
+#   make demo       train a network on real images
+#   make test       run spec/; the last line is "N passed, N failed"
+#   make repl       an interactive Lua with mg loaded
+#   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4; `make uninstall` takes it away
+#   make lint       luacheck, clang-format, cppcheck
+#   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
+#   make clean
+#
+# DEPS=no leaves apt alone, for those whose libraries come from elsewhere.
+
+PREFIX = /usr/local
+LUADIR = $(PREFIX)/share/lua/5.4
+LIBDIR = $(PREFIX)/lib/lua/5.4
+CC     = gcc
+LUA    = lua5.4
+BUSTED = /usr/bin/busted
+DEMO   = lua/examples/demo.lua
+DEPS   = yes
+
+SHELL       = /bin/bash
+.SHELLFLAGS = -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: build demo test repl install uninstall lint asan clean packages compile
+
+build:
+
+# ---- Debian packages ---------------------------------------------------------------------------
+# What each goal needs. They are asked for together, so that a run has one apt-get at most.
+
+packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev librandom123-dev \
+                    libopenblas-openmp-dev
+packages.install := $(packages.build)
+packages.repl    := $(packages.build) lua-zlib lua-dkjson
+packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
+packages.test    := $(packages.demo) lua-busted
+packages.asan    := $(packages.test)
+packages.lint    := lua-check clang-format cppcheck
+wanted = $(sort $(foreach goal,$(or $(MAKECMDGOALS),build),$(packages.$(goal))))
+
+packages:
+ifeq ($(DEPS),yes)
+	@command -v dpkg-query >/dev/null || { \
+	  echo "This is no Debian: install the like of $(wanted), then say make DEPS=no."; exit 1; }; \
+	have=$$(dpkg-query -W -f='$${db:Status-Status}:$${Package} ' $(wanted) 2>/dev/null); \
+	missing=; for p in $(wanted); do \
+	  case " $$have" in *" installed:$$p "*) ;; *) missing+=" $$p" ;; esac; done; \
+	[ -n "$$missing" ] || exit 0; \
+	[ "$$(id -u)" = 0 ] && sudo= || sudo=sudo; \
+	echo "Installing by apt:$$missing"; \
+	apt="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q"; \
+	$$apt update; \
+	$$apt install -y --no-install-recommends $$missing </dev/null
+endif
+
+# ---- the C core --------------------------------------------------------------------------------
+# Compiled by a second make: only after the packages are there does pkg-config know of Lua. It is
+# told where to put things (BUILD, CORE), so that the sanitizers' build lies beside the usual one.
+# The kernels are built once for each x86-64 level and chosen at run time; nothing else is.
+
+BUILD = build
+CORE  = lua/moongrad/core.so
+
+CFLAGS     = -O2 -Wall -Wextra -Werror=implicit-function-declaration
+LDFLAGS    =
+LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
+ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
+             -fno-trapping-math -fopenmp $(SANITIZE) -Isrc -MMD -MP
+
+KERN   = src/array/kern.c
+LEVELS = v2 v3 v4
+OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN),$(wildcard src/*/*.c))) \
+         $(LEVELS:%=$(BUILD)/kern_%.o)
+
+build: packages
+	@$(MAKE) --no-print-directory $(jobs) compile
+
+jobs = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+compile: $(CORE)
+	@:
+
+# nodelete: when a Lua state closes it unloads its modules, and the threads of libgomp, which spin
+# for a while after their last work, would find their code gone.
+$(CORE): $(OBJ)
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-z,nodelete $(SANITIZE) $(LDFLAGS) -o $@ $(OBJ) -lsleef -lm -fopenmp -ldl
+
+$(BUILD)/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LUA_CFLAGS) -c -o $@ $<
+
+$(BUILD)/kern_v4.o: WIDTH = -mprefer-vector-width=512
+$(LEVELS:%=$(BUILD)/kern_%.o): $(BUILD)/kern_%.o: $(KERN) Makefile
+	@mkdir -p $(@D)
+	@case $$($(CC) -dumpmachine) in x86_64*) ;; *) \
+	  echo "moongrad's kernels are for x86-64 alone; $(CC) compiles for $$($(CC) -dumpmachine)."; \
+	  exit 1 ;; esac
+	$(CC) $(ALL_CFLAGS) -O3 -DISA=$* -march=x86-64-$* $(WIDTH) -c -o $@ $<
+
+-include $(OBJ:.o=.d)
+
+# ---- running it --------------------------------------------------------------------------------
+# This tree comes before whatever is installed, in child processes too.
+
+export LUA_PATH_5_4  := ./lua/?.lua;./lua/?/init.lua;$(or $(LUA_PATH_5_4),$(LUA_PATH),;)
+export LUA_CPATH_5_4 := ./lua/?.so;$(or $(LUA_CPATH_5_4),$(LUA_CPATH),;)
+
+demo: build
+	@$(LUA) $(DEMO)
+
+repl: build
+	@$(LUA) -e 'mg = require "moongrad"' -i
+
+# $(call busted,environment,options): shows what busted says, then its sums in one line. A busted
+# that dies, before its closing line or after it, counts as one failure more.
+define busted
+@mkdir -p build; \
+$1 $(LUA) -e 'io.stdout:setvbuf "line"' $(BUSTED) --ignore-lua $2 2>&1 | tee build/log; \
+awk -v status=$${PIPESTATUS[0]} ' \
+  /^[0-9]+ success(es)? \/ [0-9]+ failures? \/ [0-9]+ errors? \/ [0-9]+ pending/ { \
+    passed = $$1; failed = $$4 + $$7; summed = 1 } \
+  END { \
+    if (!summed || status && !failed) { failed++; print "\nbusted: exit status " status } \
+    printf "%d passed, %d failed\n", passed, failed; exit failed > 0 }' build/log | tee build/tests
+endef
+
+test: build
+	$(call busted,,)
+
+# Leaks are looked for in Lua alone, not in the shells and drawing programs it starts. libgomp keeps
+# nothing that counts as one, so it is not excused: that would excuse our parallel regions too.
+asan: packages
+	@$(MAKE) --no-print-directory $(jobs) compile BUILD=build/asan CORE=build/asan/moongrad/core.so \
+	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g'
+	@echo leak:libopenblas >build/asan/leaks
+	@echo detect_leaks=1 >build/asan/$(notdir $(LUA)).options
+	$(call busted,LUA_CPATH_5_4="./build/asan/?.so;$$LUA_CPATH_5_4" \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:include_if_exists=build/asan/%b.options \
+	  LSAN_OPTIONS=suppressions=build/asan/leaks:print_suppressions=0 \
+	  UBSAN_OPTIONS=print_stacktrace=1,--cpath='./build/asan/?.so')
+
+# ---- the rest ----------------------------------------------------------------------------------
+
+install: build
+	@find lua/moongrad -name '*.lua' -printf '%P\n' | \
+	  xargs -I{} install -D -m 644 lua/moongrad/{} '$(DESTDIR)$(LUADIR)/moongrad/{}'
+	@install -D -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/moongrad/core.so'
+	@echo "moongrad is in $(DESTDIR)$(LUADIR) and $(DESTDIR)$(LIBDIR)"
+
+uninstall:
+	rm -rf '$(DESTDIR)$(LUADIR)/moongrad' '$(DESTDIR)$(LIBDIR)/moongrad'
+
+# cppcheck is shown one configuration, that of one kernel level, and no system headers.
+lint: packages
+	luacheck --quiet --no-color lua spec *.rockspec
+	find src -name '*.c' -print0 | xargs -0r clang-format --dry-run -Werror
+	cppcheck --quiet --error-exitcode=1 --std=c11 -j$$(nproc) --inline-suppr \
+	  --enable=warning,performance,portability -Isrc -DISA=v3 -D_OPENMP=201511 -DLUAMOD_API= src
+
+clean:
+	rm -rf build $(CORE)

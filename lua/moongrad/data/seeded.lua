@@ -1,0 +1,14 @@
+-- seeded(seed, fn) -> fn()'s result, with random numbers that depend on the seed alone. The common
+-- stream goes on afterwards as if fn had drawn none. A nil seed uses the common stream.
+
+local mg = require "moongrad"
+
+return function(seed, fn)
+  if not seed then return fn() end
+  local state = mg.get_rng_state()
+  mg.seed(seed)
+  local ok, result = pcall(fn)
+  mg.set_rng_state(state)
+  if not ok then error(result, 0) end
+  return result
+end

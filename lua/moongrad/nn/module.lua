@@ -1,0 +1,235 @@
+-- nn.Module: a thing with parameters and a forward.
+--
+--   local Net = nn.Module:extend("Net")
+--   function Net:init(n) self.l1, self.l2 = nn.Linear(n), nn.Linear(10) end
+--   function Net:forward(x) return self.l2(mg.relu(self.l1(x))) end
+--   local y = Net(128)(x)
+--
+-- There is no registration. What a module owns is found by walking its fields, in order of their
+-- names, through sub-modules and plain arrays of them:
+--   parameter   what nn.Parameter made, or any other tracked leaf; frozen ones remain parameters
+--   buffer      what nn.Buffer made: untracked, but part of the state (running means)
+-- Members of an array are counted from 0 in names, unlike everywhere else in Lua: "0.weight" is
+-- what PyTorch's files say, and they must load here and ours there. The functions standing in a
+-- Sequential are counted as well, as nn.ReLU() is there.
+--
+-- A layer may leave its input size open until it is known. Then it has no parameters yet, and its
+-- method infer(find) makes them from a file: find "weight" gives the array of that name or nil.
+-- The dtype of parameters still to be made is the field dtype.
+
+local mg = require "moongrad"
+local Object = require "moongrad.class"
+local is_variable, raise = mg.is_variable, mg.raise
+
+-- The Variable in a field is one box for as long as it stands there, so boxes can be marked.
+local kinds = setmetatable({}, { __mode = "k" })
+
+local function Parameter(data)
+  local p = mg.Variable(data)
+  kinds[p] = "parameter"
+  return p
+end
+
+local function Buffer(data)
+  local b = mg.tensor(data)
+  kinds[b] = "buffer"
+  return b
+end
+
+local function kind(v)
+  return kinds[v] or (v.requires_grad and not v.creator and "parameter") or nil
+end
+
+local Module = Object:extend("Module")
+Module.is_module = true
+
+function Module:forward()
+  raise("%s: no forward method", getmetatable(self).__name)
+end
+
+function Module:__call(...) return self:forward(...) end
+
+-- true for a Variable or a table to look into. A table of numbers or strings is the user's own
+-- affair, however large, and not walked at every step.
+local function member(v)
+  if is_variable(v) then return true end
+  if type(v) ~= "table" then return false end
+  local class = getmetatable(v)
+  if class then return class.is_module or false end
+  local first = type(v[1])
+  return first == "table" or first == "userdata" or first == "function"
+end
+
+local function members(t)
+  local keys = {}
+  for k, v in pairs(t) do
+    if (math.type(k) == "integer" or type(k) == "string") and member(v) then
+      keys[#keys + 1] = k
+    end
+  end
+  table.sort(keys, function(a, b)
+    if type(a) ~= type(b) then return type(a) == "number" end
+    return a < b
+  end)
+  return keys
+end
+
+-- Calls on_variable(name, variable, table, key) for all parameters and buffers below t, shared
+-- ones once for each name, and on_module(module, prefix) for a module before its members.
+-- `path` is the set of tables we are inside of: a module may know its parent.
+local function walk(t, on_variable, on_module, prefix, path)
+  prefix, path = prefix or "", path or {}
+  path[t] = true
+  if on_module and getmetatable(t) then on_module(t, prefix) end
+  for _, k in ipairs(members(t)) do
+    local v = t[k]
+    local name = prefix .. (type(k) == "string" and k or k - 1)
+    if is_variable(v) then
+      if kind(v) then on_variable(name, v, t, k) end
+    elseif not path[v] then
+      walk(v, on_variable, on_module, name .. ".", path)
+    end
+  end
+  path[t] = nil
+end
+
+-- Iterates over name, parameter: "l1.weight", W. A shared one comes once, by its first name.
+function Module:named_parameters()
+  local list, seen, i = {}, {}, 0
+  walk(self, function(name, v)
+    if kind(v) == "parameter" and not seen[v.id] then
+      seen[v.id] = true
+      list[#list + 1] = { name, v }
+    end
+  end)
+  return function()
+    i = i + 1
+    if list[i] then return list[i][1], list[i][2] end
+  end
+end
+
+-- The result is an array, and can stand in a for loop as it is: for p in model:parameters() do
+local parameter_list = {
+  __call = function(self, _, last)
+    self.at = last == nil and 1 or self.at + 1
+    return self[self.at]
+  end
+}
+
+function Module:parameters()
+  local list = setmetatable({}, parameter_list)
+  for _, p in self:named_parameters() do list[#list + 1] = p end
+  return list
+end
+
+function Module:cleargrads()
+  for _, p in self:named_parameters() do p:cleargrad() end
+end
+
+-- All parameters and buffers as they are now: a table from name to constant. Later training does
+-- not change it. A shared parameter stands under each of its names, as in PyTorch.
+function Module:state()
+  local t = {}
+  walk(self, function(name, v) t[name] = v.data end)
+  return t
+end
+
+local function shape(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
+
+-- Makes the parameters that wait for their input's size; returns a function that undoes it.
+local function infer(self, t)
+  local undo = {}
+  walk(self, function() end, function(module, prefix)
+    if not module.infer then return end
+    local before = {}
+    for k in pairs(module) do before[k] = true end
+    module:infer(function(name) return t[prefix .. name] end)
+    undo[#undo + 1] = function()
+      for k in pairs(module) do
+        if not before[k] then module[k] = nil end
+      end
+    end
+  end)
+  return function()
+    for _, f in ipairs(undo) do f() end
+  end
+end
+
+-- Takes values from a table such as state() gives, converting dtypes. Names missing, names
+-- unexpected and shapes that differ are all told in one error, and then nothing has changed.
+-- Of a shared parameter's names one is enough.
+function Module:load_state(t)
+  if type(t) ~= "table" then raise("load_state: got a %s, expected a table", type(t)) end
+  for name, value in pairs(t) do
+    if not is_variable(value) then
+      raise("load_state: %s is a %s, expected a Variable", tostring(name), type(value))
+    end
+  end
+  local undo = infer(self, t)
+  local targets, values, names, used, wrong = {}, {}, {}, {}, {}
+  walk(self, function(name, v)
+    local id, value = v.id, t[name]
+    targets[id], names[id] = v, names[id] or name
+    if not value then return end
+    used[name], values[id] = true, value
+    if shape(value) ~= shape(v) then
+      wrong[#wrong + 1] = ("%s is %s, expected %s"):format(name, shape(value), shape(v))
+    end
+  end)
+  for id, name in pairs(names) do
+    if not values[id] then wrong[#wrong + 1] = name .. " is missing" end
+  end
+  for name in pairs(t) do
+    if not used[name] then wrong[#wrong + 1] = tostring(name) .. " is unexpected" end
+  end
+  if #wrong > 0 then
+    undo()
+    table.sort(wrong)
+    raise("load_state: %s", table.concat(wrong, "; "))
+  end
+  for id, v in pairs(targets) do values[id] = values[id]:to(v.dtype) end
+  for id, v in pairs(targets) do v.data = values[id] end
+  return self
+end
+
+-- Through mg.save and mg.load: a .safetensors file is PyTorch's state_dict.
+function Module:save(path) mg.save(path, self:state()) end
+
+function Module:load(path) return self:load_state(mg.load(path)) end
+
+-- Converts the floats among parameters and buffers. They become new Variables without a grad, so
+-- do it before making an optimizer from a list of them.
+function Module:to(dtype)
+  if dtype ~= "float32" and dtype ~= "float64" then
+    raise("to: a module's parameters cannot be %s", tostring(dtype))
+  end
+  local converted = {}
+  walk(self, function(_, v, t, k)
+    if v.dtype == dtype or v.dtype:sub(1, 5) ~= "float" then return end
+    local new = converted[v.id]
+    if not new then
+      new = (kind(v) == "parameter" and Parameter or Buffer)(v.data:to(dtype))
+      new.name, new.requires_grad = v.name, v.requires_grad
+      converted[v.id] = new
+    end
+    t[k] = new
+  end, function(module)
+    if module.dtype then module.dtype = dtype end
+  end)
+  return self
+end
+
+-- What a layer prints between its parentheses.
+function Module.describe() return "" end
+
+function Module:__tostring()
+  local lines = {}
+  walk(self, function() end, function(module, prefix)
+    local text, name = module:describe(), getmetatable(module).__name
+    if text ~= "" then name = name .. "(" .. text .. ")" end
+    lines[#lines + 1] = prefix == "" and name or "  " .. prefix:sub(1, -2) .. ": " .. name
+  end)
+  return table.concat(lines, "\n")
+end
+
+return { Module = Module, Parameter = Parameter, Buffer = Buffer }

@@ -1,0 +1,134 @@
+-- The update rules, with PyTorch's formulas, names and defaults (torch.optim, 2.x).
+-- In the formulas: p parameter, g gradient, t the number of this update, w weight_decay.
+-- weight_decay adds w p to g, except in AdamW.
+
+local Optimizer = require "moongrad.optim.optimizer"
+local mg = require "moongrad"
+local assign, sqrt, raise = mg.assign, mg.sqrt, mg.raise
+
+local function decayed(self, p, g)
+  if self.weight_decay == 0 then return g end
+  return g + self.weight_decay * p
+end
+
+-- momentum 0: p' = p - lr g.  Otherwise b' = momentum b + (1 - dampening) g (the first one is g)
+-- and p' = p - lr b', or p - lr (g + momentum b') with nesterov.
+local SGD = Optimizer:extend("SGD")
+SGD.defaults = { lr = 1e-3, momentum = 0, dampening = 0, nesterov = false, weight_decay = 0 }
+
+function SGD:init(target, opts)
+  Optimizer.init(self, target, opts)
+  if self.nesterov and (self.momentum == 0 or self.dampening ~= 0) then
+    raise("SGD: nesterov needs momentum and no dampening")
+  end
+  if self.momentum ~= 0 then self.buffers = { "b" } end
+end
+
+function SGD:update(p, g, s)
+  g = decayed(self, p, g)
+  if not s.b then return assign({ p }, { p - self.lr * g }) end
+  local b = self.momentum * s.b + (s.step == 1 and 1 or 1 - self.dampening) * g
+  local d = self.nesterov and g + self.momentum * b or b
+  assign({ p, s.b }, { p - self.lr * d, b })
+end
+
+-- Kingma and Ba, arXiv 1412.6980, algorithm 1, in the order of its section 2 that puts both bias
+-- corrections into numbers:
+--   m' = b1 m + (1 - b1) g     v' = b2 v + (1 - b2) g^2     c = sqrt(1 - b2^t)
+--   p' = p - (lr c / (1 - b1^t)) m' / (sqrt(v') + eps c)
+local Adam = Optimizer:extend("Adam")
+Adam.defaults = { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0 }
+Adam.buffers = { "m", "v" }
+
+function Adam:init(target, opts)
+  Optimizer.init(self, target, opts)
+  self.betas = { self.betas[1], self.betas[2] }
+  for i = 1, 2 do
+    local b = self.betas[i]
+    if type(b) ~= "number" or not (b >= 0 and b < 1) then
+      raise("%s: betas[%d] is %s, expected a number in 0..1", getmetatable(self).__name, i,
+            tostring(b))
+    end
+  end
+end
+
+local function adam(self, p, g, s, kept)
+  local b1, b2, t = self.betas[1], self.betas[2], s.step
+  local m = b1 * s.m + (1 - b1) * g
+  local v = b2 * s.v + (1 - b2) * g * g
+  local c = math.sqrt(1 - b2 ^ t)
+  local rate = self.lr * c / (1 - b1 ^ t)
+  assign({ p, s.m, s.v }, { kept - rate * m / (sqrt(v) + self.eps * c), m, v })
+end
+
+function Adam:update(p, g, s) adam(self, p, decayed(self, p, g), s, p) end
+
+-- Loshchilov and Hutter, arXiv 1711.05101: the decay acts on p alone, p' = (1 - lr w) p - ...
+local AdamW = Adam:extend("AdamW")
+AdamW.defaults = { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 1e-2 }
+
+function AdamW:update(p, g, s) adam(self, p, g, s, (1 - self.lr * self.weight_decay) * p) end
+
+-- v' = alpha v + (1 - alpha) g^2     d = g / (sqrt(v') + eps)     p' = p - lr d
+-- centered takes a'^2 from v', a' = alpha a + (1 - alpha) g;  momentum uses b' = momentum b + d.
+local RMSprop = Optimizer:extend("RMSprop")
+RMSprop.defaults = {
+  lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0, centered = false
+}
+
+function RMSprop:init(target, opts)
+  Optimizer.init(self, target, opts)
+  self.buffers = { "v", self.centered and "a" or nil }
+  if self.momentum ~= 0 then table.insert(self.buffers, "b") end
+end
+
+function RMSprop:update(p, g, s)
+  g = decayed(self, p, g)
+  local targets, v = { p, s.v }, self.alpha * s.v + (1 - self.alpha) * g * g
+  local values, spread = { p, v }, v
+  if self.centered then
+    local a = self.alpha * s.a + (1 - self.alpha) * g
+    spread = v - a * a
+    table.insert(targets, s.a)
+    table.insert(values, a)
+  end
+  local d = g / (sqrt(spread) + self.eps)
+  if self.momentum ~= 0 then
+    d = self.momentum * s.b + d
+    table.insert(targets, s.b)
+    table.insert(values, d)
+  end
+  values[1] = p - self.lr * d
+  assign(targets, values)
+end
+
+-- v' = v + g^2     p' = p - lr / (1 + (t - 1) lr_decay) g / (sqrt(v') + eps)
+local AdaGrad = Optimizer:extend("AdaGrad")
+AdaGrad.defaults = { lr = 1e-2, lr_decay = 0, weight_decay = 0, eps = 1e-10 }
+AdaGrad.buffers = { "v" }
+
+function AdaGrad:update(p, g, s)
+  g = decayed(self, p, g)
+  local v = s.v + g * g
+  local rate = self.lr / (1 + (s.step - 1) * self.lr_decay)
+  assign({ p, s.v }, { p - rate * g / (sqrt(v) + self.eps), v })
+end
+
+-- v' = rho v + (1 - rho) g^2     d = g sqrt(u + eps) / sqrt(v' + eps)     p' = p - lr d
+-- u' = rho u + (1 - rho) d^2
+local AdaDelta = Optimizer:extend("AdaDelta")
+AdaDelta.defaults = { lr = 1.0, rho = 0.9, eps = 1e-6, weight_decay = 0 }
+AdaDelta.buffers = { "v", "u" }
+
+function AdaDelta:update(p, g, s)
+  g = decayed(self, p, g)
+  local v = self.rho * s.v + (1 - self.rho) * g * g
+  local d = g * sqrt(s.u + self.eps) / sqrt(v + self.eps)
+  local u = self.rho * s.u + (1 - self.rho) * d * d
+  assign({ p, s.v, s.u }, { p - self.lr * d, v, u })
+end
+
+return {
+  Optimizer = Optimizer, SGD = SGD, Adam = Adam, AdamW = AdamW, RMSprop = RMSprop,
+  AdaGrad = AdaGrad, AdaDelta = AdaDelta
+}

@@ -1,0 +1,104 @@
+-- mg.progress(what, text [, total]): a loop with a bar.
+--
+--   for i in mg.progress(100, "fit") do ... end                    counts 1..100
+--   for x, t in mg.progress(loader, "epoch 1") do ... end          goes through loader:batches()
+--   for line in mg.progress(io.lines(path), "read", n) do ... end  any iterator of one function
+--
+-- The result is the iterator; bar:set("loss 0.3") on it changes what stands at the end of the
+-- line. On a terminal the bar redraws itself on stderr; elsewhere a plain line is written every
+-- few seconds and at the end. Lua's clocks are whole seconds (os.time) and the CPU time of all
+-- threads (os.clock): the first is shown, a change of either is good enough to redraw.
+
+local mg = require "moongrad"
+
+local INTERVAL = 5       -- seconds between plain lines
+local REDRAW = 0.1       -- CPU seconds between bars
+local WIDTH = 30
+
+local terminal           -- nil until somebody needs to know
+local function is_terminal()
+  if terminal == nil then terminal = os.execute("test -t 2") or false end
+  return terminal
+end
+
+local Bar = {}
+Bar.__index = Bar
+
+local function line(bar)
+  local parts = { bar.text }
+  if bar.total then
+    local filled = bar.total == 0 and WIDTH or math.min(WIDTH, WIDTH * bar.n // bar.total)
+    if is_terminal() then
+      parts[#parts + 1] = ("[%s%s]"):format(("#"):rep(filled), ("."):rep(WIDTH - filled))
+    end
+    parts[#parts + 1] = ("%d/%d"):format(bar.n, bar.total)
+  else
+    parts[#parts + 1] = tostring(bar.n)
+  end
+  parts[#parts + 1] = ("%d s"):format(os.time() - bar.began)
+  parts[#parts + 1] = bar.note
+  return table.concat(parts, "  ")
+end
+
+local function draw(bar)
+  bar.drawn, bar.cpu = os.time(), os.clock()
+  if is_terminal() then
+    io.stderr:write("\r", line(bar), "\27[K")
+  else
+    io.stderr:write(line(bar), "\n")
+  end
+end
+
+local function due(bar)
+  local waited = os.time() - bar.drawn
+  if is_terminal() then return waited > 0 or os.clock() - bar.cpu >= REDRAW end
+  return waited >= INTERVAL
+end
+
+-- Also called when a for loop is left early.
+local function finish(bar)
+  if bar.finished then return end
+  bar.finished = true
+  draw(bar)
+  if is_terminal() then io.stderr:write("\n") end
+end
+
+Bar.__close = finish
+
+function Bar:set(note) self.note = note end
+
+local function pass(bar, first, ...)
+  if first == nil then
+    finish(bar)
+    return nil
+  end
+  bar.n = bar.n + 1
+  return first, ...
+end
+
+-- A call says that the item before is done.
+function Bar:__call(state, control)
+  if due(self) then draw(self) end
+  return pass(self, self.iterator(state, control))
+end
+
+return function(what, text, total)
+  local iterator = what
+  if math.tointeger(what) then
+    total = math.tointeger(what)
+    local i = 0
+    iterator = function()
+      i = i + 1
+      if i <= total then return i end
+    end
+  elseif type(what) == "table" and what.batches then
+    iterator, total = what:batches(), #what
+  elseif type(what) ~= "function" and not (getmetatable(what) or {}).__call then
+    mg.raise("progress: got a %s, expected an iterator, a loader or a number", type(what))
+  end
+  local bar = setmetatable({
+    iterator = iterator, text = text or "progress", total = total, n = 0,
+    began = os.time(), drawn = os.time(), cpu = os.clock()
+  }, Bar)
+  return bar, nil, nil, bar
+end

@@ -1,0 +1,210 @@
+/* array.c -- arrays: making, holding, viewing and reading them.
+**
+** A READY array points into a buffer by offset and strides (in elements); views share buffers. A CONST
+** array is one number in any shape and costs no memory. What computes is in fuse.c.
+*/
+#include <string.h>
+
+#include "array/fuse.h"
+
+static void dense_strides(array *a) {
+  int64_t step = 1;
+  for (int i = a->s.n - 1; i >= 0; i--) {
+    a->stride[i] = step;
+    step *= a->s.d[i];
+  }
+}
+
+array *arr_blank(ctx *c, dtype t, const shape *s, int state) {
+  int64_t size = shape_size(s);
+  if (size < 0) return fail(c, "an array of this shape is too large"), NULL;
+  array *a = mg_alloc(c, sizeof *a);
+  if (!a) return NULL;
+  memset(a, 0, sizeof *a);
+  a->refs = 1;
+  a->dtype = t;
+  a->state = state;
+  a->s = *s;
+  a->size = size;
+  return a;
+}
+
+bool arr_fill_in(ctx *c, array *a) {
+  if (!(a->buf = buf_new(c, a->size * dtype_size[a->dtype]))) return false;
+  a->off = 0;
+  a->state = READY;
+  dense_strides(a);
+  return true;
+}
+
+array *arr_new(ctx *c, dtype t, const shape *s) {
+  array *a = arr_blank(c, t, s, READY);
+  if (a && !arr_fill_in(c, a)) return mg_free(a), NULL;
+  return a;
+}
+
+array *arr_const(ctx *c, dtype t, const shape *s, imm k) {
+  array *a = arr_blank(c, t, s, CONST);
+  if (a) a->k = k;
+  return a;
+}
+
+array *arr_scalar(ctx *c, dtype t, imm k) { return arr_const(c, t, &(shape){0}, k); }
+
+/* Take a buffer over (fuse.c's commit): a becomes READY and dense, its operands go. */
+void arr_settle(array *a, buffer *b) {
+  array *in[3] = {a->in[0], a->in[1], a->in[2]};
+  memset(a->in, 0, sizeof a->in);
+  a->nin = 0;
+  a->buf = b;
+  a->off = 0;
+  a->state = READY;
+  dense_strides(a);
+  for (int i = 0; i < 3; i++) arr_unref(in[i]);
+}
+
+void arr_unref(array *a) {
+  array *todo = NULL;
+  for (;;) {
+    if (a && --a->refs == 0) {
+      a->next = todo;
+      todo = a;
+    }
+    if (!todo) return;
+    /* let go of one operand of the first dead array; the array itself after its last */
+    array *dead = todo;
+    if (dead->nin) {
+      a = dead->in[--dead->nin];
+    } else {
+      todo = dead->next;
+      if (dead->buf) buf_unref(dead->buf);
+      mg_free(dead);
+      a = NULL;
+    }
+  }
+}
+
+void *arr_data(const array *a) { return (char *)a->buf->p + a->off * dtype_size[a->dtype]; }
+
+bool arr_is_contiguous(const array *a) {
+  if (a->state != READY) return false;
+  int64_t step = 1;
+  for (int i = a->s.n - 1; i >= 0; i--) {
+    if (a->s.d[i] != 1 && a->stride[i] != step) return a->size == 0;
+    step *= a->s.d[i];
+  }
+  return true;
+}
+
+imm imm_load(dtype t, const void *p) {
+  imm v = {0};
+  switch (t) {
+    case F64: v.f = *(const double *)p; break;
+    case F32: v.f = *(const float *)p; break;
+    case I64: v.i = *(const int64_t *)p; break;
+    default: v.i = *(const uint8_t *)p; break;
+  }
+  return v;
+}
+
+void imm_store(dtype t, void *p, imm v) {
+  switch (t) {
+    case F64: *(double *)p = v.f; break;
+    case F32: *(float *)p = (float)v.f; break;
+    case I64: *(int64_t *)p = v.i; break;
+    default: *(uint8_t *)p = (uint8_t)v.i; break;
+  }
+}
+
+bool arr_get(ctx *c, array *a, imm *v) {
+  if (!arr_ready(c, a)) return false;
+  *v = a->state == CONST ? a->k : imm_load(a->dtype, arr_data(a));
+  return true;
+}
+
+array *arr_contiguous(ctx *c, array *a) {
+  if (!arr_ready(c, a)) return NULL;
+  return arr_is_contiguous(a) ? arr_ref(a) : arr_copy(c, a);
+}
+
+array *arr_zeros(ctx *c, dtype t, const shape *s) {
+  array *a = arr_new(c, t, s);
+  if (a) memset(a->buf->p, 0, a->size * dtype_size[t]);
+  return a;
+}
+
+array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step) {
+  array *a = arr_new(c, t, &(shape){1, {n}});
+  if (!a) return NULL;
+  for (int64_t i = 0; i < n; i++) {
+    if (t == F64) ((double *)a->buf->p)[i] = first.f + i * step.f;
+    else if (t == F32) ((float *)a->buf->p)[i] = (float)(first.f + i * step.f);
+    else {
+      imm v = {.i = first.i + i * step.i};
+      imm_store(t, (char *)a->buf->p + i * dtype_size[t], imm_cast(v, I64, t));
+    }
+  }
+  return a;
+}
+
+/* ---- views -------------------------------------------------------------------------------------- */
+
+array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t off) {
+  if (!arr_ready(c, a)) return NULL;
+  if (a->state == CONST) return arr_const(c, a->dtype, s, a->k);
+  array *r = arr_blank(c, a->dtype, s, READY);
+  if (!r) return NULL;
+  buf_ref(r->buf = a->buf);
+  r->off = a->off + off;
+  memcpy(r->stride, stride, s->n * sizeof *stride);
+  return r;
+}
+
+array *arr_reshape(ctx *c, array *a, const shape *s) {
+  if (!arr_ready(c, a)) return NULL;
+  if (a->state == CONST) return arr_const(c, a->dtype, s, a->k);
+  array *dense = arr_contiguous(c, a);
+  if (!dense) return NULL;
+  array *r = arr_view(c, dense, s, dense->stride, 0);
+  if (r) dense_strides(r);
+  arr_unref(dense);
+  return r;
+}
+
+array *arr_permute(ctx *c, array *a, const int *perm) {
+  if (!arr_ready(c, a)) return NULL;
+  shape s = {.n = a->s.n};
+  int64_t stride[MAXDIM];
+  for (int i = 0; i < s.n; i++) {
+    s.d[i] = a->s.d[perm[i]];
+    stride[i] = a->stride[perm[i]];
+  }
+  return arr_view(c, a, &s, stride, 0);
+}
+
+array *arr_broadcast(ctx *c, array *a, const shape *s) {
+  if (!arr_ready(c, a)) return NULL;
+  int64_t stride[MAXDIM];
+  int lead = s->n - a->s.n;
+  for (int i = 0; i < s->n; i++)
+    stride[i] = i < lead || a->s.d[i - lead] == 1 ? 0 : a->stride[i - lead];
+  return arr_view(c, a, s, stride, 0);
+}
+
+array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const int64_t *step) {
+  if (!arr_ready(c, a)) return NULL;
+  int64_t stride[MAXDIM], off = 0;
+  for (int i = 0; i < s->n; i++) {
+    stride[i] = a->stride[i] * step[i];
+    off += a->stride[i] * first[i];
+  }
+  array *r = arr_view(c, a, s, stride, shape_size(s) ? off : 0);
+  if (!r || r->state == CONST) return r;
+  size_t bytes = r->size * dtype_size[r->dtype];
+  if (bytes <= 4096 && bytes * 16 <= r->buf->bytes) { /* do not let a few bytes keep a big buffer */
+    array *copy = arr_copy(c, r);
+    arr_unref(r);
+    r = copy;
+  }
+  return r;
+}

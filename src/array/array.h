@@ -1,0 +1,127 @@
+/* array.h -- n-d blocks of numbers, computed late.
+**
+** An array is READY (values in a buffer), CONST (one number everywhere, no buffer) or PENDING (an
+** expression not computed yet: the array is the expression's node). Its values never change while
+** anyone else can see it. Pending arrays hold their operands; evaluation turns them READY and lets go.
+** Counts are not atomic: an array belongs to one ctx.
+*/
+#ifndef MG_ARRAY_H
+#define MG_ARRAY_H
+
+#include "base/base.h"
+
+/* ---- the op table, as this floor sees it ---------------------------------------------------- */
+
+enum op {
+  OP_NONE,
+#define UNARY(name, ...) OP_##name,
+#define BINARY(name, ...) OP_##name,
+#define TERNARY(name, ...) OP_##name,
+#define REDUCE(name, ...) OP_##name,
+#define OTHER(name, ...) OP_##name,
+#include "array/ops.def"
+  NOP
+};
+
+/* dtype rules of elementwise ops */
+enum rule {
+  FLOAT,   /* float in, same out; others are cast to the default float */
+  ARITH,   /* float or int64 in, same out; uint8 and bool are cast to int64 */
+  COMPARE, /* as ARITH in, bool out */
+  TEST,    /* as FLOAT in, bool out */
+  LOGIC,   /* bool in and out; numbers are cast (true where not 0) */
+  CHOOSE   /* first operand bool, the other two as ARITH */
+};
+
+enum cost { CHEAP, DEAR };
+
+/* ---- arrays --------------------------------------------------------------------------------- */
+
+enum state { PENDING, READY, CONST };
+
+typedef struct array array;
+struct array {
+  int32_t refs;               /* everybody who holds it */
+  int32_t saved;              /* of these, Functions whose vjp will read it */
+  uint8_t dtype, state;
+  uint8_t op, nin;            /* PENDING: the op (elementwise, CAST, RANDOM, IOTA or a reduction) */
+  uint8_t passes;             /* evaluations that computed it without storing it */
+  uint16_t nodes;             /* PENDING: upper bound of pending arrays below, itself included */
+  array *in[3];               /* PENDING: operands */
+  imm k;                      /* CONST: the number. RANDOM: the counter (the seed in `off`) */
+  int64_t rows, n, inner;     /* a reduction: x seen as (rows, n, inner), n reduced away */
+  buffer *buf;                /* READY */
+  int64_t off;                /* READY: the first element, in elements */
+  shape s;
+  int64_t size;
+  int64_t stride[MAXDIM];     /* READY: in elements; any sign; 0 where broadcast */
+  uint32_t mark;              /* scratch of the plan being made */
+  int32_t val;
+  int32_t uses;
+  array *next;                /* scratch of the iterative free */
+};
+
+array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */
+array *arr_const(ctx *c, dtype t, const shape *s, imm k);
+array *arr_scalar(ctx *c, dtype t, imm k);                    /* CONST, 0-d */
+array *arr_random(ctx *c, dtype t, const shape *s);           /* uniform [0,1), from the stream; F64 F32 */
+array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step); /* first + i*step; READY */
+static inline array *arr_ref(array *a) { a->refs++; return a; }
+void arr_unref(array *a);                                     /* NULL is fine; frees iteratively */
+
+/* READY and CONST arrays answer at once; PENDING ones are evaluated first. NULL or false: see ctx. */
+bool arr_ready(ctx *c, array *a);                             /* make a READY or CONST */
+array *arr_contiguous(ctx *c, array *a);                      /* a new reference: READY, dense, C order */
+bool arr_is_contiguous(const array *a);                       /* READY and dense in C order */
+void *arr_data(const array *a);                               /* READY: address of the first element */
+bool arr_get(ctx *c, array *a, imm *v);                       /* the value of a size-1 array */
+
+/* Elementwise, late: operands have shape s (CONST ones may have any shape). The operands' dtypes
+** fit the op's rule already. One new reference. */
+array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s);
+array *arr_cast(ctx *c, array *a, dtype t);                   /* late; a itself where t is its dtype */
+/* Reduce adjacent axes first..last (0-based, inclusive) of a; late. Axis kept as 1 where keepdims. */
+array *arr_reduce(ctx *c, int op, array *a, int first, int last, bool keepdims);
+dtype reduce_dtype(int op, dtype t);                          /* of the result */
+
+/* Views: the same buffer seen otherwise (evaluates a). New references. */
+array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t off);
+array *arr_reshape(ctx *c, array *a, const shape *s);         /* view where possible, else a copy */
+array *arr_permute(ctx *c, array *a, const int *perm);        /* result axis i is axis perm[i] */
+array *arr_broadcast(ctx *c, array *a, const shape *s);       /* a's shape fits s */
+/* x[first : : step] of shape s, axis by axis; small results of big buffers are copied. */
+array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const int64_t *step);
+
+/* Several evaluations in one go: every a[i] becomes READY. olds[i], where not NULL, is an array
+** whose buffer a[i] may take over if only the caller's one reference and a[i]'s own expression
+** hold it (olds[i] is then left READY but must be dropped by the caller). All or nothing. */
+bool arr_eval(ctx *c, int n, array *const *a, array *const *olds);
+
+/* One number through an op, as the kernels compute it: in dtype t. */
+imm op_scalar(int op, dtype t, imm a, imm b, imm d);
+dtype op_result(int op, dtype t);                             /* dtype of the result for operands of dtype t */
+
+/* ---- what is not elementwise (computed at once; results READY) -------------------------------- */
+
+array *arr_cat(ctx *c, int n, array *const *a, int axis);     /* same dtype; shapes fit (checked above) */
+/* dst is READY, contiguous and the caller's alone: dst[first : : step] += src, in place */
+bool arr_add_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src);
+bool arr_set_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src);
+/* idx: int64, values 1..n or -n..-1, checked by arr_check_index */
+int64_t arr_check_index(ctx *c, array *idx, int64_t n);       /* 1-based position of the first bad one, 0: none, -1: memory */
+array *arr_take(ctx *c, array *a, int axis, array *idx);      /* idx 1-d: a's shape, axis replaced by #idx */
+bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src);   /* its adjoint, in place */
+array *arr_gather(ctx *c, array *a, int axis, array *idx);    /* idx of a's rank; r[..i..] = a[..idx[..i..]..] */
+bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src);
+array *arr_nonzero(ctx *c, array *mask);                      /* 1-d int64, 1-based, C order */
+array *arr_cumsum(ctx *c, array *a, int axis);
+array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-based, stable, nan last */
+
+/* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64 or F32; any strides. */
+array *arr_matmul(ctx *c, array *a, array *b);
+
+/* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
+array *arr_zeros(ctx *c, dtype t, const shape *s);
+array *arr_copy(ctx *c, array *a);
+
+#endif

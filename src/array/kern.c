@@ -1,0 +1,201 @@
+/* kern.c -- the kernels of one instruction level.
+**
+** Compiled once for each x86-64 level, -DISA=v2, v3 or v4; kern.inc makes the kernels of one dtype.
+** Everything is evaluated in whole vectors: the last few elements of a tile and single numbers go
+** through the same instructions as the rest, so the bits of a result depend on nothing but its
+** operands. The vector functions are SLEEF's deterministic ones: within 1 ulp, the same in each lane.
+*/
+#pragma GCC optimize "wrapv"  /* whole numbers wrap around */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+#include <immintrin.h>
+#include "array/kern.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 64")
+#define LANES for (int l = 0; l < N; l++)     /* becomes one instruction where there is one */
+
+/* Bytes of a vector, and SLEEF's name for a function of it */
+#if defined __AVX512F__
+enum { VB = 64 };
+#define SLEEF_F64(name, ulp) Sleef_finz_##name##d8_##ulp##avx512f
+#define SLEEF_F32(name, ulp) Sleef_finz_##name##f16_##ulp##avx512f
+#elif defined __AVX2__
+enum { VB = 32 };
+#define SLEEF_F64(name, ulp) Sleef_finz_##name##d4_##ulp##avx2
+#define SLEEF_F32(name, ulp) Sleef_finz_##name##f8_##ulp##avx2
+#else
+enum { VB = 16 };
+#define SLEEF_F64(name, ulp) Sleef_cinz_##name##d2_##ulp##sse4
+#define SLEEF_F32(name, ulp) Sleef_cinz_##name##f4_##ulp##sse4
+#endif
+
+/* Elements folded in the lanes of vectors before their sum goes to a double */
+enum { BLOCK = 1024 };
+
+typedef double T_F64;
+typedef float T_F32;
+typedef int64_t T_I64, BITS_F64, BITS_I64;
+typedef int32_t BITS_F32;
+typedef uint8_t T_U8, T_BOOL;
+typedef int8_t BITS_U8, BITS_BOOL;
+
+/* ---- casts: loops that the compiler vectorises --------------------------------------------- */
+
+static inline int64_t whole(double x) {
+  return x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x < -0x1p63 ? INT64_MIN : (int64_t)x;
+}
+
+#define TO_F64(x) (double)(x)
+#define TO_F32(x) (float)(x)
+#define TO_I64(x) _Generic((x), double: whole((double)(x)), float: whole((double)(x)), default: (int64_t)(x))
+#define TO_U8(x) (uint8_t)TO_I64(x)
+#define TO_BOOL(x) ((x) != 0)
+
+#define CAST(from, to)                                                                          \
+  static void cast_##from##_##to(void *r, const void *a, const void *b, const void *d, int64_t n) { \
+    T_##to *y = r;                                                                              \
+    const T_##from *x = a;                                                                      \
+    (void)b, (void)d;                                                                           \
+    for (int64_t i = 0; i < n; i++) y[i] = TO_##to(x[i]);                                       \
+  }
+#define CASTS(from) CAST(from, F64) CAST(from, F32) CAST(from, I64) CAST(from, U8) CAST(from, BOOL)
+CASTS(F64) CASTS(F32) CASTS(I64) CASTS(U8) CASTS(BOOL)
+
+/* ---- whole numbers: floor division, which never traps --------------------------------------- */
+
+static inline int64_t floor_remainder(int64_t a, int64_t b) {
+  if (b == 0 || b == -1) return 0;
+  const int64_t m = a % b;
+  return m != 0 && (m ^ b) < 0 ? m + b : m;
+}
+
+static inline int64_t floor_quotient(int64_t a, int64_t b) {
+  if (b == 0) return 0;
+  if (b == -1) return (int64_t)-(uint64_t)a;
+  return a / b - (a % b != 0 && (a ^ b) < 0);
+}
+
+/* ---- what a dtype has of its own -------------------------------------------------------------- */
+
+#define PASTE(a, b) a##_##b
+#define PASTE2(a, b) PASTE(a, b)
+#define OF(name) PASTE2(name, DT)             /* name_F64 ... */
+#define KERNEL(kind, name) PASTE2(OF(kind), name)    /* map_F64_add ... */
+
+#define T OF(T)               /* a number */
+#define BITS OF(BITS)         /* a whole number as wide */
+#define V OF(V)               /* a vector of N numbers */
+#define M OF(M)               /* a mask for it: all bits or none in each lane */
+#define N OF(N)
+#define load OF(load)
+#define part OF(part)
+#define store OF(store)
+#define lane OF(lane)
+#define values OF(values)
+#define tests OF(tests)
+#define tests_whole OF(tests_whole)
+#define choices OF(choices)
+#define choices_whole OF(choices_whole)
+#define where_is OF(where_is)
+#define across OF(across)
+#define block OF(block)
+#define reduce OF(reduce)
+#define seek OF(seek)
+
+/* names in the bodies of ops.def */
+#define K(c) ((T)(c) - (V){0})
+#define SEL OF(sel)
+#define ABS OF(magnitude)
+#define MOD OF(modulo)
+#define FLOORDIV OF(quotient)
+#define POWI OF(powi)
+#define FLOOR OF(down)
+#define CEIL OF(up)
+#define RINT OF(nearest)
+#define SQRT OF(root)
+#define LARGEST OF(LARGEST)
+#define LOWEST OF(LOWEST)
+#define HIGHEST OF(HIGHEST)
+#define LARGEST_F64 DBL_MAX
+#define LARGEST_F32 FLT_MAX
+#define LOWEST_F64 (-INFINITY)
+#define LOWEST_F32 (-INFINITY)
+#define LOWEST_I64 INT64_MIN
+#define HIGHEST_F64 INFINITY
+#define HIGHEST_F32 INFINITY
+#define HIGHEST_I64 INT64_MAX
+#define SLEEF OF(SLEEF)
+#define EXP SLEEF(exp, u10)
+#define EXPM1 SLEEF(expm1, u10)
+#define LOG SLEEF(log, u10)
+#define LOG1P SLEEF(log1p, u10)
+#define LOG2 SLEEF(log2, u10)
+#define SIN SLEEF(sin, u10)
+#define COS SLEEF(cos, u10)
+#define TAN SLEEF(tan, u10)
+#define ASIN SLEEF(asin, u10)
+#define ACOS SLEEF(acos, u10)
+#define ATAN SLEEF(atan, u10)
+#define SINH SLEEF(sinh, u10)
+#define COSH SLEEF(cosh, u10)
+#define TANH SLEEF(tanh, u10)
+#define ERF SLEEF(erf, u10)
+#define POW SLEEF(pow, u10)
+#define ATAN2 SLEEF(atan2, u10)
+#define HYPOT SLEEF(hypot, u05)
+#define FMOD SLEEF(fmod, )
+
+#define FLOATS 3
+#define WHOLES 2
+#define TRUTHS 1
+#define BYTES 0
+
+#define DT F64
+#define KIND FLOATS
+#include "array/kern.inc"
+#define DT F32
+#define KIND FLOATS
+#include "array/kern.inc"
+#define DT I64
+#define KIND WHOLES
+#include "array/kern.inc"
+#define DT U8
+#define KIND BYTES
+#include "array/kern.inc"
+#define DT BOOL
+#define KIND TRUTHS
+#include "array/kern.inc"
+
+/* ---- the table -------------------------------------------------------------------------------- */
+
+#define FOR_FLOAT(kind, name) {[F64] = kind##_F64_##name, [F32] = kind##_F32_##name}
+#define FOR_ARITH(kind, name) \
+  {[F64] = kind##_F64_##name, [F32] = kind##_F32_##name, [I64] = kind##_I64_##name}
+#define FOR_TEST FOR_FLOAT
+#define FOR_COMPARE FOR_ARITH
+#define FOR_LOGIC(kind, name) {[BOOL] = kind##_BOOL_##name}
+#define FOR_CHOOSE(kind, name) \
+  {kind##_F64_##name, kind##_F32_##name, kind##_I64_##name, kind##_U8_##name, kind##_BOOL_##name}
+#define FROM(t) {cast_##t##_F64, cast_##t##_F32, cast_##t##_I64, cast_##t##_U8, cast_##t##_BOOL}
+
+const kernels PASTE2(mg_kernels, ISA) = {
+  .map = {
+#define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(map, name),
+#define BINARY UNARY
+#define TERNARY UNARY
+#include "array/ops.def"
+  },
+  .cast = {FROM(F64), FROM(F32), FROM(I64), FROM(U8), FROM(BOOL)},
+  .fold = {
+#define REDUCE(name, rule, ...) [OP_##name] = FOR_##rule(fold, name),
+#include "array/ops.def"
+  },
+  .scalar = {
+#define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(one, name),
+#define BINARY UNARY
+#define TERNARY UNARY
+#include "array/ops.def"
+  }
+};

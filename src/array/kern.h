@@ -1,0 +1,39 @@
+/* kern.h -- the kernels: one op over one tile.
+**
+** Made from ops.def, once per dtype and instruction level; `kern` is the level this machine has.
+** Within a level the same number in gives the same bits out, whatever its place in a tile, and for
+** one number alone (`scalar`).
+*/
+#ifndef MG_KERN_H
+#define MG_KERN_H
+
+#include "array/array.h"
+
+enum { TILE = 4096 };         /* bytes of the widest value of a tile; no kernel is given more elements
+                              ** than TILE / its widest dtype, fold excepted */
+
+/* r[i] = op(a[i], b[i], d[i]), 0 <= i < n; any alignment; r may be an operand, not overlap otherwise.
+** Operands a op does not have are NULL. */
+typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);
+
+/* A reduction's running state. sum, mean, prod: v. max, min: v. argmax, argmin: value v, index w (0-based).
+** logsumexp: maximum v, sum of exp(x - v) w. all, any: v.i. Floats of both widths stand in .f (sums of
+** a tile are made in lanes of the dtype, added up across tiles in double); others in .i. */
+typedef struct { imm v, w; } acc;
+typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] is element `first` of its row */
+
+typedef struct {
+  map_fn *map[NOP][NDTYPE];             /* by the operands' dtype (where: by that of b and d) */
+  map_fn *cast[NDTYPE][NDTYPE];         /* [from][to]; b, d unused */
+  fold_fn *fold[NOP][NDTYPE];
+  imm (*scalar[NOP][NDTYPE])(imm a, imm b, imm d);
+} kernels;
+
+extern const kernels mg_kernels_v2, mg_kernels_v3, mg_kernels_v4;
+const kernels *kern_get(void);          /* by cpu_level() */
+
+void acc_start(int op, dtype t, acc *s);
+void acc_merge(int op, dtype t, acc *s, const acc *o); /* s stands before o in the row */
+imm acc_result(int op, dtype t, const acc *s, int64_t n);    /* n: elements folded */
+
+#endif

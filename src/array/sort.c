@@ -1,0 +1,190 @@
+/* sort.c -- order along an axis: running sums and sorting.
+**
+** Rows do not know of each other, and a stable order is one alone: results cannot depend on threads.
+*/
+#include "array/array.h"
+
+#include <string.h>
+
+enum { PART = 1 << 15, COLS = 64, RUN = 12 };
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* An array seen as (outer, n, inner) about the axis: outer * inner rows of n */
+typedef struct {
+  const void *from;
+  void *to;
+  dtype t;
+  int64_t outer, n, inner;
+  bool descending;              /* sorting, down to here */
+  int64_t slots, row, width;
+  struct item *x, *tmp;
+} job;
+
+static job about(const array *x, int axis) {
+  job j = {.from = arr_data(x), .t = x->dtype, .outer = 1, .n = x->s.d[axis], .inner = 1};
+  for (int i = 0; i < axis; i++) j.outer *= x->s.d[i];
+  for (int i = axis + 1; i < x->s.n; i++) j.inner *= x->s.d[i];
+  return j;
+}
+
+/* ---- running sums --------------------------------------------------------------------------- */
+
+/* Up to COLS neighbouring columns at once; float32 is summed in double. */
+#define CUMSUM(T, A) \
+  static void cumsum_##T(const job *j, int64_t at, int64_t cols) { \
+    const T *x = (const T *)j->from + at; \
+    T *y = (T *)j->to + at; \
+    A sum[COLS] = {0}; \
+    if (j->inner == 1) \
+      for (int64_t i = 0; i < j->n; i++) y[i] = (T)(*sum += x[i]); \
+    else for (int64_t i = 0; i < j->n; i++, x += j->inner, y += j->inner) \
+      _Pragma("omp simd") for (int64_t k = 0; k < cols; k++) y[k] = (T)(sum[k] += x[k]); \
+  }
+CUMSUM(double, double) CUMSUM(float, double) CUMSUM(uint64_t, uint64_t)
+
+static void cumsum_part(void *arg, int64_t part) {
+  const job *j = arg;
+  int64_t across = (j->inner + COLS - 1) / COLS, col = part % across * COLS;
+  int64_t at = part / across * j->n * j->inner + col, cols = least(COLS, j->inner - col);
+  if (j->t == F64) cumsum_double(j, at, cols);
+  else if (j->t == F32) cumsum_float(j, at, cols);
+  else cumsum_uint64_t(j, at, cols);
+}
+
+/* uint8 and bool count as int64 */
+array *arr_cumsum(ctx *c, array *a, int axis) {
+  array *t = arr_cast(c, a, a->dtype == U8 || a->dtype == BOOL ? I64 : a->dtype);
+  array *x = t ? arr_contiguous(c, t) : NULL, *r = x ? arr_new(c, x->dtype, &x->s) : NULL;
+  if (r && r->size) {
+    job j = about(x, axis);
+    j.to = arr_data(r);
+    par_for(c, j.outer * ((j.inner + COLS - 1) / COLS), cumsum_part, &j);
+  }
+  arr_unref(t);
+  arr_unref(x);
+  return r;
+}
+
+/* ---- sorting -------------------------------------------------------------------------------- */
+
+/* Keys are unsigned and rise in the wanted order; nan has the highest, whichever the direction. */
+typedef struct item { uint64_t key; int64_t at; } item;
+
+static uint64_t key_of(const job *j, int64_t i) {
+  uint64_t key;
+  const uint64_t sign = (uint64_t)1 << 63;
+  if (is_float(j->t)) {
+    double f = (j->t == F64 ? ((const double *)j->from)[i] : ((const float *)j->from)[i]) + 0.0;
+    if (f != f) return UINT64_MAX;
+    memcpy(&key, &f, sizeof key);       /* + 0.0: -0 equals 0 */
+    key = key & sign ? ~key : key | sign;
+  } else {
+    key = j->t == I64 ? ((const uint64_t *)j->from)[i] ^ sign : ((const uint8_t *)j->from)[i];
+  }
+  return j->descending ? ~key : key;
+}
+
+static void merge(const item *a, const item *amid, const item *end, item *out) {
+  const item *b = amid;
+  if (b < end && b[-1].key > b->key)    /* else they are in order as they stand */
+    while (a < amid && b < end) {
+      bool right = b->key < a->key;
+      *out++ = *(right ? b : a);
+      b += right;
+      a += !right;
+    }
+  memcpy(out, a, (char *)amid - (char *)a);
+  memcpy(out + (amid - a), b, (char *)end - (char *)b);
+}
+
+/* Sort x; tmp is of the same size. Which of the two the result stands in is returned. */
+static item *sort(item *x, item *tmp, int64_t n) {
+  for (int64_t lo = 0; lo < n; lo += RUN)
+    for (int64_t i = lo + 1; i < least(lo + RUN, n); i++) {
+      item v = x[i];
+      int64_t k = i;
+      for (; k > lo && x[k - 1].key > v.key; k--) x[k] = x[k - 1];
+      x[k] = v;
+    }
+  for (int64_t w = RUN; w < n; w *= 2) {
+    for (int64_t lo = 0; lo < n; lo += 2 * w)
+      merge(x + lo, x + least(lo + w, n), x + least(lo + 2 * w, n), tmp + lo);
+    item *t = x;
+    x = tmp;
+    tmp = t;
+  }
+  return x;
+}
+
+static int64_t row_start(const job *j, int64_t row) {
+  return row / j->inner * j->n * j->inner + row % j->inner;
+}
+
+static void put_row(const job *j, int64_t row, const item *x) {
+  int64_t *to = (int64_t *)j->to + row_start(j, row);
+  for (int64_t i = 0; i < j->n; i++) to[i * j->inner] = x[i].at + 1;
+}
+
+/* Short rows: every slots-th one, in scratch of its own. */
+static void rows_part(void *arg, int64_t slot) {
+  const job *j = arg;
+  item *x = j->x + slot * j->n, *tmp = j->tmp + slot * j->n;
+  for (int64_t row = slot; row < j->outer * j->inner; row += j->slots) {
+    for (int64_t i = 0, at = row_start(j, row); i < j->n; i++, at += j->inner)
+      x[i] = (item){key_of(j, at), i};
+    put_row(j, row, sort(x, tmp, j->n));
+  }
+}
+
+/* A long row: sorted in blocks, which are then merged two by two. */
+static void block_part(void *arg, int64_t block) {
+  const job *j = arg;
+  int64_t lo = block * PART, n = least(PART, j->n - lo), at = row_start(j, j->row);
+  item *x = j->x + lo;
+  for (int64_t i = 0; i < n; i++) x[i] = (item){key_of(j, at + (lo + i) * j->inner), lo + i};
+  item *sorted = sort(x, j->tmp + lo, n);
+  if (sorted != x) memcpy(x, sorted, n * sizeof *x);
+}
+
+static void merge_part(void *arg, int64_t k) {
+  const job *j = arg;
+  int64_t lo = 2 * k * j->width, mid = least(lo + j->width, j->n), end = least(mid + j->width, j->n);
+  merge(j->x + lo, j->x + mid, j->x + end, j->tmp + lo);
+}
+
+static void sort_long(ctx *c, job *j) {
+  par_for(c, (j->n + PART - 1) / PART, block_part, j);
+  for (j->width = PART; j->width < j->n; j->width *= 2) {
+    par_for(c, (j->n + 2 * j->width - 1) / (2 * j->width), merge_part, j);
+    item *t = j->x;
+    j->x = j->tmp;
+    j->tmp = t;
+  }
+  put_row(j, j->row, j->x);
+}
+
+array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
+  array *x = arr_contiguous(c, a), *r = x ? arr_new(c, I64, &x->s) : NULL;
+  buffer *b = NULL;
+  if (r && r->size) {
+    job j = about(x, axis);
+    int64_t rows = j.outer * j.inner;
+    j.descending = descending;
+    j.slots = j.n > PART ? 1 : least(rows, 1 + 4 * PART / j.n);
+    if ((b = buf_new(c, 2 * j.slots * j.n * sizeof(item)))) {
+      j.to = arr_data(r);
+      j.x = b->p;
+      j.tmp = j.x + j.slots * j.n;
+      if (j.n <= PART) par_for(c, j.slots, rows_part, &j);
+      else for (j.row = 0; j.row < rows; j.row++) sort_long(c, &j);
+      buf_unref(b);
+    }
+  }
+  arr_unref(x);
+  if (r && r->size && !b) {
+    arr_unref(r);
+    r = NULL;
+  }
+  return r;
+}

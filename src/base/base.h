@@ -1,0 +1,99 @@
+/* base.h -- the ground floor: errors, dtypes and shapes, buffers of memory, threads, random bits.
+**
+** Nothing here knows of arrays, graphs or Lua. No function here aborts, prints or jumps: what fails
+** says so in the caller's `ctx` and returns NULL or false. Only the buffer layer is process-wide (and
+** locked); all else hangs on a `ctx`, one per Lua state.
+*/
+#ifndef MG_BASE_H
+#define MG_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- errors ------------------------------------------------------------------------------- */
+
+enum { OK, E_VALUE, E_MEMORY };
+
+typedef struct ctx {
+  int err;                    /* OK, or what failed first; the text stands in `msg` */
+  char msg[480];
+  int threads;                /* threads an evaluation may use, at least 1 */
+  bool lean;                  /* recompute dear values instead of storing them */
+  uint64_t seed, counter;     /* the random stream: Philox key and next block */
+} ctx;
+
+/* Record an error (the first one stays) and return false; fail_memory likewise. */
+bool fail(ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+bool fail_memory(ctx *c, size_t bytes);
+
+/* ---- dtypes and shapes -------------------------------------------------------------------- */
+
+typedef enum { F64, F32, I64, U8, BOOL, NDTYPE } dtype;
+enum { MAXDIM = 8 };
+
+typedef union { double f; int64_t i; } imm; /* one number: floats in f, the other dtypes in i */
+
+extern const uint8_t dtype_size[NDTYPE];
+extern const char *const dtype_name[NDTYPE];
+static inline bool is_float(dtype t) { return t <= F32; }
+int dtype_find(const char *name);             /* -1 where there is none of that name */
+imm imm_cast(imm v, dtype from, dtype to);    /* as x:to does: toward 0, saturating; F32 rounds */
+
+typedef struct { int n; int64_t d[MAXDIM]; } shape;
+
+int64_t shape_size(const shape *s);                     /* product; -1 on overflow */
+bool shape_eq(const shape *a, const shape *b);
+bool shape_broadcast(const shape *a, const shape *b, shape *r);   /* NumPy's rule; false: they do not fit */
+const char *shape_text(const shape *s, char buf[128]);  /* "(2, 3)", "()" */
+
+/* ---- buffers ------------------------------------------------------------------------------ */
+
+/* Bytes with a reference count. Ours come 64-aligned from a cache; others' carry a release. */
+typedef struct buffer {
+  int32_t refs;               /* atomic */
+  size_t bytes;               /* usable bytes, at least what was asked for */
+  void *p;
+  void (*release)(struct buffer *b);     /* NULL: ours */
+  struct buffer *next;        /* in a free list */
+} buffer;
+
+typedef struct { size_t live, peak, cached, limit; uint64_t total; } memstat; /* bytes; total ever given */
+
+buffer *buf_new(ctx *c, size_t bytes);        /* not cleared; NULL and E_MEMORY past the limit */
+buffer *buf_wrap(ctx *c, void *p, size_t bytes, void (*release)(buffer *));
+void buf_ref(buffer *b);
+void buf_unref(buffer *b);
+void mem_stat(memstat *m);
+void mem_reset_peak(void);
+void mem_limit(size_t bytes);                 /* 0: none */
+void mem_trim(void);                          /* give all cached bytes back */
+uint64_t mem_total(void);                     /* memstat.total alone: cheap, for collector pacing */
+
+/* Small blocks of the graph's own: malloc that can be made to fail. Every allocation of the core,
+** buffers too, passes here: after `mem_fail_at(n)` the n-th one from now fails, once (0: never). */
+void *mg_alloc(ctx *c, size_t bytes);         /* not cleared; NULL and E_MEMORY */
+void mg_free(void *p);
+void mem_fail_at(int64_t n);
+bool mem_refuse(void);                        /* counts one allocation; true: let it fail */
+
+/* ---- threads ------------------------------------------------------------------------------ */
+
+/* Run body(arg, i) for 0 <= i < n on at most c->threads threads, in any order. */
+void par_for(ctx *c, int64_t n, void (*body)(void *arg, int64_t i), void *arg);
+int cpu_count(void);
+int cpu_level(void);                          /* x86-64 level: 2, 3 or 4 */
+
+/* ---- random bits: Philox 4x32-10 (Salmon et al. 2011), by Random123 ------------------------ */
+
+/* Numbers first..first+n-1 of the stream that begins at block `counter`: uniform in [0, 1), multiples
+** of 2^-24 (float, one word each) or 2^-53 (double, two words each). Any split gives the same numbers. */
+void random_f32(uint64_t seed, uint64_t counter, int64_t first, int64_t n, float *out);
+void random_f64(uint64_t seed, uint64_t counter, int64_t first, int64_t n, double *out);
+/* Take n numbers from the stream: where they begin. */
+uint64_t random_take(ctx *c, int64_t n);
+/* A permutation of 1..n */
+void random_perm(ctx *c, int64_t n, int64_t *out);
+
+#endif

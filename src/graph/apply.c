@@ -1,0 +1,225 @@
+/* apply.c -- the one place that applies elementwise ops: dtypes, broadcasting, value, record.
+**
+** A creator is recorded only where Config.enable_backprop is on, an input is tracked and the result is
+** a float. It keeps the values that the gradients of its tracked inputs will read, and no others.
+*/
+#include <math.h>
+#include <string.h>
+
+#include "graph/inside.h"
+
+bool recording(const graph *G, int n, node *const *in) {
+  if (!G->backprop) return false;
+  for (int i = 0; i < n; i++)
+    if (node_tracked(in[i])) return true;
+  return false;
+}
+
+bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
+  if (n > 2) {
+    extra *x = node_extra(G, r);
+    if (!x || !(x->in = mg_alloc(&G->c, (n - 2) * sizeof *x->in)) ||
+        !(x->sv = mg_alloc(&G->c, (n - 2) * sizeof *x->sv)) || !(x->kind = mg_alloc(&G->c, n - 2)))
+      return node_drop(G, r), false;
+    x->nin = n;
+  }
+  uint32_t generation = 0;
+  for (int i = 0; i < n; i++) {
+    node *a = in[i];
+    int kind = SAVED_NONE;
+    saved sv = {NULL};
+    if (a->flags & NUMBER) {
+      kind = SAVED_NUMBER;
+      sv.k = a->k;
+      a = NULL;
+    } else {
+      if (a->generation > generation) generation = a->generation;
+      if (i < 3 && saves >> i & 1) {
+        if (a->a) {
+          kind = SAVED_ARRAY;
+          sv.a = arr_ref(a->a);
+          a->a->saved++;
+        } else {
+          kind = SAVED_SCALAR;
+          sv.k = a->k;
+        }
+      }
+      node_ref(a);
+    }
+    *in_at(r, i) = a;
+    *sv_at(r, i) = sv;
+    if (i < 2) r->kind |= kind << 4 * i;
+    else r->x->kind[i - 2] = kind;
+  }
+  if (saves & OUT) {
+    r->flags |= SAVES_OUT;
+    if (r->a) r->a->saved++;
+  }
+  r->op = op;
+  r->flags |= TRACKED;
+  r->generation = generation + 1;
+  return true;
+}
+
+/* ---- dtypes ---------------------------------------------------------------------------------------- */
+
+/* The dtype an op computes in: the widest float there is; a number never widens; integers meet in int64,
+** integers and a fractional number in the default float. */
+static dtype common(graph *G, int rule, int n, node *const *in) {
+  bool f64 = false, f32 = false, whole = false, fraction = false;
+  for (int i = 0; i < n; i++) {
+    if (in[i]->flags & NUMBER) fraction |= in[i]->dtype == F64;
+    else if (in[i]->dtype == F64) f64 = true;
+    else if (in[i]->dtype == F32) f32 = true;
+    else whole = true;
+  }
+  if (f64 || f32) return f64 ? F64 : F32;
+  if (whole && !fraction && (rule == ARITH || rule == COMPARE || rule == CHOOSE)) return I64;
+  return G->dtype;
+}
+
+static node *cast(graph *G, node *x, dtype t) {
+  if (x->dtype == t) return node_hold(x);
+  if (!(x->flags & NUMBER)) return op_to(G, x, t);
+  node *r = node_scalar(G, t, imm_cast(x->k, x->dtype, t));
+  if (r) r->flags |= NUMBER;
+  return r;
+}
+
+bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t) {
+  int rule = op_rule(op), first = 0;
+  if (rule == CHOOSE) {
+    if (!(out[0] = cast(G, in[0], BOOL))) return false;
+    first = 1;
+    bool same = in[1]->dtype == in[2]->dtype && !((in[1]->flags | in[2]->flags) & NUMBER);
+    *t = same ? in[1]->dtype : common(G, rule, 2, in + 1);
+  } else *t = rule == LOGIC ? BOOL : common(G, rule, n, in);
+  for (int i = first; i < n; i++)
+    if (!(out[i] = cast(G, in[i], *t))) {
+      while (i--) node_drop(G, out[i]);
+      return false;
+    }
+  return true;
+}
+
+/* ---- apply --------------------------------------------------------------------------------------------- */
+
+/* x ^ n for some numbers n is another op, quicker and exact */
+static int simpler_pow(node *const *in, node *whole) {
+  if (!(in[1]->flags & NUMBER) || in[0]->flags & NUMBER) return OP_pow;
+  double k = in[1]->dtype == I64 ? (double)in[1]->k.i : in[1]->k.f;
+  if (k == 2) return OP_square;
+  if (k == 0.5) return OP_sqrt;
+  if (k == -1) return OP_reciprocal;
+  if (k != floor(k) || fabs(k) > 64) return OP_pow;
+  *whole = node_number(k);
+  return OP_powi;
+}
+
+static bool shapes_of(graph *G, int op, int n, node *const *in, shape *s, bool *same) {
+  shape t;
+  s->n = 0;
+  *same = true;
+  for (int i = 0; i < n; i++) {
+    if (!in[i]->a && !(in[i]->flags & DROPPED)) continue;
+    if (!node_shape(in[i], &t)) return node_ready(G, in[i]);
+    shape u;
+    if (shape_eq(s, &t)) continue;
+    if (!shape_broadcast(s, &t, &u)) {
+      char a[128], b[128];
+      return fail(&G->c, "%s: shapes %s and %s do not broadcast", op_table[op].name,
+                  shape_text(s, a), shape_text(&t, b));
+    }
+    *s = u;
+    *same = false;
+  }
+  return true;
+}
+
+static int saves_for(int op, int n, node *const *in) {
+  int saves = 0;
+  for (int i = 0; i < n; i++)
+    if (node_tracked(in[i])) saves |= op_saves(op, i);
+  return saves;
+}
+
+static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape *s) {
+  array *a[3] = {NULL, NULL, NULL}, *r = NULL;
+  bool ok = true;
+  for (int i = 0; i < n && ok; i++) {
+    array *x = a[i] = node_as_array(G, in[i]);
+    if (x && x->state != CONST && !shape_eq(&x->s, s)) {
+      a[i] = arr_broadcast(&G->c, x, s);
+      arr_unref(x);
+    }
+    ok = a[i] != NULL;
+  }
+  if (ok) r = arr_map(&G->c, op, n, a, s);
+  for (int i = 0; i < n; i++) arr_unref(a[i]);
+  return node_array(G, r);
+}
+
+node *apply(graph *G, int op, int n, node *const *in) {
+  node *x[3] = {NULL, NULL, NULL}, exponent, *r;
+  for (int i = 0; i < n; i++)
+    if (!in[i]) return NULL;
+  if (op == OP_pow) {
+    node *pair[2] = {in[0], &exponent};
+    op = simpler_pow(in, &exponent);
+    if (op == OP_powi) return apply(G, op, 2, pair);
+    if (op != OP_pow) return apply(G, op, 1, pair);
+  }
+  /* the common case first: floats of one dtype, numbers among them */
+  dtype t = n == 1 ? in[0]->dtype : in[0]->flags & NUMBER ? in[1]->dtype : in[0]->dtype;
+  int rule = op_rule(op);
+  bool plain = t <= F32 && rule <= TEST, scalar = true, any = false;
+  for (int i = 0; i < n; i++) {
+    bool number = in[i]->flags & NUMBER;
+    any |= !number;
+    if (!number && in[i]->dtype != t) plain = false;
+    if (in[i]->a || in[i]->flags & DROPPED) scalar = false;
+  }
+  if (plain && any && scalar) {
+    imm k[3] = {{0}, {0}, {0}};
+    for (int i = 0; i < n; i++)
+      k[i] = in[i]->flags & NUMBER ? imm_cast(in[i]->k, in[i]->dtype, t) : in[i]->k;
+    if (!(r = node_new(G, op_result(op, t)))) return NULL;
+    r->k = op_scalar(op, t, k[0], k[1], k[2]);
+    if (r->dtype <= F32 && recording(G, n, in)) {
+      if (!record(G, r, op, n, in, saves_for(op, n, in))) return NULL;
+      for (int i = 0; i < n && i < 2; i++)
+        if (in[i]->flags & NUMBER) r->sv[i].k = k[i];
+    }
+    return r;
+  }
+  shape s;
+  bool same;
+  if (!shapes_of(G, op, n, in, &s, &same)) return NULL;
+  if (!op_inputs(G, op, n, in, x, &t)) return NULL;
+  bool rec = is_float(op_result(op, t)) && recording(G, n, x), ok = true;
+  for (int i = 0; i < n && ok && rec; i++) { /* the gradient must know what was repeated */
+    shape u;
+    node_shape(x[i], &u);
+    if (x[i]->flags & NUMBER || shape_eq(&u, &s)) continue;
+    if (!node_tracked(x[i]) && !x[i]->a) continue;
+    node *wide = op_broadcast_to(G, x[i], &s);
+    if (!wide) ok = false;
+    else {
+      node_drop(G, x[i]);
+      x[i] = wide;
+    }
+  }
+  if (ok && (op == OP_mod || op == OP_floor_div) && t == I64) { /* as Lua: not by zero */
+    node zero = node_integer(0), *hit = apply(G, OP_eq, 2, (node *[]){x[1], &zero});
+    node *found = hit ? op_reduce(G, OP_any, hit, ~0u, false) : NULL;
+    imm yes = {0};
+    ok = found && node_item(G, found, &yes);
+    if (yes.i) ok = fail(&G->c, "%s: division of int64 by zero", op_table[op].name);
+    node_drop(G, hit);
+    node_drop(G, found);
+  }
+  r = ok ? apply_arrays(G, op, n, x, &s) : NULL;
+  if (r && rec) r = record(G, r, op, n, x, saves_for(op, n, x)) ? r : NULL;
+  for (int i = 0; i < n; i++) node_drop(G, x[i]);
+  return r;
+}

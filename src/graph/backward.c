@@ -1,0 +1,353 @@
+/* backward.c -- gradients, from a result back to the leaves.
+**
+** Functions are taken from a heap, highest generation first, ties youngest first, each once. Every
+** node that got a gradient or stands in the heap is on the list of touched ones, with a ref; its
+** accumulator lives in node.acc. Nobody's grad changes before backward_finish, which computes all of
+** them in one evaluation and then only swaps pointers. A backward begun while another runs (in a
+** Function of the host's) parks the outer one's accumulators.
+*/
+#include <string.h>
+
+#include "graph/inside.h"
+
+typedef struct {
+  node *n, *acc;
+  uint8_t flags;
+} parked;
+
+struct backward {
+  graph *G;
+  node *root;
+  backward_opts o;
+  bool backprop; /* Config.enable_backprop, to be restored */
+  node **heap;
+  int nheap, heapcap;
+  node **touched;
+  int ntouched, touchedcap;
+  int ntargets, ninner; /* ninner: targets that have a creator */
+  node **targets, **results;
+  node *f; /* the host Function under way */
+  vjp v;
+  backward *outer;
+  parked *park;
+  int nparked;
+};
+
+enum { MARKS = QUEUED | OWN_ACC };
+
+static bool grow(ctx *c, node ***list, int n, int *cap) {
+  if (n < *cap) return true;
+  int more = *cap ? *cap * 2 : 64;
+  node **p = mg_alloc(c, more * sizeof *p);
+  if (!p) return false;
+  if (n) memcpy(p, *list, n * sizeof *p);
+  mg_free(*list);
+  *list = p;
+  *cap = more;
+  return true;
+}
+
+static bool touch(backward *b, node *n) {
+  if (!grow(&b->G->c, &b->touched, b->ntouched, &b->touchedcap)) return false;
+  b->touched[b->ntouched++] = node_ref(n);
+  return true;
+}
+
+static bool before(const node *a, const node *b) {
+  return a->generation != b->generation ? a->generation > b->generation : a->id > b->id;
+}
+
+static bool push(backward *b, node *n) {
+  if (n->flags & QUEUED) return true;
+  if (!grow(&b->G->c, &b->heap, b->nheap, &b->heapcap)) return false;
+  int i = b->nheap++;
+  for (; i > 0 && before(n, b->heap[(i - 1) / 2]); i = (i - 1) / 2)
+    b->heap[i] = b->heap[(i - 1) / 2];
+  b->heap[i] = n;
+  n->flags |= QUEUED;
+  return true;
+}
+
+static node *pop(backward *b) {
+  node *top = b->heap[0], *n = b->heap[--b->nheap];
+  int i = 0;
+  for (int k; (k = 2 * i + 1) < b->nheap; i = k) {
+    if (k + 1 < b->nheap && before(b->heap[k + 1], b->heap[k])) k++;
+    if (!before(b->heap[k], n)) break;
+    b->heap[i] = b->heap[k];
+  }
+  b->heap[i] = n;
+  top->flags &= ~QUEUED;
+  return top;
+}
+
+static bool is_target(const backward *b, const node *n) {
+  for (int i = 0; i < b->ntargets; i++)
+    if (b->targets[i] == n) return true;
+  return false;
+}
+
+/* Is a gradient for x of any use? */
+static bool wanted(const backward *b, const node *x) {
+  return x && node_tracked(x) && (!b->targets || node_has_creator(x) || is_target(b, x));
+}
+
+static bool add(backward *b, node *x, node *g) {
+  if (x->acc) {
+    node *sum = apply(b->G, OP_add, 2, (node *[]){x->acc, g});
+    if (!sum) return false;
+    node_drop(b->G, x->acc);
+    x->acc = sum;
+    x->flags &= ~OWN_ACC;
+    return true;
+  }
+  if (!touch(b, x)) return false;
+  x->acc = node_hold(g);
+  if (!node_has_creator(x)) return true;
+  node *maker = x->op == OP_OUTPUT && x->in[0]->op == OP_FUNCTION ? x->in[0] : x;
+  if (maker == x || maker->flags & QUEUED) return push(b, maker);
+  return touch(b, maker) && push(b, maker);
+}
+
+array *backward_own(backward *b, node *x, const shape *s) {
+  graph *G = b->G;
+  if (!x->acc) {
+    node *zero = node_array(G, arr_zeros(&G->c, x->dtype, s));
+    bool ok = zero && add(b, x, zero);
+    node_drop(G, zero);
+    if (!ok) return NULL;
+  } else if (!(x->flags & OWN_ACC)) {
+    node *acc = x->acc;
+    if (!node_ready(G, acc)) return NULL;
+    array *a = acc->a;
+    if (acc->refs > 1 || a->refs > 1 || !arr_is_contiguous(a) || a->buf->refs > 1) {
+      node *own = node_array(G, arr_copy(&G->c, a));
+      if (!own) return NULL;
+      node_drop(G, acc);
+      x->acc = own;
+    }
+  }
+  x->flags |= OWN_ACC;
+  return x->acc->a;
+}
+
+static void lose_acc(backward *b, node *n) {
+  node *acc = n->acc;
+  n->acc = NULL;
+  n->flags &= ~OWN_ACC;
+  node_drop(b->G, acc);
+}
+
+/* ---- begin ------------------------------------------------------------------------------------------- */
+
+static bool park(backward *b) {
+  backward *o = b->outer;
+  if (!o) return true;
+  if (!(b->park = mg_alloc(&b->G->c, (o->ntouched + 1) * sizeof *b->park))) return false;
+  for (int i = 0; i < o->ntouched; i++) {
+    node *n = o->touched[i];
+    b->park[b->nparked++] = (parked){n, n->acc, n->flags & MARKS};
+    n->acc = NULL;
+    n->flags &= ~MARKS;
+  }
+  return true;
+}
+
+backward *backward_new(graph *G, node *y, node *seed, int ntargets, node *const *targets,
+                       backward_opts o) {
+  backward *b = mg_alloc(&G->c, sizeof *b);
+  if (!b) return NULL;
+  memset(b, 0, offsetof(backward, v));
+  b->v = (vjp){.G = G, .b = b, .create = o.create_graph};
+  b->park = NULL;
+  b->nparked = 0;
+  b->G = G;
+  b->o = o;
+  b->root = node_hold(y);
+  b->backprop = G->backprop;
+  b->outer = G->running;
+  G->running = b;
+  node *g = NULL;
+  if (!park(b)) goto failed;
+  if (targets) {
+    b->targets = mg_alloc(&G->c, (ntargets + 1) * sizeof *b->targets);
+    b->results = mg_alloc(&G->c, (ntargets + 1) * sizeof *b->results);
+    if (!b->targets || !b->results) goto failed;
+    for (int i = 0; i < ntargets; i++) {
+      b->targets[b->ntargets++] = node_hold(targets[i]);
+      b->results[i] = NULL;
+      b->ninner += node_has_creator(targets[i]);
+    }
+  }
+  if (seed) g = node_hold(seed);
+  else if (y->grad && !targets) g = node_hold(y->grad);
+  else {
+    shape s;
+    node_shape(y, &s);
+    g = s.n ? node_array(G, arr_const(&G->c, y->dtype, &s, (imm){.f = 1}))
+            : node_scalar(G, y->dtype, (imm){.f = 1});
+  }
+  if (!g) goto failed;
+  if (node_has_creator(y) || !y->grad || targets) /* a leaf that has a grad keeps it */
+    if (!add(b, y, g)) goto failed;
+  node_drop(G, g);
+  return b;
+failed:
+  node_drop(G, g);
+  backward_free(b);
+  return NULL;
+}
+
+/* ---- run ----------------------------------------------------------------------------------------------- */
+
+/* f's gradient has been used */
+static void done(backward *b, node *f) {
+  if (!b->o.retain_grad) {
+    if (!b->targets) node_set_grad(b->G, f, NULL);
+    if (!(b->ninner && is_target(b, f))) lose_acc(b, f);
+  }
+}
+
+static bool run_rule(backward *b, node *f) {
+  vjp *v = &b->v;
+  node *g = f->acc;
+  bool ok = true;
+  v->f = f;
+  v->nkept = 0;
+  for (int i = 0, n = node_nin(f); i < n && ok; i++) {
+    node *x = *in_at(f, i);
+    if (!wanted(b, x)) continue;
+    node *gx = f->op == OP_OUTPUT ? g : vjp_run(v, i, g);
+    ok = gx && (gx == DONE || add(b, x, gx));
+  }
+  vjp_end(v);
+  return ok;
+}
+
+int backward_next(backward *b, node **host) {
+  graph *G = b->G;
+  if (b->f) { /* the host has finished with it */
+    extra *x = b->f->x;
+    for (int i = 0; i < x->nout; i++)
+      if (x->out[i]) done(b, x->out[i]);
+    if (!b->o.retain_graph) node_release(G, b->f);
+    b->f = NULL;
+  }
+  G->backprop = b->o.create_graph;
+  int state = 0;
+  while (b->nheap && state == 0) {
+    node *f = pop(b);
+    if (f->flags & RELEASED) {
+      fail(&G->c, "backward: this graph was released by an earlier backward; pass retain_graph = "
+                  "true to the first");
+      state = -1;
+    } else if (f->op == OP_FUNCTION) {
+      *host = b->f = f;
+      state = 1;
+    } else if (run_rule(b, f)) {
+      done(b, f);
+      if (!b->o.retain_graph) node_release(G, f);
+    } else state = -1;
+  }
+  G->backprop = b->backprop;
+  return state;
+}
+
+node *backward_gy(backward *b, int i) {
+  extra *x = b->f->x;
+  if (x->out[i] && x->out[i]->acc) return node_hold(x->out[i]->acc);
+  if (x->outs[i].n == 0) return node_scalar(b->G, x->outt[i], (imm){0});
+  return node_array(b->G, arr_const(&b->G->c, x->outt[i], &x->outs[i], (imm){0}));
+}
+
+bool backward_accept(backward *b, int i, node *gx) {
+  node *x = *in_at(b->f, i);
+  return !gx || !wanted(b, x) || add(b, x, gx);
+}
+
+bool backward_splice(backward *b, node *y, node *gy) { return !node_tracked(y) || add(b, y, gy); }
+
+/* ---- end ------------------------------------------------------------------------------------------------- */
+
+/* x's accumulator as a node that is x's alone */
+static node *alone(backward *b, node *x) {
+  node *acc = x->acc;
+  if (acc->handles == 1) return node_hold(acc);
+  return node_has_creator(acc) ? op_identity(b->G, acc) : node_detach(b->G, acc);
+}
+
+bool backward_finish(backward *b) {
+  graph *G = b->G;
+  int n = 0;
+  bool ok = true;
+  node **fresh = mg_alloc(&G->c, (b->ntouched + 1) * sizeof *fresh);
+  array **pending = mg_alloc(&G->c, (b->ntouched + b->ntargets + 2) * sizeof *pending);
+  ok = fresh && pending;
+  G->backprop = b->o.create_graph;
+  int npending = 0;
+  if (b->targets) {
+    for (int i = 0; i < b->ntargets && ok; i++) {
+      node *x = b->targets[i];
+      if (x->acc) b->results[i] = alone(b, x);
+      else {
+        array *a = node_as_array(G, x); /* for its shape: y does not depend on x */
+        b->results[i] = a ? node_array(G, arr_const(&G->c, x->dtype, &a->s, (imm){0})) : NULL;
+        arr_unref(a);
+      }
+      ok = b->results[i] != NULL;
+      if (ok && b->results[i]->a) pending[npending++] = b->results[i]->a;
+    }
+  } else {
+    for (; n < b->ntouched && ok; n++) {
+      node *x = b->touched[n];
+      fresh[n] = NULL;
+      if (!x->acc || (x == b->root && x->grad)) continue;
+      fresh[n] = x->grad ? apply(G, OP_add, 2, (node *[]){x->grad, x->acc}) : alone(b, x);
+      lose_acc(b, x);
+      ok = fresh[n] != NULL;
+      if (ok && fresh[n]->a) pending[npending++] = fresh[n]->a;
+    }
+  }
+  array *y = b->root->a;
+  if (y && y->state == PENDING && y->s.n == 0)
+    pending[npending++] = y; /* the loss: in the same pass */
+  ok = ok && arr_eval(&G->c, npending, pending, NULL);
+  for (int i = 0; i < n; i++) {
+    if (ok && fresh[i]) node_set_grad(G, b->touched[i], fresh[i]);
+    else if (fresh[i]) node_drop(G, fresh[i]);
+  }
+  mg_free(fresh);
+  mg_free(pending);
+  G->backprop = b->backprop;
+  return ok;
+}
+
+node *backward_target(backward *b, int i) { return node_hold(b->results[i]); }
+
+void backward_free(backward *b) {
+  graph *G = b->G;
+  for (int i = 0; i < b->ntouched; i++) {
+    node *n = b->touched[i];
+    n->flags &= ~MARKS;
+    if (n->acc) lose_acc(b, n);
+  }
+  for (int i = 0; i < b->nparked; i++) {
+    node *n = b->park[i].n;
+    if (!n->acc) n->acc = b->park[i].acc;
+    n->flags |= b->park[i].flags;
+  }
+  G->running = b->outer;
+  G->backprop = b->backprop;
+  for (int i = 0; i < b->ntouched; i++) node_unref(G, b->touched[i]);
+  for (int i = 0; i < b->ntargets; i++) {
+    node_drop(G, b->targets[i]);
+    node_drop(G, b->results[i]);
+  }
+  node_drop(G, b->root);
+  mg_free(b->heap);
+  mg_free(b->touched);
+  mg_free(b->targets);
+  mg_free(b->results);
+  mg_free(b->park);
+  mg_free(b);
+}

@@ -1,0 +1,162 @@
+/* graph.h -- Variables, the Functions that made them, and their gradients.
+**
+** A node is both: the Variable (value, grad) and, where recorded, the Function that made it (op,
+** inputs, saved values). Two kinds of reference keep it:
+**   refs      everybody, inputs of Functions among them: the skeleton stays
+**   handles   those who may look at the value: boxes, grads, C code (each holds a ref too). With the
+**             last handle the value goes, unless the node's own gradient rule saved it; saved inputs
+**             are held by the Function, not through the node.
+** Functions returning node* give a new handle, or NULL with the reason in G->c; given a NULL operand
+** they return NULL and change nothing, so that expressions need one check.
+*/
+#ifndef MG_GRAPH_H
+#define MG_GRAPH_H
+
+#include "array/array.h"
+
+enum {
+  OP_FUNCTION = NOP,          /* a host (Lua) Function; its Variables are OP_OUTPUT nodes */
+  OP_OUTPUT                   /* output number `index` of in[0] */
+};
+
+enum flag {                   /* node.flags */
+  TRACKED = 1,                /* requires_grad: gradients flow here (a leaf) or through here */
+  NUMBER = 2,                 /* a Lua number: never widens a dtype, never kept by a node */
+  SAVES_OUT = 4,              /* the vjp reads the node's own value */
+  RELEASED = 8,               /* a backward has used up what was saved */
+  DROPPED = 16,               /* the value was let go: nobody had a handle */
+  QUEUED = 32,                /* in the heap of the running backward */
+  FROZEN = 64,                /* x.data: writing into it would be lost */
+  OWN_ACC = 128               /* acc's array is the accumulator's alone: add in place */
+};
+
+typedef struct node node;
+
+typedef union { array *a; imm k; } saved;
+enum { SAVED_NONE, SAVED_ARRAY, SAVED_SCALAR, SAVED_NUMBER }; /* NUMBER: the operand was one, in[] is NULL */
+
+typedef struct extra {        /* what few nodes need */
+  int nin;                    /* all inputs; from the third on they stand here */
+  node **in;
+  saved *sv;
+  uint8_t *kind;
+  shape s;                    /* shape of the first input, for ops that change shapes */
+  int64_t p[2 * MAXDIM];      /* axes, first and step ...: op by op, see shape.c */
+  int nout;                   /* OP_FUNCTION: outputs, weak (NULL where gone), and their shapes and dtypes */
+  node **out;
+  shape *outs;
+  uint8_t *outt;
+  int ref;                    /* OP_FUNCTION: the host's object, let go through G->release; 0: none */
+  char *name;                 /* of the Variable, or of the host's Function; malloc'd by mg_alloc */
+  char *line;                 /* Config.debug: "script.lua:12" */
+} extra;
+
+struct node {
+  int32_t refs, handles;
+  uint32_t generation;        /* of the Variable: 0 for leaves; of the Function: one less */
+  uint8_t op;                 /* OP_NONE: no creator */
+  uint8_t dtype, flags;
+  uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved */
+  array *a;                   /* the value, or NULL: the scalar in k (0-d) */
+  imm k;
+  node *in[2];
+  saved sv[2];
+  node *grad;
+  node *acc;                  /* accumulator of the running backward */
+  extra *x;                   /* NULL, mostly */
+  uint64_t id;                /* creation number */
+};
+
+typedef struct graph {
+  ctx c;
+  bool backprop, train, debug; /* Config; lean is c.lean */
+  dtype dtype;                /* Config.dtype: F64 or F32 */
+  node *free;
+  uint64_t ids;
+  int64_t live;               /* nodes alive */
+  void (*release)(struct graph *G, int ref);
+  void *host;
+  struct backward *running;
+} graph;
+
+void graph_init(graph *G);
+void graph_close(graph *G);   /* gives freelists back */
+
+/* ---- nodes (node.c) --------------------------------------------------------------------------- */
+
+node *node_scalar(graph *G, dtype t, imm k);
+node *node_array(graph *G, array *a);                 /* takes a over; NULL passes on */
+node node_number(double v);                           /* on the C stack, for operands */
+node node_integer(int64_t v);
+node *node_hold(node *n);                             /* one more handle */
+void node_drop(graph *G, node *n);                    /* one less; NULL is fine; frees iteratively */
+node *node_ref(node *n);                              /* skeleton only */
+void node_unref(graph *G, node *n);
+bool node_shape(const node *n, shape *s);
+static inline bool node_has_creator(const node *n) { return n->op != OP_NONE; }
+static inline bool node_tracked(const node *n) { return n->flags & TRACKED; }
+int node_nin(const node *n);                          /* inputs of the Function; numbers count */
+node *node_input(graph *G, node *f, int i);           /* new handle; a constant made for a number; the value back from what is saved */
+bool node_ready(graph *G, node *n);                   /* value READY, CONST or scalar; error if DROPPED */
+bool node_item(graph *G, node *n, imm *v);            /* of size 1 */
+array *node_values(graph *G, node *n);                /* new reference: READY and contiguous, also for scalars */
+array *node_as_array(graph *G, node *n);              /* new reference, perhaps pending; scalars as CONST */
+node *node_detach(graph *G, node *n);                 /* same value, untracked */
+bool node_set_value(graph *G, node *n, array *a);     /* x.data = v; takes a over; shape and dtype fit */
+void node_unchain(graph *G, node *n);                 /* forget the creator */
+void node_unchain_backward(graph *G, node *n);        /* ... and of all before it */
+bool node_set_creator(graph *G, node *x, node *f);
+void node_set_grad(graph *G, node *n, node *g);       /* takes g's handle over; NULL clears */
+extra *node_extra(graph *G, node *n);                 /* made at first need */
+bool node_assign(graph *G, int n, node *const *targets, node *const *values); /* shapes checked; dtypes cast */
+bool node_eval(graph *G, int n, node *const *v);      /* compute what is pending, together */
+size_t node_bytes(const node *n);                     /* of the value */
+
+/* ---- ops (apply.c, shape.c); they broadcast, promote, compute (late) and record ---------------- */
+
+typedef struct { const char *name, *doc; uint8_t arity, kind; } op_info; /* kind: 'e'lementwise 'r'educe 'o'ther */
+extern const op_info op_table[NOP];
+
+node *apply(graph *G, int op, int n, node *const *in);               /* elementwise */
+node *op_to(graph *G, node *x, dtype t);
+node *op_identity(graph *G, node *x);
+node *op_rand(graph *G, dtype t, const shape *s);
+node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims); /* axes: bit i = axis i (0-based) */
+node *op_reshape(graph *G, node *x, const shape *s);
+node *op_permute(graph *G, node *x, const int *perm);
+node *op_broadcast_to(graph *G, node *x, const shape *s);
+node *op_sum_to(graph *G, node *x, const shape *s);
+node *op_slice(graph *G, node *x, const shape *s, const int64_t *first, const int64_t *step); /* 0-based first; s keeps every axis */
+node *op_slice_grad(graph *G, node *x, const shape *full, const int64_t *first, const int64_t *step);
+node *op_cat(graph *G, int n, node *const *xs, int axis);
+node *op_index_select(graph *G, node *x, int axis, node *idx);
+node *op_index_add(graph *G, node *x, int axis, node *idx, node *src);
+node *op_gather(graph *G, node *x, int axis, node *idx);
+node *op_scatter_add(graph *G, node *x, int axis, node *idx, node *src);
+node *op_cumsum(graph *G, node *x, int axis);
+node *op_argsort(graph *G, node *x, int axis, bool descending);
+node *op_nonzero(graph *G, node *mask);                               /* 1-d int64, not recorded */
+node *op_matmul(graph *G, node *x, node *y);
+
+/* A host Function: records node f with inputs; its outputs are made of untracked nodes' values. */
+node *function_new(graph *G, int n, node *const *in, int ref, const char *name); /* OP_FUNCTION, or NULL */
+node *function_output(graph *G, node *f, int index, int nout, node *value);      /* OP_OUTPUT Variable */
+
+/* ---- backward (backward.c) ---------------------------------------------------------------------- */
+
+typedef struct backward backward;
+typedef struct { bool retain_grad, create_graph, retain_graph; } backward_opts;
+
+/* seed: NULL (y.grad, or ones), or the incoming gradient. targets: NULL for .grad of leaves, else
+** gradients are kept for these nodes alone and .grad is left as it is. */
+backward *backward_new(graph *G, node *y, node *seed, int ntargets, node *const *targets, backward_opts o);
+/* Runs until done (0), until a host Function f must run (1), or an error (-1). */
+int backward_next(backward *b, node **f);
+node *backward_gy(backward *b, int i);                /* new handle: gradient of f's output i; zeros where unused */
+bool backward_accept(backward *b, int i, node *gx);   /* gradient of f's input i; NULL: none */
+bool backward_splice(backward *b, node *y, node *gy); /* go on through y with gradient gy */
+bool backward_finish(backward *b);                    /* commit */
+node *backward_target(backward *b, int i);            /* new handle, after finish: zeros where y does not depend on it */
+void backward_free(backward *b);                      /* at any time; drops all that was not committed */
+
+#endif

@@ -1,0 +1,389 @@
+/* node.c -- nodes: making, holding, letting go.
+**
+** Freeing is iterative: a chain of a million Functions falls without recursion. A node whose last
+** handle goes drops its value (unless its own gradient rule reads it) and a grad that has a creator:
+** that grad's graph leads back to the node, a cycle that no count would ever break.
+*/
+#include <string.h>
+
+#include "graph/inside.h"
+
+const op_info op_table[NOP] = {
+#define UNARY(name, rule, cost, body, saves, vjp, doc) [OP_##name] = {#name, doc, 1, 'e'},
+#define BINARY(name, rule, cost, body, s1, v1, s2, v2, doc) [OP_##name] = {#name, doc, 2, 'e'},
+#define TERNARY(name, rule, cost, body, s1, v1, s2, v2, s3, v3, doc)                               \
+  [OP_##name] = {#name, doc, 3, 'e'},
+#define REDUCE(name, rule, step, saves, vjp, doc) [OP_##name] = {#name, doc, 1, 'r'},
+#define OTHER(name, doc) [OP_##name] = {#name, doc, 0, 'o'},
+#include "array/ops.def"
+};
+
+void graph_init(graph *G) {
+  memset(G, 0, sizeof *G);
+  G->backprop = G->train = true;
+  G->dtype = F64;
+  G->c.threads = cpu_count();
+}
+
+void graph_close(graph *G) {
+  while (G->free) {
+    node *n = G->free;
+    G->free = n->grad;
+    mg_free(n);
+  }
+}
+
+node *node_new(graph *G, dtype t) {
+  node *n = G->free;
+  if (n && !mem_refuse()) G->free = n->grad;
+  else if (!(n = mg_alloc(&G->c, sizeof *n))) return NULL;
+  memset(n, 0, sizeof *n);
+  n->refs = n->handles = 1;
+  n->dtype = t;
+  n->id = ++G->ids;
+  G->live++;
+  return n;
+}
+
+node *node_scalar(graph *G, dtype t, imm k) {
+  node *n = node_new(G, t);
+  if (n) n->k = t == F32 ? (imm){.f = (float)k.f} : k;
+  return n;
+}
+
+node *node_array(graph *G, array *a) {
+  if (!a) return NULL;
+  node *n = node_new(G, a->dtype);
+  if (!n) return arr_unref(a), NULL;
+  if (a->s.n == 0 && a->state != PENDING) {
+    arr_get(&G->c, a, &n->k);
+    arr_unref(a);
+  } else n->a = a;
+  return n;
+}
+
+node node_number(double v) {
+  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = v};
+}
+
+node node_integer(int64_t v) {
+  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = I64, .k.i = v};
+}
+
+/* ---- letting go ---------------------------------------------------------------------------------- */
+
+typedef struct {
+  node *dead;
+} heap; /* nodes without refs, linked through `acc` */
+
+static void lose_ref(heap *h, node *n) {
+  if (n && --n->refs == 0) {
+    n->acc = h->dead;
+    h->dead = n;
+  }
+}
+
+static void lose_value(node *n) {
+  if (!n->a) return;
+  if (n->flags & SAVES_OUT) n->a->saved--;
+  n->flags = (n->flags & ~SAVES_OUT) | DROPPED;
+  arr_unref(n->a);
+  n->a = NULL;
+}
+
+static void lose_handle(heap *h, node *n) {
+  while (n && --n->handles == 0) {
+    node *g = n->grad;
+    if (n->a && !(n->flags & SAVES_OUT) && n->a->state != CONST) lose_value(n);
+    if (g && node_has_creator(g)) n->grad = NULL;
+    else g = NULL;
+    lose_ref(h, n);
+    n = g; /* the grad's handle goes too */
+  }
+  if (n) lose_ref(h, n);
+}
+
+static void set_kind(node *f, int i, int kind) {
+  if (i < 2) f->kind = (f->kind & ~(15 << 4 * i)) | kind << 4 * i;
+  else f->x->kind[i - 2] = kind;
+}
+
+static void lose_saved(node *f) {
+  for (int i = 0, n = node_nin(f); i < n; i++) {
+    if (kind_of(f, i) != SAVED_ARRAY) continue;
+    array *a = sv_at(f, i)->a;
+    set_kind(f, i, SAVED_NONE);
+    a->saved--;
+    arr_unref(a);
+  }
+}
+
+/* Only what belongs to the Variable stays */
+static void empty(graph *G, extra *x) {
+  if (x->ref) G->release(G, x->ref);
+  mg_free(x->in);
+  mg_free(x->sv);
+  mg_free(x->kind);
+  mg_free(x->out);
+  mg_free(x->outs);
+  mg_free(x->outt);
+  char *name = x->name, *line = x->line;
+  memset(x, 0, sizeof *x);
+  x->name = name;
+  x->line = line;
+}
+
+static void lose_creator(graph *G, heap *h, node *n) {
+  if (n->op == OP_NONE) return;
+  lose_saved(n);
+  if (n->op == OP_OUTPUT && n->in[0]->x && n->in[0]->op == OP_FUNCTION) {
+    extra *fx = n->in[0]->x;
+    for (int i = 0; i < fx->nout; i++)
+      if (fx->out[i] == n) fx->out[i] = NULL;
+  }
+  for (int i = 0, k = node_nin(n); i < k; i++) {
+    lose_ref(h, *in_at(n, i));
+    *in_at(n, i) = NULL;
+  }
+  if (n->flags & SAVES_OUT) {
+    n->flags &= ~SAVES_OUT;
+    if (n->a) n->a->saved--;
+  }
+  if (n->x) empty(G, n->x);
+  n->op = OP_NONE;
+  n->kind = 0;
+}
+
+static void bury(graph *G, heap *h) {
+  while (h->dead) {
+    node *n = h->dead;
+    h->dead = n->acc;
+    n->acc = NULL;
+    lose_creator(G, h, n);
+    if (n->a) arr_unref(n->a);
+    if (n->grad) lose_handle(h, n->grad);
+    if (n->x) {
+      empty(G, n->x);
+      mg_free(n->x->name);
+      mg_free(n->x->line);
+      mg_free(n->x);
+    }
+    n->grad = G->free;
+    G->free = n;
+    G->live--;
+  }
+}
+
+node *node_hold(node *n) {
+  n->refs++;
+  n->handles++;
+  return n;
+}
+
+void node_drop(graph *G, node *n) {
+  heap h = {NULL};
+  lose_handle(&h, n);
+  bury(G, &h);
+}
+
+node *node_ref(node *n) {
+  n->refs++;
+  return n;
+}
+
+void node_unref(graph *G, node *n) {
+  heap h = {NULL};
+  lose_ref(&h, n);
+  bury(G, &h);
+}
+
+void node_release(graph *G, node *f) {
+  lose_saved(f);
+  f->flags |= RELEASED;
+  if (f->flags & SAVES_OUT) {
+    f->flags &= ~SAVES_OUT;
+    if (f->a) f->a->saved--;
+    if (f->a && f->handles == 0 && f->a->state != CONST) lose_value(f);
+  }
+  if (f->op == OP_FUNCTION && f->x->ref) {
+    int ref = f->x->ref;
+    f->x->ref = 0;
+    G->release(G, ref);
+  }
+}
+
+void node_set_grad(graph *G, node *n, node *g) {
+  node *old = n->grad;
+  n->grad = g;
+  node_drop(G, old);
+}
+
+/* ---- looking -------------------------------------------------------------------------------------- */
+
+bool node_shape(const node *n, shape *s) {
+  if (n->a) *s = n->a->s;
+  else s->n = 0;
+  return !(n->flags & DROPPED);
+}
+
+int node_nin(const node *n) {
+  if (n->op == OP_NONE) return 0;
+  if (n->x && n->x->nin) return n->x->nin;
+  return n->op >= NOP                ? n->in[0] != NULL
+         : n->in[1] || kind_of(n, 1) ? 2
+                                     : n->in[0] || kind_of(n, 0);
+}
+
+node *node_input(graph *G, node *f, int i) {
+  node *n = *in_at(f, i);
+  saved *sv = sv_at(f, i);
+  int kind = kind_of(f, i);
+  if (!n) return node_scalar(G, f->dtype, sv->k);
+  if (n->flags & DROPPED && kind == SAVED_ARRAY) {
+    n->a = arr_ref(sv->a);
+    n->flags &= ~DROPPED;
+  }
+  return node_hold(n);
+}
+
+bool node_ready(graph *G, node *n) {
+  if (n->flags & DROPPED)
+    return fail(&G->c, "this value was let go: no Variable held it and no gradient needs it");
+  if (!n->a) return true;
+  if (!arr_ready(&G->c, n->a)) return false;
+  if (n->a->s.n == 0) { /* scalars live in the node */
+    arr_get(&G->c, n->a, &n->k);
+    if (n->flags & SAVES_OUT) n->a->saved--;
+    arr_unref(n->a);
+    n->a = NULL;
+  }
+  return true;
+}
+
+bool node_item(graph *G, node *n, imm *v) {
+  if (!node_ready(G, n)) return false;
+  if (n->a) return arr_get(&G->c, n->a, v);
+  *v = n->k;
+  return true;
+}
+
+array *node_as_array(graph *G, node *n) {
+  if (n->flags & DROPPED) return node_ready(G, n), NULL;
+  return n->a ? arr_ref(n->a) : arr_scalar(&G->c, n->dtype, n->k);
+}
+
+array *node_values(graph *G, node *n) {
+  array *a = node_ready(G, n) ? node_as_array(G, n) : NULL;
+  array *r = a ? arr_contiguous(&G->c, a) : NULL;
+  arr_unref(a);
+  return r;
+}
+
+size_t node_bytes(const node *n) {
+  return n->a && n->a->state == READY ? n->a->size * dtype_size[n->dtype] : 0;
+}
+
+node *node_detach(graph *G, node *n) {
+  array *a = node_as_array(G, n);
+  return a ? node_array(G, a) : NULL;
+}
+
+extra *node_extra(graph *G, node *n) {
+  if (!n->x && (n->x = mg_alloc(&G->c, sizeof *n->x))) memset(n->x, 0, sizeof *n->x);
+  return n->x;
+}
+
+/* ---- changing -------------------------------------------------------------------------------------- */
+
+bool node_set_value(graph *G, node *n, array *a) {
+  if (n->flags & SAVES_OUT)
+    return arr_unref(a),
+           fail(&G->c, "the gradient of %s needs this value; it cannot be changed (use detach)",
+                op_table[n->op].name);
+  array *old = n->a;
+  n->a = NULL;
+  n->flags &= ~DROPPED;
+  if (a->s.n == 0 && a->state != PENDING) {
+    arr_get(&G->c, a, &n->k);
+    arr_unref(a);
+  } else n->a = a;
+  arr_unref(old);
+  return true;
+}
+
+bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
+  array *fresh[n + 1], *old[n + 1];
+  int made = 0;
+  bool ok = true;
+  for (int i = 0; i < n && ok; i++) {
+    if (targets[i]->flags & SAVES_OUT)
+      ok = fail(&G->c, "assign: target %d was made by %s, whose gradient needs it", i + 1,
+                op_table[targets[i]->op].name);
+    array *a = ok ? node_as_array(G, values[i]) : NULL;
+    array *v = a ? arr_cast(&G->c, a, targets[i]->dtype) : NULL;
+    arr_unref(a);
+    old[i] = targets[i]->a;
+    if (!v) ok = false;
+    else fresh[made++] = v;
+  }
+  ok = ok && arr_eval(&G->c, n, fresh, old);
+  for (int i = 0; i < made; i++) {
+    if (ok) node_set_value(G, targets[i], fresh[i]);
+    else arr_unref(fresh[i]);
+  }
+  return ok;
+}
+
+bool node_eval(graph *G, int n, node *const *v) {
+  array *a[n + 1];
+  int m = 0;
+  for (int i = 0; i < n; i++)
+    if (v[i]->a) a[m++] = v[i]->a;
+  return arr_eval(&G->c, m, a, NULL);
+}
+
+void node_unchain(graph *G, node *n) {
+  heap h = {NULL};
+  if (node_has_creator(n)) n->flags &= ~(TRACKED | RELEASED);
+  lose_creator(G, &h, n);
+  n->generation = 0;
+  bury(G, &h);
+}
+
+/* As it always was in this family: y keeps its creator, all Variables before it lose theirs. */
+void node_unchain_backward(graph *G, node *y) {
+  heap h = {NULL};
+  node *todo = NULL; /* linked through `acc`, with a ref each; generation 0 says: seen */
+  node_ref(y);
+  y->acc = NULL;
+  for (node *f = y; f;) {
+    for (int i = 0, n = node_nin(f); i < n; i++) {
+      node *x = *in_at(f, i);
+      if (!x || !node_has_creator(x) || x->generation == 0) continue;
+      x->generation = 0;
+      x->acc = todo;
+      todo = node_ref(x);
+    }
+    if (f != y) {
+      f->flags &= ~(TRACKED | RELEASED);
+      lose_creator(G, &h, f);
+    }
+    lose_ref(&h, f);
+    bury(G, &h);
+    if ((f = todo)) {
+      todo = f->acc;
+      f->acc = NULL;
+    }
+  }
+}
+
+bool node_set_creator(graph *G, node *x, node *f) {
+  node_unchain(G, x);
+  x->in[0] = node_ref(f);
+  x->op = OP_OUTPUT;
+  x->generation =
+      f->generation + (f->op != OP_FUNCTION); /* its Function is f's own, or follows f */
+  x->flags |= TRACKED;
+  if (f->op == OP_FUNCTION && f->x->nout && !f->x->out[0]) f->x->out[0] = x;
+  return true;
+}
