@@ -1,11 +1,11 @@
 /* array.c -- arrays: making, holding, viewing and reading them.
 **
 ** A READY array points into a buffer by offset and strides (in elements); views share buffers. A CONST
-** array is one number in any shape and costs no memory. What computes is in fuse.c.
+** array is one number in any shape and costs no memory. What computes is in late.c, plan.c and run.c.
 */
 #include <string.h>
 
-#include "array/fuse.h"
+#include "array/program.h"
 
 static void dense_strides(array *a) {
   int64_t step = 1;
@@ -51,7 +51,7 @@ array *arr_const(ctx *c, dtype t, const shape *s, imm k) {
 
 array *arr_scalar(ctx *c, dtype t, imm k) { return arr_const(c, t, &(shape){0}, k); }
 
-/* Take a buffer over (fuse.c's commit): a becomes READY and dense, its operands go. */
+/* Take a buffer over (plan.c's commit): a becomes READY and dense, its operands go. */
 void arr_settle(array *a, buffer *b) {
   array *in[3] = {a->in[0], a->in[1], a->in[2]};
   memset(a->in, 0, sizeof a->in);
@@ -113,6 +113,21 @@ void imm_store(dtype t, void *p, imm v) {
     case F32: *(float *)p = (float)v.f; break;
     case I64: *(int64_t *)p = v.i; break;
     default: *(uint8_t *)p = (uint8_t)v.i; break;
+  }
+}
+
+void imm_fill(dtype t, void *p, imm k, int64_t n) {
+  switch (t) {
+    case F64:
+      for (int64_t i = 0; i < n; i++) ((double *)p)[i] = k.f;
+      break;
+    case F32:
+      for (int64_t i = 0; i < n; i++) ((float *)p)[i] = (float)k.f;
+      break;
+    case I64:
+      for (int64_t i = 0; i < n; i++) ((int64_t *)p)[i] = k.i;
+      break;
+    default: memset(p, (int)k.i, n); break;
   }
 }
 

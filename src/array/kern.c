@@ -1,38 +1,42 @@
 /* kern.c -- the kernels of one instruction level.
 **
 ** Compiled once for each x86-64 level, -DISA=v2, v3 or v4; kern.inc makes the kernels of one dtype.
-** Everything is evaluated in whole vectors: the last few elements of a tile and single numbers go
-** through the same instructions as the rest, so the bits of a result depend on nothing but its
-** operands. The vector functions are SLEEF's deterministic ones: within 1 ulp, the same in each lane.
+** Everything is computed in whole vectors: the last few elements of a tile and single numbers pass
+** through the same code as the rest, so that a result's bits depend on nothing but its operands.
 */
 #pragma GCC optimize "wrapv"  /* whole numbers wrap around */
 #include <float.h>
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
-#include <immintrin.h>
 #include "array/kern.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 64")
-#define LANES for (int l = 0; l < N; l++)     /* becomes one instruction where there is one */
+#define UNROLL(n) _Pragma(TEXT(GCC unroll n))
+#define TEXT(x) #x
 
-/* Bytes of a vector, and SLEEF's name for a function of it */
+/* Bytes of a vector, its intrinsics, and the functions of SLEEF, which give each lane the same bits */
 #if defined __AVX512F__
 enum { VB = 64 };
+#define MM _mm512
 #define SLEEF_F64(name, ulp) Sleef_finz_##name##d8_##ulp##avx512f
 #define SLEEF_F32(name, ulp) Sleef_finz_##name##f16_##ulp##avx512f
 #elif defined __AVX2__
 enum { VB = 32 };
+#define MM _mm256
 #define SLEEF_F64(name, ulp) Sleef_finz_##name##d4_##ulp##avx2
 #define SLEEF_F32(name, ulp) Sleef_finz_##name##f8_##ulp##avx2
 #else
 enum { VB = 16 };
+#define MM _mm
 #define SLEEF_F64(name, ulp) Sleef_cinz_##name##d2_##ulp##sse4
 #define SLEEF_F32(name, ulp) Sleef_cinz_##name##f4_##ulp##sse4
 #endif
 
-/* Elements folded in the lanes of vectors before their sum goes to a double */
+/* Elements folded in vectors before the result joins the running state */
 enum { BLOCK = 1024 };
+
+/* ---- numbers ----------------------------------------------------------------------------------- */
 
 typedef double T_F64;
 typedef float T_F32;
@@ -41,30 +45,11 @@ typedef int32_t BITS_F32;
 typedef uint8_t T_U8, T_BOOL;
 typedef int8_t BITS_U8, BITS_BOOL;
 
-/* ---- casts: loops that the compiler vectorises --------------------------------------------- */
-
 static inline int64_t whole(double x) {
   return x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x < -0x1p63 ? INT64_MIN : (int64_t)x;
 }
 
-#define TO_F64(x) (double)(x)
-#define TO_F32(x) (float)(x)
-#define TO_I64(x) _Generic((x), double: whole((double)(x)), float: whole((double)(x)), default: (int64_t)(x))
-#define TO_U8(x) (uint8_t)TO_I64(x)
-#define TO_BOOL(x) ((x) != 0)
-
-#define CAST(from, to)                                                                          \
-  static void cast_##from##_##to(void *r, const void *a, const void *b, const void *d, int64_t n) { \
-    T_##to *y = r;                                                                              \
-    const T_##from *x = a;                                                                      \
-    (void)b, (void)d;                                                                           \
-    for (int64_t i = 0; i < n; i++) y[i] = TO_##to(x[i]);                                       \
-  }
-#define CASTS(from) CAST(from, F64) CAST(from, F32) CAST(from, I64) CAST(from, U8) CAST(from, BOOL)
-CASTS(F64) CASTS(F32) CASTS(I64) CASTS(U8) CASTS(BOOL)
-
-/* ---- whole numbers: floor division, which never traps --------------------------------------- */
-
+/* Floor division, which never traps */
 static inline int64_t floor_remainder(int64_t a, int64_t b) {
   if (b == 0 || b == -1) return 0;
   const int64_t m = a % b;
@@ -73,16 +58,52 @@ static inline int64_t floor_remainder(int64_t a, int64_t b) {
 
 static inline int64_t floor_quotient(int64_t a, int64_t b) {
   if (b == 0) return 0;
-  if (b == -1) return (int64_t)-(uint64_t)a;
+  if (b == -1) return -a;
   return a / b - (a % b != 0 && (a ^ b) < 0);
 }
 
-/* ---- what a dtype has of its own -------------------------------------------------------------- */
+#define TO_F64(x) (double)(x)
+#define TO_F32(x) (float)(x)
+#define TO_I64(x) \
+  _Generic((x), double: whole((double)(x)), float: whole((double)(x)), default: (int64_t)(x))
+#define TO_U8(x) (uint8_t)TO_I64(x)
+#define TO_BOOL(x) ((x) != 0)
+
+#define CAST(from, to)                                                                       \
+  static void cast_##from##_##to(void *r, const void *a, const void *b, const void *d, int64_t n) { \
+    T_##to *y = r;                                                                             \
+    const T_##from *x = a;                                                                     \
+    (void)b, (void)d;                                                                          \
+    for (int64_t i = 0; i < n; i++) y[i] = TO_##to(x[i]);                                      \
+  }
+#define CASTS(from) CAST(from, F64) CAST(from, F32) CAST(from, I64) CAST(from, U8) CAST(from, BOOL)
+CASTS(F64) CASTS(F32) CASTS(I64) CASTS(U8) CASTS(BOOL)
+
+/* ---- polynomials of the exponential family, lowest term first ------------------------------------ */
+
+/* (exp(r) - 1 - r) / r^2, Taylor's; 6 terms are enough for floats */
+static const double exp_terms[12] = {
+  1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320, 1. / 362880, 1. / 3628800,
+  1. / 39916800, 1. / 479001600, 1. / 6227020800
+};
+
+/* log(1 - erf(y)) / -y, minimax for the relative error of erf: 0 <= y <= 6, 0 <= y <= 4 */
+static const double erf_terms_F64[] = {
+  ERF64
+};
+static const double erf_terms_F32[] = {
+  1.1283791716088983, 0.636619382059023906, 0.10277783049313294, -0.0191530659387623287,
+  -0.000160388854238288549, 0.00166701666174111488, -0.000632828921651172346,
+  0.000117638473063709683, -9.25588824996247886e-6
+};
+
+/* ---- what a dtype has of its own ----------------------------------------------------------------- */
 
 #define PASTE(a, b) a##_##b
 #define PASTE2(a, b) PASTE(a, b)
-#define OF(name) PASTE2(name, DT)             /* name_F64 ... */
+#define OF(name) PASTE2(name, DT)                    /* name_F64 ... */
 #define KERNEL(kind, name) PASTE2(OF(kind), name)    /* map_F64_add ... */
+#define SIMD(name) PASTE2(PASTE2(MM, name), OF(SUFFIX))
 
 #define T OF(T)               /* a number */
 #define BITS OF(BITS)         /* a whole number as wide */
@@ -91,21 +112,52 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
 #define N OF(N)
 #define load OF(load)
 #define part OF(part)
-#define store OF(store)
-#define lane OF(lane)
+#define some OF(some)
+#define keep OF(keep)
+#define splat OF(splat)
+#define poly OF(poly)
+#define exp_near OF(exp_near)
+#define power OF(power)
 #define values OF(values)
 #define tests OF(tests)
-#define tests_whole OF(tests_whole)
+#define tests_upto OF(tests_upto)
 #define choices OF(choices)
-#define choices_whole OF(choices_whole)
-#define where_is OF(where_is)
+#define choices_upto OF(choices_upto)
 #define across OF(across)
 #define block OF(block)
 #define reduce OF(reduce)
+#define find OF(find)
 #define seek OF(seek)
 
-/* names in the bodies of ops.def */
-#define K(c) ((T)(c) - (V){0})
+#define SUFFIX_F64 pd
+#define SUFFIX_F32 ps
+#define MANTISSA OF(MANTISSA)
+#define MANTISSA_F64 52
+#define MANTISSA_F32 23
+#define BIAS OF(BIAS)
+#define BIAS_F64 1023
+#define BIAS_F32 127
+#define EXP_TERMS OF(EXP_TERMS)
+#define EXP_TERMS_F64 12
+#define EXP_TERMS_F32 6
+#define ERF_END OF(ERF_END)
+#define ERF_END_F64 6
+#define ERF_END_F32 4
+#define erf_terms OF(erf_terms)
+#define LARGEST OF(LARGEST)
+#define LARGEST_F64 DBL_MAX
+#define LARGEST_F32 FLT_MAX
+#define LOWEST OF(LOWEST)
+#define LOWEST_F64 (-INFINITY)
+#define LOWEST_F32 (-INFINITY)
+#define LOWEST_I64 INT64_MIN
+#define HIGHEST OF(HIGHEST)
+#define HIGHEST_F64 INFINITY
+#define HIGHEST_F32 INFINITY
+#define HIGHEST_I64 INT64_MAX
+
+/* functions of the bodies in ops.def */
+#define K(c) splat((T)(c))
 #define SEL OF(sel)
 #define ABS OF(magnitude)
 #define MOD OF(modulo)
@@ -115,20 +167,12 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
 #define CEIL OF(up)
 #define RINT OF(nearest)
 #define SQRT OF(root)
-#define LARGEST OF(LARGEST)
-#define LOWEST OF(LOWEST)
-#define HIGHEST OF(HIGHEST)
-#define LARGEST_F64 DBL_MAX
-#define LARGEST_F32 FLT_MAX
-#define LOWEST_F64 (-INFINITY)
-#define LOWEST_F32 (-INFINITY)
-#define LOWEST_I64 INT64_MIN
-#define HIGHEST_F64 INFINITY
-#define HIGHEST_F32 INFINITY
-#define HIGHEST_I64 INT64_MAX
+#define FMA OF(muladd)
+#define EXP OF(exp)
+#define EXPM1 OF(expm1)
+#define TANH OF(tanh)
+#define ERF OF(erf)
 #define SLEEF OF(SLEEF)
-#define EXP SLEEF(exp, u10)
-#define EXPM1 SLEEF(expm1, u10)
 #define LOG SLEEF(log, u10)
 #define LOG1P SLEEF(log1p, u10)
 #define LOG2 SLEEF(log2, u10)
@@ -140,17 +184,15 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
 #define ATAN SLEEF(atan, u10)
 #define SINH SLEEF(sinh, u10)
 #define COSH SLEEF(cosh, u10)
-#define TANH SLEEF(tanh, u10)
-#define ERF SLEEF(erf, u10)
 #define POW SLEEF(pow, u10)
 #define ATAN2 SLEEF(atan2, u10)
 #define HYPOT SLEEF(hypot, u05)
 #define FMOD SLEEF(fmod, )
 
-#define FLOATS 3
-#define WHOLES 2
-#define TRUTHS 1
 #define BYTES 0
+#define TRUTHS 1
+#define WHOLES 2
+#define FLOATS 3
 
 #define DT F64
 #define KIND FLOATS
@@ -168,7 +210,7 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
 #define KIND TRUTHS
 #include "array/kern.inc"
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------- */
 
 #define FOR_FLOAT(kind, name) {[F64] = kind##_F64_##name, [F32] = kind##_F32_##name}
 #define FOR_ARITH(kind, name) \

@@ -20,7 +20,7 @@ bool recording(const graph *G, int n, node *const *in);   /* does an op on these
 void node_release(graph *G, node *f);                     /* let go of what f saved; the skeleton stays */
 node *like(graph *G, node *g, double v);                  /* a constant of g's shape and dtype */
 
-int op_rule(int op);                                      /* fuse.c */
+int op_rule(int op);                                      /* array/late.c */
 bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t); /* cast to the op's dtype */
 
 /* ---- the gradient of one Function (vjp.c), called by backward.c ---------------------------------- */

@@ -1,0 +1,364 @@
+/* plan.c -- evaluation: pending expressions become one program, and its roots values.
+**
+** Plan, reserve all, run, commit: without memory nothing has changed. What always holds:
+**   - operands of a PENDING elementwise array have its shape, or are CONST; none is a PENDING reduction
+**   - an operand of a PENDING reduction is no PENDING reduction
+**   - roots of one program are seen in one shape, and its reductions reduce it alike
+*/
+#include <limits.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "array/program.h"
+
+enum { MAXVALUES = 4096, MAXDEPTH = 2048 }; /* of one program; of one expression, see late.c */
+
+uint32_t plan_mark(void) {
+  static _Atomic uint32_t mark;
+  return atomic_fetch_add(&mark, 1) + 1;
+}
+
+/* Visit the pending arrays below `top` once each, operands first. visit gets every array, leaves too,
+** when its operands are done. */
+bool plan_visit(array *top, uint32_t mark, bool (*visit)(void *, array *), void *arg) {
+  struct {
+    array *a;
+    int next;
+  } stack[MAXDEPTH];
+  int depth = 0;
+  if (top->mark == mark) return true;
+  top->mark = mark;
+  top->uses = 0;
+  stack[depth].a = top;
+  stack[depth++].next = 0;
+  while (depth) {
+    array *a = stack[depth - 1].a;
+    if (a->state == PENDING && stack[depth - 1].next < a->nin) {
+      array *x = a->in[stack[depth - 1].next++];
+      if (x->mark != mark) {
+        x->mark = mark;
+        x->uses = 0;
+        stack[depth].a = x;
+        stack[depth++].next = 0;
+      }
+      x->uses++;
+    } else {
+      if (!visit(arg, a)) return false;
+      depth--;
+    }
+  }
+  return true;
+}
+
+static bool add_value(void *arg, array *a) {
+  prog *p = arg;
+  if (p->nv == p->cap) {
+    int cap = p->cap ? p->cap * 2 : 32;
+    value *v = mg_alloc(p->c, cap * sizeof *v);
+    if (!v) return false;
+    if (p->nv) memcpy(v, p->v, p->nv * sizeof *v);
+    mg_free(p->v);
+    p->v = v;
+    p->cap = cap;
+  }
+  a->val = p->nv;
+  value *v = &p->v[p->nv++];
+  *v = (value){.a = a,
+               .in = {-1, -1, -1},
+               .last = a->val,
+               .root = -1,
+               .slot = -1,
+               .esz = dtype_size[a->dtype]};
+  if (a->state == PENDING) {
+    for (int i = 0; i < a->nin; i++) {
+      v->in[i] = a->in[i]->val;
+      p->v[v->in[i]].last = a->val;
+    }
+    const kernels *k = kern_get();
+    if (a->op == OP_to) v->f = k->cast[a->in[0]->dtype][a->dtype];
+    else if (a->op != OP_rand) v->f = k->map[a->op][operand_dtype(a->op, a->in)];
+  } else if (a->state == READY) {
+    v->base = arr_data(a);
+    v->strided = !arr_is_contiguous(a);
+  }
+  return true;
+}
+
+static array *body_of(array *a) { return reduces(a) ? a->in[0] : a; }
+
+/* Does another program have to evaluate b than the one that has root a? */
+static bool together(const array *a, const array *b) {
+  const array *x = body_of((array *)a), *y = body_of((array *)b);
+  if (!shape_eq(&x->s, &y->s)) return false;
+  return !reduces(a) || !reduces(b) || (a->n == b->n && a->inner == b->inner);
+}
+
+static bool add_root(prog *p, array *a, int32_t v) {
+  root *r = mg_alloc(p->c, (p->nr + 1) * sizeof *r);
+  if (!r) return false;
+  if (p->nr) memcpy(r, p->r, p->nr * sizeof *r);
+  mg_free(p->r);
+  p->r = r;
+  r[p->nr] = (root){.a = a, .v = v, .wide = -1};
+  if (!reduces(a)) p->v[v].root = p->nr;
+  p->nr++;
+  return true;
+}
+
+/* Values held from outside: store what a gradient will read and is dear to compute again, and what was
+** computed before: by and by the holder seems to be more than a box that is not collected yet. */
+static bool plan_stores(prog *p) {
+  bool lean = p->c->lean;
+  for (int i = 0; i < p->nv; i++) {
+    value *v = &p->v[i];
+    array *a = v->a;
+    if (a->state != PENDING || v->root >= 0 || a->refs == a->uses) continue;
+    bool dear = op_cost[a->op] == DEAR;
+    if (lean ? !a->saved && a->passes > 1 : dear ? a->saved || a->passes : a->passes > 1) {
+      if (!add_root(p, a, i)) return false;
+    } else v->needed = true; /* stays pending: what is below may not be given away */
+  }
+  for (int i = p->nv - 1; i >= 0; i--)
+    if (p->v[i].needed)
+      for (int j = 0; j < 3; j++)
+        if (p->v[i].in[j] >= 0 && p->v[p->v[i].in[j]].root < 0) p->v[p->v[i].in[j]].needed = true;
+  return true;
+}
+
+/* Merge axes that every strided leaf walks through evenly */
+static void plan_space(prog *p, const shape *s) {
+  int n = 0;
+  int64_t *d = p->q.d;
+  for (int i = 0; i < s->n; i++) {
+    if (s->d[i] == 1) continue;
+    bool merge = n > 0;
+    for (int k = 0; k < p->nv && merge; k++)
+      if (p->v[k].strided && p->v[k].st[n - 1] != p->v[k].a->stride[i] * s->d[i]) merge = false;
+    if (merge) d[n - 1] *= s->d[i];
+    else d[n++] = s->d[i];
+    for (int k = 0; k < p->nv; k++)
+      if (p->v[k].strided) p->v[k].st[n - 1] = p->v[k].a->stride[i];
+  }
+  p->q.n = n;
+}
+
+/* How the work is cut. Depends on the shape, the widest dtype and the reduction alone. */
+static void plan_cut(prog *p, array *red) {
+  int64_t widest = 1, short_row = 0;
+  for (int i = 0; i < p->nv; i++) {
+    if (p->v[i].esz > widest) widest = p->v[i].esz;
+    if (p->v[i].strided && p->q.n) short_row = p->q.d[p->q.n - 1];
+  }
+  int64_t most = TILE / widest;
+  p->rows = red ? red->rows : 1;
+  p->n = red ? red->n : p->size;
+  p->inner = red ? red->inner : 1;
+  /* tiles end with the rows of the reduction, or of the strided leaves where rows are not tiny */
+  p->align = red ? (p->inner == 1 ? p->n : p->inner) : short_row >= 128 ? short_row : most;
+  int64_t whole = red && p->n * p->inner <= most ? p->n * p->inner : p->align;
+  p->tile = whole <= most ? most / whole * whole : most;
+  p->jw = p->inner;
+  p->jblocks = 1;
+  if (p->inner > most) { /* long columns: cut across, keep n in one piece unless it is long too */
+    p->jw = p->inner < CHUNK ? p->inner : CHUNK;
+    p->jblocks = (p->inner + p->jw - 1) / p->jw;
+    p->nb = p->n <= 128 ? p->n : CHUNK / p->jw > 64 ? CHUNK / p->jw : 64;
+    p->rpc = 1;
+  } else {
+    int64_t row = p->n * p->inner, unit = p->inner == 1 ? p->tile : 1; /* cut rows between tiles */
+    p->nb = row <= CHUNK ? p->n : (CHUNK / p->inner + unit - 1) / unit * unit;
+    p->rpc = row <= CHUNK ? CHUNK / row : 1;
+  }
+  p->pieces = (p->n + p->nb - 1) / p->nb;
+}
+
+/* Scratch tiles: constants and strided leaves keep theirs, instructions share */
+static bool plan_slots(prog *p) {
+  int nfree = 0;
+  int32_t *freed = mg_alloc(p->c, (p->nv + 1) * sizeof *freed);
+  if (!freed) return false;
+  for (int i = 0; i < p->nr; i++) {
+    p->v[p->r[i].v].last = INT_MAX; /* reductions read it after the last instruction */
+    if (reduces(p->r[i].a) && p->inner > 1) p->r[i].wide = p->nslot++;
+  }
+  for (int i = 0; i < p->nv; i++) {
+    value *v = &p->v[i];
+    if (v->a->state != PENDING) {
+      if (v->a->state == CONST || v->strided) v->slot = p->nslot++;
+      continue;
+    }
+    for (int pass = 0; pass < 2;
+         pass++) { /* the tile of an operand as wide may become the result's */
+      for (int j = 0; j < 3; j++) {
+        if (v->in[j] < 0) continue;
+        value *x = &p->v[v->in[j]];
+        bool again = (j > 0 && v->in[j] == v->in[0]) || (j > 1 && v->in[j] == v->in[1]);
+        if (x->last == i && x->slot >= 0 && x->a->state == PENDING && !again &&
+            (x->esz == v->esz) == (pass == 0))
+          freed[nfree++] = x->slot;
+      }
+      if (pass == 0 && v->root < 0) v->slot = nfree ? freed[--nfree] : p->nslot++;
+    }
+  }
+  mg_free(freed);
+  return true;
+}
+
+/* Whose buffer a root may take over: it is dense, of the same bytes, nobody else's, and read for the
+** last time before the root is written. */
+static bool may_take(prog *p, const root *r, const array *x, int holders) {
+  const array *a = r->a;
+  if (x->state != READY || x->dtype != a->dtype || x->size != a->size || !arr_is_contiguous(x))
+    return false;
+  if (x->buf->refs != 1 || x->buf->release || x->off) return false;
+  bool leaf = x->mark == a->mark;
+  if (x->refs != (leaf ? x->uses : 0) + holders) return false;
+  if (leaf && (p->v[x->val].needed || p->v[x->val].last > r->v)) return false;
+  for (int i = 0; i < p->nr; i++)
+    if (p->r[i].from == x) return false;
+  return true;
+}
+
+static bool reserve(prog *p, array *const *olds) {
+  for (int i = 0; i < p->nr; i++) {
+    root *r = &p->r[i];
+    array *a = r->a;
+    if (!reduces(a) && a->state == PENDING) {
+      array *old = olds ? olds[i] : NULL;
+      if (old && may_take(p, r, old, 1)) r->from = old;
+      for (int k = 0; k < p->nv && !r->from; k++)
+        if (p->v[k].a->state == READY && may_take(p, r, p->v[k].a, 0)) r->from = p->v[k].a;
+    }
+    if (r->from) r->buf = r->from->buf;
+    else if (!(r->buf = buf_new(p->c, a->size * dtype_size[a->dtype]))) return false;
+    if (!reduces(a)) p->v[r->v].base = r->buf->p;
+    else if (p->pieces > 1) {
+      size_t each = p->inner == 1 ? sizeof(acc) : (size_t)p->inner * dtype_size[a->dtype];
+      if (!(r->partbuf = buf_new(p->c, p->rows * p->pieces * each))) return false;
+      if (p->inner == 1) r->part = r->partbuf->p;
+      else r->cols = r->partbuf->p;
+    }
+  }
+  int threads = p->c->threads;
+  p->scratch = buf_new(p->c, (size_t)threads * (p->nslot + 1) * TILE);
+  p->filled = mg_alloc(p->c, threads);
+  if (!p->scratch || !p->filled) return false;
+  memset(p->filled, 0, threads);
+  return true;
+}
+
+static void discard(prog *p) {
+  for (int i = 0; i < p->nr; i++) {
+    if (p->r[i].buf && !p->r[i].from) buf_unref(p->r[i].buf);
+    if (p->r[i].partbuf) buf_unref(p->r[i].partbuf);
+  }
+  if (p->scratch) buf_unref(p->scratch);
+  mg_free(p->filled);
+  mg_free(p->v);
+  mg_free(p->r);
+}
+
+/* Roots become READY; values that were computed but not stored remember it */
+static void commit(prog *p) {
+  for (int i = 0; i < p->nv; i++) {
+    array *a = p->v[i].a;
+    if (a->state == PENDING && p->v[i].root < 0 && a->passes < UINT8_MAX) a->passes++;
+    arr_ref(a); /* values may hold one another: all stay until all roots are settled */
+  }
+  for (int i = 0; i < p->nr; i++)
+    if (p->r[i].from) p->r[i].from->buf = NULL;
+  for (int i = 0; i < p->nr; i++) {
+    root *r = &p->r[i];
+    if (r->a->state == PENDING) arr_settle(r->a, r->buf);
+    r->buf = NULL;
+  }
+  for (int i = 0; i < p->nv; i++) arr_unref(p->v[i].a);
+}
+
+/* One program: the roots a[0..n-1] fit together; those marked done are skipped. */
+static bool evaluate(ctx *c, int n, array *const *a, array *const *olds) {
+  prog p = {.c = c};
+  uint32_t mark = plan_mark();
+  array *red = NULL;
+  bool ok = true;
+  for (int i = 0; i < n && ok; i++) {
+    array *x = body_of(a[i]);
+    ok = plan_visit(x, mark, add_value, &p);
+    if (x != a[i]) {
+      x->uses++; /* the reduction holds it */
+      a[i]->mark = mark;
+      red = a[i];
+    }
+    ok = ok && add_root(&p, a[i], x->val);
+  }
+  ok = ok && plan_stores(&p);
+  if (ok) {
+    array *x = p.v[p.nv - 1].a;
+    p.size = x->size;
+    plan_space(&p, &body_of(a[0])->s);
+    p.size = body_of(a[0])->size;
+    plan_cut(&p, red);
+    ok = plan_slots(&p) && reserve(&p, olds);
+  }
+  if (ok) {
+    prog_run(&p);
+    commit(&p);
+  }
+  discard(&p);
+  return ok;
+}
+
+bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
+  array *group[64], *old[64];
+  for (;;) { /* the first one pending, and what can go with it */
+    int m = 0, left = 0, nodes = 0;
+    for (int i = 0; i < n; i++) {
+      if (a[i]->state != PENDING) continue;
+      bool twice = false;
+      for (int k = 0; k < m; k++) twice |= group[k] == a[i];
+      if (twice) continue;
+      if (m && (m == 64 || nodes + a[i]->nodes > MAXVALUES || !together(group[0], a[i]))) {
+        left++;
+        continue;
+      }
+      bool fits = true;
+      for (int k = 0; k < m; k++) fits = fits && together(group[k], a[i]);
+      if (!fits) {
+        left++;
+        continue;
+      }
+      nodes += a[i]->nodes;
+      old[m] = olds ? olds[i] : NULL;
+      group[m++] = a[i];
+    }
+    if (m == 0) return true;
+    if (!evaluate(c, m, group, left ? NULL : old)) return false;
+    if (!left) return true;
+  }
+}
+
+bool arr_ready(ctx *c, array *a) { return a->state != PENDING || arr_eval(c, 1, &a, NULL); }
+
+array *arr_copy(ctx *c, array *a) {
+  if (!arr_ready(c, a)) return NULL;
+  array *r = arr_new(c, a->dtype, &a->s);
+  if (!r || !r->size) return r;
+  int esz = dtype_size[a->dtype];
+  if (a->state == CONST) imm_fill(a->dtype, r->buf->p, a->k, a->size);
+  else if (arr_is_contiguous(a)) memcpy(r->buf->p, arr_data(a), a->size * esz);
+  else { /* a program of one leaf that is its own root */ prog p = {.c = c, .size = a->size};
+    bool ok = add_value(&p, a) && add_root(&p, a, 0);
+    if (ok) {
+      plan_space(&p, &a->s);
+      plan_cut(&p, NULL);
+      p.v[0].base = r->buf->p;
+      p.filled = mg_alloc(c, c->threads);
+      p.scratch = buf_new(c, (size_t)c->threads * TILE);
+      ok = p.filled && p.scratch;
+    }
+    if (ok) prog_run(&p);
+    discard(&p);
+    if (!ok) return arr_unref(r), NULL;
+  }
+  return r;
+}

@@ -1,0 +1,98 @@
+/* program.h -- a fused expression as plain data: what late.c, plan.c and run.c share.
+**
+** A program is a list of values in the order of computation, each with an address for the current
+** tile: leaf memory, output memory or scratch that stays in the L1 cache. Roots are the values that
+** are stored, and the reductions fed by one. Tiles, chunks and the order in which partial results
+** meet depend on shapes alone, so that the bits are the same for any number of threads.
+*/
+#ifndef MG_PROGRAM_H
+#define MG_PROGRAM_H
+
+#include "array/array.h"
+#include "array/kern.h"
+
+enum {
+  SMALL = TILE / 8, /* elements: up to here ops run when called */
+  CHUNK = 32768     /* elements one thread takes at a time, about */
+};
+
+typedef union { char bytes[TILE]; double number; } tile __attribute__((aligned(64)));
+
+/* ---- the op table, as data (late.c) ------------------------------------------------------------ */
+
+extern const uint8_t op_cost[NOP];
+extern const uint8_t op_step[NOP];      /* what folds two rows into one; 0: nothing does */
+extern const bool op_reduces[NOP];
+
+static inline bool reduces(const array *a) { return a->state == PENDING && op_reduces[a->op]; }
+static inline dtype operand_dtype(int op, array *const *in) { return in[op == OP_where]->dtype; }
+
+/* ---- memory (array.c) -------------------------------------------------------------------------- */
+
+array *arr_blank(ctx *c, dtype t, const shape *s, int state);  /* no buffer yet */
+bool arr_fill_in(ctx *c, array *a);                            /* ... a dense one */
+void arr_settle(array *a, buffer *b);
+imm imm_load(dtype t, const void *p);
+void imm_store(dtype t, void *p, imm v);
+void imm_fill(dtype t, void *p, imm v, int64_t n);
+
+/* ---- programs ---------------------------------------------------------------------------------- */
+
+typedef struct { int n; int64_t d[MAXDIM]; } space; /* what is iterated over, axes merged where all leaves allow */
+
+typedef struct {
+  array *a;
+  map_fn *f;     /* instruction; NULL: leaf, or random numbers */
+  int32_t in[3]; /* values it reads, -1: none */
+  int32_t last;  /* the last value that reads it, itself if none */
+  int32_t root;  /* the root it is, -1: none */
+  int32_t slot;  /* scratch tile, -1: none */
+  uint8_t esz;
+  bool strided;       /* leaf: fetched through st */
+  bool needed;        /* some array that stays pending will need it again */
+  const char *base;   /* READY leaf: first element; root: its output */
+  int64_t st[MAXDIM]; /* strided leaf: strides over the space */
+} value;
+
+typedef struct {
+  array *a;
+  int32_t v; /* the value it is, or reduces */
+  buffer *buf;
+  array *from; /* the array whose buffer this is, NULL: fresh */
+  acc *part;   /* reduction of rows in pieces: states[row * pieces + piece] */
+  char *cols;  /* reduction of columns in pieces: (rows, pieces, inner) */
+  buffer *partbuf;
+  int32_t wide; /* reduction of columns: scratch tile that gathers several rows */
+} root;
+
+typedef struct {
+  ctx *c;
+  value *v;
+  int nv, cap;
+  root *r;
+  int nr;
+  int nslot;
+  buffer *scratch; /* threads x nslot tiles */
+  char *filled;    /* per thread: constants stand in its scratch */
+  space q;
+  int64_t size, rows, n, inner; /* the shape as (rows, n, inner); n, inner of the reductions */
+  int64_t tile, align;     /* elements of a tile; tiles longer than `align` end at its multiples */
+  int64_t rpc, nb, pieces; /* a chunk: rpc whole rows, or nb of a row's n */
+  int64_t jw, jblocks;     /* ... of jw columns each, where inner is long */
+} prog;
+
+/* plan.c: visit the arrays below `top` once each, operands first; uses are counted on the way */
+uint32_t plan_mark(void);
+bool plan_visit(array *top, uint32_t mark, bool (*visit)(void *, array *), void *arg);
+
+/* run.c */
+void prog_run(prog *p);                 /* all roots' buffers are filled */
+/* Elements pos..pos+n-1 of base seen through the strides st: where they lie, if side by side and no
+** copy is asked for, else copied to buf. */
+const char *strided_read(const space *q, const int64_t *st, const char *base, int esz, int64_t pos,
+                         int64_t n, char *buf, bool copy);
+/* (rows, n, inner) at x, dense, reduced to (rows, inner) at r; a mean of columns is a sum yet: */
+void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x, char *r);
+void reduce_scale(dtype t, char *r, int64_t size, int64_t n);
+
+#endif

@@ -1,0 +1,281 @@
+/* run.c -- running a program: tiles, reductions, partial results.
+**
+** A chunk is some whole rows of the reduction, a piece of one row, or a block of its columns; chunks
+** run on any thread in any order and write where nobody else does. Partial results of a row meet
+** pairwise in a fixed order at the end.
+*/
+#include <omp.h>
+#include <string.h>
+
+#include "array/program.h"
+
+/* ---- reading strided memory -------------------------------------------------------------------- */
+
+#define COPY_RUN(T)                                                                                \
+  do {                                                                                             \
+    T *restrict r = dst;                                                                           \
+    const T *restrict s = src;                                                                     \
+    if (stride == 0)                                                                               \
+      for (int64_t i = 0; i < n; i++) r[i] = s[0];                                                 \
+    else                                                                                           \
+      for (int64_t i = 0; i < n; i++) r[i] = s[i * stride];                                        \
+  } while (0)
+
+static void copy_run(void *dst, const void *src, int64_t stride, int64_t n, int esz) {
+  if (stride == 1) memcpy(dst, src, n * esz);
+  else if (esz == 8) COPY_RUN(uint64_t);
+  else if (esz == 4) COPY_RUN(uint32_t);
+  else COPY_RUN(uint8_t);
+}
+
+/* Elements pos..pos+n-1 of base seen through the strides st: where they lie, if side by side and `buf`
+** need not be filled, else copied to buf. */
+const char *strided_read(const space *q, const int64_t *st, const char *base, int esz, int64_t pos,
+                         int64_t n, char *buf, bool copy) {
+  int64_t idx[MAXDIM], off = 0;
+  for (int i = q->n - 1; i >= 0; i--) {
+    idx[i] = pos % q->d[i];
+    pos /= q->d[i];
+    off += idx[i] * st[i];
+  }
+  int last = q->n - 1;
+  if (last < 0 || (!copy && st[last] == 1 && idx[last] + n <= q->d[last])) {
+    if (copy) memcpy(buf, base + off * esz, n * esz);
+    return base + off * esz;
+  }
+  for (char *dst = buf;;) {
+    int64_t run = q->d[last] - idx[last];
+    if (run > n) run = n;
+    copy_run(dst, base + off * esz, st[last], run, esz);
+    if (!(n -= run)) return buf;
+    dst += run * esz;
+    off -= idx[last] * st[last];
+    idx[last] = 0;
+    int i = last - 1;
+    for (; ++idx[i] == q->d[i]; i--) {
+      off -= (q->d[i] - 1) * st[i];
+      idx[i] = 0;
+    }
+    off += st[i];
+  }
+}
+
+/* ---- reductions of what lies dense ------------------------------------------------------------- */
+
+/* (rows, n, inner) at x, dense, reduced to (rows, inner) at r */
+void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x, char *r) {
+  const kernels *k = kern_get();
+  int esz = dtype_size[t];
+  dtype rt = reduce_dtype(op, t);
+  for (int64_t i = 0; i < rows; i++, x += n * inner * esz, r += inner * dtype_size[rt]) {
+    if (inner == 1 || n == 0) { /* n == 0: every element is the start */
+      acc s;
+      acc_start(op, t, &s);
+      if (n) k->fold[op][t](&s, x, n, 0);
+      for (int64_t j = 0; j < inner; j++)
+        imm_store(rt, r + j * dtype_size[rt], acc_result(op, t, &s, n));
+    } else {
+      memcpy(r, x, inner * esz);
+      for (int64_t j = 1; j < n; j++)
+        for (int64_t at = 0; at < inner; at += SMALL)
+          k->map[op_step[op]][t](r + at * esz, r + at * esz, x + (j * inner + at) * esz, NULL,
+                                 inner - at < SMALL ? inner - at : SMALL);
+    }
+  }
+}
+
+/* sums of n rows become means */
+void reduce_scale(dtype t, char *r, int64_t size, int64_t n) {
+  tile k;
+  imm_fill(t, &k, (imm){.f = (double)n}, SMALL);
+  for (int64_t at = 0; at < size; at += SMALL) {
+    char *p = r + at * dtype_size[t];
+    kern_get()->map[OP_div][t](p, p, &k, NULL, size - at < SMALL ? size - at : SMALL);
+  }
+}
+
+/* ---- one tile, one chunk ----------------------------------------------------------------------- */
+
+typedef struct {
+  prog *p;
+  char *scratch; /* this thread's tiles */
+  char **at;     /* address of each value for the current tile */
+  acc *state;    /* rows: the row under way, by root */
+  int64_t *wide; /* columns: elements gathered in the wide tile, by root */
+} run;
+
+static char *tile_of(run *t, int slot) { return t->scratch + (size_t)slot * TILE; }
+
+static void compute(run *t, int64_t pos, int64_t n) {
+  prog *p = t->p;
+  for (int i = 0; i < p->nv; i++) {
+    value *v = &p->v[i];
+    array *a = v->a;
+    if (a->state == PENDING) {
+      char *dst = v->root >= 0 ? (char *)v->base + pos * v->esz : t->at[i];
+      if (v->f)
+        v->f(dst, v->in[0] < 0 ? NULL : t->at[v->in[0]], v->in[1] < 0 ? NULL : t->at[v->in[1]],
+             v->in[2] < 0 ? NULL : t->at[v->in[2]], n);
+      else if (a->dtype == F64) random_f64(a->off, a->k.i, pos, n, (double *)dst);
+      else random_f32(a->off, a->k.i, pos, n, (float *)dst);
+      t->at[i] = dst;
+    } else if (v->root >= 0) { /* a leaf to be copied */
+      strided_read(&p->q, v->st, arr_data(a), v->esz, pos, n, (char *)v->base + pos * v->esz, true);
+    } else if (v->strided) {
+      t->at[i] =
+          (char *)strided_read(&p->q, v->st, v->base, v->esz, pos, n, tile_of(t, v->slot), false);
+    } else if (a->state == READY) t->at[i] = (char *)v->base + pos * v->esz;
+  }
+}
+
+/* Rows (inner == 1): the tile holds whole rows, or a part of one; `piece` ends at `end`. */
+static void feed_rows(run *t, int i, const char *x, int64_t pos, int64_t n, int64_t begin,
+                      int64_t end) {
+  prog *p = t->p;
+  root *r = &p->r[i];
+  dtype st = p->v[r->v].a->dtype, rt = r->a->dtype;
+  char *out = r->buf->p;
+  if (p->n <= p->tile) {
+    reduce_block(r->a->op, st, n / p->n, p->n, 1, x, out + pos / p->n * dtype_size[rt]);
+    return;
+  }
+  int64_t row = pos / p->n, at = pos % p->n;
+  acc *s = &t->state[i];
+  if (at == 0 || pos == begin) acc_start(r->a->op, st, s);
+  kern_get()->fold[r->a->op][st](s, x, n, at);
+  if (r->part) {
+    if (pos + n == end) r->part[row * p->pieces + at / p->nb] = *s;
+  } else if (at + n == p->n)
+    imm_store(rt, out + row * dtype_size[rt], acc_result(r->a->op, st, s, p->n));
+}
+
+/* Columns: add the tile to the row of partial results it belongs to. */
+static void feed_columns(run *t, int i, const char *x, int64_t pos, int64_t n, bool first,
+                         bool last) {
+  prog *p = t->p;
+  root *r = &p->r[i];
+  int esz = dtype_size[r->a->dtype];
+  map_fn *step = kern_get()->map[op_step[r->a->op]][r->a->dtype];
+  int64_t whole = p->n * p->inner;
+  if (whole <= p->tile && n % whole == 0) { /* several results in one tile */
+    reduce_block(r->a->op, r->a->dtype, n / whole, p->n, p->inner, x,
+                 (char *)r->buf->p + pos / whole * p->inner * esz);
+    return;
+  }
+  int64_t row = pos / whole, at = pos % whole, piece = at / p->inner / p->nb;
+  char *dst = r->cols ? r->cols + (row * p->pieces + piece) * p->inner * esz
+                      : (char *)r->buf->p + row * p->inner * esz;
+  if (p->inner > p->tile) { /* a part of one row */
+    dst += at % p->inner * esz;
+    if (first) memcpy(dst, x, n * esz);
+    else step(dst, dst, x, NULL, n);
+    return;
+  }
+  char *wide = tile_of(t, r->wide);
+  if (first) {
+    memcpy(wide, x, n * esz);
+    t->wide[i] = n / p->inner;
+  } else step(wide, wide, x, NULL, n);
+  if (!last) return;
+  int64_t k = t->wide[i];
+  for (; k > 1; k -= k / 2) {
+    int64_t half = k / 2;
+    step(wide, wide, wide + (k - half) * p->inner * esz, NULL, half * p->inner);
+  }
+  memcpy(dst, wide, p->inner * esz);
+}
+
+/* Elements begin..end-1, all in one row of the reduction, or whole rows. `first`, `last`: of the
+** rows that are folded together here. */
+static void run_span(run *t, int64_t begin, int64_t end, bool first, bool last) {
+  prog *p = t->p;
+  int64_t whole = p->n * p->inner;
+  bool fits = whole <= p->tile; /* a tile may hold several rows of a reduction */
+  for (int64_t pos = begin, n; pos < end; pos += n) {
+    n = end - pos;
+    if (n > p->tile) n = p->tile;
+    if (p->align > p->tile && n > p->align - pos % p->align) n = p->align - pos % p->align;
+    if (!fits && n > whole - pos % whole) n = whole - pos % whole;
+    compute(t, pos, n);
+    for (int i = 0; i < p->nr; i++) {
+      root *r = &p->r[i];
+      if (!reduces(r->a)) continue;
+      const char *x = t->at[r->v];
+      bool head = first && (pos == begin || pos % whole == 0 || p->inner > p->tile);
+      bool tail = last && (pos + n == end || (pos + n) % whole == 0);
+      if (p->inner == 1) feed_rows(t, i, x, pos, n, begin, end);
+      else feed_columns(t, i, x, pos, n, head, tail);
+    }
+  }
+}
+
+static int64_t chunks(const prog *p) {
+  if (p->jblocks > 1 || p->pieces > 1 || p->rpc == 1) return p->rows * p->pieces * p->jblocks;
+  return (p->rows + p->rpc - 1) / p->rpc;
+}
+
+static void run_chunk(void *arg, int64_t i) {
+  prog *p = arg;
+  int worker = omp_get_thread_num();
+  char *at[p->nv];
+  acc state[p->nr];
+  int64_t wide[p->nr];
+  run t = {p, (char *)p->scratch->p + (size_t)worker * (p->nslot + 1) * TILE, at, state, wide};
+  for (int k = 0; k < p->nv; k++) {
+    value *v = &p->v[k];
+    at[k] = v->slot >= 0 ? tile_of(&t, v->slot) : NULL;
+    if (v->a->state == CONST && v->root < 0 && !p->filled[worker])
+      imm_fill(v->a->dtype, at[k], v->a->k, TILE / v->esz);
+  }
+  p->filled[worker] = 1;
+  int64_t whole = p->n * p->inner;
+  if (p->rpc > 1 || (p->pieces == 1 && p->jblocks == 1 && p->inner <= p->tile)) { /* whole rows */
+    int64_t lo = i * p->rpc, hi = lo + p->rpc < p->rows ? lo + p->rpc : p->rows;
+    run_span(&t, lo * whole, hi * whole, true, true);
+    return;
+  }
+  int64_t jb = i % p->jblocks, piece = i / p->jblocks % p->pieces, row = i / p->jblocks / p->pieces;
+  int64_t n0 = piece * p->nb, n1 = n0 + p->nb < p->n ? n0 + p->nb : p->n;
+  if (p->inner <= p->tile) { /* a piece of one row */
+    run_span(&t, row * whole + n0 * p->inner, row * whole + n1 * p->inner, true, true);
+    return;
+  }
+  int64_t j0 = jb * p->jw,
+          j1 = j0 + p->jw < p->inner ? j0 + p->jw : p->inner; /* a block of columns */
+  for (int64_t k = n0; k < n1; k++)
+    run_span(&t, row * whole + k * p->inner + j0, row * whole + k * p->inner + j1, k == n0,
+             k == n1 - 1);
+}
+
+/* Partial results meet pairwise, neighbours first */
+static void combine(prog *p, root *r) {
+  dtype t = p->v[r->v].a->dtype;
+  int op = r->a->op, esz = dtype_size[r->a->dtype];
+  char *out = r->buf->p;
+  for (int64_t row = 0; row < p->rows && p->pieces > 1; row++) {
+    for (int64_t gap = 1; gap < p->pieces; gap *= 2)
+      for (int64_t i = 0; i + gap < p->pieces; i += 2 * gap) {
+        if (r->part) {
+          acc *s = r->part + row * p->pieces + i;
+          acc_merge(op, t, s, s + gap);
+          continue;
+        }
+        char *s = r->cols + (row * p->pieces + i) * p->inner * esz;
+        for (int64_t j = 0; j < p->inner; j += SMALL)
+          kern_get()->map[op_step[op]][t](s + j * esz, s + j * esz, s + (gap * p->inner + j) * esz,
+                                          NULL, p->inner - j < SMALL ? p->inner - j : SMALL);
+      }
+    if (r->part)
+      imm_store(r->a->dtype, out + row * esz, acc_result(op, t, r->part + row * p->pieces, p->n));
+    else
+      memcpy(out + row * p->inner * esz, r->cols + row * p->pieces * p->inner * esz,
+             p->inner * esz);
+  }
+  if (op == OP_mean && p->inner > 1) reduce_scale(t, out, r->a->size, p->n);
+}
+
+void prog_run(prog *p) {
+  par_for(p->c, chunks(p), run_chunk, p);
+  for (int i = 0; i < p->nr; i++)
+    if (reduces(p->r[i].a)) combine(p, &p->r[i]);
+}
