@@ -56,6 +56,9 @@ return function(mg)
   -- y = f(...) with the arguments numbered in `which` replaced by points, the points, and whether
   -- what is derived from them stays tracked.
   local function trace(op, outside, f, which, ...)
+    if type(f) ~= "function" and not (getmetatable(f) or {}).__call then
+      raise("%s: f must be a function, got %s", op, type(f))
+    end
     local args, points, keep = table.pack(...), {}, false
     for k, n in ipairs(which) do
       points[k] = point(op, args[n], n, outside)

@@ -163,7 +163,7 @@ typedef struct {
   const int64_t *index;
   run_fn *run;
   three t;
-  int64_t m, part;              /* length of the index; rows in a part, or parts of a row */
+  int64_t m, rows;              /* length of the index; rows in a part */
   int bytes;
 } take;
 
@@ -172,7 +172,7 @@ enum { AHEAD = 8 };             /* rows are fetched this far ahead: a row is any
 static void take_part(void *arg, int64_t part) {
   const take *k = arg;
   size_t row = (size_t)k->t.inner * k->bytes;
-  int64_t r = part * k->part, end = least(r + k->part, k->t.outer * k->m);
+  int64_t r = part * k->rows, end = least(r + k->rows, k->t.outer * k->m);
   for (; r < end; r++) {
     int64_t o = r / k->m, i = r % k->m;
     const char *x = k->from + o * k->t.n * row;
@@ -193,36 +193,36 @@ array *arr_take(ctx *c, array *a, int axis, array *idx) {
   if (!dense_pair(c, a, idx, &x, &i)) return NULL;
   if ((r = arr_new(c, a->dtype, &s)) && r->size) {
     k.to = arr_data(r), k.from = arr_data(x), k.index = arr_data(i);
-    k.part = PART / k.t.inner + 1;
-    par_for(c, (k.t.outer * k.m + k.part - 1) / k.part, take_part, &k);
+    k.rows = PART / k.t.inner + 1;
+    par_for(c, (k.t.outer * k.m + k.rows - 1) / k.rows, take_part, &k);
   }
   arr_unref(x);
   arr_unref(i);
   return r;
 }
 
-/* Some columns of one outer row: all that meets in an element is added here. */
-static void add_take_part(void *arg, int64_t part) {
+/* One outer row: all that meets in an element is added here. Cutting it further gains nothing, one
+** thread being as fast as the memory. */
+static void add_take_part(void *arg, int64_t o) {
   const take *k = arg;
-  int64_t n = k->t.n, inner = k->t.inner, o = part / k->part, p = part % k->part;
-  int64_t lo = inner * p / k->part, cols = inner * (p + 1) / k->part - lo, row = inner * k->bytes;
-  char *to = k->to + o * n * row + lo * k->bytes;
-  const char *from = k->from + o * k->m * row + lo * k->bytes;
+  int64_t n = k->t.n, row = k->t.inner * k->bytes;
+  char *to = k->to + o * n * row;
+  const char *from = k->from + o * k->m * row;
   for (int64_t i = 0; i < k->m; i++) {
     if (i + AHEAD < k->m) __builtin_prefetch(to + position(k->index[i + AHEAD], n) * row, 1);
-    k->run(to + position(k->index[i], n) * row, 1, from + i * row, cols);
+    k->run(to + position(k->index[i], n) * row, 1, from + i * row, k->t.inner);
   }
 }
 
 bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src) {
-  take k = {.run = add[dst->dtype], .t = about(&dst->s, axis), .m = idx->size, .part = 1,
+  take k = {.run = add[dst->dtype], .t = about(&dst->s, axis), .m = idx->size,
             .bytes = dtype_size[dst->dtype]};
   array *x, *i;
   if (!can_add(c, dst) || !dense_pair(c, src, idx, &x, &i)) return false;
   if (x->size) {
     k.to = arr_data(dst), k.from = arr_data(x), k.index = arr_data(i);
-    if (x->size >= PART && k.t.inner >= 32) k.part = least(c->threads, k.t.inner / 16);
-    par_for(c, k.t.outer * k.part, add_take_part, &k);
+    if (x->size >= PART) par_for(c, k.t.outer, add_take_part, &k);
+    else for (int64_t o = 0; o < k.t.outer; o++) add_take_part(&k, o);
   }
   arr_unref(x);
   arr_unref(i);

@@ -45,6 +45,13 @@ typedef int32_t BITS_F32;
 typedef uint8_t T_U8, T_BOOL;
 typedef int8_t BITS_U8, BITS_BOOL;
 
+/* As they stand in memory: at any address */
+#define ANYWHERE __attribute__((aligned(1)))
+typedef double AT_F64 ANYWHERE;
+typedef float AT_F32 ANYWHERE;
+typedef int64_t AT_I64 ANYWHERE;
+typedef uint8_t AT_U8, AT_BOOL;
+
 static inline int64_t whole(double x) {
   return x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x < -0x1p63 ? INT64_MIN : (int64_t)x;
 }
@@ -71,8 +78,8 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
 
 #define CAST(from, to)                                                                       \
   static void cast_##from##_##to(void *r, const void *a, const void *b, const void *d, int64_t n) { \
-    T_##to *y = r;                                                                             \
-    const T_##from *x = a;                                                                     \
+    AT_##to *y = r;                                                                            \
+    const AT_##from *x = a;                                                                    \
     (void)b, (void)d;                                                                          \
     for (int64_t i = 0; i < n; i++) y[i] = TO_##to(x[i]);                                      \
   }
@@ -89,7 +96,14 @@ static const double exp_terms[12] = {
 
 /* log(1 - erf(y)) / -y, minimax for the relative error of erf: 0 <= y <= 6, 0 <= y <= 4 */
 static const double erf_terms_F64[] = {
-  ERF64
+  1.12837916709551255, 0.636619772367590966, 0.102772603301315535, -0.0191284469930968867,
+  -0.000209194853895373196, 0.00169620766965015373, -0.000590132429007021184,
+  0.000025904495454688761, 0.0000644204838596980545, -0.0000295756916993519124,
+  3.16970839993663857e-6, 3.13291996924447386e-6, -2.03715087854052108e-6,
+  5.70606189496828813e-7, -1.16936339012164995e-8, -6.57399893815785617e-8,
+  3.45871114579467814e-8, -1.07739739382098755e-8, 2.36064780562015626e-9,
+  -3.76092606341221934e-10, 4.30203840166339976e-11, -3.36455407756845102e-12,
+  1.61497242450718591e-13, -3.59242794284122382e-15
 };
 static const double erf_terms_F32[] = {
   1.1283791716088983, 0.636619382059023906, 0.10277783049313294, -0.0191530659387623287,
@@ -106,6 +120,7 @@ static const double erf_terms_F32[] = {
 #define SIMD(name) PASTE2(PASTE2(MM, name), OF(SUFFIX))
 
 #define T OF(T)               /* a number */
+#define AT OF(AT)             /* one at any address */
 #define BITS OF(BITS)         /* a whole number as wide */
 #define V OF(V)               /* a vector of N numbers */
 #define M OF(M)               /* a mask for it: all bits or none in each lane */
@@ -118,6 +133,7 @@ static const double erf_terms_F32[] = {
 #define poly OF(poly)
 #define exp_near OF(exp_near)
 #define power OF(power)
+#define step OF(step)
 #define values OF(values)
 #define tests OF(tests)
 #define tests_upto OF(tests_upto)
@@ -168,7 +184,11 @@ static const double erf_terms_F32[] = {
 #define RINT OF(nearest)
 #define SQRT OF(root)
 #define FMA OF(muladd)
+#if defined __AVX512F__
 #define EXP OF(exp)
+#else
+#define EXP SLEEF(exp, u10)
+#endif
 #define EXPM1 OF(expm1)
 #define TANH OF(tanh)
 #define ERF OF(erf)

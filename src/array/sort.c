@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { PART = 1 << 15, COLS = 64, RUN = 12 };
+enum { PART = 1 << 15, SMALL = 1 << 11, COLS = 64, RUN = 12 };
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -59,7 +59,9 @@ array *arr_cumsum(ctx *c, array *a, int axis) {
   if (r && r->size) {
     job j = about(x, axis);
     j.to = arr_data(r);
-    par_for(c, j.outer * ((j.inner + COLS - 1) / COLS), cumsum_part, &j);
+    int64_t parts = j.outer * ((j.inner + COLS - 1) / COLS);
+    if (r->size >= PART) par_for(c, parts, cumsum_part, &j);
+    else for (int64_t i = 0; i < parts; i++) cumsum_part(&j, i);
   }
   arr_unref(t);
   arr_unref(x);
@@ -169,9 +171,9 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
   buffer *b = NULL;
   if (r && r->size) {
     job j = about(x, axis);
-    int64_t rows = j.outer * j.inner;
+    int64_t rows = j.outer * j.inner;   /* scratch for about 4 PART, a slot of SMALL at least */
     j.descending = descending;
-    j.slots = j.n > PART ? 1 : least(rows, 1 + 4 * PART / j.n);
+    j.slots = j.n > PART ? 1 : least(rows, 1 + least(rows * j.n / SMALL, 4 * PART / j.n));
     if ((b = buf_new(c, 2 * j.slots * j.n * sizeof(item)))) {
       j.to = arr_data(r);
       j.x = b->p;

@@ -22,8 +22,13 @@ return function(mg)
     return mg.tensor(x)
   end
 
-  function args.is_float(x)
-    return x.dtype == "float64" or x.dtype == "float32"
+  -- A float dtype; the default one where none is given.
+  function args.float_dtype(op, dtype)
+    dtype = dtype or mg.Config.dtype
+    if dtype ~= "float64" and dtype ~= "float32" then
+      raise("%s: dtype must be float64 or float32, got %s", op, tostring(dtype))
+    end
+    return dtype
   end
 
   -- Will an op on x be recorded?

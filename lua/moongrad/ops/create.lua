@@ -17,10 +17,7 @@ return function(mg, args)
   -- Box and Muller, "A note on the generation of random normal deviates", 1958. 1 - u is never 0.
   define("randn", function(...)
     local sizes = args.sizes("randn", {dtype = true}, 0, ...)
-    local dtype = sizes.dtype or mg.Config.dtype
-    if dtype ~= "float64" and dtype ~= "float32" then
-      raise("randn: dtype must be float64 or float32, got %s", tostring(dtype))
-    end
+    sizes.dtype = args.float_dtype("randn", sizes.dtype)
     local radius = ((1 - mg.rand(sizes)):log() * -2):sqrt()
     return radius * (mg.rand(sizes) * (2 * math.pi)):cos()
   end, "randn(...)\nnormal, mean 0 and variance 1; dims as numbers or {dims, dtype =}", false)
@@ -60,7 +57,7 @@ return function(mg, args)
   -- From both ends, so that both are exact.
   define("linspace", function(a, b, n, opts)
     n = args.integer("linspace", n, "n", 1)
-    local dtype = options("linspace", opts, DTYPE).dtype or mg.Config.dtype
+    local dtype = args.float_dtype("linspace", options("linspace", opts, DTYPE).dtype)
     local i = (args.count(n) - 1):to(dtype)
     local step = n > 1 and (b - a) / (n - 1) or 0
     return mg.where(i:lt(n / 2), i * step + a, (i - (n - 1)) * step + b)

@@ -1,0 +1,31 @@
+-- moongrad -- `local mg = require "moongrad"`.
+--
+-- The table of the C core becomes `mg`. What every program may want is put into it here; the larger
+-- parts are loaded when they are first named.
+
+local mg = require "moongrad.core"
+
+-- Errors are reported at the script's line, so those of the files beside this one are passed over.
+mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")
+
+require "moongrad.ops"(mg)
+require "moongrad.transform"(mg)
+
+-- name -> the module it is, or the module and the field of it
+local later = {
+  nn = {"nn"}, optim = {"optim"}, data = {"data"}, models = {"models"},
+  save = {"io", "save"}, load = {"io", "load"},
+  progress = {"progress"},
+  plot = {"plot", "plot"}, plot_graph = {"plot", "plot_graph"}, dot_graph = {"plot", "dot_graph"},
+}
+
+return setmetatable(mg, {
+  __index = function(_, name)
+    local part = later[name]
+    if not part then return nil end
+    local value = require("moongrad." .. part[1])
+    if part[2] then value = value[part[2]] end
+    mg[name] = value
+    return value
+  end,
+})

@@ -1,0 +1,59 @@
+-- Other Lua processes, which find modules where this one does, and folders that go away again.
+
+local child = {}
+
+local function quote(s)
+  return "'" .. s:gsub("'", "'\\''") .. "'"
+end
+
+local function output(command)
+  local pipe <close> = assert(io.popen(command))
+  return pipe:read "a"
+end
+
+local here = output "pwd":gsub("%s+$", "")
+
+local function absolute(paths)
+  return ((";" .. paths):gsub(";%./", ";" .. here .. "/"):sub(2))
+end
+
+-- A new folder's path. It is removed when the test is over.
+function child.folder()
+  local path = output "mktemp -d":gsub("%s+$", "")
+  finally(function() os.execute("rm -rf " .. quote(path)) end)
+  return path
+end
+
+function child.read(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
+end
+
+function child.write(path, text)
+  local file <close> = assert(io.open(path, "wb"))
+  assert(file:write(text))
+end
+
+-- What lua5.4 with these arguments, a string for the shell, writes to stdout and stderr, and
+-- whether it ended well. `dir` is where it runs, `input` its stdin.
+function child.lua(arguments, dir, input)
+  local command = ("cd %s && LUA_PATH_5_4=%s LUA_CPATH_5_4=%s TERM=dumb COLUMNS=1000 %s 2>&1")
+    :format(quote(dir or here), quote(absolute(package.path)), quote(absolute(package.cpath)),
+            "lua5.4 " .. arguments)
+  local file = os.tmpname()
+  child.write(file, input or "")
+  local pipe = assert(io.popen(("(%s) <%s"):format(command, file)))
+  local text = pipe:read "a"
+  local ok = pipe:close()
+  os.remove(file)
+  return text, ok or false
+end
+
+-- The same, of a program.
+function child.run(program, dir)
+  return child.lua("-e " .. quote(program), dir)
+end
+
+child.here = here
+
+return child

@@ -1,0 +1,200 @@
+-- Datasets and the DataLoader.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local child = require "spec.child"
+local near, raises = helper.near, helper.raises
+local data = mg.data
+
+-- n items: i and its square
+local Squares = data.Dataset:extend("Squares")
+function Squares:init(n) self.n = n end
+function Squares:__len() return self.n end
+function Squares.get(_, i) return mg.tensor{i, i * i}, i end
+
+local function labels(loader)
+  local list = {}
+  for _, t in loader:batches() do
+    for _, v in ipairs(t:totable()) do list[#list + 1] = v end
+  end
+  return list
+end
+
+describe("a Dataset", function()
+  helper.guard(before_each, after_each)
+
+  it("has a length and items; batches come of them", function()
+    local ds = Squares(10)
+    assert.equal(10, #ds)
+    local x, t = ds:batch(2, 4)
+    assert(near(x, {{2, 4}, {3, 9}, {4, 16}}))
+    assert.same({2, 3, 4}, t:totable())
+    assert.equal("int64", t.dtype)
+  end)
+
+  it("is mapped, item by item or in batches", function()
+    local calls = 0
+    local function half(x, t)
+      calls = calls + 1
+      return x / 2, t
+    end
+    local ds = Squares(10):map(half)
+    assert.equal(10, #ds)
+    local x = ds:batch(1, 2)
+    assert(near(x, {{0.5, 0.5}, {1, 2}}))
+    assert.equal(2, calls)
+    ds = data.TensorDataset(mg.range(1, 6), mg.range(1, 6)):map(half, {batched = true})
+    x = ds:batch(1, 2)
+    assert(near(x, {0.5, 1}))
+    assert.equal(3, calls)
+    assert.equal(6, #labels(data.DataLoader(ds, {batch_size = 4, shuffle = true})))
+    assert.equal(5, calls)
+  end)
+
+  it("of Variables of one length", function()
+    local ds = data.TensorDataset(mg.range(1, 6):reshape(3, 2), mg.tensor({7, 8, 9}, "int64"))
+    assert.equal(3, #ds)
+    local x, t = ds:get(2)
+    assert(near(x, {3, 4}))
+    assert.equal(8, t:item())
+    x, t = ds:batch(2, 3)
+    assert(near(x, {{3, 4}, {5, 6}}))
+    assert.same({8, 9}, t:totable())
+    assert(raises("TensorDataset: argument 2 has length 4, the first has 3",
+      data.TensorDataset, mg.ones(3), mg.ones(4)))
+  end)
+end)
+
+describe("a DataLoader", function()
+  helper.guard(before_each, after_each)
+
+  it("goes through a dataset in batches, the last one smaller", function()
+    local loader = data.DataLoader(Squares(10), {batch_size = 4})
+    assert.equal(3, #loader)
+    local sizes = {}
+    for x, t in loader:batches() do
+      sizes[#sizes + 1] = #t
+      assert.same({#t, 2}, x.shape)
+    end
+    assert.same({4, 4, 2}, sizes)
+    assert.same({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, labels(loader))
+  end)
+
+  it("drops a smaller last batch when told to", function()
+    local loader = data.DataLoader(Squares(10), {batch_size = 4, drop_last = true})
+    assert.equal(2, #loader)
+    assert.equal(8, #labels(loader))
+  end)
+
+  it("shuffles: everything once, otherwise every time", function()
+    mg.seed(0)
+    for _, ds in ipairs{Squares(100), data.TensorDataset(mg.ones(100), mg.range(1, 100))} do
+      local loader = data.DataLoader(ds, {batch_size = 7, shuffle = true})
+      local first, second = labels(loader), labels(loader)
+      assert.are_not.same(first, second)
+      table.sort(first)
+      for i = 1, 100 do assert.equal(i, first[i]) end
+    end
+  end)
+
+  it("with a seed has its own order, and leaves other random numbers alone", function()
+    local function order()
+      local loader = data.DataLoader(Squares(50), {shuffle = true, seed = 3})
+      return {labels(loader), labels(loader)}
+    end
+    mg.seed(1)
+    local state = mg.get_rng_state()
+    local first = order()
+    assert.same(state, mg.get_rng_state())
+    mg.seed(2)
+    assert.same(first, order())
+    assert.are_not.same(first[1], first[2])
+  end)
+
+  it("takes any object with a length and get", function()
+    local ds = {get = function(_, i) return i * 10 end}
+    setmetatable(ds, {__len = function() return 3 end})
+    local got = {}
+    for x in data.DataLoader(ds, {batch_size = 2}):batches() do got[#got + 1] = x:totable() end
+    assert.same({{10, 20}, {30}}, got)
+    assert.equal(2, #data.DataLoader(ds, {batch_size = 2, shuffle = true}))
+  end)
+
+  it("refuses sizes that are none", function()
+    assert(raises("DataLoader: batch_size is 0", data.DataLoader, Squares(3), {batch_size = 0}))
+    assert(raises("DataLoader: unknown option batch", data.DataLoader, Squares(3), {batch = 1}))
+  end)
+end)
+
+describe("the dataset", function()
+  helper.guard(before_each, after_each)
+
+  it("FashionMNIST is read from its files", function()
+    local test = data.FashionMNIST{split = "test"}
+    assert.equal(10000, #test)
+    local x, t = test:batch(1, 100)
+    assert.same({100, 784}, x.shape)
+    assert.equal("float64", x.dtype)
+    assert.equal("int64", t.dtype)
+    assert.equal(0, x:min():item())
+    assert.equal(1, x:max():item())
+    assert.is_true(t:min():item() == 1 and t:max():item() == 10)
+    assert.equal(10, t[1]:item())                -- an ankle boot
+    x, t = test:get(1)
+    assert.same({784}, x.shape)
+    assert.same({}, t.shape)
+    assert.equal("float32", mg.using_config("dtype", "float32", test.batch, test, 1, 2).dtype)
+    assert(raises('FashionMNIST: split is "all"', data.FashionMNIST, {split = "all"}))
+    assert(raises("FashionMNIST: cannot open /no/such", data.FashionMNIST, {root = "/no/such"}))
+  end)
+
+  it("MNIST is read from files of the same kind", function()
+    local root = child.folder()
+    local function idx(dims, bytes)
+      local head = "\0\0\8" .. string.char(#dims)
+      for _, d in ipairs(dims) do head = head .. (">I4"):pack(d) end
+      return head .. bytes
+    end
+    local images, digits = root .. "/t10k-images-idx3-ubyte", root .. "/t10k-labels-idx1-ubyte"
+    child.write(images, idx({2, 2, 2}, "\0\255\0\255\51\0\0\0"))
+    child.write(digits, idx({2}, "\7\0"))
+    local ds = data.MNIST{split = "test", root = root}
+    local x, t = ds:batch(1, 2)
+    assert(near(x, {{0, 1, 0, 1}, {0.2, 0, 0, 0}}))
+    assert.same({8, 1}, t:totable())
+    local damaged = {"", "\0\0\8\3", "not an idx file", idx({2, 2, 2}, "\0\255"),
+                     idx({2 ^ 31 | 0, 2 ^ 31 | 0, 4}, ""), idx({}, "")}
+    for _, bytes in ipairs(damaged) do
+      child.write(images, bytes)
+      assert(raises("is not an idx file", data.MNIST, {split = "test", root = root}))
+    end
+    child.write(images, idx({1, 2, 2}, "\0\0\0\0"))
+    assert(raises("MNIST: 1 images but 2 labels", data.MNIST, {split = "test", root = root}))
+    child.write(images .. ".gz", "no gzip")
+    assert(raises("is damaged", data.MNIST, {split = "test", root = root}))
+    assert(raises("MNIST: root", data.MNIST))
+  end)
+
+  it("Spiral has three arms, the same every time", function()
+    local state = mg.get_rng_state()
+    local a, b, test = data.Spiral(), data.Spiral(), data.Spiral{split = "test"}
+    assert.same(state, mg.get_rng_state())
+    assert.equal(300, #a)
+    local x, t = a:batch(1, 300)
+    assert.same({300, 2}, x.shape)
+    for k = 1, 3 do assert.equal(100, t:eq(k):to("int64"):sum():item()) end
+    assert(helper.same(x, (b:batch(1, 300))))
+    assert.is_false(mg.equal(x, (test:batch(1, 300))))
+    assert.is_true(x:square():sum(2):max():item() <= 1)
+  end)
+
+  it("SinCurve gives each value and the next", function()
+    local train = data.SinCurve()
+    assert.equal(999, #train)
+    local x, t = train:batch(1, 999)
+    assert.same({999, 1}, x.shape)
+    assert(near(x[{{2, 999}}], t[{{1, 998}}]))
+    x = data.SinCurve{split = "test"}:batch(1, 1)
+    assert(near(x, {{1}}))
+  end)
+end)

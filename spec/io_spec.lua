@@ -1,0 +1,285 @@
+-- Files: what is saved comes back; what others wrote is read; what nobody should trust is refused.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local child = require "spec.child"
+local raises = helper.raises
+local zlib = require "zlib"
+
+local function samples()
+  return {
+    a = mg.Variable{{1.5, -2}, {math.huge, 1e-300}},
+    b = mg.rand{3, 4, 5, dtype = "float32"},
+    c = mg.tensor({math.mininteger, 0, math.maxinteger}, "int64"),
+    d = mg.tensor({0, 255}, "uint8"),
+    e = mg.tensor{{true, false, true}},
+    f = mg.tensor(3.25),
+    g = mg.zeros(0, 3),
+    ["a name\n\"quoted\" \\ übel"] = mg.ones(1),
+    h = mg.range(1, 6):reshape(2, 3).T,
+  }
+end
+
+describe("saved and loaded again", function()
+  helper.guard(before_each, after_each)
+
+  for _, kind in ipairs{".safetensors", ".npz"} do
+    it("a table as " .. kind, function()
+      local path = child.folder() .. "/t" .. kind
+      local t = samples()
+      mg.save(path, t)
+      local got = mg.load(path)
+      for name, x in pairs(t) do
+        assert(helper.same(got[name], x.data))
+        assert.is_false(got[name].requires_grad)
+        got[name] = nil
+      end
+      assert.is_nil(next(got))
+    end)
+
+    it("tables within tables and numbers as " .. kind, function()
+      local path = child.folder() .. "/t" .. kind
+      mg.save(path, {layers = {{w = mg.ones(2)}, {w = mg.zeros(2)}}, lr = 0.5, step = 3})
+      local got = mg.load(path)
+      assert(helper.same(got["layers.1.w"], mg.ones(2)))
+      assert(helper.same(got["layers.2.w"], mg.zeros(2)))
+      assert.equal(0.5, got.lr:item())
+      assert.equal("int64", got.step.dtype)
+      mg.save(path, {})
+      assert.same({}, mg.load(path))
+    end)
+  end
+
+  it("one Variable as .npy", function()
+    local path = child.folder() .. "/x.npy"
+    for _, x in pairs(samples()) do
+      mg.save(path, x)
+      assert(helper.same(mg.load(path), x.data))
+    end
+  end)
+
+  it("the same bytes every time", function()
+    local folder = child.folder()
+    for _, kind in ipairs{".safetensors", ".npz"} do
+      mg.seed(0)
+      mg.save(folder .. "/a" .. kind, samples())
+      mg.seed(0)
+      mg.save(folder .. "/b" .. kind, samples())
+      assert.equal(child.read(folder .. "/a" .. kind), child.read(folder .. "/b" .. kind))
+    end
+  end)
+end)
+
+-- The file `x.kind` with these bytes.
+local function loaded(kind, bytes)
+  local path = os.tmpname() .. "." .. kind
+  child.write(path, bytes)
+  finally(function()
+    os.remove(path)
+    os.remove((path:gsub("%.%w+$", "")))
+  end)
+  return mg.load(path)
+end
+
+local function safetensors(header, body)
+  return ("<I8"):pack(#header) .. header .. (body or "")
+end
+
+local function npy(dict, body)
+  return "\x93NUMPY\1\0" .. ("<s2"):pack(dict) .. (body or "")
+end
+
+-- A zip of one deflated member.
+local function npz(name, bytes, change)
+  local packed, crc = zlib.deflate(9, -15)(bytes, "finish"), math.tointeger(zlib.crc32()(bytes))
+  local e = {method = 8, flags = 0, crc = crc, packed = #packed, size = #bytes, at = 0}
+  for k, v in pairs(change or {}) do e[k] = v end
+  local common = ("<I2I2I2I2I2I4I4I4I2I2"):pack(20, e.flags, e.method, 0, 33, e.crc, e.packed,
+    e.size, #name, 0)
+  local head = "PK\3\4" .. common .. name .. packed
+  local directory = "PK\1\2" .. ("<I2"):pack(20) .. common ..
+    ("<I2I2I2I4I4"):pack(0, 0, 0, 0, e.at) .. name
+  return head .. directory .. "PK\5\6" ..
+    ("<I2I2I2I2I4I4I2"):pack(0, 0, 1, 1, #directory, #head, 0)
+end
+
+describe("of others is read", function()
+  helper.guard(before_each, after_each)
+
+  it("a .safetensors file with metadata", function()
+    local got = loaded("safetensors", safetensors(
+      '{"__metadata__":{"format":"pt"},' ..
+      '"b":{"dtype":"I64","shape":[],"data_offsets":[8,16]},' ..
+      '"a":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}   ',
+      ("<ffi8"):pack(1.5, -2, 7)))
+    assert(helper.same(got.a, mg.tensor({{1.5, -2}}, "float32")))
+    assert.equal(7, got.b:item())
+    assert.is_nil(got.__metadata__)
+  end)
+
+  it("a .npy file of NumPy, in Fortran's order too", function()
+    local dict = "{'descr': '<f8', 'fortran_order': %s, 'shape': (2, 3), }"
+    local body = ("<dddddd"):pack(1, 2, 3, 4, 5, 6)
+    assert(helper.same(loaded("npy", npy(dict:format "False", body)),
+      mg.tensor{{1, 2, 3}, {4, 5, 6}}))
+    assert(helper.same(loaded("npy", npy(dict:format "True", body)),
+      mg.tensor{{1, 3, 5}, {2, 4, 6}}))
+    local v2 = "{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }"
+    assert(helper.same(loaded("npy", "\x93NUMPY\2\0" .. ("<s4"):pack(v2) .. "\3\4"),
+      mg.tensor({3, 4}, "uint8")))
+  end)
+
+  it("a compressed .npz file", function()
+    local got = loaded("npz", npz("x.npy",
+      npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000,), }", ("\0"):rep(8000))))
+    assert(helper.same(got.x, mg.zeros(1000)))
+  end)
+end)
+
+describe("a file that cannot be trusted is refused:", function()
+  helper.guard(before_each, after_each)
+
+  local function refused(kind, cases)
+    for _, case in ipairs(cases) do
+      local bytes, text = case[1], case[2] or "load: "
+      assert(raises(text, loaded, kind, bytes))
+    end
+  end
+
+  it(".safetensors", function()
+    local function entry(fields, body) return safetensors('{"x":{' .. fields .. "}}", body) end
+    refused("safetensors", {
+      {"", "ends too early"},
+      {"\8\0\0", "ends too early"},
+      {("<I8"):pack(1 << 62) .. "{}", "does not fit a file"},
+      {("<i8"):pack(-1) .. "{}", "does not fit a file"},
+      {("<I8"):pack(3) .. "{}", "does not fit a file"},
+      {safetensors "{}x", nil},
+      {safetensors '{"x":', "the header is not JSON"},
+      {safetensors '[1, 2]', nil},
+      {safetensors(("["):rep(100000)), nil},
+      {safetensors '{"x":3}', "malformed"},
+      {entry '"dtype":"F64","shape":[1]', "malformed"},
+      {entry('"dtype":"F64","shape":[1],"data_offsets":["a","b"]', ("\0"):rep(8)), "malformed"},
+      {entry('"dtype":"BF16","shape":[1],"data_offsets":[0,2]', "\0\0"), "has dtype BF16"},
+      {entry('"shape":[1],"data_offsets":[0,2]', "\0\0"), "has dtype nil"},
+      {entry('"dtype":"F64","shape":[2],"data_offsets":[0,8]', ("\0"):rep(8)), "does not fit"},
+      {entry('"dtype":"F64","shape":[-1],"data_offsets":[0,8]', ("\0"):rep(8)), "does not fit"},
+      {entry('"dtype":"F64","shape":[1.5],"data_offsets":[0,8]', ("\0"):rep(8)), "does not fit"},
+      {entry('"dtype":"F64","shape":"x","data_offsets":[0,8]', ("\0"):rep(8)), "does not fit"},
+      {entry('"dtype":"F64","shape":[1],"data_offsets":[0,8]', "\0"), "does not fit"},
+      {entry('"dtype":"F64","shape":[1],"data_offsets":[-8,0]', ("\0"):rep(8)), "does not fit"},
+      {entry('"dtype":"F64","shape":[4611686018427387904,4],"data_offsets":[0,0]'), nil},
+      {entry('"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]', "\0"), nil},
+      {entry('"dtype":"U8","shape":[1],"data_offsets":[1,2]', "\0\0"), "a gap or an overlap"},
+      {entry('"dtype":"U8","shape":[1],"data_offsets":[0,1]', "\0\0"), "belong to no array"},
+      {entry('"dtype":"BOOL","shape":[1],"data_offsets":[0,1]', "\2"), "neither 0 nor 1"},
+      {safetensors('{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},' ..
+        '"y":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}', "\0\0\0"), "overlap"},
+    })
+  end)
+
+  it(".npy", function()
+    local function dict(descr, shape)
+      return ("{'descr': %s, 'fortran_order': False, 'shape': %s, }"):format(descr, shape)
+    end
+    refused("npy", {
+      {"", "no .npy data"},
+      {"\x93NUMPY", "no .npy data"},
+      {("x"):rep(100), "no .npy data"},
+      {"\x93NUMPY\9\0" .. ("\0"):rep(20), "version 9 is unknown"},
+      {"\x93NUMPY\1\0\255\255" .. ("x"):rep(20), "ends too early"},
+      {npy "{'descr': '<f8'}", "malformed"},
+      {npy(dict("'<c16'", "(1,)"), ("\0"):rep(16)), "numpy dtype <c16"},
+      {npy(dict("'>f8'", "(1,)"), ("\0"):rep(8)), "numpy dtype >f8"},
+      {npy(dict("'|O'", "(1,)"), ("\0"):rep(8)), "numpy dtype |O"},
+      {npy(dict("[('a', '<f8')]", "(1,)"), ("\0"):rep(8)), "of records"},
+      {npy(dict("'<f8'", "(2,)"), ("\0"):rep(8)), "does not fit 8 bytes"},
+      {npy(dict("'<f8'", "(1,)"), ("\0"):rep(9)), "does not fit 9 bytes"},
+      {npy(dict("'<f8'", "(-1,)"), ("\0"):rep(8)), nil},
+      {npy(dict("'<f8'", "(99999999999999999999,)"), ("\0"):rep(8)), "does not fit"},
+      {npy(dict("'|u1'", "(4294967296, 4294967296)"), "\0"), "does not fit"},
+    })
+  end)
+
+  it(".npz", function()
+    local x = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (100,), }", ("\0"):rep(100))
+    local good = npz("x.npy", x)
+    assert.equal(100, loaded("npz", good).x.size)
+    refused("npz", {
+      {"", "no zip file"},
+      {("x"):rep(100), "no zip file"},
+      {good:sub(1, -2), nil},
+      {good:sub(2), nil},
+      {npz("x.npy", x, {size = 10}), nil},
+      {npz("x.npy", x, {size = 1 << 31}), "damaged"},
+      {npz("x.npy", x, {crc = 1}), "damaged"},
+      {npz("x.npy", x, {method = 9}), "unknown compression"},
+      {npz("x.npy", x, {flags = 1}), "encrypted"},
+      {npz("x.npy", x, {at = 1 << 31}), nil},
+      {npz("x.npy", x, {packed = 1 << 31}), "not where the directory says"},
+      {npz("x.npy", "no array"), "no .npy data"},
+    })
+    for cut = 1, #good - 1, 7 do
+      local ok, err = pcall(loaded, "npz", good:sub(1, cut))
+      assert.is_false(ok)
+      assert.equal("string", type(err))
+    end
+  end)
+end)
+
+describe("a file", function()
+  helper.guard(before_each, after_each)
+
+  it("that is not there, or is a folder, is an error", function()
+    local folder = child.folder()
+    assert(raises("load: cannot open " .. folder .. "/no.npz", mg.load, folder .. "/no.npz"))
+    os.execute("mkdir " .. folder .. "/dir.npy")
+    assert(raises("load: " .. folder .. "/dir.npy", mg.load, folder .. "/dir.npy"))
+  end)
+
+  it("of another kind is an error", function()
+    assert(raises('save: "x.pt" does not end in .safetensors, .npz or .npy', mg.save, "x.pt", {}))
+    assert(raises('load: "x" does not end in', mg.load, "x"))
+    assert(raises("save: path must be a string, got number", mg.save, 3, {}))
+  end)
+
+  it("takes only what fits its kind", function()
+    local folder = child.folder()
+    local x = mg.ones(2)
+    assert(raises("holds a table of Variables by name", mg.save, folder .. "/x.npz", x))
+    assert(raises("holds one Variable", mg.save, folder .. "/x.npy", {x = x}))
+    assert(raises("save: x.y is a string", mg.save, folder .. "/x.npz", {x = {y = "z"}}))
+    assert(raises("save: two Variables are called a.b", mg.save, folder .. "/x.npz",
+      {a = {b = x}, ["a.b"] = x}))
+    local ring = {}
+    ring.ring = ring
+    assert(raises("save: tables within tables", mg.save, folder .. "/x.npz", ring))
+    assert.is_nil(io.open(folder .. "/x.npz"))
+  end)
+
+  it("is replaced as a whole, or not at all", function()
+    local folder = child.folder()
+    local path = folder .. "/x.npz"
+    local function files()
+      local pipe <close> = io.popen("ls " .. folder)
+      return pipe:read "a"
+    end
+    mg.save(path, {x = mg.ones(3)})
+    local broken = mg.ones(3)
+    local tobytes = mg.tobytes
+    mg.tobytes = function() error "in the middle" end
+    local ok = pcall(mg.save, path, {x = broken})
+    mg.tobytes = tobytes
+    assert.is_false(ok)
+    assert.equal("x.npz\n", files())
+    assert(helper.same(mg.load(path).x, mg.ones(3)))
+    mg.save(path, {x = mg.zeros(2)})
+    assert.equal("x.npz\n", files())
+    assert(helper.same(mg.load(path).x, mg.zeros(2)))
+    os.execute("mkdir -p " .. folder .. "/dir.npy/full")
+    assert(raises("save: " .. folder .. "/dir.npy", mg.save, folder .. "/dir.npy", broken))
+    assert.equal("dir.npy\nx.npz\n", files())
+    assert(raises("save: cannot write /no/such", mg.save, "/no/such/x.npy", broken))
+  end)
+end)

@@ -1,0 +1,253 @@
+-- Modules: how their parameters are found, named, saved and loaded; and the layers.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local child = require "spec.child"
+local near, raises = helper.near, helper.raises
+local nn = mg.nn
+
+local function names(model)
+  local list = {}
+  for name in model:named_parameters() do list[#list + 1] = name end
+  return list
+end
+
+describe("nn.Module", function()
+  helper.guard(before_each, after_each)
+
+  local Net = nn.Module:extend("Net")
+
+  function Net:init(inputs, outputs)
+    self.l2 = nn.Linear(4, outputs)
+    self.l1 = nn.Linear(inputs, 4)
+    self.scale = nn.Parameter(mg.ones(1))
+  end
+
+  function Net:forward(x) return self.l2(mg.relu(self.l1(x))) * self.scale end
+
+  it("is extended with init and forward, made with arguments, called", function()
+    local net = Net(3, 2)
+    assert.same({5, 2}, net(mg.rand(5, 3)).shape)
+    assert.is_truthy(tostring(net):find("^Net"))
+  end)
+
+  it("finds parameters by their fields, in order of names", function()
+    assert.same({"l1.bias", "l1.weight", "l2.bias", "l2.weight", "scale"}, names(Net(3, 2)))
+  end)
+
+  it("finds them in arrays, counted from 0 as PyTorch's", function()
+    local Stack = nn.Module:extend("Stack")
+    function Stack:init()
+      self.layers = {nn.Linear(2, 2), {nn.Linear(2, 3)}}
+      self.sizes = {2, 2, 3}
+      self.note = "not a parameter"
+      self.constant = mg.ones(3)
+    end
+    assert.same({"layers.0.bias", "layers.0.weight", "layers.1.0.bias", "layers.1.0.weight"},
+      names(Stack()))
+  end)
+
+  it("gives parameters as an array that can be walked", function()
+    local net, n = Net(3, 2), 0
+    assert.equal(5, #net:parameters())
+    for p in net:parameters() do
+      assert.is_true(p.requires_grad)
+      n = n + 1
+    end
+    assert.equal(5, n)
+  end)
+
+  it("counts a shared parameter once, a frozen one still", function()
+    local net = Net(4, 4)
+    net.l2.weight = net.l1.weight
+    net.l1.bias.requires_grad = false
+    assert.same({"l1.bias", "l1.weight", "l2.bias", "scale"}, names(net))
+  end)
+
+  it("clears all gradients", function()
+    local net = Net(3, 2)
+    net(mg.rand(5, 3)):sum():backward()
+    for p in net:parameters() do assert.is_truthy(p.grad) end
+    net:cleargrads()
+    for p in net:parameters() do assert.is_nil(p.grad) end
+  end)
+
+  it("has a state that later training leaves alone", function()
+    local net = Net(3, 2)
+    local state = net:state()
+    local old = state.scale:item()
+    net.scale.data = net.scale.data + 1
+    assert.equal(old, state.scale:item())
+    net:load_state(state)
+    assert.equal(old, net.scale:item())
+  end)
+
+  it("includes buffers in its state, not among its parameters", function()
+    local net = Net(3, 2)
+    net.mean = nn.Buffer(mg.zeros(4))
+    assert.equal(5, #net:parameters())
+    assert.is_truthy(net:state().mean)
+  end)
+
+  it("tells all that is wrong with a state at once, and takes nothing of it", function()
+    local net = Net(3, 2)
+    local state = net:state()
+    state["l1.bias"] = mg.ones(7)
+    state["l2.bias"] = nil
+    state.extra = mg.ones(1)
+    state.scale = mg.full({1}, 5)
+    assert(raises("load_state: extra is unexpected; l1.bias is (7), expected (4); " ..
+      "l2.bias is missing", net.load_state, net, state))
+    assert.equal(1, net.scale:item())
+    assert(raises("load_state: got a number", net.load_state, net, 3))
+  end)
+
+  it("is saved and loaded", function()
+    local path = child.folder() .. "/net.safetensors"
+    local a, b = Net(3, 2), Net(3, 2)
+    local x = mg.rand(5, 3)
+    a:save(path)
+    assert.is_false(mg.allclose(a(x), b(x)))
+    assert.equal(b, b:load(path))
+    assert(helper.same(a(x).data, b(x).data))
+  end)
+
+  it("is loaded before its layers know their sizes", function()
+    local path = child.folder() .. "/net.npz"
+    local a, b = nn.MLP{4, 2}, nn.MLP{4, 2}
+    local x = mg.rand(5, 3)
+    a(x)
+    a:save(path)
+    b:load(path)
+    assert(helper.same(a(x).data, b(x).data))
+  end)
+
+  it("converts its floats", function()
+    local net = Net(3, 2)
+    assert.equal(net, net:to("float32"))
+    for p in net:parameters() do assert.equal("float32", p.dtype) end
+    assert.equal("float32", net(mg.rand{5, 3, dtype = "float32"}).dtype)
+    assert(raises("to: a module's parameters cannot be int64", net.to, net, "int64"))
+  end)
+
+  it("takes Config.dtype for its parameters", function()
+    local net = mg.using_config("dtype", "float32", Net, 3, 2)
+    for p in net:parameters() do assert.equal("float32", p.dtype) end
+    local late = mg.using_config("dtype", "float32", nn.Linear, 2)
+    late(mg.rand{5, 3, dtype = "float32"})
+    assert.equal("float32", late.weight.dtype)
+  end)
+
+  it("without a forward says so", function()
+    local Idle = nn.Module:extend("Idle")
+    assert(raises("Idle: no forward method", Idle(), 1))
+  end)
+end)
+
+describe("nn", function()
+  helper.guard(before_each, after_each)
+
+  it("Linear: x W' + b", function()
+    local l = nn.Linear(3, 2)
+    assert.same({2, 3}, l.weight.shape)
+    assert.same({2}, l.bias.shape)
+    local x = mg.rand(5, 3)
+    assert(near(l(x), x:matmul(l.weight.T) + l.bias))
+    assert.same({4, 5, 2}, l(mg.rand(4, 5, 3)).shape)
+    assert.is_nil(nn.Linear(3, 2, {bias = false}).bias)
+    assert(raises("Linear: out is 0", nn.Linear, 3, 0))
+    assert(raises("Linear: unknown option biass", nn.Linear, 3, 2, {biass = false}))
+  end)
+
+  it("Linear starts within 1/sqrt(inputs), as PyTorch's", function()
+    mg.seed(0)
+    local l = nn.Linear(100, 200)
+    for _, p in ipairs{l.weight, l.bias} do
+      assert.is_true(p:max() <= 0.1 and p:min() >= -0.1)
+    end
+    assert(near(l.weight.data:std(), 0.1 / math.sqrt(3), 0.02))
+  end)
+
+  it("Linear finds the size of its input", function()
+    local l = nn.Linear(2)
+    assert.same({}, names(l))
+    assert.same({5, 2}, l(mg.rand(5, 7)).shape)
+    assert.same({2, 7}, l.weight.shape)
+    assert.is_truthy(l.weight.requires_grad)
+  end)
+
+  it("Linear made inside no_grad is trained all the same", function()
+    local l = nn.Linear(2)
+    mg.no_grad(l, mg.rand(5, 7))
+    l(mg.rand(5, 7)):sum():backward()
+    assert.is_truthy(l.weight.grad)
+  end)
+
+  it("Sequential: modules and functions in a row", function()
+    local net = nn.Sequential(nn.Linear(3, 4), mg.relu, nn.Linear(4, 2))
+    local x = mg.rand(5, 3)
+    assert(near(net(x), net[3](mg.relu(net[1](x)))))
+    assert.same({"0.bias", "0.weight", "2.bias", "2.weight"}, names(net))
+    net[#net + 1] = mg.softmax
+    assert(near(net(x):sum(2), mg.ones(5)))
+    assert(raises("Sequential: argument 2 is a number", nn.Sequential, mg.relu, 3))
+  end)
+
+  it("MLP: Linear layers with an activation between them", function()
+    local net = nn.MLP({4, 2}, {activation = mg.tanh})
+    local x = mg.rand(5, 3)
+    local y = net(x)
+    assert(near(y, net.layers[2](net.layers[1](x):tanh())))
+    assert.same({"layers.0.bias", "layers.0.weight", "layers.1.bias", "layers.1.weight"},
+      names(net))
+  end)
+
+  it("Embedding: rows of its weight", function()
+    local e = nn.Embedding(10, 3)
+    local y = e(mg.tensor({{1, 10}, {2, 2}}, "int64"))
+    assert.same({2, 2, 3}, y.shape)
+    assert(near(y[{1, 2}], e.weight[10]))
+    y:sum():backward()
+    assert(near(e.weight.grad:sum(2), {3, 6, 0, 0, 0, 0, 0, 0, 0, 3}))
+    assert(raises("embedding: index 11", e, mg.tensor({11}, "int64")))
+  end)
+
+  it("LayerNorm: mean 0 and variance 1 along the last axis", function()
+    local l = nn.LayerNorm()
+    local y = l(mg.rand(5, 8) * 100 + 3)
+    assert(near(y:mean(2), mg.zeros(5), 0, 1e-9))
+    assert(near(y:var{axis = 2, correction = 0}, mg.ones(5), 1e-4))
+    assert.same({8}, l.weight.shape)
+    assert.same({"bias", "weight"}, names(nn.LayerNorm({2, 3})))
+    assert.same({}, names(nn.LayerNorm(3, {elementwise_affine = false})))
+  end)
+
+  it("Dropout: in training alone", function()
+    mg.seed(0)
+    local d, x = nn.Dropout(0.25), mg.ones(10000)
+    assert(near(d(x):ne(0):to("float64"):mean(), 0.75, 0.03))
+    assert(near(d(x):max(), 1 / 0.75))
+    assert(helper.same(mg.test_mode(d, x), x))
+    assert(raises("Dropout: p is 2", nn.Dropout, 2))
+  end)
+
+  it("Flatten: all but the first axis", function()
+    assert.same({2, 12}, nn.Flatten()(mg.rand(2, 3, 4)).shape)
+    assert.same({6, 4}, nn.Flatten(1, 2)(mg.rand(2, 3, 4)).shape)
+  end)
+
+  it("a network learns", function()
+    mg.seed(0)
+    local x = mg.tensor{{0, 0}, {0, 1}, {1, 0}, {1, 1}}
+    local t = mg.tensor({1, 2, 2, 1}, "int64")
+    local net = nn.MLP({8, 2}, {activation = mg.tanh})
+    local opt = mg.optim.Adam(net, {lr = 0.05})
+    for _ = 1, 200 do
+      local loss = mg.cross_entropy(net(x), t)
+      net:cleargrads()
+      loss:backward()
+      opt:step()
+    end
+    assert.equal(1, mg.accuracy(net(x), t):item())
+  end)
+end)

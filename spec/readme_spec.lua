@@ -1,0 +1,43 @@
+-- README.md: its programs run, and its sessions give what it says they give.
+--
+-- A ```lua block is a program, run by itself, or a session with an interactive Lua that has mg
+-- loaded, told by its first line's prompt.
+
+local child = require "spec.child"
+
+describe("README.md, at line", function()
+  local text, line, block, first = child.read "README.md", 0, nil, nil
+
+  local function program(code)
+    local folder = child.folder()
+    child.write(folder .. "/program.lua", code)
+    local said, ok = child.lua("program.lua", folder)
+    assert(ok, said)
+  end
+
+  local function session(transcript)
+    local input = {}
+    for entry in transcript:gmatch("[^\n]+") do
+      input[#input + 1] = entry:match("^>>? ?(.*)")
+    end
+    local said = child.lua([[-e 'io.stdout:setvbuf "no"; mg = require "moongrad"' -i]],
+      child.folder(), table.concat(input, "\n") .. "\n")
+    said = said:gsub("^Lua [^\n]*\n", ""):gsub("> \n?$", "")
+    assert.equal(transcript, said)
+  end
+
+  for entry in text:gmatch("([^\n]*)\n") do
+    line = line + 1
+    if entry:find("^```lua") then
+      block, first = {}, line + 1
+    elseif entry:find("^```") and block then
+      local code = table.concat(block, "\n") .. "\n"
+      it(first .. " a " .. (code:find("^> ") and "session" or "program"), function()
+        if code:find("^> ") then session(code) else program(code) end
+      end)
+      block = nil
+    elseif block then
+      block[#block + 1] = entry
+    end
+  end
+end)

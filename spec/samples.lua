@@ -1,0 +1,265 @@
+-- samples.lua -- one sample for each op of the table: what it is tried with and what comes out.
+--
+-- Written in plain Lua, with nothing of moongrad: an op is compared with these, not with itself.
+-- A sample is the result, then what stands for each operand; for the
+--
+--   elementwise   a function of one element of each; six numbers each, away from kinks
+--   reductions    a function of a list; six numbers
+--   others        nested tables
+--
+-- and float, number or any say which dtypes it keeps. By name it may have: args, which follow the
+-- operands; call, where operands do not simply come first; gives, the dtype of all results; flat,
+-- the derivative is zero; refuses, there is none; random; bad, args that are refused (false: none
+-- are), and says, the name that the error begins with.
+
+local FLOATS = {"float64", "float32"}
+local NUMBERS = {"float64", "float32", "int64"}
+local ALL = {"float64", "float32", "int64", "uint8", "bool"}
+
+local samples = {}
+
+local function kind(dtypes)
+  return function(sample)
+    sample.expected = sample[1]
+    sample.inputs = table.move(sample, 2, #sample, 1, {})
+    sample.dtypes = sample.dtypes or dtypes
+    sample.args = sample.args or {}
+    sample.call = sample.call or function(op, ...)
+      local given = table.pack(...)
+      table.move(sample.args, 1, #sample.args, given.n + 1, given)
+      return op(table.unpack(given, 1, given.n + #sample.args))
+    end
+    return sample
+  end
+end
+
+local float, number, any = kind(FLOATS), kind(NUMBERS), kind(ALL)
+local exp, log, abs, sqrt, floor, huge = math.exp, math.log, math.abs, math.sqrt, math.floor,
+  math.huge
+
+-- ---- functions that Lua does not have ---------------------------------------------------------
+
+-- Kahan's: the error that u = exp(x) has, log(u) has too.
+local function expm1(x)
+  local u = exp(x)
+  if u == 1 then return x end
+  if u == huge or u - 1 == -1 then return u - 1 end
+  return (u - 1) * x / log(u)
+end
+
+local function log1p(x)
+  local u = 1 + x
+  if u == 1 or u == huge then return x end
+  return log(u) * x / (u - 1)
+end
+
+local function odd(f) -- f(x) for x >= 0 continued to all x
+  return function(x)
+    if x < 0 then return -f(-x) end
+    return f(x)
+  end
+end
+
+local sinh = odd(function(x)
+  local e = expm1(x)
+  return e == huge and e or (e + e / (e + 1)) / 2
+end)
+
+local tanh = odd(function(x)
+  local e = expm1(2 * x)
+  return e == huge and 1 or e / (e + 2)
+end)
+
+-- A series of positive terms, so that nothing cancels.
+local erf = odd(function(x)
+  if x > 6 then return 1 end
+  local sum, term, n = x, x, 0
+  while term > sum * 1e-17 do
+    n = n + 1
+    term = term * 2 * x * x / (2 * n + 1)
+    sum = sum + term
+  end
+  return 2 / sqrt(math.pi) * exp(-x * x) * sum
+end)
+
+local function sign(x)
+  if x > 0 then return 1 elseif x < 0 then return -1 else return x end
+end
+
+local function round(x)
+  local down = floor(x)
+  local rest = x - down
+  if rest < 0.5 or rest == 0.5 and down % 2 == 0 then return down end
+  return rest == rest and down + 1 or x
+end
+
+local function larger(a, b) return (a > b or a ~= a) and a or b end
+local function smaller(a, b) return (a < b or a ~= a) and a or b end
+
+-- ---- one operand ------------------------------------------------------------------------------
+
+local SOME = {-2.5, -1.25, -0.3, 0.4, 1.5, 2.75}
+local POSITIVE = {0.4, 0.6, 1.25, 2, 3.5, 8}
+local WITHIN_1 = {-0.9, -0.5, -0.1, 0.2, 0.6, 0.8}
+
+samples.neg = number{function(x) return -x end, SOME}
+samples.abs = number{abs, SOME}
+samples.sign = number{sign, SOME, flat = true}
+samples.square = number{function(x) return x * x end, SOME}
+samples.sqrt = float{sqrt, POSITIVE}
+samples.rsqrt = float{function(x) return 1 / sqrt(x) end, POSITIVE}
+samples.exp = float{exp, SOME}
+samples.expm1 = float{expm1, {-2, -0.5, -1e-3, 1e-3, 0.5, 2}}
+samples.log = float{log, POSITIVE}
+samples.log1p = float{log1p, {-0.9, -0.5, -1e-3, 1e-3, 0.5, 4}}
+samples.log2 = float{function(x) return log(x, 2) end, POSITIVE}
+samples.sin = float{math.sin, SOME}
+samples.cos = float{math.cos, SOME}
+samples.tan = float{math.tan, WITHIN_1}
+samples.asin = float{math.asin, WITHIN_1}
+samples.acos = float{math.acos, WITHIN_1}
+samples.atan = float{math.atan, SOME}
+samples.sinh = float{sinh, SOME}
+samples.cosh = float{function(x) return (exp(x) + exp(-x)) / 2 end, SOME}
+samples.tanh = float{tanh, SOME}
+samples.erf = float{erf, {-2, -1, -0.25, 0.5, 1.1, 1.75}}
+samples.sigmoid = float{function(x) return 1 / (1 + exp(-x)) end, SOME}
+samples.relu = number{function(x) return x <= 0 and 0 or x end, SOME}
+samples.gelu = float{function(x) return x * (1 + erf(x * sqrt(0.5))) / 2 end, WITHIN_1}
+samples.gelu_tanh = float{function(x)
+  return x * (1 + tanh(sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3))) / 2
+end, WITHIN_1}
+samples.silu = float{function(x) return x / (1 + exp(-x)) end, SOME}
+samples.softplus = float{function(x) return larger(x, 0) + log1p(exp(-abs(x))) end, SOME}
+samples.floor = float{floor, SOME, flat = true}
+samples.ceil = float{math.ceil, SOME, flat = true}
+samples.round = float{round, {-2.6, -1.25, -0.3, 0.4, 1.6, 2.75}, flat = true}
+samples.reciprocal = float{function(x) return 1 / x end, SOME}
+samples.nan_to_num = float{function(x)
+  local largest = 0x1.fffffffffffffp1023
+  return x ~= x and 0 or smaller(larger(x, -largest), largest)
+end, SOME}
+samples.isnan = float{function(x) return x ~= x end, {0 / 0, -huge, -1, 0, 1, huge}}
+samples.isinf = float{function(x) return abs(x) == huge end, {0 / 0, -huge, -1, 0, 1, huge}}
+samples.logical_not = any{function(x) return x == 0 end, {0, 1, 0, 2, 0, 3}}
+
+-- ---- two and three operands -------------------------------------------------------------------
+
+local A, B = {-2.5, -1.25, 3.5, 0.4, 1.6, 2.75}, {1.5, -2, 1.2, -0.6, 2.25, -4}
+local ORDER, OTHER = {1, 2, 3, 4, 5, 6}, {1, 3, 2, 4, 6, 5}
+
+samples.add = number{function(a, b) return a + b end, A, B}
+samples.sub = number{function(a, b) return a - b end, A, B}
+samples.mul = number{function(a, b) return a * b end, A, B}
+samples.div = float{function(a, b) return a / b end, A, B}
+samples.pow = float{function(a, b) return a ^ b end, POSITIVE, B}
+samples.powi = float{function(a) return a ^ 3 end, A, args = {3}}
+samples.mod = number{function(a, b) return a % b end, A, B}
+samples.floor_div = number{function(a, b) return a // b end, A, B, flat = true}
+samples.atan2 = float{math.atan, A, B}
+samples.maximum = number{larger, A, B}
+samples.minimum = number{smaller, A, B}
+samples.hypot = float{function(a, b)
+  if abs(a) == huge or abs(b) == huge then return huge end
+  return sqrt(a * a + b * b)
+end, A, B}
+samples.leaky_relu = float{function(x) return x > 0 and x or x * 0.25 end, SOME, args = {0.25}}
+samples.elu = float{function(x) return x > 0 and x or 1.5 * expm1(x) end, SOME, args = {1.5}}
+
+samples.eq = number{function(a, b) return a == b end, ORDER, OTHER}
+samples.ne = number{function(a, b) return a ~= b end, ORDER, OTHER}
+samples.lt = number{function(a, b) return a < b end, ORDER, OTHER}
+samples.le = number{function(a, b) return a <= b end, ORDER, OTHER}
+samples.gt = number{function(a, b) return a > b end, ORDER, OTHER}
+samples.ge = number{function(a, b) return a >= b end, ORDER, OTHER}
+
+local P, Q = {0, 0, 1, 2, 0, 1}, {0, 3, 0, 1, 0, 1}
+samples.logical_and = any{function(a, b) return a ~= 0 and b ~= 0 end, P, Q}
+samples.logical_or = any{function(a, b) return a ~= 0 or b ~= 0 end, P, Q}
+samples.logical_xor = any{function(a, b) return (a ~= 0) ~= (b ~= 0) end, P, Q}
+
+samples.where = number{function(c, a, b)
+  if c then return a else return b end
+end, {true, false, false, true, true, false}, A, B, dtypes = ALL}
+samples.clamp = number{function(x) return smaller(larger(x, -1), 2) end, SOME,
+  args = {{min = -1, max = 2}}}
+
+-- ---- reductions -------------------------------------------------------------------------------
+
+local function folded(step, first)
+  return function(list)
+    local r = first
+    for _, v in ipairs(list) do r = step(r, v) end
+    return r
+  end
+end
+
+local function add(a, b) return a + b end
+local sum = folded(add, 0)
+local max, min = folded(larger, -huge), folded(smaller, huge)
+
+-- The first of equals; the first nan before all others.
+local function place(beats)
+  return function(list)
+    local at = 1
+    for i, v in ipairs(list) do
+      if list[at] == list[at] and (v ~= v or beats(v, list[at])) then at = i end
+    end
+    return at
+  end
+end
+
+samples.sum = number{sum, SOME}
+samples.mean = float{function(list) return sum(list) / #list end, SOME}
+samples.max = number{max, SOME}
+samples.min = number{min, SOME}
+samples.prod_fused = number{folded(function(a, b) return a * b end, 1), SOME, refuses = true}
+samples.logsumexp = float{function(list)
+  local top, s = max(list), 0
+  if top == -huge then return top end
+  for _, v in ipairs(list) do s = s + exp(v - top) end
+  return top + log(s)
+end, SOME}
+samples.argmax = number{place(function(a, b) return a > b end), SOME, gives = "int64"}
+samples.argmin = number{place(function(a, b) return a < b end), SOME, gives = "int64"}
+samples.all = any{function(list)
+  for _, v in ipairs(list) do if v == 0 then return false end end
+  return true
+end, P}
+samples.any = any{function(list)
+  for _, v in ipairs(list) do if v ~= 0 then return true end end
+  return false
+end, P}
+
+-- ---- shape, indexing, products ----------------------------------------------------------------
+
+local X = {{1, 2, 3}, {4, 5, 6}}
+
+samples.to = any{X, X, args = {"float64"}, dtypes = {"float64"}, bad = {"float16"}}
+samples.rand = float{nil, args = {2, 3}, random = true, bad = {-1}}
+samples.identity = any{X, X, bad = false}
+samples.reshape = any{{{1, 2}, {3, 4}, {5, 6}}, X, args = {3, -1}, bad = {4, 2}}
+samples.permute = any{{{1, 4}, {2, 5}, {3, 6}}, X, args = {2, 1}, bad = {1, 1}}
+samples.broadcast_to = any{{X, X}, X, args = {{2, 2, 3}}, bad = {{2, 2}}}
+samples.sum_to = number{{{6}, {15}}, X, args = {{2, 1}}, bad = {{3, 1}}}
+samples.slice = any{{{6, 4}}, X, args = {{2, 2}, {3, 1, -2}}, bad = {3}, says = "index"}
+samples.slice_grad = number{{{0, 0, 0, 0, 0}, {0, 3, 0, 2, 0}, {0, 6, 0, 5, 0}}, {{2, 3}, {5, 6}},
+  args = {{3, 5}, {2, 4}, {1, -2}}, bad = {{3, 5}, {2, 2}, {1, -2}}}
+samples.cat = any{{{1, 2, 3, 7}, {4, 5, 6, 8}}, X, {{7}, {8}},
+  call = function(op, a, b) return op({a, b}, 2) end,
+  bad = function(op, a, b) return op({a, b}, 1) end}
+samples.index_select = any{{{3, 1, 1}, {6, 4, 4}}, X, args = {2, {3, 1, 1}}, bad = {2, {4}}}
+samples.index_add = number{{{1, 10, 3}, {4, 14, 6}}, X, {{7, 1}, {8, 1}},
+  call = function(op, x, src) return op(x, 2, {2, 2}, src) end,
+  bad = function(op, x, src) return op(x, 2, {2, 4}, src) end}
+samples.gather = any{{{4, 2, 6}}, X, args = {1, {{2, 1, 2}}}, bad = {1, {{3, 1, 2}}}}
+samples.scatter_add = number{{{1, 2, 10}, {13, 5, 6}}, X, {{7}, {9}},
+  call = function(op, x, src) return op(x, 2, {{3}, {1}}, src) end,
+  bad = function(op, x, src) return op(x, 2, {{3}, {4}}, src) end}
+samples.cumsum = number{{{1, 3, 6}, {4, 9, 15}}, X, args = {2}, bad = {3}}
+samples.argsort = any{{{3, 1, 2}, {1, 2, 3}}, {{1, 2, 0}, {0, 1, 1}}, args = {2}, gives = "int64",
+  bad = {3}}
+samples.matmul = float{{{4, 5}, {10, 11}}, X, {{1, 0}, {0, 1}, {1, 1}},
+  bad = function(op, x) return op(x, x) end}
+
+return samples

@@ -1,0 +1,123 @@
+-- The module in a process: opened again, in other states, closed at any moment, and small.
+
+local mg = require "moongrad"
+local child = require "spec.child"
+
+describe("the module", function()
+  it("is one, however often it is required", function()
+    assert.equal(mg, require "moongrad")
+    assert.equal(mg, require "moongrad.core")
+  end)
+
+  it("opened again knows the Variables of before", function()
+    local x = mg.Variable{1, 2}
+    local names = {}
+    for name in pairs(package.loaded) do
+      if name:find("^moongrad") then names[#names + 1] = name end
+    end
+    local kept = {}
+    for _, name in ipairs(names) do kept[name], package.loaded[name] = package.loaded[name], nil end
+    local again = require "moongrad"
+    for _, name in ipairs(names) do package.loaded[name] = kept[name] end
+    assert.is_true(mg ~= again)
+    assert.is_true(again.is_variable(x))
+    local y = again.exp(x) + mg.exp(x)
+    y:backward()
+    assert.is_true(again.allclose(x.grad, 2 * mg.exp(x)))
+    again.Config.train = false
+    assert.is_false(mg.Config.train)
+    mg.Config.train = true
+  end)
+
+  it("has all that is promised", function()
+    for _, name in ipairs{"nn", "optim", "data"} do assert.equal("table", type(mg[name])) end
+    for _, name in ipairs{"save", "load", "progress", "plot", "plot_graph", "dot_graph"} do
+      assert.equal("function", type(mg[name]))
+    end
+    assert.is_truthy(mg.version:find("^%d+%.%d+%.%d+"))
+    assert.is_nil(mg.no_such_thing)
+    assert.equal(mg.cross_entropy, mg.softmax_cross_entropy)
+  end)
+end)
+
+describe("a process", function()
+  local function ends_well(program)
+    local text, ok = child.run(program)
+    assert(ok, text)
+    assert.equal("", text)
+  end
+
+  it("ends well", function()
+    ends_well [[require "moongrad"]]
+    ends_well [[require "moongrad.core"]]
+  end)
+
+  it("ends well with graphs alive", function()
+    ends_well [[
+      local mg = require "moongrad"
+      x = mg.Variable(mg.rand(1000, 10), "x")
+      y = x:exp():matmul(mg.rand(10, 10)):sum()
+      y:backward{create_graph = true, retain_grad = true}
+      pending = (x * 2 + 1):tanh()
+      Same = mg.Function{forward = function(_, v) return v * 1 end,
+                         backward = function(_, g) return g end}
+      z = mg.checkpoint(Same, x)
+      deep = mg.Variable(1.0)
+      for _ = 1, 300000 do deep = deep + 1 end
+    ]]
+    ends_well [[
+      local mg = require "moongrad"
+      setmetatable({}, {__gc = function() assert((mg.ones(3) * 2):sum():item() == 6) end})
+      held = mg.Variable(mg.ones(3))
+    ]]
+    ends_well [[
+      local mg = require "moongrad"
+      mg.no_grad(function()
+        x = mg.rand(300, 300)
+        x:matmul(x):sum():item()
+        os.exit(true, true)
+      end)
+    ]]
+  end)
+
+  it("ends well when it fails, in backward even", function()
+    local text, ok = child.run [[
+      local mg = require "moongrad"
+      local Bad = mg.Function{forward = function(_, v) return v * 1 end,
+                              backward = function() error "stop here" end}
+      x = mg.Variable(mg.rand(1000))
+      Bad(x:exp()):sum():backward()
+    ]]
+    assert.is_false(ok)
+    assert(text:find("stop here", 1, true) and text:find("stack traceback", 1, true), text)
+  end)
+
+  it("grows by little when the module is loaded", function()
+    if (os.getenv "LD_PRELOAD" or ""):find "asan" then return end -- its shadow is not ours
+    local text, ok = child.run [[
+      local function resident()
+        for line in io.lines "/proc/self/status" do
+          local kb = line:match "^VmRSS:%s*(%d+)"
+          if kb then return tonumber(kb) end
+        end
+      end
+      local before = resident()
+      local mg = require "moongrad"
+      local x = mg.Variable{1, 2, 3}
+      (x * 2):sum():backward()
+      print(resident() - before)
+    ]]
+    assert(ok, text)
+    assert(tonumber(text) < 12 * 1024, text)
+  end)
+
+  it("loads no part before it is named", function()
+    ends_well [[
+      local mg = require "moongrad"
+      for _, name in ipairs{"nn", "optim", "data", "io", "plot", "progress"} do
+        assert(not package.loaded["moongrad." .. name], name)
+      end
+      assert(mg.nn and package.loaded["moongrad.nn"])
+    ]]
+  end)
+end)

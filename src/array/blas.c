@@ -1,0 +1,231 @@
+/* blas.c -- matrix products.
+**
+** The result is cut into tiles by the shape alone, each computed by one thread from whole rows of a and
+** whole columns of b: the number of threads cannot be seen. Vectors and small products are computed
+** here, so that a first tiny product opens no library; the others, tile by tile, by OpenBLAS. Without
+** it (or with lengths past its int) our own loop does them too. Which way is taken depends on
+** shape and strides only.
+*/
+#define _GNU_SOURCE
+#include "array/array.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  LANES = 32, VECS = 4, DEEP = 64,      /* of plain.h */
+  /* multiplications: up to here OpenBLAS is not worth opening; a part for a thread; worth four tiles */
+  SMALL = 1 << 15, PART = 1 << 18, LARGE = 1 << 19,
+  AREA = 1 << 17                        /* of a tile, where there are more than four: packing pays */
+};
+
+#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define T float
+#include "array/plain.h"
+#define T double
+#include "array/plain.h"
+
+/* ---- OpenBLAS, opened at first use ------------------------------------------------------------ */
+
+typedef void sgemm_fn(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
+                      int lda, const float *b, int ldb, float beta, float *c, int ldc);
+typedef void dgemm_fn(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a,
+                      int lda, const double *b, int ldb, double beta, double *c, int ldc);
+enum { ROWS = 101, PLAIN = 111, TRANSPOSED = 112 };
+
+static sgemm_fn *sgemm;
+static dgemm_fn *dgemm;
+
+/* Debian's 0.3.21 takes processors younger than itself for the oldest and is ten times slower there:
+** so it is told what to use, unless the user has. On AMD, too, SkylakeX is at least as fast as Zen. */
+static void open_blas(void) {
+  static const char name[] = "OPENBLAS_CORETYPE";
+  bool tell = !getenv(name) && cpu_level() > 2;
+  if (tell) setenv(name, cpu_level() == 4 ? "SkylakeX" : "Haswell", 1);
+  void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+  if (tell) unsetenv(name);
+  if (!lib) return;
+  void (*set_threads)(int) = (void (*)(int))dlsym(lib, "openblas_set_num_threads");
+  if (set_threads) set_threads(1);
+  sgemm = (sgemm_fn *)dlsym(lib, "cblas_sgemm");
+  dgemm = (dgemm_fn *)dlsym(lib, "cblas_dgemm");
+}
+
+static bool have_blas(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, open_blas);
+  return sgemm && dgemm;
+}
+
+/* ---- operands --------------------------------------------------------------------------------- */
+
+typedef struct {
+  array *x;                     /* held */
+  const char *p;
+  int64_t row, col;             /* strides of the last two axes, one of them 1: as BLAS reads it */
+} side;
+
+/* Strides that say nothing (of an axis of length 1) are made to fit. */
+static bool fits(const array *x, side *s) {
+  int64_t rows = x->s.d[x->s.n - 2], cols = x->s.d[x->s.n - 1];
+  s->row = x->stride[x->s.n - 2];
+  s->col = x->stride[x->s.n - 1];
+  if (rows == 1) s->row = s->col == 1 ? cols : 1;
+  if (cols == 1) s->col = s->row == 1 ? rows : 1;
+  return (s->col == 1 && s->row >= cols) || (s->row == 1 && s->col >= rows);
+}
+
+/* A vector must be dense besides. A CONST becomes one matrix, whatever the batch. */
+static bool side_of(ctx *c, array *a, bool vector, side *s) {
+  if (!arr_ready(c, a)) return false;
+  int64_t dense = a->s.d[a->s.n - 2] == 1 ? a->stride[a->s.n - 1] : a->stride[a->s.n - 2];
+  if (a->state == READY && fits(a, s) && !(vector && dense != 1)) {
+    s->x = arr_ref(a);
+  } else if (a->state == READY) {
+    s->x = arr_contiguous(c, a);
+  } else {
+    shape one = a->s;
+    for (int i = 0; i < one.n - 2; i++) one.d[i] = 1;
+    array *k = arr_const(c, a->dtype, &one, a->k);
+    s->x = k ? arr_contiguous(c, k) : NULL;
+    arr_unref(k);
+  }
+  if (!s->x) return false;
+  fits(s->x, s);
+  s->p = arr_data(s->x);
+  return true;
+}
+
+/* ---- the product ------------------------------------------------------------------------------ */
+
+typedef struct {
+  dtype t;
+  int bytes;
+  bool blas;
+  side a, b;
+  char *c;
+  const shape *s;               /* of the result */
+  int64_t m, n, k, batch;
+  int64_t tm, tn, across, tiles, group;   /* a tile; tiles in a row, in a product; in a part */
+} job;
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Where product q of the batch has its matrix in x */
+static const char *matrix(const job *j, const side *x, int64_t q) {
+  int64_t off = 0;
+  for (int i = j->s->n - 3; i >= 0; i--) {
+    if (x->x->s.d[i] != 1) off += q % j->s->d[i] * x->x->stride[i];
+    q /= j->s->d[i];
+  }
+  return x->p + off * j->bytes;
+}
+
+#define TILE_OF(T, gemm) \
+  static void tile_##T(const job *j, int64_t m, int64_t n, const T *a, const T *b, T *c) { \
+    int64_t k = j->k, ar = j->a.row, ac = j->a.col, br = j->b.row, bc = j->b.col; \
+    if (j->m == 1 && br == 1) dots_##T(n, k, b, bc, a, c); \
+    else if (j->m == 1) columns_##T(n, k, b, br, a, c); \
+    else if (j->n == 1 && ac == 1) dots_##T(m, k, a, ar, b, c); \
+    else if (j->n == 1) columns_##T(m, k, a, ac, b, c); \
+    else if (!j->blas) product_##T(m, n, k, a, ar, ac, b, br, bc, c, j->n); \
+    else gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n, \
+              (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), 0, c, (int)j->n); \
+  }
+TILE_OF(float, sgemm)
+TILE_OF(double, dgemm)
+
+static void part(void *arg, int64_t p) {
+  const job *j = arg;
+  int64_t u = p * j->group, end = least(u + j->group, j->batch * j->tiles);
+  for (; u < end; u++) {
+    int64_t q = u / j->tiles, i0 = u % j->tiles / j->across * j->tm, j0 = u % j->across * j->tn;
+    int64_t m = least(j->tm, j->m - i0), n = least(j->tn, j->n - j0);
+    const char *a = matrix(j, &j->a, q) + i0 * j->a.row * j->bytes;
+    const char *b = matrix(j, &j->b, q) + j0 * j->b.col * j->bytes;
+    char *c = j->c + (q * j->m * j->n + i0 * j->n + j0) * j->bytes;
+    if (j->t == F32) tile_float(j, m, n, (const float *)a, (const float *)b, (float *)c);
+    else tile_double(j, m, n, (const double *)a, (const double *)b, (double *)c);
+  }
+}
+
+/* Many rows against one matrix are one product: (.., m, k) by a broadcast (k, n) */
+static void fold(job *j) {
+  int64_t step = j->a.row * j->m;
+  if (j->a.col != 1) return;
+  for (int i = j->s->n - 3; i >= 0; i--) {
+    int64_t d = j->s->d[i];
+    if (d == 1) continue;
+    if (j->b.x->s.d[i] != 1 && j->b.x->stride[i] != 0) return;
+    if (j->a.x->s.d[i] == 1 || j->a.x->stride[i] != step) return;
+    step *= d;
+  }
+  j->m *= j->batch;
+  j->batch = 1;
+}
+
+/* Halve the longer side until there are enough tiles for all of the batch to keep four threads busy,
+** more where they stay large. Lengths are multiples of 16, for the kernels. */
+static void cut(job *j) {
+  int64_t down = 1, across = 1, want = j->m * j->n / AREA;
+  if (want > 64) want = 64;
+  if (want < 4) want = 4;
+  want = (want + j->batch - 1) / j->batch;
+  while (down * across < want && (j->tm >= 32 || j->tn >= 32))
+    if (j->tm > j->tn) j->tm = ((j->m + 2 * down - 1) / (2 * down) + 15) / 16 * 16, down *= 2;
+    else j->tn = ((j->n + 2 * across - 1) / (2 * across) + 15) / 16 * 16, across *= 2;
+}
+
+static void plan(job *j) {
+  const int64_t most = INT_MAX;
+  double each = (double)j->m * j->n * j->k;
+  j->tm = j->m;
+  j->tn = j->n;
+  if (j->m == 1 || j->n == 1) {
+    int64_t len = (PART / j->k + 64) / 64 * 64;
+    if (j->m == 1) j->tn = least(j->n, len);
+    else j->tm = least(j->m, len);
+  } else if (each > SMALL) {
+    j->blas = j->m <= most && j->n <= most && j->k <= most && j->a.row <= most && j->a.col <= most &&
+              j->b.row <= most && j->b.col <= most && have_blas();
+    if (each * j->batch >= LARGE) cut(j);
+  }
+  j->across = (j->n + j->tn - 1) / j->tn;
+  j->tiles = (j->m + j->tm - 1) / j->tm * j->across;
+  j->group = (int64_t)(PART / ((double)j->tm * j->tn * j->k)) + 1;
+}
+
+array *arr_matmul(ctx *c, array *a, array *b) {
+  int r = a->s.n;
+  shape s = a->s;
+  s.d[r - 1] = b->s.d[r - 1];
+  job j = {.t = a->dtype, .bytes = dtype_size[a->dtype], .s = &s, .m = s.d[r - 2], .n = s.d[r - 1],
+           .k = a->s.d[r - 1], .batch = 1};
+  for (int i = 0; i < r - 2; i++) j.batch *= s.d[i];
+  array *y = arr_new(c, j.t, &s);
+  if (!y || y->size == 0) return y;
+  if (j.k == 0) {
+    memset(arr_data(y), 0, y->size * j.bytes);
+    return y;
+  }
+  bool ok = side_of(c, a, j.m == 1, &j.a) && side_of(c, b, j.n == 1, &j.b);
+  if (ok) {
+    j.c = arr_data(y);
+    fold(&j);
+    plan(&j);
+    int was = omp_get_max_threads();    /* a BLAS that would start threads of its own sees just one */
+    omp_set_num_threads(1);
+    par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
+    omp_set_num_threads(was);
+  } else {
+    arr_unref(y);
+    y = NULL;
+  }
+  arr_unref(j.a.x);
+  arr_unref(j.b.x);
+  return y;
+}

@@ -1,0 +1,124 @@
+/* backward.c -- the loop of backward, and gradients.
+**
+** The core walks the graph and stops at Functions written in Lua, which are called here. The walk is
+** guarded: an error anywhere frees it with all that was not committed, and goes on unchanged.
+*/
+#include "lua/binding.h"
+
+typedef struct { backward *b; } walk;
+
+static int walk_free(lua_State *L) {
+  walk *w = luaL_checkudata(L, 1, "moongrad.backward");
+  backward *b = w->b;
+  w->b = NULL;
+  if (b) backward_free(b);
+  return 0;
+}
+
+const luaL_Reg backward_meta[] = {{"__gc", walk_free}, {"__close", walk_free}, {NULL, NULL}};
+
+/* run(walk, y, targets or nil, options): the targets' gradients, or nothing. */
+static int run(lua_State *L) {
+  state *S = get_state(L);
+  walk *w = lua_touserdata(L, 1);
+  backward_opts o = *(backward_opts *)lua_touserdata(L, 4);
+  int n = 0, status;
+  node **targets = NULL, *f;
+  if (!lua_isnil(L, 3)) {
+    n = (int)lua_rawlen(L, 3);
+    targets = lua_newuserdatauv(L, (n + 1) * sizeof *targets, 0);
+    for (int i = 0; i < n; i++) {
+      lua_rawgeti(L, 3, i + 1);
+      targets[i] = to_node(L, -1);
+      lua_pop(L, 1);
+    }
+  }
+  node *y = to_node(L, 2);
+  TRY(L, S, w->b = backward_new(&S->G, y, NULL, n, targets, o));
+  while ((status = backward_next(w->b, &f)) == 1) function_backward(L, S, w->b, f, o.create_graph);
+  if (status < 0) failed(L, S, 1);
+  if (!backward_finish(w->b)) failed(L, S, 1);
+  if (!targets) return 0;
+  lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    node **g = box_new(L, S);
+    TRY(L, S, *g = backward_target(w->b, i));
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+/* Of the Variable at 1 for the table of targets at 2, or nil; what it gives stays on the stack. */
+static void go_back(lua_State *L, state *S, const char *who, backward_opts o) {
+  node *y = check_node(L, 1, who);
+  if (!is_float(y->dtype))
+    refuse(L, "%s: gradients need floats, this Variable is %s", who, dtype_name[y->dtype]);
+  collect_before_backward(L, S);
+  int guard = lua_gettop(L) + 1;
+  walk *w = lua_newuserdatauv(L, sizeof *w, 0);
+  w->b = NULL;
+  luaL_setmetatable(L, "moongrad.backward");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_pushcclosure(L, run, 2);
+  lua_pushvalue(L, guard);
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 2);
+  *(backward_opts *)lua_newuserdatauv(L, sizeof o, 0) = o;
+  call_guarded(L, 4);
+  memstat m;
+  mem_stat(&m);
+  if (m.live < S->low) S->low = m.live;
+}
+
+/* backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}]) */
+static int variable_backward(lua_State *L) {
+  static const char *const names[] = {"retain_grad", "create_graph", "retain_graph", NULL};
+  state *S = get_state(L);
+  backward_opts o = {false, false, false};
+  lua_settop(L, 2);
+  if (lua_isboolean(L, 2)) o.retain_grad = lua_toboolean(L, 2);
+  else {
+    check_options(L, 2, "backward", names, false);
+    o.retain_grad = option_bool(L, 2, "backward", names[0], false);
+    o.create_graph = option_bool(L, 2, "backward", names[1], false);
+    o.retain_graph = option_bool(L, 2, "backward", names[2], o.create_graph);
+  }
+  lua_settop(L, 1);
+  lua_pushnil(L);
+  go_back(L, S, "backward", o);
+  return 0;
+}
+
+/* gradients(y, {xs} [, {create_graph =, retain_graph =}]) */
+static int gradients(lua_State *L) {
+  static const char *const names[] = {"create_graph", "retain_graph", NULL};
+  state *S = get_state(L);
+  lua_settop(L, 3);
+  check_node(L, 1, "gradients");
+  if (lua_type(L, 2) != LUA_TTABLE)
+    refuse(L, "gradients: argument 2 is a %s, expected a table of Variables", kind_of(L, 2));
+  check_options(L, 3, "gradients", names, false);
+  backward_opts o = {.create_graph = option_bool(L, 3, "gradients", names[0], false)};
+  o.retain_graph = option_bool(L, 3, "gradients", names[1], o.create_graph);
+  int n = (int)lua_rawlen(L, 2);
+  lua_createtable(L, n, 0); /* our own, which nobody changes meanwhile */
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, 2, i);
+    if (!to_node(L, -1))
+      refuse(L, "gradients: x %d is a %s, expected a Variable", i, kind_of(L, -1));
+    lua_rawseti(L, -2, i);
+  }
+  lua_replace(L, 2);
+  go_back(L, S, "gradients", o);
+  return 1;
+}
+
+const entry backward_entries[] = {
+    {"backward", variable_backward,
+     "backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}])\n"
+     "adds the gradients of y to .grad of the leaves it came from", true},
+    {"gradients", gradients,
+     "gradients(y, {xs} [, {create_graph =, retain_graph =}])\na table of the gradients of y for xs; "
+     ".grad is left alone", false},
+    {NULL, NULL, NULL, false}};

@@ -1,0 +1,142 @@
+/* binding.h -- what the rooms of the binding share: the state, boxes, errors, conversions.
+**
+** One `state` hangs on each lua_State, in the registry. Every closure made here has it as its first
+** upvalue and the metatable of Variables as its second, so a Variable is told by one comparison.
+**
+** The order that keeps memory whole: boxes are made first, empty, then nodes are fetched from the
+** stack, then the core is called, and what it gives goes into the box. Anything that may run Lua
+** (an allocation may, through a finalizer) happens before nodes are fetched or after they are used.
+*/
+#ifndef MG_BINDING_H
+#define MG_BINDING_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "graph/graph.h"
+
+typedef struct {
+  graph G;             /* first: a graph is its state */
+  uint64_t seen;       /* mem_total() when the collector was last told, less what boxes cost since */
+  size_t low;          /* live bytes after the last backward or full collection */
+  const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
+  size_t library_len;
+} state;
+
+static inline state *get_state(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+
+/* One row of a room's functions; a NULL name ends them. */
+typedef struct { const char *name; lua_CFunction f; const char *doc; bool method; } entry;
+extern const entry box_entries[], convert_entries[], op_entries[], function_entries[],
+    backward_entries[], modes_entries[];
+extern const lua_CFunction op_functions[NOP];
+extern const luaL_Reg variable_meta[], function_meta[], modes_meta[], backward_meta[];
+
+/* ---- errors (box.c) --------------------------------------------------------------------------- */
+
+/* Raises at the nearest line of a script, the library's own Lua left out. */
+_Noreturn void refuse(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void push_where(lua_State *L);
+/* The core gave nothing. Without memory: makes room, once, and returns for another try. Else raises
+** what the core said. */
+void failed(lua_State *L, state *S, int tries);
+#define TRY(L, S, expr) for (int tries_ = 0; !(expr); tries_++) failed(L, S, tries_)
+
+const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
+
+/* ---- boxes (box.c) ---------------------------------------------------------------------------- */
+
+/* What a box and its node weigh for the collector, beside the values. */
+enum { BOX_COST = 160, PACE = 1 << 20 };
+
+static inline node **box_new(lua_State *L, state *S) {
+  node **b = lua_newuserdatauv(L, sizeof *b, 0);
+  *b = NULL;
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_setmetatable(L, -2);
+  S->seen -= BOX_COST;
+  return b;
+}
+
+static inline node **to_box(lua_State *L, int i) {
+  node **b = lua_touserdata(L, i);
+  if (!b || !lua_getmetatable(L, i)) return NULL;
+  int same = lua_rawequal(L, -1, lua_upvalueindex(2));
+  lua_pop(L, 1);
+  return same ? b : NULL;
+}
+
+static inline node *to_node(lua_State *L, int i) { /* NULL: not a Variable */
+  node **b = to_box(L, i);
+  if (b && !*b) refuse(L, "this Variable was freed");
+  return b ? *b : NULL;
+}
+
+node *check_node(lua_State *L, int i, const char *who);
+void box_drop(state *S, node **b);     /* the box is empty after */
+bool node_set_name(graph *G, node *n, const char *name);
+void push_properties(lua_State *L);    /* the table of methods, with what tells properties in it */
+node **creator_new(lua_State *L);      /* an empty Function box; it holds a ref, no handle */
+node *check_creator(lua_State *L, int i, const char *who);
+
+/* ---- the collector (module.c) ----------------------------------------------------------------- */
+
+void pace_now(lua_State *L, state *S);
+void collect_before_backward(lua_State *L, state *S);
+void note_line(lua_State *L, state *S, node *n);
+
+/* After each op, with its operands and result on the stack. */
+static inline void made(lua_State *L, state *S, node *n) {
+  if (__builtin_expect(S->G.debug, 0) && node_has_creator(n)) note_line(L, S, n);
+  if (__builtin_expect(mem_total() - S->seen >= PACE, 0)) pace_now(L, S);
+}
+
+/* ---- conversions (convert.c) ------------------------------------------------------------------ */
+
+/* Pushes a box with the values of a number, boolean, table or Variable, untracked; t < 0: whatever
+** dtype fits. */
+node **push_values(lua_State *L, state *S, int i, const char *who, int t);
+void push_imm(lua_State *L, dtype t, imm v);
+int64_t check_whole(lua_State *L, int i, const char *who, const char *what);
+dtype check_dtype(lua_State *L, int i, const char *who);
+int check_axis(lua_State *L, int i, const char *who, const shape *s); /* 0-based */
+/* Whole numbers: the arguments from i on, or the table at i. Their number. */
+int check_list(lua_State *L, int i, const char *who, const char *what, int64_t out[MAXDIM]);
+void check_shape(lua_State *L, int i, const char *who, shape *s);
+/* The options in the table at i (nil: none) are of these names; `list`: it may hold a list too. */
+void check_options(lua_State *L, int i, const char *who, const char *const *names, bool list);
+bool option_bool(lua_State *L, int i, const char *who, const char *name, bool otherwise);
+void push_shape(lua_State *L, const shape *s);
+int variable_tostring(lua_State *L);
+
+/* ---- indexing (index.c) ----------------------------------------------------------------------- */
+
+int variable_subscript(lua_State *L);     /* x[key] */
+int variable_set_subscript(lua_State *L); /* x[key] = v */
+
+/* ---- modes (modes.c) -------------------------------------------------------------------------- */
+
+enum mode { M_BACKPROP = 1, M_TRAIN = 2, M_DTYPE = 4, M_LEAN = 8, M_DEBUG = 16, M_RANDOM = 32 };
+
+typedef struct modes {
+  unsigned what; /* which of these count */
+  bool backprop, train, lean, debug;
+  dtype dtype;
+  uint64_t seed, counter;
+} modes;
+
+modes modes_now(const state *S, unsigned what);
+/* Calls the function below nargs arguments, in these modes. All its results are left. */
+void call_in_modes(lua_State *L, state *S, int nargs, const modes *m);
+int new_config(lua_State *L); /* gives mg.Config */
+/* Below the arguments and their function stands a guard: its __close is called when the function
+** has returned, or has raised. The guard stays, the results above it. */
+void call_guarded(lua_State *L, int nargs);
+
+/* ---- Functions written in Lua (function.c) ---------------------------------------------------- */
+
+/* Runs f, met by b: gradients of its outputs in, of its inputs out. */
+void function_backward(lua_State *L, state *S, backward *b, node *f, bool create_graph);
+void function_release(graph *G, int ref);
+
+#endif

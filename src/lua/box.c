@@ -1,0 +1,448 @@
+/* box.c -- boxes: what Lua holds of nodes. Errors, the two metatables, properties.
+**
+** A Variable's box has one handle on its node, a Function's box one ref. An empty box is one that was
+** freed, or not filled yet. __gc, __close and free are one function. Two boxes of one node are equal.
+*/
+#include <stdio.h>
+#include <string.h>
+
+#include "lua/binding.h"
+
+/* ---- errors ----------------------------------------------------------------------------------- */
+
+void push_where(lua_State *L) {
+  state *S = get_state(L);
+  lua_Debug ar;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline <= 0) continue; /* C */
+    if (S->library && strncmp(ar.source, S->library, S->library_len) == 0) continue;
+    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
+_Noreturn void refuse(lua_State *L, const char *fmt, ...) {
+  char text[600];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  push_where(L);
+  lua_pushstring(L, text);
+  lua_concat(L, 2);
+  lua_error(L);
+  __builtin_unreachable();
+}
+
+void failed(lua_State *L, state *S, int tries) {
+  ctx *c = &S->G.c;
+  int err = c->err;
+  char text[sizeof c->msg];
+  memcpy(text, c->msg, sizeof text);
+  c->err = OK;
+  if (err == E_MEMORY && tries == 0) {
+    lua_gc(L, LUA_GCCOLLECT);
+    mem_trim();
+    return;
+  }
+  refuse(L, "%s", err ? text : "a core function failed without a reason");
+}
+
+const char *kind_of(lua_State *L, int i) {
+  if (to_box(L, i)) return "Variable";
+  if (luaL_testudata(L, i, "moongrad.Function")) return "Function";
+  return lua_isnone(L, i) ? "nil" : luaL_typename(L, i);
+}
+
+/* ---- boxes ------------------------------------------------------------------------------------ */
+
+node *check_node(lua_State *L, int i, const char *who) {
+  node *n = to_node(L, i);
+  if (!n) refuse(L, "%s: argument %d is a %s, expected a Variable", who, i, kind_of(L, i));
+  return n;
+}
+
+void box_drop(state *S, node **b) {
+  node *n = *b;
+  *b = NULL;
+  if (n) node_drop(&S->G, n);
+}
+
+static int variable_free(lua_State *L) {
+  node **b = to_box(L, 1);
+  if (!b) refuse(L, "free: argument 1 is a %s, expected a Variable", kind_of(L, 1));
+  box_drop(get_state(L), b);
+  return 0;
+}
+
+node **creator_new(lua_State *L) {
+  node **b = lua_newuserdatauv(L, sizeof *b, 0);
+  *b = NULL;
+  luaL_setmetatable(L, "moongrad.Function");
+  return b;
+}
+
+static void push_creator(lua_State *L, node *f) { *creator_new(L) = node_ref(f); }
+
+node *check_creator(lua_State *L, int i, const char *who) {
+  node **b = luaL_testudata(L, i, "moongrad.Function");
+  if (!b || !*b) refuse(L, "%s: argument %d is a %s, expected a Function", who, i, kind_of(L, i));
+  return *b;
+}
+
+static int creator_free(lua_State *L) {
+  node **b = luaL_testudata(L, 1, "moongrad.Function");
+  if (b && *b) {
+    node *f = *b;
+    *b = NULL;
+    node_unref(&get_state(L)->G, f);
+  }
+  return 0;
+}
+
+/* ---- properties ------------------------------------------------------------------------------- */
+
+/* Numbers stand for them in the table of methods: one look tells which it is. */
+enum { DATA = 1, GRAD, CREATOR, GENERATION, ID, NAME, REQUIRES_GRAD, SHAPE, NDIM, SIZE, DTYPE, T };
+static const char *const properties[] = {"data",  "grad", "creator", "generation", "id",
+                                         "name",  "requires_grad",   "shape", "ndim", "size",
+                                         "dtype", "T",    NULL};
+
+void push_properties(lua_State *L) {
+  lua_newtable(L);
+  for (int i = 0; properties[i]; i++) {
+    lua_pushinteger(L, i + 1);
+    lua_setfield(L, -2, properties[i]);
+  }
+}
+
+static shape shape_of(const node *n) {
+  shape s;
+  node_shape(n, &s);
+  return s;
+}
+
+static void push_box(lua_State *L, state *S, node *n) { *box_new(L, S) = node_hold(n); }
+
+static node *transposed(graph *G, node *x) {
+  shape s = shape_of(x);
+  int perm[MAXDIM];
+  for (int i = 0; i < s.n; i++) perm[i] = i < s.n - 2 ? i : 2 * s.n - 3 - i;
+  return op_permute(G, x, perm);
+}
+
+static int get_property(lua_State *L, int which) {
+  state *S = get_state(L);
+  node *n = check_node(L, 1, "index"), **r;
+  shape s;
+  switch (which) {
+  case DATA:
+    r = box_new(L, S);
+    TRY(L, S, *r = node_detach(&S->G, n));
+    (*r)->flags |= FROZEN;
+    made(L, S, *r);
+    break;
+  case GRAD:
+    if (n->grad) push_box(L, S, n->grad);
+    else lua_pushnil(L);
+    break;
+  case CREATOR:
+    if (node_has_creator(n)) push_creator(L, n->op == OP_OUTPUT ? n->in[0] : n);
+    else lua_pushnil(L);
+    break;
+  case GENERATION: lua_pushinteger(L, n->generation); break;
+  case ID: lua_pushinteger(L, n->id * 2); break;
+  case NAME: lua_pushstring(L, n->x ? n->x->name : NULL); break;
+  case REQUIRES_GRAD: lua_pushboolean(L, node_tracked(n)); break;
+  case SHAPE: push_shape(L, (s = shape_of(n), &s)); break;
+  case NDIM: lua_pushinteger(L, shape_of(n).n); break;
+  case SIZE: lua_pushinteger(L, (s = shape_of(n), shape_size(&s))); break;
+  case DTYPE: lua_pushstring(L, dtype_name[n->dtype]); break;
+  case T:
+    if (shape_of(n).n < 2) return lua_pushvalue(L, 1), 1;
+    r = box_new(L, S);
+    TRY(L, S, *r = transposed(&S->G, n));
+    made(L, S, *r);
+    break;
+  }
+  return 1;
+}
+
+static int variable_index(lua_State *L) {
+  if (lua_type(L, 2) != LUA_TSTRING) return variable_subscript(L);
+  lua_pushvalue(L, 2);
+  int type = lua_rawget(L, lua_upvalueindex(3));
+  if (type == LUA_TFUNCTION) return 1;
+  if (type == LUA_TNUMBER) return get_property(L, (int)lua_tointeger(L, -1));
+  refuse(L, "a Variable has no property or method \"%s\"", lua_tostring(L, 2));
+}
+
+static void same_shape(lua_State *L, const char *who, const node *x, const node *v) {
+  shape a = shape_of(x), b = shape_of(v);
+  char p[128], q[128];
+  if (!shape_eq(&a, &b))
+    refuse(L, "%s: a value of shape %s for a Variable of shape %s", who, shape_text(&b, q),
+           shape_text(&a, p));
+}
+
+static char *copy_text(graph *G, const char *text) {
+  size_t n = strlen(text) + 1;
+  char *p = mg_alloc(&G->c, n);
+  return p ? memcpy(p, text, n) : NULL;
+}
+
+bool node_set_name(graph *G, node *n, const char *name) {
+  char *copy = name ? copy_text(G, name) : NULL;
+  if (name && !copy) return false;
+  extra *x = n->x || name ? node_extra(G, n) : NULL;
+  if (x) {
+    mg_free(x->name);
+    x->name = copy;
+  } else if (copy) {
+    mg_free(copy);
+    return false;
+  }
+  return true;
+}
+
+void note_line(lua_State *L, state *S, node *n) {
+  push_where(L);
+  const char *where = lua_tostring(L, -1);
+  size_t len = strlen(where);
+  extra *x = node_extra(&S->G, n);
+  if (x && !x->line && len > 2 && (x->line = copy_text(&S->G, where))) x->line[len - 2] = 0;
+  S->G.c.err = OK; /* without memory the line is just not known */
+  lua_pop(L, 1);
+}
+
+static bool set_gradient(graph *G, node *x, node *g) {
+  g = g->dtype == x->dtype ? node_hold(g) : op_to(G, g, x->dtype);
+  if (g) node_set_grad(G, x, g);
+  return g != NULL;
+}
+
+static void set_property(lua_State *L, state *S, int which) {
+  node *n = check_node(L, 1, "newindex"), *v;
+  switch (which) {
+  case DATA:
+    if (n->flags & FROZEN) refuse(L, "data: x.data is frozen: a value written into it would be lost");
+    push_values(L, S, 3, "data", -1);
+    n = to_node(L, 1);
+    v = to_node(L, -1);
+    same_shape(L, "data", n, v);
+    TRY(L, S, node_assign(&S->G, 1, &n, &v));
+    break;
+  case GRAD:
+    v = lua_isnil(L, 3) ? NULL : to_node(L, 3);
+    if (!v && !lua_isnil(L, 3)) refuse(L, "grad: a %s, expected nil or a Variable", kind_of(L, 3));
+    if (!v) return node_set_grad(&S->G, n, NULL);
+    same_shape(L, "grad", n, v);
+    if (!is_float(n->dtype)) refuse(L, "grad: a Variable of %s has none", dtype_name[n->dtype]);
+    TRY(L, S, set_gradient(&S->G, n, v));
+    break;
+  case NAME:
+    if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING)
+      refuse(L, "name: a %s, expected a string or nil", kind_of(L, 3));
+    TRY(L, S, node_set_name(&S->G, n, lua_tostring(L, 3)));
+    break;
+  case REQUIRES_GRAD:
+    if (!lua_isboolean(L, 3)) refuse(L, "requires_grad: a %s, expected true or false", kind_of(L, 3));
+    if (node_has_creator(n)) refuse(L, "requires_grad: only of leaves; this Variable has a creator");
+    if (lua_toboolean(L, 3) && !is_float(n->dtype))
+      refuse(L, "requires_grad: gradients need floats, this is %s", dtype_name[n->dtype]);
+    n->flags = lua_toboolean(L, 3) ? n->flags | TRACKED : n->flags & ~TRACKED;
+    break;
+  default: refuse(L, "property \"%s\" of a Variable cannot be assigned", lua_tostring(L, 2));
+  }
+}
+
+static int variable_newindex(lua_State *L) {
+  if (lua_type(L, 2) != LUA_TSTRING) return variable_set_subscript(L);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(3)) != LUA_TNUMBER)
+    refuse(L, "a Variable has no property \"%s\"", lua_tostring(L, 2));
+  set_property(L, get_state(L), (int)lua_tointeger(L, -1));
+  return 0;
+}
+
+/* ---- the other metamethods -------------------------------------------------------------------- */
+
+static int variable_eq(lua_State *L) {
+  node **a = to_box(L, 1), **b = to_box(L, 2);
+  lua_pushboolean(L, a && b && *a && *a == *b);
+  return 1;
+}
+
+/* Numbers of size-1 Variables, compared as Lua compares them. */
+static int compare(lua_State *L, const char *who, int op) {
+  state *S = get_state(L);
+  for (int i = 1; i <= 2; i++) {
+    if (lua_type(L, i) == LUA_TNUMBER) {
+      lua_pushvalue(L, i);
+      continue;
+    }
+    node *n = check_node(L, i, who);
+    shape s = shape_of(n);
+    char text[128];
+    imm v;
+    if (shape_size(&s) != 1)
+      refuse(L, "%s: compares Variables of size 1, not %s; mg.lt and its kin go by elements", who,
+             shape_text(&s, text));
+    TRY(L, S, node_item(&S->G, n, &v));
+    if (n->dtype == BOOL) lua_pushinteger(L, v.i);
+    else push_imm(L, n->dtype, v);
+  }
+  lua_pushboolean(L, lua_compare(L, -2, -1, op));
+  return 1;
+}
+static int variable_lt(lua_State *L) { return compare(L, "<", LUA_OPLT); }
+static int variable_le(lua_State *L) { return compare(L, "<=", LUA_OPLE); }
+
+static int variable_len(lua_State *L) {
+  shape s = shape_of(check_node(L, 1, "#"));
+  if (s.n == 0) refuse(L, "#: a 0-d Variable has no length");
+  lua_pushinteger(L, s.d[0]);
+  return 1;
+}
+
+/* ---- Functions, as y.creator -------------------------------------------------------------------- */
+
+static void push_outputs(lua_State *L, state *S, node *f) {
+  lua_newtable(L);
+  bool host = f->op == OP_FUNCTION;
+  for (int i = 0, n = host ? f->x->nout : 1; i < n; i++) {
+    node *y = host ? f->x->out[i] : f;
+    if (!y || y->handles == 0) continue; /* outputs are held weakly */
+    push_box(L, S, y);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static void push_inputs(lua_State *L, state *S, node *f) {
+  int n = node_nin(f);
+  lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    node **b = box_new(L, S);
+    TRY(L, S, *b = node_input(&S->G, f, i));
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static const char *name_of(const node *f) {
+  if (f->op != OP_FUNCTION) return f->op < NOP ? op_table[f->op].name : "Function";
+  return f->x->name ? f->x->name : "Function";
+}
+
+static int creator_index(lua_State *L) {
+  static const char *const names[] = {"name", "inputs", "outputs", "generation", "id", NULL};
+  state *S = get_state(L);
+  node *f = check_creator(L, 1, "index");
+  const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : kind_of(L, 2);
+  int which = 0;
+  while (names[which] && strcmp(names[which], key) != 0) which++;
+  switch (which) {
+  case 0: lua_pushstring(L, name_of(f)); break;
+  case 1: push_inputs(L, S, f); break;
+  case 2: push_outputs(L, S, f); break;
+  case 3: lua_pushinteger(L, f->generation - (f->op != OP_NONE)); break;
+  case 4: lua_pushinteger(L, f->id * 2 + 1); break;
+  default: refuse(L, "a Function has no property \"%s\"", key);
+  }
+  return 1;
+}
+
+static int creator_newindex(lua_State *L) {
+  check_creator(L, 1, "newindex");
+  refuse(L, "a recorded Function cannot be changed");
+}
+
+static int creator_eq(lua_State *L) {
+  node **a = luaL_testudata(L, 1, "moongrad.Function");
+  node **b = luaL_testudata(L, 2, "moongrad.Function");
+  lua_pushboolean(L, a && b && *a && *a == *b);
+  return 1;
+}
+
+static int creator_tostring(lua_State *L) {
+  lua_pushfstring(L, "function(%s)", name_of(check_creator(L, 1, "tostring")));
+  return 1;
+}
+
+/* ---- methods ------------------------------------------------------------------------------------ */
+
+static int variable_cleargrad(lua_State *L) {
+  node_set_grad(&get_state(L)->G, check_node(L, 1, "cleargrad"), NULL);
+  return 0;
+}
+
+static int variable_unchain(lua_State *L) {
+  node_unchain(&get_state(L)->G, check_node(L, 1, "unchain"));
+  return 0;
+}
+
+static int variable_unchain_backward(lua_State *L) {
+  node_unchain_backward(&get_state(L)->G, check_node(L, 1, "unchain_backward"));
+  return 0;
+}
+
+static int variable_set_creator(lua_State *L) {
+  state *S = get_state(L);
+  node *x = check_node(L, 1, "set_creator"), *f = check_creator(L, 2, "set_creator");
+  TRY(L, S, node_set_creator(&S->G, x, f));
+  return 0;
+}
+
+static int copied(lua_State *L, const char *who, node *(*copy)(graph *, node *)) {
+  state *S = get_state(L);
+  lua_settop(L, 1);
+  node **r = box_new(L, S), *x = check_node(L, 1, who);
+  TRY(L, S, *r = copy(&S->G, x));
+  made(L, S, *r);
+  return 1;
+}
+static int variable_detach(lua_State *L) { return copied(L, "detach", node_detach); }
+static int variable_clone(lua_State *L) { return copied(L, "clone", op_identity); }
+
+static int variable_item(lua_State *L) {
+  state *S = get_state(L);
+  node *n = check_node(L, 1, "item");
+  shape s = shape_of(n);
+  char text[128];
+  imm v;
+  if (shape_size(&s) != 1)
+    refuse(L, "item: shape %s has %lld elements, not one", shape_text(&s, text),
+           (long long)shape_size(&s));
+  TRY(L, S, node_item(&S->G, n, &v));
+  push_imm(L, n->dtype, v);
+  return 1;
+}
+
+static int is_variable(lua_State *L) {
+  lua_pushboolean(L, to_box(L, 1) != NULL);
+  return 1;
+}
+
+const luaL_Reg variable_meta[] = {
+    {"__gc", variable_free},        {"__close", variable_free},   {"__index", variable_index},
+    {"__newindex", variable_newindex}, {"__eq", variable_eq},     {"__lt", variable_lt},
+    {"__le", variable_le},          {"__len", variable_len},      {"__tostring", variable_tostring},
+    {NULL, NULL}};
+
+const luaL_Reg function_meta[] = {{"__gc", creator_free},     {"__index", creator_index},
+                                  {"__newindex", creator_newindex}, {"__eq", creator_eq},
+                                  {"__tostring", creator_tostring}, {NULL, NULL}};
+
+const entry box_entries[] = {
+    {"free", variable_free, "free(x)\nlets go of x now; using it again is an error", true},
+    {"item", variable_item, "item(x)\nthe number in a Variable of size 1", true},
+    {"detach", variable_detach, "detach(x)\nthe same values, untracked", true},
+    {"clone", variable_clone, "clone(x)\na new Variable; gradients flow back to x", true},
+    {"cleargrad", variable_cleargrad, "cleargrad(x)\nx.grad becomes nil", true},
+    {"set_creator", variable_set_creator, "set_creator(x, f)\nx becomes an output of Function f", true},
+    {"unchain", variable_unchain, "unchain(x)\nx forgets its creator", true},
+    {"unchain_backward", variable_unchain_backward,
+     "unchain_backward(x)\nall Variables before x forget their creators", true},
+    {"is_variable", is_variable, "is_variable(x)\ntrue if x is a Variable", false},
+    {NULL, NULL, NULL, false}};

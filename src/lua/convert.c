@@ -1,0 +1,539 @@
+/* convert.c -- between Lua's values and arrays: numbers, nested tables, shapes, options, text.
+**
+** A table is read in two passes: its shape from the first elements, then all elements into an array
+** that already stands in a box, so that an error in the middle loses nothing.
+*/
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lua/binding.h"
+
+/* ---- arguments ---------------------------------------------------------------------------------- */
+
+static bool whole(lua_State *L, int i, int64_t *v) {
+  int ok = 0;
+  if (lua_type(L, i) == LUA_TNUMBER) *v = lua_tointegerx(L, i, &ok);
+  return ok;
+}
+
+int64_t check_whole(lua_State *L, int i, const char *who, const char *what) {
+  int64_t v = 0;
+  if (whole(L, i, &v)) return v;
+  if (lua_type(L, i) == LUA_TNUMBER)
+    refuse(L, "%s: %s must be a whole number, not %g", who, what, lua_tonumber(L, i));
+  refuse(L, "%s: %s must be a whole number, not a %s", who, what, kind_of(L, i));
+}
+
+dtype check_dtype(lua_State *L, int i, const char *who) {
+  if (lua_type(L, i) != LUA_TSTRING) refuse(L, "%s: dtype is a %s, expected a string", who, kind_of(L, i));
+  int t = dtype_find(lua_tostring(L, i));
+  if (t < 0)
+    refuse(L, "%s: no dtype \"%s\"; there are float64, float32, int64, uint8, bool", who,
+           lua_tostring(L, i));
+  return t;
+}
+
+int check_axis(lua_State *L, int i, const char *who, const shape *s) {
+  int64_t axis = check_whole(L, i, who, "axis");
+  int64_t k = axis < 0 ? axis + s->n : axis - 1;
+  char text[128];
+  if (k < 0 || k >= s->n)
+    refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)axis, shape_text(s, text));
+  return (int)k;
+}
+
+int check_list(lua_State *L, int i, const char *who, const char *what, int64_t out[MAXDIM]) {
+  bool table = lua_type(L, i) == LUA_TTABLE;
+  lua_Integer n = table ? (lua_Integer)lua_rawlen(L, i) : lua_gettop(L) - i + 1;
+  if (n > MAXDIM) refuse(L, "%s: %lld axes, there can be %d at most", who, (long long)n, MAXDIM);
+  for (int k = 0; k < n; k++) {
+    if (table) lua_rawgeti(L, i, k + 1);
+    else lua_pushvalue(L, i + k);
+    out[k] = check_whole(L, -1, who, what);
+    lua_pop(L, 1);
+  }
+  return n < 0 ? 0 : (int)n;
+}
+
+void check_shape(lua_State *L, int i, const char *who, shape *s) {
+  s->n = check_list(L, i, who, "a dim", s->d);
+  for (int k = 0; k < s->n; k++)
+    if (s->d[k] < 0) refuse(L, "%s: dim %lld is negative", who, (long long)s->d[k]);
+  int64_t size = shape_size(s);
+  char text[128];
+  if (size < 0 || size > INT64_MAX / 16) refuse(L, "%s: shape %s is too large", who, shape_text(s, text));
+}
+
+void check_options(lua_State *L, int i, const char *who, const char *const *names, bool list) {
+  if (lua_isnoneornil(L, i)) return;
+  if (lua_type(L, i) != LUA_TTABLE)
+    refuse(L, "%s: argument %d is a %s, expected a table of options", who, i, kind_of(L, i));
+  for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) {
+    if (list && lua_isinteger(L, -2)) continue;
+    const char *const *name = names;
+    if (lua_type(L, -2) == LUA_TSTRING)
+      while (*name && strcmp(*name, lua_tostring(L, -2)) != 0) name++;
+    else
+      while (*name) name++;
+    if (!*name) refuse(L, "%s: unknown option %s", who, luaL_tolstring(L, -2, NULL));
+  }
+}
+
+bool option_bool(lua_State *L, int i, const char *who, const char *name, bool otherwise) {
+  if (lua_isnoneornil(L, i)) return otherwise;
+  int type = lua_getfield(L, i, name);
+  if (type != LUA_TNIL && type != LUA_TBOOLEAN)
+    refuse(L, "%s: option %s is a %s, expected true or false", who, name, kind_of(L, -1));
+  bool value = type == LUA_TNIL ? otherwise : lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+/* ---- out of arrays -------------------------------------------------------------------------------- */
+
+void push_shape(lua_State *L, const shape *s) {
+  lua_createtable(L, s->n, 0);
+  for (int i = 0; i < s->n; i++) {
+    lua_pushinteger(L, s->d[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+void push_imm(lua_State *L, dtype t, imm v) {
+  if (is_float(t)) lua_pushnumber(L, v.f);
+  else if (t == BOOL) lua_pushboolean(L, v.i != 0);
+  else lua_pushinteger(L, v.i);
+}
+
+static imm element(dtype t, const void *p, int64_t i) {
+  switch (t) {
+  case F64: return (imm){.f = ((const double *)p)[i]};
+  case F32: return (imm){.f = ((const float *)p)[i]};
+  case I64: return (imm){.i = ((const int64_t *)p)[i]};
+  default: return (imm){.i = ((const uint8_t *)p)[i]};
+  }
+}
+
+/* Values in C order; p is NULL where there is just k, the one of a 0-d Variable. */
+typedef struct { dtype t; shape s; const void *p; imm k; } dense;
+
+static imm dense_at(const dense *d, int64_t i) { return d->p ? element(d->t, d->p, i) : d->k; }
+
+static node *dense_node(graph *G, node *n) { return node_array(G, node_values(G, n)); }
+
+/* Those of the Variable at 1; a box that keeps them is pushed. */
+static dense push_dense(lua_State *L, const char *who) {
+  state *S = get_state(L);
+  node **keep = box_new(L, S), *n = check_node(L, 1, who);
+  TRY(L, S, *keep = dense_node(&S->G, n));
+  n = *keep;
+  dense d = {n->dtype, {0}, n->a ? arr_data(n->a) : NULL, n->k};
+  node_shape(n, &d.s);
+  return d;
+}
+
+static void push_rows(lua_State *L, const dense *d, int axis, int64_t at) {
+  if (axis == d->s.n) return push_imm(L, d->t, dense_at(d, at));
+  int64_t n = d->s.d[axis];
+  lua_createtable(L, n < INT32_MAX ? (int)n : 0, 0);
+  for (int64_t i = 0; i < n; i++) {
+    push_rows(L, d, axis + 1, at * n + i);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static int variable_totable(lua_State *L) {
+  lua_settop(L, 1);
+  dense d = push_dense(L, "totable");
+  luaL_checkstack(L, MAXDIM + 2, NULL);
+  push_rows(L, &d, 0, 0);
+  return 1;
+}
+
+static int variable_tobytes(lua_State *L) {
+  lua_settop(L, 1);
+  dense d = push_dense(L, "tobytes");
+  union { float f32; uint8_t u8; } one = {0};
+  if (!d.p) { /* as an array would hold it */
+    d.p = &d.k;
+    if (d.t == F32) d.p = (one.f32 = (float)d.k.f, &one);
+    if (dtype_size[d.t] == 1) d.p = (one.u8 = (uint8_t)d.k.i, &one);
+  }
+  lua_pushlstring(L, d.p, shape_size(&d.s) * dtype_size[d.t]);
+  return 1;
+}
+
+/* ---- text ------------------------------------------------------------------------------------------- */
+
+/* Two walks over what is shown: one for the width of a column, one that writes. */
+typedef struct { const dense *d; luaL_Buffer *out; bool cut; size_t width; } printer;
+
+static size_t number_text(char buf[40], dtype t, imm v) {
+  if (t == BOOL) return snprintf(buf, 40, "%s", v.i ? "true" : "false");
+  if (!is_float(t)) return snprintf(buf, 40, "%lld", (long long)v.i);
+  if (isnan(v.f)) return snprintf(buf, 40, "nan");
+  if (v.f == floor(v.f) && fabs(v.f) < 1e15) return snprintf(buf, 40, "%.0f", v.f);
+  return snprintf(buf, 40, t == F32 ? "%.7g" : "%.8g", v.f);
+}
+
+static void line_break(printer *p, int axis) { /* between the parts of an axis */
+  int blank = p->d->s.n - 1 - axis;
+  if (blank == 0) luaL_addchar(p->out, ' ');
+  else {
+    while (blank--) luaL_addchar(p->out, '\n');
+    for (int i = 0; i < 10 + axis; i++) luaL_addchar(p->out, ' ');
+  }
+}
+
+static void show(printer *p, int axis, int64_t at) {
+  if (axis == p->d->s.n) {
+    char buf[40];
+    size_t len = number_text(buf, p->d->t, dense_at(p->d, at));
+    if (!p->out) {
+      if (len > p->width) p->width = len;
+      return;
+    }
+    for (size_t i = len; i < p->width; i++) luaL_addchar(p->out, ' ');
+    luaL_addlstring(p->out, buf, len);
+    return;
+  }
+  int64_t n = p->d->s.d[axis];
+  if (p->out) luaL_addchar(p->out, '[');
+  for (int64_t i = 0; i < n; i++) {
+    if (p->out && i) line_break(p, axis);
+    if (p->cut && n > 6 && i == 3) {
+      if (p->out) luaL_addstring(p->out, "...");
+      i = n - 4;
+    } else show(p, axis + 1, at * n + i);
+  }
+  if (p->out) luaL_addchar(p->out, ']');
+}
+
+int variable_tostring(lua_State *L) {
+  lua_settop(L, 1);
+  dense d = push_dense(L, "tostring");
+  int64_t size = shape_size(&d.s);
+  printer p = {.d = &d, .cut = size > 1000};
+  if (size) show(&p, 0, 0);
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  p.out = &b;
+  luaL_addstring(&b, "variable(");
+  if (size) show(&p, 0, 0);
+  else luaL_addstring(&b, "[]");
+  luaL_addchar(&b, ')');
+  luaL_pushresult(&b);
+  return 1;
+}
+
+/* ---- into arrays ------------------------------------------------------------------------------------ */
+
+typedef struct {
+  lua_State *L;
+  const char *who;
+  dtype t;
+  bool numbers, booleans; /* which of them may stand in the table */
+  shape s;
+  int64_t path[MAXDIM]; /* where we are, from 1 */
+  char *p;              /* the next element */
+} reader;
+
+static const char *path_text(const reader *r, int n, bool first, char buf[200]) {
+  int len = 0;
+  buf[0] = 0;
+  for (int i = 0; i < n; i++)
+    len += snprintf(buf + len, 200 - len, "%s%lld", i ? "," : "", first ? 1LL : (long long)r->path[i]);
+  return buf;
+}
+
+static _Noreturn void ragged_row(reader *r, int axis, int64_t n) {
+  char a[200], b[200];
+  refuse(r->L, "%s: ragged table: row %s has %lld elements, row %s has %lld", r->who,
+         path_text(r, axis, false, a), (long long)n, path_text(r, axis, true, b),
+         (long long)r->s.d[axis]);
+}
+
+/* The first n of the path lead to something of another type than in the first row. */
+static _Noreturn void ragged_depth(reader *r, int n) {
+  char a[200], b[200];
+  const char *kind = kind_of(r->L, -1), *expected = r->numbers ? "number" : "boolean";
+  path_text(r, n, false, a);
+  if (n == r->s.n && lua_type(r->L, -1) != LUA_TTABLE)
+    refuse(r->L, "%s: element %s is a %s, expected a %s", r->who, a, kind, expected);
+  refuse(r->L, "%s: ragged table: element %s is a %s, element %s a %s", r->who, a, kind,
+         path_text(r, n, true, b), n == r->s.n ? expected : "table");
+}
+
+static void read_odd(reader *r) { /* what is not a number for a float */
+  imm v;
+  int type = lua_type(r->L, -1);
+  if (type == LUA_TNUMBER && r->numbers) {
+    if (lua_isinteger(r->L, -1)) v = imm_cast((imm){.i = lua_tointeger(r->L, -1)}, I64, r->t);
+    else v = imm_cast((imm){.f = lua_tonumber(r->L, -1)}, F64, r->t);
+  } else if (type == LUA_TBOOLEAN && r->booleans)
+    v = imm_cast((imm){.i = lua_toboolean(r->L, -1)}, BOOL, r->t);
+  else ragged_depth(r, r->s.n);
+  switch (r->t) {
+  case F64: *(double *)r->p = v.f; break;
+  case F32: *(float *)r->p = (float)v.f; break;
+  case I64: *(int64_t *)r->p = v.i; break;
+  default: *(uint8_t *)r->p = (uint8_t)v.i;
+  }
+}
+
+static void read_rows(reader *r, int axis) {
+  lua_State *L = r->L;
+  int64_t n = (int64_t)lua_rawlen(L, -1);
+  if (n != r->s.d[axis]) ragged_row(r, axis, n);
+  bool last = axis + 1 == r->s.n, f64 = r->t == F64, f32 = r->t == F32;
+  for (int64_t i = 1; i <= n; i++) {
+    int type = lua_rawgeti(L, -1, i);
+    r->path[axis] = i;
+    if (!last) {
+      if (type != LUA_TTABLE) ragged_depth(r, axis + 1);
+      read_rows(r, axis + 1);
+    } else {
+      if (type == LUA_TNUMBER && r->numbers && f64) *(double *)r->p = lua_tonumber(L, -1);
+      else if (type == LUA_TNUMBER && r->numbers && f32) *(float *)r->p = (float)lua_tonumber(L, -1);
+      else read_odd(r);
+      r->p += dtype_size[r->t];
+    }
+    lua_pop(L, 1);
+  }
+}
+
+static void read_table(lua_State *L, state *S, int i, const char *who, int t, node **r) {
+  reader rd = {.L = L, .who = who, .numbers = true, .booleans = true};
+  luaL_checkstack(L, MAXDIM + 4, NULL);
+  lua_pushvalue(L, i);
+  while (lua_type(L, -1) == LUA_TTABLE) { /* down the first elements */
+    if (rd.s.n == MAXDIM) refuse(L, "%s: tables are nested more than %d deep", who, MAXDIM);
+    lua_Unsigned n = lua_rawlen(L, -1);
+    rd.s.d[rd.s.n++] = (int64_t)n;
+    if (n == 0) break;
+    lua_rawgeti(L, -1, 1);
+    lua_remove(L, -2);
+  }
+  bool boolean = lua_isboolean(L, -1);
+  lua_pop(L, 1);
+  if (t < 0) {
+    rd.numbers = !boolean;
+    rd.booleans = boolean;
+    t = boolean ? BOOL : S->G.dtype;
+  }
+  rd.t = t;
+  int64_t size = shape_size(&rd.s);
+  if (size < 0 || size > INT64_MAX / 16) refuse(L, "%s: ragged table", who); /* none holds so many */
+  TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, rd.t, &rd.s)));
+  rd.p = arr_data((*r)->a);
+  lua_pushvalue(L, i);
+  read_rows(&rd, 0);
+  lua_pop(L, 1);
+}
+
+static node *detached_to(graph *G, node *x, int t) {
+  node *d = node_detach(G, x);
+  if (!d || t < 0 || d->dtype == t) return d;
+  node *r = op_to(G, d, t);
+  node_drop(G, d);
+  return r;
+}
+
+node **push_values(lua_State *L, state *S, int i, const char *who, int t) {
+  i = lua_absindex(L, i);
+  node **r = box_new(L, S), *x;
+  dtype from = F64;
+  imm v = {0};
+  switch (lua_type(L, i)) {
+  case LUA_TTABLE: read_table(L, S, i, who, t, r); return r;
+  case LUA_TBOOLEAN:
+    from = BOOL;
+    v.i = lua_toboolean(L, i);
+    break;
+  case LUA_TNUMBER:
+    if (lua_isinteger(L, i)) v.i = lua_tointeger(L, (from = I64, i));
+    else v.f = lua_tonumber(L, i);
+    break;
+  default:
+    if (!to_box(L, i))
+      refuse(L, "%s: a %s, expected a number, a table or a Variable", who, kind_of(L, i));
+    x = to_node(L, i);
+    TRY(L, S, *r = detached_to(&S->G, x, t));
+    return r;
+  }
+  if (t < 0) t = from == BOOL ? BOOL : S->G.dtype;
+  TRY(L, S, *r = node_scalar(&S->G, t, imm_cast(v, from, t)));
+  return r;
+}
+
+static int make_variable(lua_State *L) {
+  state *S = get_state(L);
+  if (!lua_isnoneornil(L, 2) && lua_type(L, 2) != LUA_TSTRING)
+    refuse(L, "Variable: the name is a %s, expected a string", kind_of(L, 2));
+  lua_settop(L, 2);
+  node *n = *push_values(L, S, 1, "Variable", -1);
+  if (is_float(n->dtype)) n->flags |= TRACKED;
+  if (lua_isstring(L, 2)) TRY(L, S, node_set_name(&S->G, n, lua_tostring(L, 2)));
+  made(L, S, n);
+  return 1;
+}
+
+static int make_tensor(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  node **r = push_values(L, S, 1, "tensor", lua_isnil(L, 2) ? -1 : (int)check_dtype(L, 2, "tensor"));
+  made(L, S, *r);
+  return 1;
+}
+
+static int frombytes(lua_State *L) {
+  state *S = get_state(L);
+  size_t len;
+  shape s;
+  if (lua_type(L, 1) != LUA_TSTRING)
+    refuse(L, "frombytes: argument 1 is a %s, expected a string", kind_of(L, 1));
+  const char *bytes = lua_tolstring(L, 1, &len);
+  dtype t = check_dtype(L, 2, "frombytes");
+  check_shape(L, 3, "frombytes", &s);
+  size_t need = shape_size(&s) * dtype_size[t];
+  if (need != len) {
+    char text[128];
+    refuse(L, "frombytes: shape %s of %s needs %zu bytes, the string has %zu", shape_text(&s, text),
+           dtype_name[t], need, len);
+  }
+  node **r = box_new(L, S);
+  if (s.n == 0) {
+    char one[8] __attribute__((aligned(8)));
+    memcpy(one, bytes, need);
+    TRY(L, S, *r = node_scalar(&S->G, t, element(t, one, 0)));
+    return 1;
+  }
+  TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, t, &s)));
+  uint8_t *p = arr_data((*r)->a);
+  memcpy(p, bytes, len);
+  for (size_t i = 0; t == BOOL && i < len; i++) p[i] = p[i] != 0;
+  made(L, S, *r);
+  return 1;
+}
+
+/* ---- arrays from nothing -------------------------------------------------------------------------- */
+
+static const char *const dtype_option[] = {"dtype", NULL};
+
+/* The dims as numbers, or in one table with its options. */
+static dtype check_dims(lua_State *L, const char *who, shape *s) {
+  dtype t = get_state(L)->G.dtype;
+  if (lua_type(L, 1) == LUA_TTABLE) {
+    check_options(L, 1, who, dtype_option, true);
+    if (lua_getfield(L, 1, "dtype") != LUA_TNIL) t = check_dtype(L, -1, who);
+    lua_settop(L, 1);
+  }
+  check_shape(L, 1, who, s);
+  return t;
+}
+
+static int filled(lua_State *L, const char *who, int value) {
+  state *S = get_state(L);
+  shape s;
+  dtype t = check_dims(L, who, &s);
+  node **r = box_new(L, S);
+  TRY(L, S, *r = node_array(&S->G, arr_const(&S->G.c, t, &s, imm_cast((imm){.i = value}, I64, t))));
+  made(L, S, *r);
+  return 1;
+}
+static int make_zeros(lua_State *L) { return filled(L, "zeros", 0); }
+static int make_ones(lua_State *L) { return filled(L, "ones", 1); }
+static int make_empty(lua_State *L) { return filled(L, "empty", 0); }
+
+static node *spread(graph *G, node *scalar, const shape *s) {
+  return node_array(G, arr_const(&G->c, scalar->dtype, s, scalar->k));
+}
+
+static int make_full(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 3);
+  int t = lua_isnil(L, 3) ? -1 : (int)check_dtype(L, 3, "full");
+  if (lua_type(L, 2) != LUA_TNUMBER && lua_type(L, 2) != LUA_TBOOLEAN)
+    refuse(L, "full: the value is a %s, expected a number", kind_of(L, 2));
+  node *v = *push_values(L, S, 2, "full", t), **r = box_new(L, S);
+  shape s;
+  if (lua_type(L, 1) == LUA_TTABLE) check_options(L, 1, "full", dtype_option + 1, true);
+  lua_pushvalue(L, 1); /* on top, where one number is all dims */
+  check_shape(L, lua_gettop(L), "full", &s);
+  lua_pop(L, 1);
+  TRY(L, S, *r = spread(&S->G, v, &s));
+  return 1;
+}
+
+static int make_rand(lua_State *L) {
+  state *S = get_state(L);
+  shape s;
+  dtype t = check_dims(L, "rand", &s);
+  if (!is_float(t)) refuse(L, "rand: dtype must be float64 or float32, not %s", dtype_name[t]);
+  node **r = box_new(L, S);
+  TRY(L, S, *r = op_rand(&S->G, t, &s));
+  made(L, S, *r);
+  return 1;
+}
+
+/* Inclusive, as Lua's `for`. */
+static int make_range(lua_State *L) {
+  state *S = get_state(L);
+  int top = lua_gettop(L);
+  dtype t = S->G.dtype;
+  if (top > 2 && lua_type(L, top) == LUA_TTABLE) {
+    check_options(L, top, "range", dtype_option, false);
+    if (lua_getfield(L, top, "dtype") != LUA_TNIL) t = check_dtype(L, -1, "range");
+    top--;
+  }
+  lua_settop(L, top < 3 ? top : 3);
+  for (int i = 1; i <= 3; i++)
+    if (lua_type(L, i) != LUA_TNUMBER && !(i == 3 && lua_isnoneornil(L, 3)))
+      refuse(L, "range: argument %d is a %s, expected a number", i, kind_of(L, i));
+  double first = lua_tonumber(L, 1), last = lua_tonumber(L, 2);
+  double step = lua_isnoneornil(L, 3) ? 1 : lua_tonumber(L, 3), n = floor((last - first) / step) + 1;
+  if (step == 0) refuse(L, "range: the step is 0");
+  if (!(n < 1e15)) refuse(L, "range: %g to %g by %g cannot be counted", first, last, step);
+  imm a = {.f = first}, d = {.f = step};
+  if (!is_float(t)) {
+    a = imm_cast(a, F64, I64);
+    d = imm_cast(d, F64, I64);
+    if ((double)a.i != first || (double)d.i != step)
+      refuse(L, "range: %s needs whole numbers", dtype_name[t]);
+  }
+  node **r = box_new(L, S);
+  TRY(L, S, *r = node_array(&S->G, arr_iota(&S->G.c, t, n < 0 ? 0 : (int64_t)n, a, d)));
+  made(L, S, *r);
+  return 1;
+}
+
+static int make_randperm(lua_State *L) {
+  state *S = get_state(L);
+  shape s = {1, {check_whole(L, 1, "randperm", "n")}};
+  if (s.d[0] < 0 || s.d[0] > INT64_MAX / 16) refuse(L, "randperm: n is %lld", (long long)s.d[0]);
+  node **r = box_new(L, S);
+  TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, I64, &s)));
+  random_perm(&S->G.c, s.d[0], arr_data((*r)->a));
+  made(L, S, *r);
+  return 1;
+}
+
+const entry convert_entries[] = {
+    {"Variable", make_variable,
+     "Variable(data [, name])\na tracked leaf: a number, a nested table, or a Variable's values", false},
+    {"tensor", make_tensor, "tensor(data [, dtype])\na constant: as Variable, but untracked", false},
+    {"zeros", make_zeros, "zeros(...)\nfilled with 0; dims as numbers or {dims, dtype =}", false},
+    {"ones", make_ones, "ones(...)\nfilled with 1; dims as numbers or {dims, dtype =}", false},
+    {"empty", make_empty, "empty(...)\nfor values to come; dims as numbers or {dims, dtype =}", false},
+    {"full", make_full, "full({dims}, value [, dtype])\nfilled with one value", false},
+    {"rand", make_rand, "rand(...)\nuniform in [0, 1); dims as numbers or {dims, dtype =}", false},
+    {"range", make_range,
+     "range(first, last [, step] [, {dtype =}])\nfirst, first + step ... last inclusive, as Lua's for",
+     false},
+    {"randperm", make_randperm, "randperm(n)\nint64: 1..n in random order", false},
+    {"totable", variable_totable, "totable(x)\nnested tables of x's elements", true},
+    {"frombytes", frombytes,
+     "frombytes(string, dtype, {dims})\na constant of raw little-endian bytes, as tobytes gives", false},
+    {"tobytes", variable_tobytes, "tobytes(x)\nx's elements as raw little-endian bytes", true},
+    {NULL, NULL, NULL, false}};

@@ -1,0 +1,351 @@
+/* function.c -- Functions written in Lua, and checkpoints.
+**
+** A recorded call keeps `self` (a checkpoint: a userdata) in the registry until its graph is released;
+** the node keeps what the inputs were, as other ops keep the operands their gradients read. In backward
+** self.inputs are the very Variables, so that what is computed with them is differentiable again.
+*/
+#include <string.h>
+
+#include "lua/binding.h"
+
+void function_release(graph *G, int ref) {
+  lua_State *L = G->host; /* the main thread */
+  if (lua_checkstack(L, 4)) luaL_unref(L, LUA_REGISTRYINDEX, ref);
+}
+
+/* ---- inputs as they were ------------------------------------------------------------------------------- */
+
+static node *input_of(node *f, int i) { return i < 2 ? f->in[i] : f->x->in[i - 2]; }
+static saved *saved_of(node *f, int i) { return i < 2 ? &f->sv[i] : &f->x->sv[i - 2]; }
+
+static int saved_kind(const node *f, int i) { return i < 2 ? f->kind >> 4 * i & 15 : f->x->kind[i - 2]; }
+
+static void save_inputs(node *f) {
+  for (int i = 0, n = node_nin(f); i < n; i++) {
+    node *x = input_of(f, i);
+    int kind = x->a ? SAVED_ARRAY : SAVED_SCALAR;
+    if (x->a) {
+      saved_of(f, i)->a = arr_ref(x->a);
+      x->a->saved++;
+    } else saved_of(f, i)->k = x->k;
+    if (i < 2) f->kind = (f->kind & ~(15 << 4 * i)) | kind << 4 * i;
+    else f->x->kind[i - 2] = kind;
+  }
+}
+
+/* Is the value of input i what it was? A 0-d one may have moved into its node since. */
+static bool unchanged(graph *G, node *f, int i) {
+  node *x = input_of(f, i);
+  saved *sv = saved_of(f, i);
+  imm k = sv->k;
+  if (x->flags & DROPPED) return true; /* node_input brings it back */
+  if (saved_kind(f, i) == SAVED_ARRAY) {
+    if (x->a == sv->a) return true;
+    if (x->a || sv->a->size != 1 || sv->a->s.n || !arr_get(&G->c, sv->a, &k)) return false;
+  }
+  return !x->a && x->k.i == k.i;
+}
+
+static node *input_then(graph *G, node *f, int i, bool create_graph) {
+  node *x = input_of(f, i);
+  if (unchanged(G, f, i)) return node_input(G, f, i);
+  if (create_graph && node_tracked(x))
+    return fail(&G->c, "%s: input %d was given a new value since; its old one is needed", f->x->name,
+                i + 1), NULL;
+  if (saved_kind(f, i) == SAVED_ARRAY) return node_array(G, arr_ref(saved_of(f, i)->a));
+  return node_scalar(G, x->dtype, saved_of(f, i)->k);
+}
+
+/* ---- recording ----------------------------------------------------------------------------------------- */
+
+/* The Variables among the stack's first..last, into `in`; their number. */
+static int variables(lua_State *L, int first, int last, node **in) {
+  int n = 0;
+  for (int i = first; i <= last; i++) {
+    node *x = to_node(L, i);
+    if (x) in[n++] = x;
+  }
+  return n;
+}
+
+static node *record_call(lua_State *L, state *S, int first, int last, node **in, const char *name) {
+  node *f = function_new(&S->G, variables(L, first, last, in), in, 0, name);
+  if (f) save_inputs(f);
+  return f;
+}
+
+/* The results from `base` up become outputs of a Function of the arguments first..last, whose object
+** stands at `self`. */
+static void record_results(lua_State *L, state *S, int first, int last, int self, int base,
+                           const char *name) {
+  int nout = lua_gettop(L) - base + 1;
+  luaL_checkstack(L, 6, NULL);
+  node **box = box_new(L, S); /* the Function's handle, while we need it */
+  lua_insert(L, base);
+  node **in = lua_newuserdatauv(L, (last - first + 1) * sizeof *in, 0);
+  TRY(L, S, *box = record_call(L, S, first, last, in, name));
+  if (S->G.debug) note_line(L, S, *box);
+  lua_pushvalue(L, self);
+  node_extra(&S->G, *box)->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pop(L, 1);
+  for (int i = 0; i < nout; i++) {
+    node **r = box_new(L, S), *y = check_node(L, base + 1 + i, name);
+    TRY(L, S, *r = function_output(&S->G, *box, i, nout, y));
+    made(L, S, *r);
+    lua_replace(L, base + 1 + i);
+  }
+  box_drop(S, box);
+  lua_remove(L, base);
+}
+
+static bool any_tracked(lua_State *L, int first, int last) {
+  for (int i = first; i <= last; i++) {
+    node *x = to_node(L, i);
+    if (x && node_tracked(x)) return true;
+  }
+  return false;
+}
+
+/* What forward gave, from base up: Variables all, numbers made constants. */
+static void check_results(lua_State *L, state *S, int base, const char *name) {
+  if (lua_gettop(L) < base) refuse(L, "%s: forward returned nothing", name);
+  for (int i = base, n = lua_gettop(L); i <= n; i++) {
+    if (lua_type(L, i) == LUA_TNUMBER) {
+      push_values(L, S, i, name, -1);
+      lua_replace(L, i);
+    } else if (!to_node(L, i))
+      refuse(L, "%s: result %d of forward is a %s, expected a Variable", name, i - base + 1,
+             kind_of(L, i));
+  }
+}
+
+/* ---- mg.Function ---------------------------------------------------------------------------------------- */
+
+/* The name stays on the stack. */
+static const char *push_name(lua_State *L, int i) {
+  if (lua_getfield(L, i, "name") != LUA_TSTRING) {
+    lua_pop(L, 1);
+    lua_pushliteral(L, "Function");
+  }
+  return lua_tostring(L, -1);
+}
+
+static void push_method(lua_State *L, int self, const char *name, const char *method) {
+  if (lua_getfield(L, self, method) != LUA_TFUNCTION)
+    refuse(L, "%s: its %s is a %s, expected a function", name, method, kind_of(L, -1));
+}
+
+/* F(...): upvalue 3 is the metatable of selves. */
+static int function_call(lua_State *L) {
+  state *S = get_state(L);
+  int n = lua_gettop(L) - 1, self = n + 3;
+  luaL_checkstack(L, n + 12, "too many arguments");
+  const char *name = push_name(L, 1);
+  for (int i = 2; i <= n + 1; i++) {
+    int type = lua_type(L, i);
+    if (type == LUA_TNUMBER || type == LUA_TTABLE || type == LUA_TBOOLEAN) {
+      push_values(L, S, i, name, -1);
+      lua_replace(L, i);
+    } else if (!to_node(L, i))
+      refuse(L, "%s: argument %d is a %s, expected a Variable or a number", name, i - 1,
+             kind_of(L, i));
+  }
+  lua_newtable(L);
+  lua_pushvalue(L, lua_upvalueindex(3));
+  lua_setmetatable(L, self);
+  push_method(L, self, name, "forward");
+  lua_pushvalue(L, self);
+  for (int i = 2; i <= n + 1; i++) {
+    node **d = box_new(L, S), *x = to_node(L, i);
+    TRY(L, S, *d = node_detach(&S->G, x));
+  }
+  call_in_modes(L, S, n + 1, &(modes){.what = M_BACKPROP, .backprop = false});
+  check_results(L, S, self + 1, name);
+  int top = lua_gettop(L);
+  if (S->G.backprop && any_tracked(L, 2, n + 1))
+    record_results(L, S, 2, n + 1, self, self + 1, name);
+  else if (any_tracked(L, self + 1, top)) /* a tracked Variable from elsewhere is its values here */
+    for (int i = self + 1; i <= top; i++) {
+      node **d = box_new(L, S), *x = to_node(L, i);
+      TRY(L, S, *d = node_detach(&S->G, x));
+      lua_replace(L, i);
+    }
+  return top - self;
+}
+
+static int function_define(lua_State *L) {
+  lua_settop(L, 1);
+  if (lua_type(L, 1) != LUA_TTABLE)
+    refuse(L, "Function: a %s, expected a table {name =, forward =, backward =}", kind_of(L, 1));
+  lua_newtable(L); /* of F: a call, and whatever F inherited before */
+  if (luaL_getmetafield(L, 1, "__index") != LUA_TNIL) lua_setfield(L, 2, "__index");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_newtable(L); /* of selves */
+  lua_pushvalue(L, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushcclosure(L, function_call, 3);
+  lua_setfield(L, 2, "__call");
+  lua_setmetatable(L, 1);
+  return 1;
+}
+
+/* ---- its backward --------------------------------------------------------------------------------------- */
+
+static void push_inputs(lua_State *L, state *S, node *f, bool create_graph) {
+  int n = node_nin(f);
+  lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    node **b = box_new(L, S);
+    TRY(L, S, *b = input_then(&S->G, f, i, create_graph));
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+/* The gradient that stands at i, as one for an input x: its shape, its dtype. */
+static node *gradient_for(lua_State *L, state *S, int i, int input, node *x, const char *name) {
+  char a[128], b[128];
+  shape s, gs;
+  node_shape(x, &s);
+  if (lua_type(L, i) == LUA_TNUMBER) {
+    imm k = {.f = lua_tonumber(L, i)};
+    return node_array(&S->G, arr_const(&S->G.c, x->dtype, &s, imm_cast(k, F64, x->dtype)));
+  }
+  node *g = to_node(L, i);
+  if (!g)
+    refuse(L, "%s: backward gave a %s as gradient of input %d, expected a Variable", name,
+           kind_of(L, i), input);
+  node_shape(g, &gs);
+  if (!shape_eq(&s, &gs))
+    refuse(L, "%s: backward gave a gradient of shape %s for input %d of shape %s", name,
+           shape_text(&gs, a), input, shape_text(&s, b));
+  return op_to(&S->G, g, x->dtype);
+}
+
+/* The gradient of output i: a Variable of its own, so that writing into it changes nothing else. */
+static node *incoming(graph *G, backward *b, int i, bool create_graph) {
+  node *g = backward_gy(b, i);
+  if (!g || create_graph) return g;
+  node *own = node_detach(G, g);
+  node_drop(G, g);
+  return own;
+}
+
+/* self at the stack's `self`, its inputs' table above it. */
+static void call_backward(lua_State *L, state *S, backward *b, node *f, int self, bool create_graph) {
+  int n = node_nin(f), inputs = self + 1, base = self + 2;
+  const char *name = f->x->name;
+  lua_pushvalue(L, inputs);
+  lua_setfield(L, self, "inputs");
+  push_method(L, self, name, "backward");
+  lua_pushvalue(L, self);
+  luaL_checkstack(L, f->x->nout + n + 8, NULL);
+  for (int i = 0; i < f->x->nout; i++) {
+    node **gy = box_new(L, S);
+    TRY(L, S, *gy = incoming(&S->G, b, i, create_graph));
+  }
+  call_in_modes(L, S, f->x->nout + 1, &(modes){.what = M_BACKPROP, .backprop = create_graph});
+  lua_pushnil(L);
+  lua_setfield(L, self, "inputs");
+  int given = lua_gettop(L) - base + 1;
+  if (given != n || n != node_nin(f))
+    refuse(L, "%s: backward gave %d gradient%s for %d input%s", name, given, given == 1 ? "" : "s", n,
+           n == 1 ? "" : "s");
+  for (int i = 0; i < n; i++) {
+    node **g = box_new(L, S), *x = input_of(f, i);
+    if (node_tracked(x)) {
+      TRY(L, S, *g = gradient_for(L, S, base + i, i + 1, x, name));
+      TRY(L, S, backward_accept(b, i, *g));
+    }
+    lua_pop(L, 1);
+  }
+}
+
+/* ---- checkpoints ------------------------------------------------------------------------------------------ */
+
+/* What a checkpoint keeps, with two user values: the function, and its arguments that are not Variables. */
+typedef struct { modes then; int nargs; } checkpoint;
+
+enum { REMEMBERED = M_RANDOM | M_TRAIN | M_DTYPE };
+
+static int checkpoint_call(lua_State *L) {
+  state *S = get_state(L);
+  int n = lua_gettop(L) - 1;
+  if (n < 0 || (lua_type(L, 1) != LUA_TFUNCTION && !luaL_getmetafield(L, 1, "__call")))
+    refuse(L, "checkpoint: argument 1 is a %s, expected a function", kind_of(L, 1));
+  lua_settop(L, n + 1);
+  if (!S->G.backprop) {
+    lua_call(L, n, LUA_MULTRET);
+    return lua_gettop(L);
+  }
+  luaL_checkstack(L, n + 12, "too many arguments");
+  int self = n + 2;
+  checkpoint *c = lua_newuserdatauv(L, sizeof *c, 2);
+  c->then = modes_now(S, REMEMBERED);
+  c->nargs = n;
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, self, 1);
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    if (to_node(L, i + 1)) lua_pushlightuserdata(L, c); /* here comes a Variable */
+    else lua_pushvalue(L, i + 1);
+    lua_rawseti(L, -2, i);
+  }
+  lua_setiuservalue(L, self, 2);
+  for (int i = 1; i <= n + 1; i++) lua_pushvalue(L, i);
+  call_in_modes(L, S, n, &(modes){.what = M_BACKPROP, .backprop = false});
+  check_results(L, S, self + 1, "checkpoint");
+  int nout = lua_gettop(L) - self;
+  record_results(L, S, 2, n + 1, self, self + 1, "checkpoint");
+  return nout;
+}
+
+/* Computes it again, recorded, and goes on through what that gives. */
+static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
+  checkpoint *c = lua_touserdata(L, self);
+  int inputs = self + 1, base = self + 2, nout = f->x->nout, k = 0;
+  luaL_checkstack(L, c->nargs + 10, NULL);
+  lua_getiuservalue(L, self, 2);
+  lua_getiuservalue(L, self, 1);
+  for (int i = 1; i <= c->nargs; i++) {
+    lua_rawgeti(L, base, i);
+    if (lua_touserdata(L, -1) != c) continue;
+    lua_pop(L, 1);
+    lua_rawgeti(L, inputs, ++k);
+  }
+  modes m = c->then;
+  m.what = REMEMBERED | M_BACKPROP;
+  m.backprop = true;
+  call_in_modes(L, S, c->nargs, &m);
+  if (lua_gettop(L) - base != nout)
+    refuse(L, "checkpoint: the function gave %d results, but %d when it was run again", nout,
+           lua_gettop(L) - base);
+  for (int i = 0; i < nout; i++) {
+    node **gy = box_new(L, S), *y = to_node(L, base + 1 + i);
+    shape s;
+    if (!y || (node_shape(y, &s), !shape_eq(&s, &f->x->outs[i])))
+      refuse(L, "checkpoint: result %d was another when the function was run again", i + 1);
+    if (!is_float(y->dtype)) continue;
+    TRY(L, S, *gy = backward_gy(b, i));
+    TRY(L, S, backward_splice(b, y, *gy));
+  }
+}
+
+void function_backward(lua_State *L, state *S, backward *b, node *f, bool create_graph) {
+  int top = lua_gettop(L), self = top + 1;
+  luaL_checkstack(L, 12, NULL);
+  if (f->x->ref == 0) refuse(L, "backward: this graph was released by an earlier backward");
+  bool again = lua_rawgeti(L, LUA_REGISTRYINDEX, f->x->ref) == LUA_TUSERDATA;
+  push_inputs(L, S, f, create_graph || again);
+  if (again) recompute(L, S, b, f, self);
+  else call_backward(L, S, b, f, self, create_graph);
+  lua_settop(L, top);
+}
+
+const entry function_entries[] = {
+    {"Function", function_define,
+     "Function{name =, forward =, backward =}\nan op of one's own: forward(self, ...) gets untracked "
+     "values, backward(self, gy, ...) gives as many gradients", false},
+    {"checkpoint", checkpoint_call,
+     "checkpoint(fn, ...)\nfn(...), forgotten inside and computed again in backward", false},
+    {NULL, NULL, NULL, false}};

@@ -1,0 +1,162 @@
+/* modes.c -- Config, and functions called with a mode changed.
+**
+** A change of mode ends with the call, however it ends. On the main thread a to-be-closed guard does
+** that, so that a traceback still shows the inner line; elsewhere a protected call, because the guard
+** of a coroutine that died and was never closed would be forgotten. No coroutine can yield across
+** either, so none carries a mode out.
+*/
+#include <string.h>
+
+#include "lua/binding.h"
+
+static modes modes_put(state *S, const modes *m) { /* what was */
+  graph *G = &S->G;
+  modes old = modes_now(S, m->what);
+  if (m->what & M_BACKPROP) G->backprop = m->backprop;
+  if (m->what & M_TRAIN) G->train = m->train;
+  if (m->what & M_DTYPE) G->dtype = m->dtype;
+  if (m->what & M_LEAN) G->c.lean = m->lean;
+  if (m->what & M_DEBUG) G->debug = m->debug;
+  if (m->what & M_RANDOM) {
+    G->c.seed = m->seed;
+    G->c.counter = m->counter;
+  }
+  return old;
+}
+
+modes modes_now(const state *S, unsigned what) {
+  const graph *G = &S->G;
+  return (modes){what,          G->backprop, G->train,     G->c.lean,
+                 G->debug,      G->dtype,    G->c.seed,    G->c.counter};
+}
+
+/* ---- guards ----------------------------------------------------------------------------------------------- */
+
+void call_guarded(lua_State *L, int nargs) {
+  int guard = lua_gettop(L) - nargs - 1;
+  bool main = lua_pushthread(L);
+  lua_pop(L, 1);
+  if (main) {
+    lua_toclose(L, guard);
+    lua_call(L, nargs, LUA_MULTRET);
+    lua_closeslot(L, guard);
+    return;
+  }
+  int status = lua_pcall(L, nargs, LUA_MULTRET, 0);
+  luaL_checkstack(L, 3, NULL);
+  luaL_callmeta(L, guard, "__close");
+  lua_pop(L, 1);
+  if (status != LUA_OK) lua_error(L);
+}
+
+static int restore(lua_State *L) {
+  modes *m = luaL_checkudata(L, 1, "moongrad.modes");
+  modes_put(get_state(L), m);
+  m->what = 0;
+  return 0;
+}
+
+const luaL_Reg modes_meta[] = {{"__close", restore}, {NULL, NULL}};
+
+void call_in_modes(lua_State *L, state *S, int nargs, const modes *m) {
+  int guard = lua_gettop(L) - nargs;
+  modes *old = lua_newuserdatauv(L, sizeof *old, 0);
+  old->what = 0;
+  luaL_setmetatable(L, "moongrad.modes");
+  lua_insert(L, guard);
+  *old = modes_put(S, m);
+  call_guarded(L, nargs);
+  lua_remove(L, guard);
+}
+
+/* ---- Config ------------------------------------------------------------------------------------------------- */
+
+static const char *const names[] = {"enable_backprop", "train", "dtype", "lean", "debug", NULL};
+
+static unsigned check_name(lua_State *L, int i) {
+  int k = 0;
+  if (lua_type(L, i) == LUA_TSTRING)
+    while (names[k] && strcmp(names[k], lua_tostring(L, i)) != 0) k++;
+  else k = 5;
+  if (!names[k]) refuse(L, "Config: there is no mode %s", luaL_tolstring(L, i, NULL));
+  return 1u << k;
+}
+
+/* The mode named at i with the value at i + 1. */
+static modes check_mode(lua_State *L, int i) {
+  modes m = {.what = check_name(L, i)};
+  const char *name = lua_tostring(L, i);
+  if (m.what == M_DTYPE) {
+    const char *t = lua_type(L, i + 1) == LUA_TSTRING ? lua_tostring(L, i + 1) : kind_of(L, i + 1);
+    int found = dtype_find(t);
+    if (found != F64 && found != F32)
+      refuse(L, "Config: dtype must be \"float64\" or \"float32\", not %s", t);
+    m.dtype = found;
+    return m;
+  }
+  if (!lua_isboolean(L, i + 1))
+    refuse(L, "Config: %s must be true or false, not a %s", name, kind_of(L, i + 1));
+  m.backprop = m.train = m.lean = m.debug = lua_toboolean(L, i + 1);
+  return m;
+}
+
+static int config_index(lua_State *L) {
+  modes m = modes_now(get_state(L), 0);
+  switch (check_name(L, 2)) {
+  case M_BACKPROP: lua_pushboolean(L, m.backprop); break;
+  case M_TRAIN: lua_pushboolean(L, m.train); break;
+  case M_DTYPE: lua_pushstring(L, dtype_name[m.dtype]); break;
+  case M_LEAN: lua_pushboolean(L, m.lean); break;
+  case M_DEBUG: lua_pushboolean(L, m.debug); break;
+  }
+  return 1;
+}
+
+static int config_newindex(lua_State *L) {
+  modes m = check_mode(L, 2);
+  modes_put(get_state(L), &m);
+  return 0;
+}
+
+int new_config(lua_State *L) {
+  static const luaL_Reg meta[] = {{"__index", config_index}, {"__newindex", config_newindex}, {NULL, NULL}};
+  lua_newtable(L);
+  luaL_newlibtable(L, meta);
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  luaL_setfuncs(L, meta, 2);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+/* ---- using them ----------------------------------------------------------------------------------------------- */
+
+static int call_with(lua_State *L, const char *who, int fn, modes m) {
+  int type = lua_type(L, fn);
+  if (type != LUA_TFUNCTION) {
+    if (luaL_getmetafield(L, fn, "__call") == LUA_TNIL)
+      refuse(L, "%s: argument %d is a %s, expected a function", who, fn, kind_of(L, fn));
+    lua_pop(L, 1);
+  }
+  call_in_modes(L, get_state(L), lua_gettop(L) - fn, &m);
+  return lua_gettop(L) - fn + 1;
+}
+
+static int using_config(lua_State *L) { return call_with(L, "using_config", 3, check_mode(L, 1)); }
+
+static int no_grad(lua_State *L) {
+  return call_with(L, "no_grad", 1, (modes){.what = M_BACKPROP, .backprop = false});
+}
+static int enable_grad(lua_State *L) {
+  return call_with(L, "enable_grad", 1, (modes){.what = M_BACKPROP, .backprop = true});
+}
+static int test_mode(lua_State *L) {
+  return call_with(L, "test_mode", 1, (modes){.what = M_TRAIN, .train = false});
+}
+
+const entry modes_entries[] = {
+    {"using_config", using_config,
+     "using_config(name, value, fn, ...)\nfn(...) with a mode of Config changed", false},
+    {"no_grad", no_grad, "no_grad(fn, ...)\nfn(...) with nothing recorded", false},
+    {"enable_grad", enable_grad, "enable_grad(fn, ...)\nfn(...) recorded, inside no_grad too", false},
+    {"test_mode", test_mode, "test_mode(fn, ...)\nfn(...) with Config.train false", false},
+    {NULL, NULL, NULL, false}};

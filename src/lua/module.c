@@ -1,0 +1,405 @@
+/* module.c -- opening the module: the state, the metatables, the table of functions; memory and help.
+**
+** The state and the metatables are made once for a lua_State, the table of functions as often as the
+** module is opened (busted opens it for every file). At lua_close finalizers run in reverse order of
+** creation: the state is made before all boxes, so it is closed after them.
+*/
+#include <limits.h>
+#include <string.h>
+
+#include "lua/binding.h"
+
+#define VERSION "0.1.0"
+
+/* ---- the collector ------------------------------------------------------------------------------------------ */
+
+/* It is told of a MiB at a time: Lua sees only boxes, and would let a hundred times their weight in
+** values pile up. */
+void pace_now(lua_State *L, state *S) {
+  uint64_t total = mem_total(), kib = (total - S->seen) >> 10;
+  S->seen = total;
+  if (lua_gc(L, LUA_GCISRUNNING) > 0) lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20));
+}
+
+/* Dead boxes would have backward keep what they hold. */
+void collect_before_backward(lua_State *L, state *S) {
+  memstat m;
+  mem_stat(&m);
+  if (m.live < S->low) S->low = m.live;
+  if (m.live - S->low < (8 << 20) || lua_gc(L, LUA_GCISRUNNING) <= 0) return;
+  lua_gc(L, LUA_GCCOLLECT);
+  mem_stat(&m);
+  S->low = m.live;
+  S->seen = mem_total();
+}
+
+static int memory(lua_State *L) {
+  memstat m;
+  mem_stat(&m);
+  lua_createtable(L, 0, 4);
+  lua_pushinteger(L, m.live);
+  lua_setfield(L, -2, "live");
+  lua_pushinteger(L, m.peak);
+  lua_setfield(L, -2, "peak");
+  lua_pushinteger(L, m.cached);
+  lua_setfield(L, -2, "cached");
+  lua_pushinteger(L, m.limit);
+  lua_setfield(L, -2, "limit");
+  return 1;
+}
+
+static int memory_limit(lua_State *L) {
+  int64_t bytes = lua_isnoneornil(L, 1) ? 0 : check_whole(L, 1, "memory_limit", "the limit");
+  if (bytes < 0) refuse(L, "memory_limit: %lld is negative", (long long)bytes);
+  mem_limit(bytes);
+  return 0;
+}
+
+static int reset_peak(lua_State *L) { return (void)L, mem_reset_peak(), 0; }
+static int trim(lua_State *L) { return (void)L, mem_trim(), 0; }
+
+static int fail_at(lua_State *L) {
+  mem_fail_at(check_whole(L, 1, "_fail_at", "n"));
+  return 0;
+}
+
+/* ---- threads and random numbers ------------------------------------------------------------------------------ */
+
+static int set_num_threads(lua_State *L) {
+  int64_t n = check_whole(L, 1, "set_num_threads", "n");
+  if (n < 1 || n > 4096) refuse(L, "set_num_threads: %lld is not in 1..4096", (long long)n);
+  get_state(L)->G.c.threads = (int)n;
+  return 0;
+}
+
+static int num_threads(lua_State *L) {
+  lua_pushinteger(L, get_state(L)->G.c.threads);
+  return 1;
+}
+
+static int seed(lua_State *L) {
+  ctx *c = &get_state(L)->G.c;
+  c->seed = check_whole(L, 1, "seed", "n");
+  c->counter = 0;
+  return 0;
+}
+
+static int get_rng_state(lua_State *L) {
+  ctx *c = &get_state(L)->G.c;
+  lua_createtable(L, 2, 0);
+  lua_pushinteger(L, c->seed);
+  lua_rawseti(L, -2, 1);
+  lua_pushinteger(L, c->counter);
+  lua_rawseti(L, -2, 2);
+  return 1;
+}
+
+static int set_rng_state(lua_State *L) {
+  ctx *c = &get_state(L)->G.c;
+  int64_t s[MAXDIM];
+  if (lua_type(L, 1) != LUA_TTABLE || check_list(L, 1, "set_rng_state", "an element", s) != 2)
+    refuse(L, "set_rng_state: expected what get_rng_state gave");
+  c->seed = s[0];
+  c->counter = s[1];
+  return 0;
+}
+
+/* ---- values together ------------------------------------------------------------------------------------------- */
+
+/* Boxes 1..n of a table into an array; they are Variables (checked before). */
+static node **fetch(lua_State *L, int list, int n, node **out) {
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, list, i + 1);
+    out[i] = to_node(L, -1);
+    lua_pop(L, 1);
+  }
+  return out;
+}
+
+static bool assign_all(lua_State *L, state *S, int n, node **nodes) {
+  return node_assign(&S->G, n, fetch(L, 3, n, nodes), fetch(L, 4, n, nodes + n));
+}
+
+/* assign({targets}, {values}) */
+static int assign(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  for (int i = 1; i <= 2; i++)
+    if (lua_type(L, i) != LUA_TTABLE)
+      refuse(L, "assign: argument %d is a %s, expected a table", i, kind_of(L, i));
+  int n = (int)lua_rawlen(L, 1);
+  if (n != (int)lua_rawlen(L, 2))
+    refuse(L, "assign: %d targets, but %d values", n, (int)lua_rawlen(L, 2));
+  lua_createtable(L, n, 0); /* our own lists, at 3 and 4 */
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    node *x = to_node(L, -1);
+    if (!x) refuse(L, "assign: target %d is a %s, expected a Variable", i, kind_of(L, -1));
+    if (node_has_creator(x)) refuse(L, "assign: target %d has a creator; only leaves can be given values", i);
+    if (x->flags & FROZEN) refuse(L, "assign: target %d is frozen: the value would be lost", i);
+    lua_rawseti(L, 3, i);
+    lua_rawgeti(L, 2, i);
+    if (!to_box(L, -1)) {
+      push_values(L, S, -1, "assign", x->dtype);
+      lua_replace(L, -2);
+    }
+    shape s, t;
+    char a[128], b[128];
+    lua_rawgeti(L, 3, i);
+    node_shape(to_node(L, -1), &s);
+    node_shape(to_node(L, -2), &t);
+    if (!shape_eq(&s, &t))
+      refuse(L, "assign: target %d has shape %s, its value %s", i, shape_text(&s, a), shape_text(&t, b));
+    lua_pop(L, 1);
+    lua_rawseti(L, 4, i);
+  }
+  node **nodes = lua_newuserdatauv(L, (2 * n + 1) * sizeof *nodes, 0);
+  TRY(L, S, assign_all(L, S, n, nodes));
+  return 0;
+}
+
+/* eval(...) */
+static int eval(lua_State *L) {
+  state *S = get_state(L);
+  int n = lua_gettop(L);
+  node **nodes = lua_newuserdatauv(L, (n + 1) * sizeof *nodes, 0);
+  for (int i = 0; i < n; i++) nodes[i] = check_node(L, i + 1, "eval");
+  TRY(L, S, node_eval(&S->G, n, nodes));
+  return 0;
+}
+
+/* ---- names and their docs ----------------------------------------------------------------------------------------- */
+
+/* The tables of functions, methods and docs stand in the upvalues 3, 4, 5 of define and help. */
+enum { FUNCTIONS = 3, METHODS, DOCS };
+
+/* define(name, fn, doc [, "function"]) */
+static int define(lua_State *L) {
+  lua_settop(L, 4);
+  if (lua_type(L, 1) != LUA_TSTRING || lua_type(L, 2) != LUA_TFUNCTION || lua_type(L, 3) != LUA_TSTRING)
+    refuse(L, "define: expected a name, a function and its doc");
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 3);
+  lua_rawset(L, lua_upvalueindex(DOCS));
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 2);
+  lua_rawset(L, lua_upvalueindex(FUNCTIONS));
+  lua_pushvalue(L, 1);
+  if (!lua_isnil(L, 4) || lua_rawget(L, lua_upvalueindex(METHODS)) == LUA_TNUMBER) return 0;
+  lua_settop(L, 2);
+  lua_rawset(L, lua_upvalueindex(METHODS));
+  return 0;
+}
+
+/* help(name): its signature and one line; help(): all names. */
+static int help(lua_State *L) {
+  lua_settop(L, 1);
+  lua_getglobal(L, "print");
+  if (!lua_isnil(L, 1)) {
+    const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : NULL;
+    if (!name || lua_getfield(L, lua_upvalueindex(DOCS), name) != LUA_TSTRING)
+      refuse(L, "help: nothing is known of %s", luaL_tolstring(L, 1, NULL));
+    lua_call(L, 1, 0);
+    return 0;
+  }
+  lua_newtable(L);
+  int n = 0;
+  for (lua_pushnil(L); lua_next(L, lua_upvalueindex(DOCS)); lua_pop(L, 1)) {
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, 3, ++n);
+  }
+  lua_getglobal(L, "table");
+  lua_getfield(L, -1, "sort");
+  lua_pushvalue(L, 3);
+  lua_call(L, 1, 0);
+  lua_getfield(L, -1, "concat");
+  lua_pushvalue(L, 3);
+  lua_pushliteral(L, " ");
+  lua_call(L, 2, 1);
+  lua_pushvalue(L, 2);
+  lua_insert(L, -2);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+/* raise(fmt, ...): upvalue 3 is string.format. */
+static int raise_error(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(3));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  push_where(L);
+  lua_insert(L, -2);
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+/* _library(prefix): chunks whose names begin so are passed over when an error looks for its line. */
+static int library(lua_State *L) {
+  state *S = get_state(L);
+  luaL_checktype(L, 1, LUA_TSTRING);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, lua_upvalueindex(1), 1);
+  S->library = lua_tolstring(L, 1, &S->library_len);
+  return 0;
+}
+
+static int ops(lua_State *L) {
+  lua_newtable(L);
+  for (int i = 0, n = 0; i < NOP; i++) {
+    if (!op_table[i].name) continue;
+    char kind = op_table[i].kind;
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, op_table[i].name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, op_table[i].doc);
+    lua_setfield(L, -2, "doc");
+    lua_pushinteger(L, op_table[i].arity);
+    lua_setfield(L, -2, "arity");
+    lua_pushstring(L, kind == 'e' ? "elementwise" : kind == 'r' ? "reduce" : "other");
+    lua_setfield(L, -2, "kind");
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
+static const entry module_entries[] = {
+    {"memory", memory, "memory()\n{live =, peak =, cached =, limit =} in bytes", false},
+    {"memory_limit", memory_limit, "memory_limit(bytes)\nat most so much live memory; 0: no limit", false},
+    {"reset_peak", reset_peak, "reset_peak()\nmemory().peak starts again from what is live", false},
+    {"trim", trim, "trim()\ngives cached memory back to the system", false},
+    {"set_num_threads", set_num_threads, "set_num_threads(n)\nthreads to compute with", false},
+    {"num_threads", num_threads, "num_threads()\nthreads to compute with", false},
+    {"seed", seed, "seed(n)\nstarts the random numbers anew", false},
+    {"get_rng_state", get_rng_state, "get_rng_state()\nwhere the random numbers are", false},
+    {"set_rng_state", set_rng_state, "set_rng_state(s)\nback to where get_rng_state was asked", false},
+    {"assign", assign, "assign({targets}, {values})\ngives leaves new values, all in one pass", false},
+    {"eval", eval, "eval(...)\ncomputes what is pending", false},
+    {NULL, NULL, NULL, false}};
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+static int state_close(lua_State *L) {
+  state *S = lua_touserdata(L, 1);
+  graph_close(&S->G);
+  return 0;
+}
+
+/* The state, from the registry or new. */
+static void push_state(lua_State *L) {
+  if (lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.state") == LUA_TUSERDATA) return;
+  lua_pop(L, 1);
+  state *S = lua_newuserdatauv(L, sizeof *S, 1);
+  memset(S, 0, sizeof *S);
+  graph_init(&S->G);
+  S->G.release = function_release;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  S->G.host = lua_tothread(L, -1);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, state_close);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -3);
+  lua_pop(L, 1);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.state");
+}
+
+/* While the module is opened these stand on the stack. */
+enum { STATE = 1, VARIABLE_META, VARIABLE_METHODS, MODULE, MODULE_DOCS };
+
+static void push_closure(lua_State *L, lua_CFunction f) {
+  lua_pushvalue(L, STATE);
+  lua_pushvalue(L, VARIABLE_META);
+  lua_pushcclosure(L, f, 2);
+}
+
+/* Closures of the metatable on top, with the methods as third upvalue. */
+static void fill_metatable(lua_State *L, const luaL_Reg *functions) {
+  for (int i = STATE; i <= VARIABLE_METHODS; i++) lua_pushvalue(L, i);
+  luaL_setfuncs(L, functions, 3);
+}
+
+static void make_metatables(lua_State *L) {
+  static const struct { const char *name; int op; } operators[] = {
+      {"__add", OP_add}, {"__sub", OP_sub}, {"__mul", OP_mul}, {"__div", OP_div}, {"__pow", OP_pow},
+      {"__mod", OP_mod}, {"__idiv", OP_floor_div}, {"__unm", OP_neg}, {NULL, 0}};
+  lua_pushvalue(L, VARIABLE_META);
+  fill_metatable(L, variable_meta);
+  for (int i = 0; operators[i].name; i++) {
+    push_closure(L, op_functions[operators[i].op]);
+    lua_setfield(L, VARIABLE_META, operators[i].name);
+  }
+  luaL_newmetatable(L, "moongrad.Function");
+  fill_metatable(L, function_meta);
+  luaL_newmetatable(L, "moongrad.modes");
+  fill_metatable(L, modes_meta);
+  luaL_newmetatable(L, "moongrad.backward");
+  fill_metatable(L, backward_meta);
+  lua_pop(L, 4);
+}
+
+/* A function of the module, with its doc, and perhaps a method. */
+static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc, bool method) {
+  push_closure(L, f);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, MODULE, name);
+  if (method) lua_setfield(L, VARIABLE_METHODS, name);
+  else lua_pop(L, 1);
+  if (!doc) return;
+  lua_pushstring(L, doc);
+  lua_setfield(L, MODULE_DOCS, name);
+}
+
+static void add_all(lua_State *L, const entry *e) {
+  for (; e->name; e++) add(L, e->name, e->f, e->doc, e->method);
+}
+
+/* One that needs the tables too: define and help. */
+static void add_namer(lua_State *L, const char *name, lua_CFunction f) {
+  for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
+  lua_pushvalue(L, MODULE);
+  lua_pushvalue(L, VARIABLE_METHODS);
+  lua_pushvalue(L, MODULE_DOCS);
+  lua_pushcclosure(L, f, 5);
+  lua_setfield(L, MODULE, name);
+}
+
+__attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
+  luaL_checkversion(L);
+  lua_settop(L, 0);
+  push_state(L);
+  luaL_newmetatable(L, "moongrad.Variable");
+  if (lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.methods") != LUA_TTABLE) {
+    lua_pop(L, 1);
+    push_properties(L);
+    make_metatables(L);
+    lua_pushvalue(L, VARIABLE_METHODS);
+    lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.methods");
+  }
+  lua_newtable(L);
+  lua_newtable(L);
+  for (int op = 0; op < NOP; op++)
+    if (op_functions[op]) add(L, op_table[op].name, op_functions[op], op_table[op].doc, true);
+  const entry *rooms[] = {op_entries,       box_entries,   convert_entries, function_entries,
+                          backward_entries, modes_entries, module_entries};
+  for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);
+  add_namer(L, "define", define);
+  add_namer(L, "help", help);
+  add(L, "_fail_at", fail_at, NULL, false);
+  add(L, "_library", library, NULL, false);
+  add(L, "_ops", ops, NULL, false);
+  lua_pushvalue(L, STATE);
+  lua_pushvalue(L, VARIABLE_META);
+  lua_getglobal(L, "string");
+  lua_getfield(L, -1, "format");
+  lua_remove(L, -2);
+  lua_pushcclosure(L, raise_error, 3);
+  lua_setfield(L, MODULE, "raise");
+  push_closure(L, new_config);
+  lua_call(L, 0, 1);
+  lua_setfield(L, MODULE, "Config");
+  lua_pushliteral(L, VERSION);
+  lua_setfield(L, MODULE, "version");
+  lua_settop(L, MODULE);
+  return 1;
+}

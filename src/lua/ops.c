@@ -1,0 +1,539 @@
+/* ops.c -- the ops as Lua functions: one closure for each row of the op table, its op a constant.
+**
+** `apply`, `op_reduce` and the others do the work; here arguments are taken from the stack. Recorded
+** scalar ops pass through `map` by the million: nothing there is looked up by name.
+*/
+#include <math.h>
+#include <string.h>
+
+#include "lua/binding.h"
+
+/* ---- elementwise ------------------------------------------------------------------------------------ */
+
+/* Variables and numbers 1..n as operands; false where something else stands among them, or no Variable. */
+static inline bool operands(lua_State *L, int n, node **in, node *number) {
+  bool any = false;
+  for (int i = 0; i < n; i++) {
+    if ((in[i] = to_node(L, i + 1))) any = true;
+    else if (lua_type(L, i + 1) == LUA_TNUMBER) {
+      number[i] = lua_isinteger(L, i + 1) ? node_integer(lua_tointeger(L, i + 1))
+                                          : node_number(lua_tonumber(L, i + 1));
+      in[i] = &number[i];
+    } else return false;
+  }
+  return any;
+}
+
+/* Makes constants of tables and booleans, or of the first number where there are just numbers. */
+static void settle(lua_State *L, state *S, int n, const char *who) {
+  int numbers = 0;
+  for (int i = 1; i <= n; i++) {
+    int type = lua_type(L, i);
+    if (type == LUA_TNUMBER) numbers++;
+    else if (type == LUA_TTABLE || type == LUA_TBOOLEAN) {
+      push_values(L, S, i, who, -1);
+      lua_replace(L, i);
+    } else check_node(L, i, who);
+  }
+  if (numbers < n) return;
+  push_values(L, S, 1, who, -1);
+  lua_replace(L, 1);
+}
+
+static inline node *elementwise(lua_State *L, state *S, int op, int n) {
+  node *in[3], number[3];
+  while (!operands(L, n, in, number)) settle(L, S, n, op_table[op].name);
+  return apply(&S->G, op, n, in);
+}
+
+static inline int map(lua_State *L, int op, int n) {
+  state *S = get_state(L);
+  lua_settop(L, n);
+  node **r = box_new(L, S);
+  TRY(L, S, *r = elementwise(L, S, op, n));
+  made(L, S, *r);
+  return 1;
+}
+
+#define UNARY(name, ...) \
+  static int map_##name(lua_State *L) { return map(L, OP_##name, 1); }
+#define BINARY(name, ...) \
+  static int map_##name(lua_State *L) { return map(L, OP_##name, 2); }
+#define TERNARY(name, ...) \
+  static int map_##name(lua_State *L) { return map(L, OP_##name, 3); }
+#include "array/ops.def"
+
+static int gelu(lua_State *L) {
+  static const char *const names[] = {"approximate", NULL};
+  lua_settop(L, 2);
+  check_options(L, 2, "gelu", names, false);
+  bool by_tanh = false;
+  if (!lua_isnil(L, 2)) {
+    lua_getfield(L, 2, "approximate");
+    const char *how = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    by_tanh = strcmp(how, "tanh") == 0;
+    if (!by_tanh && strcmp(how, "none") != 0)
+      refuse(L, "gelu: option approximate must be \"none\" or \"tanh\"");
+  }
+  return by_tanh ? map_gelu_tanh(L) : map_gelu(L);
+}
+
+static int with_number(lua_State *L, int op, double otherwise) {
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_pushnumber(L, otherwise);
+    lua_replace(L, 2);
+  }
+  return map(L, op, 2);
+}
+static int leaky_relu(lua_State *L) { return with_number(L, OP_leaky_relu, 0.01); }
+static int elu(lua_State *L) { return with_number(L, OP_elu, 1); }
+
+/* A bound that is missing is infinite, or the last integer where all is integer. */
+static int clamp(lua_State *L) {
+  static const char *const names[] = {"min", "max", NULL};
+  lua_settop(L, 2);
+  check_options(L, 2, "clamp", names, false);
+  if (lua_isnil(L, 2)) refuse(L, "clamp: needs options min, max or both");
+  bool min = lua_getfield(L, 2, "min") != LUA_TNIL, max = lua_getfield(L, 2, "max") != LUA_TNIL;
+  if (!min && !max) refuse(L, "clamp: needs options min, max or both");
+  lua_remove(L, 2);
+  node *x = to_node(L, 1);
+  bool fraction = !x || is_float(x->dtype);
+  for (int i = 2; i <= 3; i++) {
+    if (!lua_isnil(L, i) && lua_type(L, i) != LUA_TNUMBER)
+      refuse(L, "clamp: option %s is a %s, expected a number", names[i - 2], kind_of(L, i));
+    fraction |= lua_isnumber(L, i) && !lua_isinteger(L, i);
+  }
+  if (min && max) return map(L, OP_clamp, 3);
+  if (fraction) lua_pushnumber(L, min ? INFINITY : -INFINITY);
+  else lua_pushinteger(L, min ? INT64_MAX : INT64_MIN);
+  lua_replace(L, min ? 3 : 2);
+  return map(L, OP_clamp, 3);
+}
+
+/* ---- reductions --------------------------------------------------------------------------------------- */
+
+/* What (axis | {axis =, keepdims =}) says; options may also follow an axis. */
+typedef struct { uint32_t axes; int axis, n; bool keepdims; } along; /* n axes, axis the last of them */
+
+static void add_axis(lua_State *L, const char *who, const shape *s, along *a) {
+  a->axis = check_axis(L, -1, who, s);
+  if (a->axes >> a->axis & 1) refuse(L, "%s: axis %d is given twice", who, a->axis + 1);
+  a->axes |= 1u << a->axis;
+  a->n++;
+}
+
+static along check_along(lua_State *L, const char *who, const shape *s) {
+  static const char *const names[] = {"axis", "keepdims", NULL};
+  along a = {0};
+  lua_settop(L, 3);
+  int opts = lua_type(L, 2) == LUA_TTABLE ? 2 : 3;
+  check_options(L, opts, who, names, false);
+  a.keepdims = option_bool(L, opts, who, "keepdims", false);
+  if (opts == 3) lua_pushvalue(L, 2);
+  else lua_getfield(L, 2, "axis");
+  if (lua_type(L, -1) == LUA_TTABLE) {
+    int n = (int)lua_rawlen(L, -1);
+    if (n == 0) refuse(L, "%s: the table of axes is empty", who);
+    for (int i = 1; i <= n; i++, lua_pop(L, 1)) {
+      lua_rawgeti(L, -1, i);
+      add_axis(L, who, s, &a);
+    }
+  } else if (!lua_isnil(L, -1)) add_axis(L, who, s, &a);
+  else a.axes = (1u << s->n) - 1;
+  lua_settop(L, 1);
+  return a;
+}
+
+/* Argument 1 of an op that takes a Variable; tables and numbers become constants in its place. */
+static node *check_operand(lua_State *L, state *S, int i, const char *who) {
+  int type = lua_type(L, i);
+  if (type == LUA_TNUMBER || type == LUA_TTABLE || type == LUA_TBOOLEAN) {
+    push_values(L, S, i, who, -1);
+    lua_replace(L, i);
+  }
+  return check_node(L, i, who);
+}
+
+static shape shape_at(lua_State *L, state *S, int i, const char *who) {
+  shape s;
+  node_shape(check_operand(L, S, i, who), &s);
+  return s;
+}
+
+static int reduce(lua_State *L, int op) {
+  state *S = get_state(L);
+  const char *who = op_table[op].name;
+  lua_settop(L, 3);
+  shape s = shape_at(L, S, 1, who);
+  along a = check_along(L, who, &s);
+  node **r = box_new(L, S), *x = check_node(L, 1, who);
+  TRY(L, S, *r = op_reduce(&S->G, op, x, a.axes, a.keepdims));
+  made(L, S, *r);
+  return 1;
+}
+
+#define REDUCE(name, ...) \
+  static int reduce_##name(lua_State *L) { return reduce(L, OP_##name); }
+#include "array/ops.def"
+
+/* Values and indices along one axis: values are gathered, so the gradient goes to the first of equals. */
+static int extreme(lua_State *L, int op, int arg) {
+  state *S = get_state(L);
+  graph *G = &S->G;
+  const char *who = op_table[op].name;
+  lua_settop(L, 3);
+  shape s = shape_at(L, S, 1, who), kept = s;
+  along a = check_along(L, who, &s);
+  if (a.n != 1) { /* of all, or of several axes together: there is no one index */
+    node **r = box_new(L, S), *x = check_node(L, 1, who);
+    TRY(L, S, *r = op_reduce(G, op, x, a.axes, a.keepdims));
+    made(L, S, *r);
+    return 1;
+  }
+  if (s.d[a.axis] == 0) refuse(L, "%s: axis %d has no elements", who, a.axis + 1);
+  node **at = box_new(L, S), **index = box_new(L, S), **wide = box_new(L, S), **values = box_new(L, S);
+  node *x = check_node(L, 1, who);
+  kept.d[a.axis] = 1;
+  for (int i = a.axis; i < s.n - 1; i++) s.d[i] = s.d[i + 1];
+  s.n--;
+  if (a.keepdims) s = kept;
+  TRY(L, S, *at = op_reduce(G, arg, x, a.axes, true));
+  TRY(L, S, *wide = op_gather(G, x, a.axis, *at));
+  TRY(L, S, *index = op_reshape(G, *at, &s));
+  TRY(L, S, *values = op_reshape(G, *wide, &s));
+  box_drop(S, at);
+  box_drop(S, wide);
+  made(L, S, *values);
+  lua_pushvalue(L, -3);
+  return 2;
+}
+static int extreme_max(lua_State *L) { return extreme(L, OP_max, OP_argmax); }
+static int extreme_min(lua_State *L) { return extreme(L, OP_min, OP_argmin); }
+
+/* ---- the others ----------------------------------------------------------------------------------------- */
+
+/* Makes the result of an op on x = argument 1, once all else is known. */
+#define RESULT(who, expr) \
+  do { \
+    node **r_ = box_new(L, S), *x = check_node(L, 1, who); \
+    TRY(L, S, *r_ = (expr)); \
+    made(L, S, *r_); \
+    return 1; \
+  } while (0)
+
+static int to(lua_State *L) {
+  state *S = get_state(L);
+  check_operand(L, S, 1, "to");
+  dtype t = check_dtype(L, 2, "to");
+  RESULT("to", op_to(&S->G, x, t));
+}
+
+static int identity(lua_State *L) {
+  state *S = get_state(L);
+  check_operand(L, S, 1, "identity");
+  RESULT("identity", op_identity(&S->G, x));
+}
+
+/* One dim may be -1: what is left over. */
+static int reshape(lua_State *L) {
+  state *S = get_state(L);
+  shape s = shape_at(L, S, 1, "reshape"), to;
+  int64_t size = shape_size(&s), known = 1;
+  int open = -1;
+  char a[128], b[128];
+  to.n = check_list(L, 2, "reshape", "a dim", to.d);
+  for (int i = 0; i < to.n; i++) {
+    if (to.d[i] == -1 && open < 0) open = i;
+    else if (to.d[i] < 0 || __builtin_mul_overflow(known, to.d[i], &known))
+      refuse(L, "reshape: %s does not fit %s", shape_text(&to, b), shape_text(&s, a));
+  }
+  if (open >= 0 && (known == 0 || size % known != 0))
+    refuse(L, "reshape: %s does not fit %s", shape_text(&to, b), shape_text(&s, a));
+  if (open >= 0) to.d[open] = size / known;
+  else if (known != size)
+    refuse(L, "reshape: %s has %lld elements, %s has %lld", shape_text(&s, a), (long long)size,
+           shape_text(&to, b), (long long)known);
+  RESULT("reshape", op_reshape(&S->G, x, &to));
+}
+
+static int permuted(lua_State *L, const char *who, bool reverse) {
+  state *S = get_state(L);
+  shape s = shape_at(L, S, 1, who);
+  int64_t list[MAXDIM];
+  int perm[MAXDIM], n = check_list(L, 2, who, "an axis", list);
+  char a[128];
+  reverse = reverse && lua_isnoneornil(L, 2);
+  if (!reverse && n != s.n) refuse(L, "%s: %d axes given for shape %s", who, n, shape_text(&s, a));
+  uint32_t seen = 0;
+  for (int i = 0; i < s.n; i++) {
+    int64_t k = reverse ? s.n - 1 - i : list[i] < 0 ? list[i] + s.n : list[i] - 1;
+    if (k < 0 || k >= s.n)
+      refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)list[i], shape_text(&s, a));
+    if (seen >> k & 1) refuse(L, "%s: axis %lld is given twice", who, (long long)k + 1);
+    seen |= 1u << k;
+    perm[i] = (int)k;
+  }
+  RESULT(who, op_permute(&S->G, x, perm));
+}
+static int permute(lua_State *L) { return permuted(L, "permute", false); }
+static int transpose(lua_State *L) { return permuted(L, "transpose", true); }
+
+static int broadcast_to(lua_State *L) {
+  state *S = get_state(L);
+  shape s = shape_at(L, S, 1, "broadcast_to"), to, both;
+  char a[128], b[128];
+  check_shape(L, 2, "broadcast_to", &to);
+  if (!shape_broadcast(&s, &to, &both) || !shape_eq(&both, &to))
+    refuse(L, "broadcast_to: %s does not broadcast to %s", shape_text(&s, a), shape_text(&to, b));
+  RESULT("broadcast_to", op_broadcast_to(&S->G, x, &to));
+}
+
+static int sum_to(lua_State *L) {
+  state *S = get_state(L);
+  shape s = shape_at(L, S, 1, "sum_to"), to, both;
+  char a[128], b[128];
+  check_shape(L, 2, "sum_to", &to);
+  if (!shape_broadcast(&to, &s, &both) || !shape_eq(&both, &s))
+    refuse(L, "sum_to: %s does not broadcast to %s", shape_text(&to, b), shape_text(&s, a));
+  RESULT("sum_to", op_sum_to(&S->G, x, &to));
+}
+
+/* slice_grad(x, {dims}, {first}, {step}) */
+static int slice_grad(lua_State *L) {
+  state *S = get_state(L);
+  shape s = shape_at(L, S, 1, "slice_grad"), full;
+  int64_t first[MAXDIM], step[MAXDIM];
+  lua_settop(L, 4);
+  for (int i = 2; i <= 4; i++)
+    if (lua_type(L, i) != LUA_TTABLE)
+      refuse(L, "slice_grad: argument %d is a %s, expected a table", i, kind_of(L, i));
+  check_shape(L, 2, "slice_grad", &full);
+  int n = check_list(L, 3, "slice_grad", "a first", first);
+  int m = check_list(L, 4, "slice_grad", "a step", step);
+  char a[128], b[128];
+  if (full.n != s.n || n != s.n || m != s.n)
+    refuse(L, "slice_grad: %d dims, %d firsts and %d steps for shape %s", full.n, n, m,
+           shape_text(&s, a));
+  for (int i = 0; i < n; i++) {
+    first[i]--;
+    int64_t reach, last;
+    bool over = __builtin_mul_overflow(s.d[i] - 1, step[i], &reach) ||
+                __builtin_add_overflow(first[i], reach, &last);
+    if (s.d[i] > 0 && (step[i] == 0 || over || first[i] < 0 || first[i] >= full.d[i] || last < 0 ||
+                       last >= full.d[i]))
+      refuse(L, "slice_grad: shape %s does not fit axis %d of %s", shape_text(&s, a), i + 1,
+             shape_text(&full, b));
+  }
+  RESULT("slice_grad", op_slice_grad(&S->G, x, &full, first, step));
+}
+
+static int slice(lua_State *L) { /* slice(x, ...): x[{...}] */
+  int n = lua_gettop(L) - 1;
+  check_node(L, 1, "slice");
+  lua_createtable(L, n > 0 ? n : 0, 0);
+  lua_insert(L, 2);
+  for (int i = n; i >= 1; i--) lua_rawseti(L, 2, i);
+  return variable_subscript(L);
+}
+
+static int flip(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  shape s = shape_at(L, S, 1, "flip");
+  int64_t first[MAXDIM] = {0}, step[MAXDIM];
+  along a = {0};
+  for (int i = 0; i < s.n; i++) step[i] = 1;
+  if (lua_type(L, 2) == LUA_TTABLE) {
+    for (int i = 1, n = (int)lua_rawlen(L, 2); i <= n; i++, lua_pop(L, 1)) {
+      lua_rawgeti(L, 2, i);
+      add_axis(L, "flip", &s, &a);
+    }
+  } else add_axis(L, "flip", &s, &a);
+  for (int i = 0; i < s.n; i++)
+    if (a.axes >> i & 1 && s.d[i] > 0) {
+      first[i] = s.d[i] - 1;
+      step[i] = -1;
+    }
+  RESULT("flip", op_slice(&S->G, x, &s, first, step));
+}
+
+/* Several Variables as one dtype: the widest float, or one they all have, or int64. */
+static dtype common_dtype(node *const *in, int n) {
+  dtype t = in[0]->dtype;
+  for (int i = 1; i < n; i++) {
+    dtype u = in[i]->dtype;
+    if (u == t) continue;
+    if (is_float(t) && is_float(u)) t = F64;
+    else if (!is_float(t)) t = is_float(u) ? u : I64;
+  }
+  return t;
+}
+
+static node *cat_all(graph *G, int n, node **in, int axis) { /* in: borrowed; it is changed */
+  dtype t = common_dtype(in, n);
+  int done = 0;
+  while (done < n && (in[done] = op_to(G, in[done], t))) done++;
+  node *r = done == n ? op_cat(G, n, in, axis) : NULL;
+  while (done--) node_drop(G, in[done]);
+  return r;
+}
+
+/* Fetches the Variables of the list, which is our own, into `in`. */
+static node *cat_list(lua_State *L, state *S, int list, node **in, int n, int axis) {
+  shape s, u;
+  char a[128], b[128];
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, list, i + 1);
+    in[i] = check_node(L, -1, "cat");
+    lua_pop(L, 1);
+    node_shape(in[i], &u);
+    if (i == 0) s = u;
+    if (u.n == s.n) {
+      u.d[axis] = s.d[axis];
+      if (shape_eq(&u, &s)) continue;
+    }
+    node_shape(in[i], &u);
+    refuse(L, "cat: input %d has shape %s, input 1 %s; only axis %d may differ", i + 1,
+           shape_text(&u, a), shape_text(&s, b), axis + 1);
+  }
+  return cat_all(&S->G, n, in, axis);
+}
+
+static int cat(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  if (lua_type(L, 1) != LUA_TTABLE || lua_rawlen(L, 1) == 0)
+    refuse(L, "cat: argument 1 is a %s, expected a table of Variables",
+           lua_istable(L, 1) ? "table without any" : kind_of(L, 1));
+  int n = (int)lua_rawlen(L, 1), axis = 0;
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    if (!to_node(L, -1)) refuse(L, "cat: input %d is a %s, expected a Variable", i, kind_of(L, -1));
+    lua_rawseti(L, 3, i);
+  }
+  lua_rawgeti(L, 3, 1);
+  shape s = shape_at(L, S, -1, "cat");
+  if (!lua_isnil(L, 2)) axis = check_axis(L, 2, "cat", &s);
+  else if (s.n == 0) refuse(L, "cat: 0-d Variables have no axis; mg.stack makes one");
+  node **in = lua_newuserdatauv(L, n * sizeof *in, 0), **r = box_new(L, S);
+  TRY(L, S, *r = cat_list(L, S, 3, in, n, axis));
+  made(L, S, *r);
+  return 1;
+}
+
+/* Ops of (x, axis, index [, src]) */
+
+static node *to_index(lua_State *L, state *S, int i, const char *who, shape *s) {
+  if (lua_type(L, i) == LUA_TTABLE || lua_type(L, i) == LUA_TNUMBER) {
+    push_values(L, S, i, who, I64);
+    lua_replace(L, i);
+  }
+  node *n = check_node(L, i, who);
+  if (n->dtype != I64) refuse(L, "%s: the index is %s, expected int64", who, dtype_name[n->dtype]);
+  node_shape(n, s);
+  return n;
+}
+
+/* index_select and index_add go by a 1-d index, gather and scatter_add by one of x's rank, no larger
+** than x beside the axis. src has the shape that reading x so would give. */
+static int indexed(lua_State *L, int op) {
+  state *S = get_state(L);
+  graph *G = &S->G;
+  const char *who = op_table[op].name;
+  bool line = op == OP_index_select || op == OP_index_add;
+  bool source = op == OP_index_add || op == OP_scatter_add;
+  char a[128], b[128];
+  lua_settop(L, source ? 4 : 3);
+  shape s = shape_at(L, S, 1, who), is, want;
+  int axis = check_axis(L, 2, who, &s);
+  to_index(L, S, 3, who, &is);
+  bool fits = is.n == (line ? 1 : s.n);
+  for (int i = 0; i < s.n && !line && fits; i++) fits = i == axis || is.d[i] <= s.d[i];
+  if (!fits)
+    refuse(L, "%s: an index of shape %s does not fit axis %d of shape %s", who, shape_text(&is, a),
+           axis + 1, shape_text(&s, b));
+  if (source) {
+    shape ss = shape_at(L, S, 4, who);
+    want = line ? s : is;
+    if (line) want.d[axis] = is.d[0];
+    if (!shape_eq(&ss, &want))
+      refuse(L, "%s: src has shape %s, expected %s", who, shape_text(&ss, a), shape_text(&want, b));
+    node **cast = box_new(L, S);
+    TRY(L, S, *cast = op_to(G, check_node(L, 4, who), check_node(L, 1, who)->dtype));
+    lua_replace(L, 4);
+  }
+  node **r = box_new(L, S), *x = check_node(L, 1, who), *index = to_index(L, S, 3, who, &is);
+  node *src = source ? check_node(L, 4, who) : NULL;
+  switch (op) {
+  case OP_index_select: TRY(L, S, *r = op_index_select(G, x, axis, index)); break;
+  case OP_gather: TRY(L, S, *r = op_gather(G, x, axis, index)); break;
+  case OP_index_add: TRY(L, S, *r = op_index_add(G, x, axis, index, src)); break;
+  case OP_scatter_add: TRY(L, S, *r = op_scatter_add(G, x, axis, index, src)); break;
+  }
+  made(L, S, *r);
+  return 1;
+}
+static int index_select(lua_State *L) { return indexed(L, OP_index_select); }
+static int index_add(lua_State *L) { return indexed(L, OP_index_add); }
+static int gather(lua_State *L) { return indexed(L, OP_gather); }
+static int scatter_add(lua_State *L) { return indexed(L, OP_scatter_add); }
+
+static int cumsum(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  shape s = shape_at(L, S, 1, "cumsum");
+  int axis = check_axis(L, 2, "cumsum", &s);
+  RESULT("cumsum", op_cumsum(&S->G, x, axis));
+}
+
+static int argsort(lua_State *L) {
+  static const char *const names[] = {"axis", "descending", NULL};
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  shape s = shape_at(L, S, 1, "argsort");
+  bool table = lua_type(L, 2) == LUA_TTABLE, descending = false;
+  if (table) {
+    check_options(L, 2, "argsort", names, false);
+    descending = option_bool(L, 2, "argsort", "descending", false);
+    lua_getfield(L, 2, "axis");
+  }
+  if (lua_isnil(L, -1)) lua_pushinteger(L, -1);
+  int axis = check_axis(L, -1, "argsort", &s);
+  RESULT("argsort", op_argsort(&S->G, x, axis, descending));
+}
+
+static int matmul(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  check_operand(L, S, 1, "matmul");
+  check_operand(L, S, 2, "matmul");
+  node **r = box_new(L, S), *x = check_node(L, 1, "matmul"), *y = check_node(L, 2, "matmul");
+  TRY(L, S, *r = op_matmul(&S->G, x, y));
+  made(L, S, *r);
+  return 1;
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------- */
+
+const lua_CFunction op_functions[NOP] = {
+#define UNARY(name, ...) [OP_##name] = map_##name,
+#define BINARY(name, ...) [OP_##name] = map_##name,
+#define TERNARY(name, ...) [OP_##name] = map_##name,
+#define REDUCE(name, ...) [OP_##name] = reduce_##name,
+#include "array/ops.def"
+    [OP_to] = to, [OP_identity] = identity, [OP_reshape] = reshape, [OP_permute] = permute,
+    [OP_broadcast_to] = broadcast_to, [OP_sum_to] = sum_to, [OP_slice] = slice,
+    [OP_slice_grad] = slice_grad, [OP_cat] = cat, [OP_index_select] = index_select,
+    [OP_index_add] = index_add, [OP_gather] = gather, [OP_scatter_add] = scatter_add,
+    [OP_cumsum] = cumsum, [OP_argsort] = argsort, [OP_matmul] = matmul};
+
+/* These take the place of their rows' plain functions. */
+const entry op_entries[] = {{"gelu", gelu, NULL, true}, {"leaky_relu", leaky_relu, NULL, true},
+    {"elu", elu, NULL, true}, {"clamp", clamp, NULL, true}, {"max", extreme_max, NULL, true},
+    {"min", extreme_min, NULL, true},
+    {"transpose", transpose, "transpose(x [, ...])\naxes in the order given, or reversed", true},
+    {"flip", flip, "flip(x, axis | {axes})\nbackwards along the axes", true},
+    {NULL, NULL, NULL, false}};
