@@ -86,6 +86,15 @@ describe("backward", function()
     end)
   end)
 
+  it("goes where it went when the op was called, whatever requires_grad is by then", function()
+    local x, c = mg.Variable{1, 2}, mg.tensor{3, 4}
+    local y = x * c
+    c.requires_grad = true
+    y:backward()
+    assert(near(x.grad, {3, 4}))
+    assert.is_nil(c.grad)
+  end)
+
   it("never gives two leaves one gradient", function()
     local a, b = mg.Variable{1, 2}, mg.Variable{3, 4}
     local y = a + b
@@ -356,6 +365,24 @@ describe("backward", function()
         y:backward()
         assert(near(x.grad, 2 * old))
         assert(near(x, old + 10))
+      end
+    end)
+
+    it("or x[i] = v, or assign, too, be it computed by then or not", function()
+      for _, write in ipairs{
+        function(x) x[1] = 100 end,
+        function(x) mg.assign({x}, {x * 5}) end,
+        function(x) x.data = x + x end,
+      } do
+        local x = mg.Variable(mg.rand(5000))
+        local old = mg.tensor(x:totable())
+        local view, y = x:reshape(50, 100), x:exp()
+        write(x)
+        y:sum():backward()
+        assert.is_false(mg.equal(x, old))
+        assert(near(y, old:exp()))
+        assert(near(x.grad, old:exp()))
+        assert(near(view:reshape(5000), old))
       end
     end)
 

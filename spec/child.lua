@@ -17,8 +17,8 @@ local function absolute(paths)
   return ((";" .. paths):gsub(";%./", ";" .. here .. "/"):sub(2))
 end
 
--- A new folder's path. It is removed when the test is over.
-function child.folder()
+-- A new folder. It goes by `finally`, which is busted's and at hand in specs alone, after the test.
+function child.folder(finally)
   local path = output "mktemp -d":gsub("%s+$", "")
   finally(function() os.execute("rm -rf " .. quote(path)) end)
   return path

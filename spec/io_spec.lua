@@ -25,7 +25,7 @@ describe("saved and loaded again", function()
 
   for _, kind in ipairs{".safetensors", ".npz"} do
     it("a table as " .. kind, function()
-      local path = child.folder() .. "/t" .. kind
+      local path = child.folder(finally) .. "/t" .. kind
       local t = samples()
       mg.save(path, t)
       local got = mg.load(path)
@@ -38,7 +38,7 @@ describe("saved and loaded again", function()
     end)
 
     it("tables within tables and numbers as " .. kind, function()
-      local path = child.folder() .. "/t" .. kind
+      local path = child.folder(finally) .. "/t" .. kind
       mg.save(path, {layers = {{w = mg.ones(2)}, {w = mg.zeros(2)}}, lr = 0.5, step = 3})
       local got = mg.load(path)
       assert(helper.same(got["layers.1.w"], mg.ones(2)))
@@ -51,7 +51,7 @@ describe("saved and loaded again", function()
   end
 
   it("one Variable as .npy", function()
-    local path = child.folder() .. "/x.npy"
+    local path = child.folder(finally) .. "/x.npy"
     for _, x in pairs(samples()) do
       mg.save(path, x)
       assert(helper.same(mg.load(path), x.data))
@@ -59,7 +59,7 @@ describe("saved and loaded again", function()
   end)
 
   it("the same bytes every time", function()
-    local folder = child.folder()
+    local folder = child.folder(finally)
     for _, kind in ipairs{".safetensors", ".npz"} do
       mg.seed(0)
       mg.save(folder .. "/a" .. kind, samples())
@@ -140,9 +140,9 @@ describe("a file that cannot be trusted is refused:", function()
   helper.guard(before_each, after_each)
 
   local function refused(kind, cases)
-    for _, case in ipairs(cases) do
-      local bytes, text = case[1], case[2] or "load: "
-      assert(raises(text, loaded, kind, bytes))
+    for i, case in ipairs(cases) do
+      local ok, message = raises(case[2] or "load: ", loaded, kind, case[1])
+      assert(ok, ("case %d: %s"):format(i, message))
     end
   end
 
@@ -154,7 +154,6 @@ describe("a file that cannot be trusted is refused:", function()
       {("<I8"):pack(1 << 62) .. "{}", "does not fit a file"},
       {("<i8"):pack(-1) .. "{}", "does not fit a file"},
       {("<I8"):pack(3) .. "{}", "does not fit a file"},
-      {safetensors "{}x", nil},
       {safetensors '{"x":', "the header is not JSON"},
       {safetensors '[1, 2]', nil},
       {safetensors(("["):rep(100000)), nil},
@@ -232,7 +231,7 @@ describe("a file", function()
   helper.guard(before_each, after_each)
 
   it("that is not there, or is a folder, is an error", function()
-    local folder = child.folder()
+    local folder = child.folder(finally)
     assert(raises("load: cannot open " .. folder .. "/no.npz", mg.load, folder .. "/no.npz"))
     os.execute("mkdir " .. folder .. "/dir.npy")
     assert(raises("load: " .. folder .. "/dir.npy", mg.load, folder .. "/dir.npy"))
@@ -245,7 +244,7 @@ describe("a file", function()
   end)
 
   it("takes only what fits its kind", function()
-    local folder = child.folder()
+    local folder = child.folder(finally)
     local x = mg.ones(2)
     assert(raises("holds a table of Variables by name", mg.save, folder .. "/x.npz", x))
     assert(raises("holds one Variable", mg.save, folder .. "/x.npy", {x = x}))
@@ -259,7 +258,7 @@ describe("a file", function()
   end)
 
   it("is replaced as a whole, or not at all", function()
-    local folder = child.folder()
+    local folder = child.folder(finally)
     local path = folder .. "/x.npz"
     local function files()
       local pipe <close> = io.popen("ls " .. folder)

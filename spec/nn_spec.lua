@@ -103,7 +103,7 @@ describe("nn.Module", function()
   end)
 
   it("is saved and loaded", function()
-    local path = child.folder() .. "/net.safetensors"
+    local path = child.folder(finally) .. "/net.safetensors"
     local a, b = Net(3, 2), Net(3, 2)
     local x = mg.rand(5, 3)
     a:save(path)
@@ -113,11 +113,15 @@ describe("nn.Module", function()
   end)
 
   it("is loaded before its layers know their sizes", function()
-    local path = child.folder() .. "/net.npz"
+    local path = child.folder(finally) .. "/net.npz"
     local a, b = nn.MLP{4, 2}, nn.MLP{4, 2}
     local x = mg.rand(5, 3)
     a(x)
     a:save(path)
+    local state = a:state()
+    state.extra = mg.ones(1)
+    assert(raises("load_state: extra is unexpected", b.load_state, b, state))
+    assert.same({}, names(b))
     b:load(path)
     assert(helper.same(a(x).data, b(x).data))
   end)

@@ -12,8 +12,9 @@ local function follows(make, step)
   local p, q, s = mg.Variable{1.0, 1.0}, 1.0, {}
   local opt = make{p}
   for t = 1, 5 do
+    local y = p ^ 4 / 4 + p
     p:cleargrad()
-    (p ^ 4 / 4 + p):backward()
+    y:backward()
     opt:step()
     q = step(q, q ^ 3 + 1, s, t)
     assert(near(p, {q, q}, 1e-12))

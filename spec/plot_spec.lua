@@ -39,6 +39,10 @@ describe("dot_graph", function()
     for _ = 1, 3000 do y = y * 1.0 end
     y:backward()
     assert.equal(3000, count(mg.dot_graph(y), "f%d+ %[label"))
+    y = (mg.Variable(mg.rand(30, 40)) + 1):exp():sum()
+    helper.settle()
+    y:backward()
+    assert.equal(3, count(mg.dot_graph(y), "%(30, 40%) float64"))
     local Two = mg.Function{name = "two", forward = function(_, v) return v * 1, v * 2 end,
                             backward = function(_, g, h) return g + 2 * h end}
     local a, b = Two(x)
@@ -51,7 +55,7 @@ end)
 
 describe("plot_graph", function()
   it("draws pictures of several kinds, of any name", function()
-    local folder = child.folder()
+    local folder = child.folder(finally)
     local y = mg.Variable({1, 2}, "x"):tanh():exp()
     for kind, magic in pairs(MAGIC) do
       local path = folder .. "/it's a $(graph)." .. kind
@@ -71,7 +75,7 @@ end)
 
 describe("plot", function()
   it("draws curves and images", function()
-    local folder = child.folder()
+    local folder = child.folder(finally)
     local x = mg.linspace(0, 6, 50)
     for _, kind in ipairs{"png", "svg", "pdf"} do
       local path = folder .. "/a." .. kind
@@ -84,7 +88,7 @@ describe("plot", function()
   end)
 
   it("draws in characters", function()
-    local path = child.folder() .. "/a.txt"
+    local path = child.folder(finally) .. "/a.txt"
     mg.plot{mg.range(1, 10), style = "points", path = path}
     assert.is_truthy(child.read(path):find("10", 1, true))
     mg.plot{{1, 10, 100, 0 / 0}, log = "y", path = path}

@@ -9,7 +9,7 @@ describe("README.md, at line", function()
   local text, line, block, first = child.read "README.md", 0, nil, nil
 
   local function program(code)
-    local folder = child.folder()
+    local folder = child.folder(finally)
     child.write(folder .. "/program.lua", code)
     local said, ok = child.lua("program.lua", folder)
     assert(ok, said)
@@ -21,7 +21,7 @@ describe("README.md, at line", function()
       input[#input + 1] = entry:match("^>>? ?(.*)")
     end
     local said = child.lua([[-e 'io.stdout:setvbuf "no"; mg = require "moongrad"' -i]],
-      child.folder(), table.concat(input, "\n") .. "\n")
+      child.folder(finally), table.concat(input, "\n") .. "\n")
     said = said:gsub("^Lua [^\n]*\n", ""):gsub("> \n?$", "")
     assert.equal(transcript, said)
   end

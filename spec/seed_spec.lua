@@ -101,6 +101,19 @@ describe("step 18", function()
       assert.equal(6, x.grad:item())
     end)
 
+    it("has outputs of its own shape and dtype only", function()
+      local x = mg.Variable{1, 2, 3}
+      local f = square(x).creator
+      for _, z in ipairs{mg.Variable{1, 2}, mg.Variable(1.0), mg.tensor({1, 2, 3}, "int64")} do
+        assert(helper.raises("set_creator", z.set_creator, z, f))
+        assert.is_nil(z.creator)
+      end
+      local y = square(x)
+      y:set_creator(y.creator)                     -- it is that already
+      y:backward()
+      assert(helper.near(x.grad, {2, 4, 6}))
+    end)
+
     it("returns its one output, or all of several", function()
       local Both = mg.Function{
         forward = function(_, x) return x + 1, x - 1 end,

@@ -11,7 +11,6 @@
 
 #include <dlfcn.h>
 #include <limits.h>
-#include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +38,8 @@ enum { ROWS = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 static sgemm_fn *sgemm;
 static dgemm_fn *dgemm;
+static int (*omp_get)(void);    /* of the OpenMP it runs on, if any: threads the caller may start */
+static void (*omp_set)(int);
 
 /* Debian's 0.3.21 takes processors younger than itself for the oldest and is ten times slower there:
 ** so it is told what to use, unless the user has. On AMD, too, SkylakeX is at least as fast as Zen. */
@@ -50,7 +51,11 @@ static void open_blas(void) {
   if (tell) unsetenv(name);
   if (!lib) return;
   void (*set_threads)(int) = (void (*)(int))dlsym(lib, "openblas_set_num_threads");
+  omp_get = (int (*)(void))dlsym(lib, "omp_get_max_threads");
+  omp_set = (void (*)(int))dlsym(lib, "omp_set_num_threads");
+  int was = omp_get ? omp_get() : 1;
   if (set_threads) set_threads(1);
+  if (omp_set) omp_set(was);            /* which the line above has changed, too */
   sgemm = (sgemm_fn *)dlsym(lib, "cblas_sgemm");
   dgemm = (dgemm_fn *)dlsym(lib, "cblas_dgemm");
 }
@@ -217,10 +222,11 @@ array *arr_matmul(ctx *c, array *a, array *b) {
     j.c = arr_data(y);
     fold(&j);
     plan(&j);
-    int was = omp_get_max_threads();    /* a BLAS that would start threads of its own sees just one */
-    omp_set_num_threads(1);
+    bool omp = j.blas && omp_get && omp_set;
+    int was = omp ? omp_get() : 1;      /* told 1, OpenBLAS does not start threads from this one; */
+    if (omp) omp_set(1);                /* inside par_for's it never does */
     par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
-    omp_set_num_threads(was);
+    if (omp) omp_set(was);
   } else {
     arr_unref(y);
     y = NULL;

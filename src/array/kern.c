@@ -113,11 +113,13 @@ static const double erf_terms_F32[] = {
 
 /* ---- what a dtype has of its own ----------------------------------------------------------------- */
 
-#define PASTE(a, b) a##_##b
-#define PASTE2(a, b) PASTE(a, b)
-#define OF(name) PASTE2(name, DT)                    /* name_F64 ... */
-#define KERNEL(kind, name) PASTE2(OF(kind), name)    /* map_F64_add ... */
-#define SIMD(name) PASTE2(PASTE2(MM, name), OF(SUFFIX))
+#define JOIN(a, b) a##_##b
+#define JOIN2(a, b) JOIN(a, b)
+#define JOIN3(a, b, c) a##_##b##_##c
+#define JOIN4(a, b, c) JOIN3(a, b, c)
+#define OF(name) JOIN2(name, DT)                       /* name_F64 ... */
+#define KERNEL(kind, name) JOIN4(kind, DT, name)       /* map_F64_add ... */
+#define SIMD(name) JOIN4(MM, name, OF(SUFFIX))         /* _mm512_max_pd ... */
 
 #define T OF(T)               /* a number */
 #define AT OF(AT)             /* one at any address */
@@ -141,9 +143,7 @@ static const double erf_terms_F32[] = {
 #define choices_upto OF(choices_upto)
 #define across OF(across)
 #define block OF(block)
-#define reduce OF(reduce)
 #define find OF(find)
-#define seek OF(seek)
 
 #define SUFFIX_F64 pd
 #define SUFFIX_F32 ps
@@ -242,7 +242,7 @@ static const double erf_terms_F32[] = {
   {kind##_F64_##name, kind##_F32_##name, kind##_I64_##name, kind##_U8_##name, kind##_BOOL_##name}
 #define FROM(t) {cast_##t##_F64, cast_##t##_F32, cast_##t##_I64, cast_##t##_U8, cast_##t##_BOOL}
 
-const kernels PASTE2(mg_kernels, ISA) = {
+const kernels JOIN2(mg_kernels, ISA) = {
   .map = {
 #define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(map, name),
 #define BINARY UNARY

@@ -1,0 +1,346 @@
+-- moongrad.lua -- the bench's cases as a user of moongrad writes them. run.lua starts it, once a row:
+--   moongrad.lua POOL time|memory THREADS TIMES case dtype ...
+--
+-- A case is a function of its arguments that makes its inputs and returns one step: a function
+-- that runs it all, values and gradients computed, and returns the results. The inputs come from
+-- POOL, a file of normally distributed float32, in the order they are asked for, so that every
+-- contestant has the same. What is said and heard on stdin and stdout:
+--   "ready" and the results' prints, or "skip" and why
+--   each "go" is answered by the seconds one step took, or the bytes TIMES steps added
+
+local gettime = require "socket".gettime
+
+local POOL, SIZE = arg[1], 2 ^ 24 // 1
+local case = {}
+
+-- Before the library is there: this one starts others.
+function case.start()
+  local program = [[local mg = require "moongrad"; local x = mg.Variable(2.0)
+    local y = x^4 - 2*x^2; y:backward(); assert(x.grad:item() == 24)]]
+  return function() assert(os.execute("exec lua5.4 -e '" .. program .. "'")) end
+end
+
+local mg = arg[5] ~= "start" and require "moongrad"
+local DTYPE = {f32 = "float32", f64 = "float64"}
+
+-- ---- inputs and results -----------------------------------------------------------------------
+
+local at = 0
+
+local function input(dtype, ...)
+  local n = 1
+  for _, d in ipairs {...} do n = n * d end
+  if at + n > SIZE then at = 0 end
+  local file <close> = assert(io.open(POOL, "rb"))
+  file:seek("set", 4 * at)
+  local bytes = file:read(4 * math.min(n, SIZE))
+  at = at + n
+  if n > SIZE then bytes = bytes:rep(n // SIZE + 1):sub(1, 4 * n) end
+  local x = mg.frombytes(bytes, "float32", {...}):to(DTYPE[dtype])
+  mg.eval(x)
+  return x
+end
+
+local function variable(...) return mg.Variable(input(...)) end
+
+-- Integers 1..n made of the same numbers.
+local function labels(n, ...)
+  local x = (input("f64", ...):abs() * 2 ^ 20):floor() % n
+  return (x + 1):to("int64")
+end
+
+-- The norm of a result's first million values, and the sum of them weighted by cosines.
+local function print_of(r)
+  local n = math.min(r.size, 2 ^ 20 // 1)
+  r = (r.dtype == "int64" and r - 1 or r):detach():reshape(r.size)[{ {1, n} }]:to("float64")
+  return ("%.17g:%.17g"):format((r * r):sum():item() ^ 0.5,
+    (r * mg.range(0, n - 1):cos()):sum():item())
+end
+
+-- A step that gives f() and the gradients of the leaves, all computed. seed: y.grad to start from.
+local function gradient(leaves, f, seed)
+  local n = #leaves
+  return function()
+    for i = 1, n do leaves[i]:cleargrad() end
+    local y = f()
+    if seed then y.grad = seed end
+    y:backward()
+    if n == 1 then
+      local g = leaves[1].grad
+      mg.eval(y, g)
+      return y, g
+    end
+    local grads = {}
+    for i = 1, n do grads[i] = leaves[i].grad end
+    mg.eval(y, table.unpack(grads))
+    return y, table.unpack(grads)
+  end
+end
+
+local function free(f)
+  local function run()
+    local y = f()
+    mg.eval(y)
+    return y
+  end
+  return function() return mg.no_grad(run) end
+end
+
+-- ---- the cases --------------------------------------------------------------------------------
+
+function case.square(dtype, n)
+  local x = variable(dtype, n)
+  return free(function() return x:square():square():square() end)
+end
+
+function case.square_grad(dtype, n)
+  local x = variable(dtype, n)
+  return gradient({x}, function() return x:square():square():square() end)
+end
+
+function case.mse(dtype, n)
+  local x, t = variable(dtype, n), input(dtype, n)
+  return gradient({x}, function() return ((x - t) ^ 2):mean() end)
+end
+
+function case.mixed(dtype, n)
+  local x = variable(dtype, n)
+  return gradient({x}, function() return (x:tanh() * x:sigmoid() + (-x ^ 2):exp()):sum() end)
+end
+
+function case.tanh(dtype, n, times, lean)
+  mg.Config.lean = lean == "lean"
+  local x = variable(dtype, n)
+  return gradient({x}, function()
+    local y = x
+    for _ = 1, times do y = y:tanh() end
+    return y
+  end)
+end
+
+function case.affine(dtype, n, times)
+  local x = variable(dtype, n)
+  return gradient({x}, function()
+    local y = x
+    for _ = 1, times do y = y * 1.01 + 0.5 end
+    return y
+  end)
+end
+
+function case.cross_entropy(dtype, n, classes)
+  local x, t = variable(dtype, n, classes), labels(classes, n)
+  return gradient({x}, function() return mg.cross_entropy(x, t) end)
+end
+
+function case.layer_norm(dtype, n, width)
+  local x, w, b = variable(dtype, n, width), variable(dtype, width), variable(dtype, width)
+  return gradient({x, w, b}, function() return mg.layer_norm(x, w, b) end, input(dtype, n, width))
+end
+
+function case.sum(dtype, n, m, way)
+  local x = input(dtype, n, m)
+  local axis = ({columns = 1, rows = 2, transposed = 1})[way]
+  return free(function() return (way == "transposed" and x.T or x):sum(axis) end)
+end
+
+function case.var(dtype, n, m)
+  local x = input(dtype, n, m)
+  return free(function() return x:var(2) end)
+end
+
+function case.argmax(dtype, n, m)
+  local x = input(dtype, n, m)
+  return free(function() return x:argmax(2) end)
+end
+
+function case.add(dtype, n, m, way)
+  local x = variable(dtype, n, m)
+  local r = way == "row" and variable(dtype, m) or variable(dtype, n, 1)
+  return gradient({x, r}, function() return x + r end, input(dtype, n, m))
+end
+
+function case.slices(dtype, times, n, m)
+  local x = variable(dtype, times, n, m)
+  return gradient({x}, function()
+    local h = x[1]:square()
+    for t = 2, times do h = h * 0.9 + x[t]:square() end
+    return h
+  end, input(dtype, n, m))
+end
+
+function case.gather(dtype, rows, width, n)
+  local W, index = variable(dtype, rows, width), labels(rows, n)
+  return gradient({W}, function() return W:index_select(1, index) end, input(dtype, n, width))
+end
+
+function case.scatter(dtype, n, m)
+  local x, index, source = input(dtype, n, m), labels(n, n, m), input(dtype, n, m)
+  return free(function() return x:scatter_add(1, index, source) end)
+end
+
+-- One op with a number and one with a Variable, in turn.
+local function chain(n)
+  local x = mg.Variable(0.5)
+  return x, function()
+    local y = x
+    for _ = 1, n // 2 do y = y * 0.9 + x end
+    return y
+  end
+end
+
+function case.scalar(_, n)
+  local x, f = chain(n)
+  return gradient({x}, f)
+end
+
+function case.scalar_free(_, n)
+  local _, f = chain(n)
+  return free(f)
+end
+
+function case.vector(dtype, n)
+  local x, a, b = variable(dtype, n), variable(dtype, n), variable(dtype, n)
+  return gradient({x, a, b}, function()
+    local y = x
+    for _ = 1, 5 do y = (y * a + b):sin() * y end
+    return y
+  end)
+end
+
+function case.goldstein()
+  local x, y = mg.Variable(1.0), mg.Variable(1.0)
+  return gradient({x, y}, function()
+    return (1 + (x + y + 1)^2 * (19 - 14*x + 3*x^2 - 14*y + 6*x*y + 3*y^2)) *
+           (30 + (2*x - 3*y)^2 * (18 - 32*x + 12*x^2 + 48*y - 36*x*y + 27*y^2))
+  end)
+end
+
+function case.derivative(dtype, n, order)
+  local x = variable(dtype, n)
+  return function()
+    local y = x:tanh()
+    for i = 1, order do
+      x:cleargrad()
+      y:backward {create_graph = i < order}
+      y = x.grad
+    end
+    x:cleargrad()
+    mg.eval(y)
+    return y
+  end
+end
+
+function case.matmul(dtype, batch, n, m, k)
+  local a, b
+  if batch == 1 then
+    a, b = input(dtype, n, k), input(dtype, k, m)
+  else
+    a, b = input(dtype, batch, n, k), input(dtype, batch, k, m)
+  end
+  return free(function() return a:matmul(b) end)
+end
+
+function case.mlp(dtype, batch, activation, rule)
+  local sizes, p = {784, 1000, 1000, 10}, {}
+  for i = 1, 3 do
+    p[2*i - 1] = mg.Variable(input(dtype, sizes[i + 1], sizes[i]) / sizes[i] ^ 0.5)
+    p[2*i] = mg.Variable(mg.zeros {sizes[i + 1], dtype = DTYPE[dtype]})
+  end
+  local x, t, act = input(dtype, batch, 784), labels(10, batch), mg[activation]
+  local opt = mg.optim[rule](p, {lr = 1e-3})
+  return function()
+    local h = act(mg.linear(x, p[1], p[2]))
+    local loss = mg.cross_entropy(mg.linear(act(mg.linear(h, p[3], p[4])), p[5], p[6]), t)
+    for i = 1, 6 do p[i]:cleargrad() end
+    loss:backward()
+    opt:step()
+    mg.eval(loss, table.unpack(p))
+    return loss, p[1]
+  end
+end
+
+function case.adam(dtype, arrays, n)
+  local p = {}
+  for i = 1, arrays do p[i] = variable(dtype, n) end
+  for i = 1, arrays do p[i].grad = input(dtype, n) end
+  local opt = mg.optim.Adam(p, {lr = 1e-3})
+  return function()
+    opt:step()
+    mg.eval(table.unpack(p))
+    return p[1]
+  end
+end
+
+function case.fashion(dtype)
+  mg.Config.dtype = DTYPE[dtype]
+  return function()
+    local train = mg.data.FashionMNIST {split = "train"}
+    local loader = mg.data.DataLoader(train, {batch_size = 100, shuffle = true})
+    local model = mg.nn.MLP {256, 128, 10}
+    local opt, sum = mg.optim.Adam(model, {lr = 3e-3}), 0
+    for x, t in loader:batches() do
+      local loss = mg.cross_entropy(model(x), t)
+      model:cleargrads()
+      loss:backward()
+      opt:step()
+      sum = sum + loss:item()
+    end
+    assert(sum / #loader < 0.7)
+  end
+end
+
+-- ---- time and memory --------------------------------------------------------------------------
+
+-- Steps enough for 30 ms, after one that warms the caches again; seconds a step.
+local count
+
+local function seconds(step)
+  local began = gettime()
+  step()
+  local once = gettime() - began
+  if not count then
+    if once < 1 then
+      step()
+      began = gettime()
+      step()
+      once = gettime() - began
+    end
+    count = math.max(1, math.min(20000, math.ceil(0.03 / once)))
+  end
+  if once > 1 then return once end
+  began = gettime()
+  for _ = 1, count do step() end
+  return (gettime() - began) / count
+end
+
+local function status(key)
+  local file <close> = assert(io.open("/proc/self/status"))
+  return file:read("a"):match(key .. ":%s*(%d+)") * 1024
+end
+
+-- What `times` steps add to the most this process ever held, once all code is loaded and all
+-- caches are given back.
+local function bytes(step, times)
+  collectgarbage()
+  collectgarbage()
+  mg.trim()
+  local file = assert(io.open("/proc/self/clear_refs", "w"))
+  file:write "5"
+  file:close()
+  local before = status "VmRSS"
+  local kept
+  for _ = 1, times do kept = step() end   -- the last result lives while the next is made
+  return status "VmHWM" - before, kept
+end
+
+local words, prints = {}, {}
+for i = 6, #arg do words[#words + 1] = math.tointeger(arg[i]) or arg[i] end
+local memory, threads, times = arg[2] == "memory", math.tointeger(arg[3]), math.tointeger(arg[4])
+if mg then mg.set_num_threads(threads) end
+local step = case[arg[5]](table.unpack(words))
+for _, r in ipairs {step()} do prints[#prints + 1] = print_of(r) end
+io.stdout:setvbuf "line"
+print("ready " .. table.concat(prints, " "))
+for _ in io.lines() do
+  print(("%.9g"):format(memory and bytes(step, times) or seconds(step)))
+end

@@ -1,0 +1,420 @@
+"""peers.py -- the bench's cases in PyTorch, eager and compiled, and in JAX under jit.
+
+Started and spoken to like moongrad.lua, which says how, with the peer's name in front:
+  peers.py torch|compile|jax POOL time|memory THREADS TIMES case dtype ...
+Most cases are one function for all three, `mx` standing for the library. What a peer does not do
+is skipped, and why is said.
+"""
+import ctypes, gc, gzip, math, os, subprocess, sys, time
+import numpy as np
+
+peer, POOL, mode, threads, times, name = sys.argv[1:7]
+words = [int(w) if w.isdigit() else w for w in sys.argv[7:]]
+SIZE = 1 << 24
+
+
+class Skip(Exception):
+    pass
+
+
+def only(*peers):
+    if peer not in peers:
+        raise Skip("only in " + ", ".join(peers))
+
+
+FIRST = {  # the program of case.start
+    "torch": "import torch; x = torch.tensor(2.0, requires_grad=True); y = x**4 - 2*x**2; "
+             "y.backward(); assert x.grad.item() == 24",
+    "compile": "import torch; x = torch.tensor(2.0, requires_grad=True); "
+               "y = torch.compile(lambda x: x**4 - 2*x**2)(x); y.backward(); "
+               "assert x.grad.item() == 24",
+    "jax": "import jax; assert jax.jit(jax.grad(lambda x: x**4 - 2*x**2))(2.0) == 24"}
+
+if name == "start":
+    pass
+elif peer == "jax":
+    import jax
+    import jax.numpy as jnp
+    jax.config.update("jax_enable_x64", True)
+else:
+    import torch
+    import torch.nn.functional as F
+    torch.set_num_threads(int(threads))
+
+# ---- what the libraries call differently, under one name ----------------------------------------
+
+
+class Torch:
+    """With `wrap`, which is torch.compile or nothing, around what is run again and again."""
+    def wrap(f): return torch.compile(f, dynamic=False) if peer == "compile" else f
+    def array(a): return torch.from_numpy(a)
+    def column_sum(x): return x.sum(0)
+    def var(x): return x.var(1)
+    def cross_entropy(x, t): return F.cross_entropy(x, t)
+    def layer_norm(x, w, b): return F.layer_norm(x, x.shape[-1:], w, b)
+    def scatter_add(x, i, s): return x.scatter_add(0, i, s)
+    def take(W, i): return F.embedding(i, W)
+
+    def free(f, *inputs):
+        f = Torch.wrap(f)
+
+        def step():
+            with torch.no_grad():
+                return (f(*inputs),)
+        return step
+
+    def gradient(leaves, f, constants=(), seed=None):
+        for x in leaves:
+            x.requires_grad_()
+        f = Torch.wrap(f)
+
+        def step():
+            for x in leaves:
+                x.grad = None
+            y = f(*leaves, *constants)
+            y.backward(torch.ones_like(y) if seed is None and y.ndim else seed)
+            return y.detach(), *(x.grad for x in leaves)
+        return step
+
+
+class Jax:
+    def wrap(f): return jax.jit(f)
+    def array(a): return jnp.asarray(a)
+    def column_sum(x): return x.sum(0)
+    def var(x): return x.var(1, ddof=1)
+    def scatter_add(x, i, s): return x.at[i, jnp.arange(x.shape[1])[None]].add(s)
+    def take(W, i): return W[i]
+
+    def cross_entropy(x, t):
+        picked = jnp.take_along_axis(x, t[:, None], 1)[:, 0]
+        return (jax.nn.logsumexp(x, axis=1) - picked).mean()
+
+    def layer_norm(x, w, b):
+        c = x - x.mean(-1, keepdims=True)
+        return c * jax.lax.rsqrt((c * c).mean(-1, keepdims=True) + 1e-5) * w + b
+
+    def free(f, *inputs, jit=True):
+        f = jax.jit(f) if jit else f
+        return lambda: jax.block_until_ready((f(*inputs),))
+
+    def gradient(leaves, f, constants=(), seed=None, jit=True):
+        def both(leaves, constants, seed):
+            y, back = jax.vjp(lambda *v: f(*v, *constants), *leaves)
+            return y, *back(jnp.ones_like(y) if seed is None else seed)
+        both = jax.jit(both) if jit else both
+        return lambda: jax.block_until_ready(both(leaves, constants, seed))
+
+
+lib = Jax if peer == "jax" else Torch
+
+# ---- inputs -----------------------------------------------------------------------------------
+
+at = 0
+
+
+def numbers(*shape):
+    global at
+    n = math.prod(shape)
+    if at + n > SIZE:
+        at = 0
+    v = np.fromfile(POOL, np.float32, min(n, SIZE), offset=4 * at)
+    at += n
+    return np.resize(v, n).reshape(shape)
+
+
+def array(dtype, *shape, scale=1):
+    v = numbers(*shape).astype(np.float32 if dtype == "f32" else np.float64)
+    return lib.array(v if scale == 1 else (v / scale).astype(v.dtype))
+
+
+def labels(n, *shape):
+    v = np.abs(numbers(*shape).astype(np.float64)) * 2**20
+    return lib.array(np.floor(v).astype(np.int64) % n)
+
+
+# ---- the cases --------------------------------------------------------------------------------
+
+
+class case:
+    def start():
+        env = dict(os.environ, TORCHINDUCTOR_FORCE_DISABLE_CACHES="1")
+        return lambda: subprocess.run([sys.executable, "-c", FIRST[peer]], env=env, check=True) and ()
+
+    def square(dtype, n):
+        return lib.free(lambda x: ((x * x) ** 2) ** 2, array(dtype, n))
+
+    def square_grad(dtype, n):
+        return lib.gradient([array(dtype, n)], lambda x: ((x ** 2) ** 2) ** 2)
+
+    def mse(dtype, n):
+        return lib.gradient([array(dtype, n)], lambda x, t: ((x - t) ** 2).mean(),
+                            [array(dtype, n)])
+
+    def mixed(dtype, n):
+        return lib.gradient([array(dtype, n)], lambda x: (
+            mx.tanh(x) * sigmoid(x) + mx.exp(-x ** 2)).sum())
+
+    def tanh(dtype, n, times, lean=None):
+        def f(y):
+            for _ in range(times):
+                y = mx.tanh(y)
+            return y
+        if lean and peer == "jax":
+            raise Skip("no lean mode")
+        return lib.gradient([array(dtype, n)], f)
+
+    def affine(dtype, n, times):
+        def f(y):
+            for _ in range(times):
+                y = y * 1.01 + 0.5
+            return y
+        return lib.gradient([array(dtype, n)], f)
+
+    def cross_entropy(dtype, n, classes):
+        return lib.gradient([array(dtype, n, classes)], lib.cross_entropy, [labels(classes, n)])
+
+    def layer_norm(dtype, n, m):
+        return lib.gradient([array(dtype, n, m), array(dtype, m), array(dtype, m)],
+                            lib.layer_norm, (), array(dtype, n, m))
+
+    def sum(dtype, n, m, way):
+        f = {"columns": lambda x: x.sum(0), "rows": lambda x: x.sum(1),
+             "all": lambda x: x.sum(), "transposed": lambda x: x.T.sum(0)}[way]
+        return lib.free(f, array(dtype, n, m))
+
+    def var(dtype, n, m):
+        return lib.free(lib.var, array(dtype, n, m))
+
+    def argmax(dtype, n, m):
+        return lib.free(lambda x: x.argmax(1), array(dtype, n, m))
+
+    def add(dtype, n, m, way):
+        shape = (m,) if way == "row" else (n, 1)
+        return lib.gradient([array(dtype, n, m), array(dtype, *shape)], lambda x, r: x + r, (),
+                            array(dtype, n, m))
+
+    def slices(dtype, times, n, m):
+        def f(x):
+            h = x[0] ** 2
+            for t in range(1, times):
+                h = h * 0.9 + x[t] ** 2
+            return h
+        return lib.gradient([array(dtype, times, n, m)], f, (), array(dtype, n, m))
+
+    def gather(dtype, rows, width, n):
+        return lib.gradient([array(dtype, rows, width)], lib.take, [labels(rows, n)],
+                            array(dtype, n, width))
+
+    def scatter(dtype, n, m):
+        return lib.free(lib.scatter_add, array(dtype, n, m), labels(n, n, m), array(dtype, n, m))
+
+    def scalar(dtype, n, grad=True):
+        def f(x):
+            y = x
+            for _ in range(n // 2):
+                y = y * 0.9 + x
+            return y
+        only("torch", "jax")   # the chain as a whole is not what is measured: nothing is compiled
+        x = lib.array(np.array(0.5))
+        how = {"jit": False} if peer == "jax" else {}
+        return lib.gradient([x], f, **how) if grad else lib.free(f, x, **how)
+
+    def scalar_free(dtype, n):
+        return case.scalar(dtype, n, False)
+
+    def vector(dtype, n):
+        def f(y, a, b):
+            for _ in range(5):
+                y = mx.sin(y * a + b) * y
+            return y
+        return lib.gradient([array(dtype, n), array(dtype, n), array(dtype, n)], f)
+
+    def goldstein(dtype):
+        def f(x, y):
+            return ((1 + (x + y + 1)**2 * (19 - 14*x + 3*x**2 - 14*y + 6*x*y + 3*y**2)) *
+                    (30 + (2*x - 3*y)**2 * (18 - 32*x + 12*x**2 + 48*y - 36*x*y + 27*y**2)))
+        return lib.gradient([lib.array(np.array(1.0)), lib.array(np.array(1.0))], f)
+
+    def derivative(dtype, n, order):
+        x = array(dtype, n)
+        if peer == "jax":
+            f = jnp.tanh
+            for _ in range(order):
+                f = (lambda g: jax.grad(lambda x: g(x).sum()))(f)
+            return lib.free(f, x)
+        only("torch")
+        x.requires_grad_()
+
+        def step():
+            y = x.tanh()
+            for i in range(order):
+                y, = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=i < order - 1)
+            return (y,)
+        return step
+
+    def matmul(dtype, batch, n, m, k):
+        lead = () if batch == 1 else (batch,)
+        return lib.free(lambda a, b: a @ b, array(dtype, *lead, n, k), array(dtype, *lead, k, m))
+
+    # Adam: PyTorch eager takes its default, compiled the fused one; JAX's is written out.
+    def mlp(dtype, n, activation, rule):
+        size = (784, 1000, 1000, 10)
+        act = sigmoid if activation == "sigmoid" else relu
+        p = []
+        for i in range(3):
+            p += [array(dtype, size[i + 1], size[i], scale=math.sqrt(size[i])),
+                  lib.array(np.zeros(size[i + 1], np.float32))]
+        x, t = array(dtype, n, 784), labels(10, n)
+
+        def loss_of(p, x, t):
+            h = act(x @ p[0].T + p[1])
+            return lib.cross_entropy(act(h @ p[2].T + p[3]) @ p[4].T + p[5], t)
+        if peer == "jax":
+            return jax_training(loss_of, p, (x, t), rule)
+
+        def net(p, x, t):
+            h = act(F.linear(x, p[0], p[1]))
+            return F.cross_entropy(F.linear(act(F.linear(h, p[2], p[3])), p[4], p[5]), t)
+        loss_of, opt = lib.wrap(net), optimizer(p, rule)
+
+        def step():
+            loss = loss_of(p, x, t)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            return loss.detach(), p[0].detach()
+        return step
+
+    def adam(dtype, arrays, n):
+        p = [array(dtype, n) for _ in range(arrays)]
+        g = [array(dtype, n) for _ in range(arrays)]
+        if peer == "jax":
+            step = jax_training(None, p, g, "Adam")
+            return lambda: step()[1:]
+        opt = optimizer(p, "Adam")
+        for q, d in zip(p, g):
+            q.grad = d
+
+        def step():
+            opt.step()
+            return (p[0].detach(),)
+        return step
+
+    def fashion(dtype):
+        only("torch", "compile")
+        from torch.utils.data import DataLoader, TensorDataset
+
+        def read(file, skip):
+            with gzip.open("/usr/share/datasets/fashion-mnist/" + file) as f:
+                return np.frombuffer(f.read(), np.uint8, offset=skip)
+        net = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(),
+                                  torch.nn.Linear(256, 128), torch.nn.ReLU(),
+                                  torch.nn.Linear(128, 10))
+        loss_of = lib.wrap(lambda x, t: F.cross_entropy(net(x), t))
+
+        def step():
+            for layer in net[::2]:
+                layer.reset_parameters()
+            x = torch.from_numpy(read("train-images-idx3-ubyte.gz", 16).reshape(-1, 784) /
+                                 np.float32(255))
+            t = torch.from_numpy(read("train-labels-idx1-ubyte.gz", 8).astype(np.int64))
+            loader = DataLoader(TensorDataset(x, t), batch_size=100, shuffle=True)
+            opt, total = optimizer(list(net.parameters()), "Adam", 3e-3), 0
+            for a, b in loader:
+                loss = loss_of(a, b)
+                opt.zero_grad()
+                loss.backward()
+                opt.step()
+                total += loss.item()
+            assert total / len(loader) < 0.7
+            return ()
+        return step
+
+
+def optimizer(p, rule, lr=1e-3):
+    for q in p:
+        q.requires_grad_()
+    how = {"fused": True} if rule == "Adam" and peer == "compile" else {}
+    return getattr(torch.optim, rule)(p, lr=lr, **how)
+
+
+def jax_training(loss_of, p, given, rule):
+    """Without a loss `given` are the gradients themselves."""
+    def update(p, m, v, t, given):
+        loss, g = jax.value_and_grad(loss_of)(p, *given) if loss_of else (0.0, given)
+        if rule == "SGD":
+            return loss, [a - 1e-3 * b for a, b in zip(p, g)], m, v
+        m = [0.9 * a + 0.1 * b for a, b in zip(m, g)]
+        v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g)]
+        c, d = 1e-3 / (1 - 0.9 ** t), jnp.sqrt(1 - 0.999 ** t)
+        return loss, [(a - c * b / (jnp.sqrt(w) / d + 1e-8)).astype(a.dtype)
+                      for a, b, w in zip(p, m, v)], m, v
+    update = jax.jit(update, donate_argnums=(0, 1, 2))
+    state = [list(p), *([jnp.zeros_like(a) for a in p] for _ in range(2))]
+    t = 0
+
+    def step():
+        nonlocal t
+        t += 1
+        loss, *state[:] = jax.block_until_ready(update(*state, jnp.float32(t), given))
+        return loss, state[0][0]
+    return step
+
+
+if name == "start":
+    pass
+elif peer == "jax":
+    mx, sigmoid, relu = jnp, jax.nn.sigmoid, jax.nn.relu
+else:
+    mx, sigmoid, relu = torch, torch.sigmoid, torch.relu
+
+# ---- time and memory --------------------------------------------------------------------------
+
+
+def print_of(r):
+    r = np.asarray(r).reshape(-1)[:1 << 20].astype(np.float64)
+    return "%.17g:%.17g" % (np.sqrt((r * r).sum()), (r * np.cos(np.arange(r.size))).sum())
+
+
+count = 0
+
+
+def seconds(step):
+    global count
+
+    def run(n):
+        began = time.perf_counter()
+        for _ in range(n):
+            step()
+        return (time.perf_counter() - began) / n
+    once = run(1)
+    if not count:
+        if once < 1:
+            once = run(2)
+        count = max(1, min(20000, math.ceil(0.03 / once)))
+    return once if once > 1 else run(count)
+
+
+def status(key):
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(key))
+
+
+def grown(step):
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
+    before, kept = status("VmRSS"), None
+    for _ in range(int(times)):
+        kept = step()
+    return status("VmHWM") - before
+
+
+try:
+    step = getattr(case, name)(*words)
+    print("ready", *map(print_of, step()), flush=True)
+except Skip as e:
+    sys.exit(print("skip", e))
+for _ in sys.stdin:
+    print("%.9g" % (grown(step) if mode == "memory" else seconds(step)), flush=True)

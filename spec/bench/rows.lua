@@ -1,0 +1,112 @@
+-- rows.lua -- what the bench measures: one row a case, with the bound it has to keep.
+--
+-- A row is {name, title, run, ...}. `run` are the words every contestant is given: the case's name
+-- and its arguments, sizes among them. The rest:
+--   unit, per      how times are shown (ms if nothing is said), and what one run is divided by
+--   threads        {n, ...}: instead of the peers, moongrad and the limit with each of them
+--   sizes          run holds a %d, and the row is run for each of these
+--   memory         not time but bytes: how far the process's high-water mark rises; `times` runs
+-- and the bound, of which a row has one:
+--   limit, peer    at most this many times the limit's figure, the best peer's
+--   pytorch, eager the same, of PyTorch eager or compiled, of PyTorch eager
+--   most           at most this much, in the row's unit; `least` is the least possible
+--   flat           no size costs this many times what a smaller one costs per unit
+--   speedup        the last number of threads is at least so many times faster than the first
+
+local rows = {}
+
+local function row(t) rows[#rows + 1] = t end
+
+local function group(name) rows[#rows + 1] = {group = name} end
+
+group "Element-wise, fused with what follows"
+row {"square", "square three times, 10^6 f64, no_grad", "square f64 1000000", limit = 1.3}
+row {"square_grad", "same, y and x.grad", "square_grad f64 1000000", limit = 1.5}
+row {"mse", "((x-t)^2):mean(), 10^6 f32, gradient", "mse f32 1000000", limit = 1.5}
+row {"mixed", "(tanh*sigmoid + exp(-x^2)):sum(), 10^6 f32, gradient", "mixed f32 1000000",
+     limit = 1.5}
+row {"tanh50", "50 tanh in a row, 10^6 f32, gradient", "tanh f32 1000000 50", pytorch = 1}
+row {"tanh50_lean", "same, lean mode", "tanh f32 1000000 50 lean", pytorch = 1}
+row {"cross_entropy", "cross_entropy 4096x1000 f32, gradient", "cross_entropy f32 4096 1000",
+     limit = 1.5}
+row {"layer_norm", "layer_norm 4096x768 f32, gradients", "layer_norm f32 4096 768", limit = 2}
+
+group "Reductions and broadcasts"
+for _, dtype in ipairs {"f32", "f64"} do
+  for _, way in ipairs {"columns", "rows", "all"} do
+    row {"sum_" .. way .. "_" .. dtype, "sum of " .. way .. ", 4096x1000 " .. dtype,
+         ("sum %s 4096 1000 %s"):format(dtype, way), limit = 1.3}
+  end
+end
+row {"sum_transposed", "x.T:sum(1), 4096x1000 f32", "sum f32 4096 1000 transposed", limit = 1.3}
+row {"var", "var of rows, 4096x1000 f32", "var f32 4096 1000", limit = 1.3}
+row {"argmax", "argmax of rows, 4096x1000 f32", "argmax f32 4096 1000", limit = 1.3}
+row {"add_row", "x + a row, 4096x1000 f32, gradients", "add f32 4096 1000 row", limit = 1.5}
+row {"add_column", "x + a column, 4096x1000 f32, gradients", "add f32 4096 1000 column",
+     limit = 1.5}
+
+group "Indexing"
+row {"slices", "100 slices x[t] of (100, 64, 256) f32, gradient", "slices f32 100 64 256", peer = 1}
+row {"gather", "10^5 rows out of 20000x64 f32, gradient", "gather f32 20000 64 100000", peer = 1}
+row {"scatter", "scatter_add of 1000x1000 f32", "scatter f32 1000 1000", peer = 1}
+
+group "Small things"
+row {"scalar", "scalar op, recorded, forward and backward", "scalar f64 1000", per = 1000,
+     unit = "us", most = 0.4}
+row {"scalar_free", "scalar op, no_grad", "scalar_free f64 1000", per = 1000, unit = "us",
+     most = 0.2}
+for _, n in ipairs {4, 64, 1024} do
+  row {"vector" .. n, ("20 ops on %d f32, gradients, per op"):format(n), "vector f32 " .. n,
+       per = 20, unit = "us", eager = 0.2}
+end
+row {"goldstein", "Goldstein-Price, value and gradient", "goldstein f64", unit = "us", most = 19}
+row {"tanh5", "fifth derivative of tanh, 200 points f64", "derivative f64 200 5", unit = "us",
+     most = 60}
+row {"start", "start, load, first gradient, end", "start f64", most = 10}
+
+group "Products, networks, optimizers"
+row {"matmul_f32", "1024 x 1024 x 1024 f32", "matmul f32 1 1024 1024 1024", limit = 1.1}
+row {"matmul_f64", "1024 x 1024 x 1024 f64", "matmul f64 1 1024 1024 1024", limit = 1.1}
+row {"matmul_batch", "64 times 64 x 64 x 64 f32", "matmul f32 64 64 64 64", unit = "us",
+     limit = 1.1}
+row {"matmul_row", "1 x 4096 x 4096 f32", "matmul f32 1 1 4096 4096", limit = 1.1}
+row {"mlp_sgd", "MLP 784-1000-1000-10, batch 100, f32, sigmoid, SGD step (limit: its 8 products)",
+     "mlp f32 100 sigmoid SGD", limit = 1.2}
+row {"mlp_adam", "same, relu, Adam", "mlp f32 100 relu Adam", pytorch = 1}
+row {"adam", "Adam alone, 10^7 f32 in 20 arrays", "adam f32 20 500000", limit = 1.15}
+row {"fashion", "Fashion-MNIST, an epoch of the demo, files read too", "fashion f32", unit = "s",
+     pytorch = 1}
+
+group "Growth and threads"
+row {"growth_nodes", "10^3..10^6 scalar ops, gradient, per op", "scalar f64 %d", unit = "us",
+     sizes = {1000, 10000, 100000, 1000000}, flat = 1.5}
+row {"growth_elements", "square three times, 10^2..10^8 f32, gradient, per element",
+     "square_grad f32 %d", unit = "ns", flat = 1.5,
+     sizes = {100, 1000, 10000, 100000, 1000000, 10000000, 100000000}}
+for _, case in ipairs {{"square", "square f64 1000000"}, {"mixed", "mixed f32 1000000"},
+                       {"tanh50", "tanh f32 1000000 50"},
+                       {"matmul_f32", "matmul f32 1 1024 1024 1024"},
+                       {"matmul_f64", "matmul f64 1 1024 1024 1024"}} do
+  row {"threads_" .. case[1], case[1] .. ", 1 and 2 threads", case[2], threads = {1, 2},
+       speedup = 1.7}
+end
+
+group "Memory at the peak, beyond the inputs"
+row {"mem_square", "square three times 10^6 f64, y and x.grad", "square_grad f64 1000000",
+     memory = true, least = 16, most = 26}
+row {"mem_square_free", "same, no_grad, three times over", "square f64 1000000", memory = true,
+     times = 3, least = 16, most = 18}
+row {"mem_tanh50", "50 tanh, 10^6 f32, gradient", "tanh f32 1000000 50", memory = true,
+     least = 208, most = 216}
+row {"mem_tanh50_lean", "same, lean mode", "tanh f32 1000000 50 lean", memory = true, least = 8,
+     most = 14}
+row {"mem_affine50", "50 times y*1.01 + 0.5, 10^6 f32, gradient", "affine f32 1000000 50",
+     memory = true, least = 8, most = 12}
+-- Gradients of 1,796,010 parameters, two hidden layers and the logits kept, the gradient of one
+-- hidden layer: 4 (1796010 + 2 * 100 * 1000 + 2 * 100 * 10 + 100 * 1000) bytes.
+row {"mem_mlp", "MLP step above, beyond parameters and inputs", "mlp f32 100 sigmoid SGD",
+     memory = true, least = 8.4, most = 8.4 * 1.1}
+row {"mem_derivative", "fifth derivative of tanh, 1000 times, kept at the end",
+     "derivative f64 200 5", memory = true, times = 1000, least = 0, most = 0.5}
+
+return rows
