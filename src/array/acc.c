@@ -8,25 +8,15 @@ const kernels *kern_get(void) {
 }
 
 void acc_start(int op, dtype t, acc *s) {
-  const bool down = op == OP_min || op == OP_argmin;
-  s->w.i = -1;                          /* argmax, argmin: nothing seen yet */
-  switch (op) {
-    case OP_max: case OP_argmax: case OP_min: case OP_argmin:
-      if (is_float(t)) s->v.f = down ? INFINITY : -INFINITY;
-      else s->v.i = down ? INT64_MAX : INT64_MIN;
-      break;
-    case OP_logsumexp:
-      s->v.f = -INFINITY;
-      s->w.f = 0;
-      break;
-    case OP_prod_fused:
-      if (is_float(t)) s->v.f = 1;
-      else s->v.i = 1;
-      break;
-    default:
-      if (is_float(t)) s->v.f = 0;
-      else s->v.i = op == OP_all;
-  }
+  double f = 0;
+  int64_t i = 0;
+  if (op == OP_max || op == OP_argmax || op == OP_logsumexp) f = -INFINITY, i = INT64_MIN;
+  if (op == OP_min || op == OP_argmin) f = INFINITY, i = INT64_MAX;
+  if (op == OP_prod_fused || op == OP_all) f = 1, i = 1;
+  if (is_float(t)) s->v.f = f;
+  else s->v.i = i;
+  s->w.i = -1; /* argmax, argmin: nothing seen yet */
+  if (op == OP_logsumexp) s->w.f = 0;
 }
 
 /* Whether o goes before s as an extreme: the first nan is the most extreme of all. */
@@ -43,7 +33,8 @@ static double rescaled(const acc *s, double top) {
 void acc_merge(int op, dtype t, acc *s, const acc *o) {
   const bool down = op == OP_min || op == OP_argmin;
   switch (op) {
-    case OP_sum: case OP_mean:
+    case OP_sum:
+    case OP_mean:
       if (is_float(t)) s->v.f += o->v.f;
       else s->v.i = (int64_t)((uint64_t)s->v.i + (uint64_t)o->v.i);
       break;
@@ -51,10 +42,12 @@ void acc_merge(int op, dtype t, acc *s, const acc *o) {
       if (is_float(t)) s->v.f *= o->v.f;
       else s->v.i = (int64_t)((uint64_t)s->v.i * (uint64_t)o->v.i);
       break;
-    case OP_max: case OP_min:
+    case OP_max:
+    case OP_min:
       if (beats(t, down, o->v, s->v)) s->v = o->v;
       break;
-    case OP_argmax: case OP_argmin:
+    case OP_argmax:
+    case OP_argmin:
       if (o->w.i >= 0 && (s->w.i < 0 || beats(t, down, o->v, s->v))) *s = *o;
       break;
     case OP_logsumexp: {

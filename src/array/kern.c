@@ -4,7 +4,7 @@
 ** Everything is computed in whole vectors: the last few elements of a tile and single numbers pass
 ** through the same code as the rest, so that a result's bits depend on nothing but its operands.
 */
-#pragma GCC optimize "wrapv"  /* whole numbers wrap around */
+#pragma GCC optimize "wrapv" /* whole numbers wrap around */
 #include <float.h>
 #include <immintrin.h>
 #include <math.h>
@@ -15,7 +15,7 @@
 #define UNROLL(n) _Pragma(TEXT(GCC unroll n))
 #define TEXT(x) #x
 
-/* Bytes of a vector, its intrinsics, and the functions of SLEEF, which give each lane the same bits */
+/* Bytes of a vector, its intrinsics, and SLEEF's functions that give every lane the same bits */
 #if defined __AVX512F__
 enum { VB = 64 };
 #define MM _mm512
@@ -33,10 +33,11 @@ enum { VB = 16 };
 #define SLEEF_F32(name, ulp) Sleef_cinz_##name##f4_##ulp##sse4
 #endif
 
-/* Elements folded in vectors before the result joins the running state */
-enum { BLOCK = 1024 };
+/* Elements folded in vectors before the result joins the running state: every tile but a row's last
+** holds some whole blocks, whatever else its program computes, so the bits do not depend on it. */
+enum { BLOCK = TILE / 8 };
 
-/* ---- numbers ----------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 typedef double T_F64;
 typedef float T_F32;
@@ -45,7 +46,7 @@ typedef int32_t BITS_F32;
 typedef uint8_t T_U8, T_BOOL;
 typedef int8_t BITS_U8, BITS_BOOL;
 
-/* As they stand in memory: at any address */
+/* the same, at any address */
 #define ANYWHERE __attribute__((aligned(1)))
 typedef double AT_F64 ANYWHERE;
 typedef float AT_F32 ANYWHERE;
@@ -69,6 +70,7 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
   return a / b - (a % b != 0 && (a ^ b) < 0);
 }
 
+// clang-format off
 #define TO_F64(x) (double)(x)
 #define TO_F32(x) (float)(x)
 #define TO_I64(x) \
@@ -76,8 +78,9 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
 #define TO_U8(x) (uint8_t)TO_I64(x)
 #define TO_BOOL(x) ((x) != 0)
 
-#define CAST(from, to)                                                                       \
-  static void cast_##from##_##to(void *r, const void *a, const void *b, const void *d, int64_t n) { \
+#define CAST(from, to)                                                                         \
+  static void cast_##from##_##to(void *r, const void *a, const void *b, const void *d,         \
+                                 int64_t n) {                                                  \
     AT_##to *y = r;                                                                            \
     const AT_##from *x = a;                                                                    \
     (void)b, (void)d;                                                                          \
@@ -86,7 +89,7 @@ static inline int64_t floor_quotient(int64_t a, int64_t b) {
 #define CASTS(from) CAST(from, F64) CAST(from, F32) CAST(from, I64) CAST(from, U8) CAST(from, BOOL)
 CASTS(F64) CASTS(F32) CASTS(I64) CASTS(U8) CASTS(BOOL)
 
-/* ---- polynomials of the exponential family, lowest term first ------------------------------------ */
+/* ---- polynomials of the exponential family, lowest term first -------------------------------- */
 
 /* (exp(r) - 1 - r) / r^2, Taylor's; 6 terms are enough for floats */
 static const double exp_terms[12] = {
@@ -110,22 +113,23 @@ static const double erf_terms_F32[] = {
   -0.000160388854238288549, 0.00166701666174111488, -0.000632828921651172346,
   0.000117638473063709683, -9.25588824996247886e-6
 };
+// clang-format on
 
-/* ---- what a dtype has of its own ----------------------------------------------------------------- */
+/* ---- what a dtype has of its own ------------------------------------------------------------- */
 
 #define JOIN(a, b) a##_##b
 #define JOIN2(a, b) JOIN(a, b)
 #define JOIN3(a, b, c) a##_##b##_##c
 #define JOIN4(a, b, c) JOIN3(a, b, c)
-#define OF(name) JOIN2(name, DT)                       /* name_F64 ... */
-#define KERNEL(kind, name) JOIN4(kind, DT, name)       /* map_F64_add ... */
-#define SIMD(name) JOIN4(MM, name, OF(SUFFIX))         /* _mm512_max_pd ... */
+#define OF(name) JOIN2(name, DT)                 /* name_F64 ... */
+#define KERNEL(kind, name) JOIN4(kind, DT, name) /* map_F64_add ... */
+#define SIMD(name) JOIN4(MM, name, OF(SUFFIX))   /* _mm512_max_pd ... */
 
-#define T OF(T)               /* a number */
-#define AT OF(AT)             /* one at any address */
-#define BITS OF(BITS)         /* a whole number as wide */
-#define V OF(V)               /* a vector of N numbers */
-#define M OF(M)               /* a mask for it: all bits or none in each lane */
+#define T OF(T)       /* a number */
+#define AT OF(AT)     /* one in memory, at any address */
+#define BITS OF(BITS) /* a whole number as wide */
+#define V OF(V)       /* a vector of N numbers */
+#define M OF(M)       /* a mask for it: all bits or none in each lane */
 #define N OF(N)
 #define load OF(load)
 #define part OF(part)
@@ -230,7 +234,8 @@ static const double erf_terms_F32[] = {
 #define KIND TRUTHS
 #include "array/kern.inc"
 
-/* ---- the table ----------------------------------------------------------------------------------- */
+// clang-format off
+/* ---- the table ------------------------------------------------------------------------------- */
 
 #define FOR_FLOAT(kind, name) {[F64] = kind##_F64_##name, [F32] = kind##_F32_##name}
 #define FOR_ARITH(kind, name) \
@@ -261,3 +266,4 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #include "array/ops.def"
   }
 };
+// clang-format on

@@ -12,13 +12,13 @@
 enum { TILE = 4096 };         /* bytes of the widest value of a tile; no kernel is given more elements
                               ** than TILE / its widest dtype, fold excepted */
 
-/* r[i] = op(a[i], b[i], d[i]), 0 <= i < n; any alignment; r may be an operand, not overlap otherwise.
-** Operands a op does not have are NULL. */
+/* r[i] = op(a[i], b[i], d[i]), 0 <= i < n; any alignment; r may be an operand whose elements are not
+** narrower, not overlap otherwise. Operands an op does not have are not read. */
 typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);
 
 /* A reduction's running state. sum, mean, prod: v. max, min: v. argmax, argmin: value v, index w (0-based).
 ** logsumexp: maximum v, sum of exp(x - v) w. all, any: v.i. Floats of both widths stand in .f (sums of
-** a tile are made in lanes of the dtype, added up across tiles in double); others in .i. */
+** up to 512 are made in lanes of the dtype, added up across tiles in double); others in .i. */
 typedef struct { imm v, w; } acc;
 typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] is element `first` of its row */
 
@@ -34,6 +34,6 @@ const kernels *kern_get(void);          /* by cpu_level() */
 
 void acc_start(int op, dtype t, acc *s);
 void acc_merge(int op, dtype t, acc *s, const acc *o); /* s stands before o in the row */
-imm acc_result(int op, dtype t, const acc *s, int64_t n);    /* n: elements folded */
+imm acc_result(int op, dtype t, const acc *s, int64_t n); /* n: elements folded; argmax from 1 */
 
 #endif

@@ -9,14 +9,18 @@
 /* y[i] = sum over j of a[i * row + j] * x[j], 0 <= i < m, 0 <= j < k */
 LEVELS static void NAME(dots, T)(int64_t m, int64_t k, const T *a, int64_t row, const T *x, T *y) {
   for (int64_t i = 0; i < m; i++, a += row) {
-    T s[LANES] = {0}, sum = 0;
+    T sum = 0;
     int64_t j = 0;
-    for (; j + LANES <= k; j += LANES)
-      for (int l = 0; l < LANES; l++) s[l] += a[j + l] * x[j + l];
-    for (int w = LANES / 2; w > 0; w /= 2)
-      for (int l = 0; l < w; l++) s[l] += s[l + w];
+    if (k >= LANES) {
+      T s[LANES] = {0};
+      for (; j + LANES <= k; j += LANES)
+        for (int l = 0; l < LANES; l++) s[l] += a[j + l] * x[j + l];
+      for (int w = LANES / 2; w > 0; w /= 2)
+        for (int l = 0; l < w; l++) s[l] += s[l + w];
+      sum = s[0];
+    }
     for (; j < k; j++) sum += a[j] * x[j];
-    y[i] = s[0] + sum;
+    y[i] = sum;
   }
 }
 

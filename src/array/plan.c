@@ -149,7 +149,7 @@ static void plan_cut(prog *p, array *red) {
     if (p->v[i].esz > widest) widest = p->v[i].esz;
     if (p->v[i].strided && p->q.n) short_row = p->q.d[p->q.n - 1];
   }
-  int64_t most = TILE / widest;
+  int64_t most = red && red->inner > 1 ? SMALL : TILE / widest; /* partial columns: by shape alone */
   p->rows = red ? red->rows : 1;
   p->n = red ? red->n : p->size;
   p->inner = red ? red->inner : 1;
@@ -219,12 +219,12 @@ static bool may_take(prog *p, const root *r, const array *x, int holders) {
   return true;
 }
 
-static bool reserve(prog *p, array *const *olds) {
+static bool reserve(prog *p, int n, array *const *olds) { /* olds[i]: of the n roots asked for */
   for (int i = 0; i < p->nr; i++) {
     root *r = &p->r[i];
     array *a = r->a;
     if (!reduces(a) && a->state == PENDING) {
-      array *old = olds ? olds[i] : NULL;
+      array *old = olds && i < n ? olds[i] : NULL;
       if (old && may_take(p, r, old, 1)) r->from = old;
       for (int k = 0; k < p->nv && !r->from; k++)
         if (p->v[k].a->state == READY && may_take(p, r, p->v[k].a, 0)) r->from = p->v[k].a;
@@ -298,7 +298,7 @@ static bool evaluate(ctx *c, int n, array *const *a, array *const *olds) {
     plan_space(&p, &body_of(a[0])->s);
     p.size = body_of(a[0])->size;
     plan_cut(&p, red);
-    ok = plan_slots(&p) && reserve(&p, olds);
+    ok = plan_slots(&p) && reserve(&p, n, olds);
   }
   if (ok) {
     prog_run(&p);

@@ -219,8 +219,8 @@ static bool run_rule(backward *b, node *f) {
     if (!wanted(b, x)) continue;
     node *gx = f->op == OP_OUTPUT ? g : vjp_run(v, i, g);
     ok = gx && (gx == DONE || add(b, x, gx));
+    vjp_end(v);
   }
-  vjp_end(v);
   return ok;
 }
 
@@ -309,7 +309,7 @@ bool backward_finish(backward *b) {
     }
   }
   array *y = b->root->a;
-  if (y && y->state == PENDING && y->s.n == 0)
+  if (ok && y && y->state == PENDING && y->s.n == 0)
     pending[npending++] = y; /* the loss: in the same pass */
   ok = ok && arr_eval(&G->c, npending, pending, NULL);
   for (int i = 0; i < n; i++) {
