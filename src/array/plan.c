@@ -149,7 +149,8 @@ static void plan_cut(prog *p, array *red) {
     if (p->v[i].esz > widest) widest = p->v[i].esz;
     if (p->v[i].strided && p->q.n) short_row = p->q.d[p->q.n - 1];
   }
-  int64_t most = red && red->inner > 1 ? SMALL : TILE / widest; /* partial columns: by shape alone */
+  int64_t most =
+      red && red->inner > 1 ? SMALL : TILE / widest; /* partial columns: by shape alone */
   p->rows = red ? red->rows : 1;
   p->n = red ? red->n : p->size;
   p->inner = red ? red->inner : 1;

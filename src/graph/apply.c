@@ -16,6 +16,10 @@ bool recording(const graph *G, int n, node *const *in) {
 }
 
 bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
+  for (int i = 0; i < n;
+       i++) /* what is saved of a scalar is the number: it would move into its node */
+    if (in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) && !node_ready(G, in[i]))
+      return node_drop(G, r), false;
   if (n > 2) {
     extra *x = node_extra(G, r);
     if (!x || !(x->in = mg_alloc(&G->c, (n - 2) * sizeof *x->in)) ||
@@ -26,7 +30,7 @@ bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
   uint32_t generation = 0;
   for (int i = 0; i < n; i++) {
     node *a = in[i];
-    int kind = SAVED_NONE;
+    int kind = SAVED_NONE, flow = 0;
     saved sv = {NULL};
     if (a->flags & NUMBER) {
       kind = SAVED_NUMBER;
@@ -34,7 +38,8 @@ bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
       a = NULL;
     } else {
       if (a->generation > generation) generation = a->generation;
-      if (i < 3 && saves >> i & 1) {
+      if (node_tracked(a)) flow = FLOWS;
+      if (op == OP_FUNCTION || (i < 3 && saves >> i & 1)) {
         if (a->a) {
           kind = SAVED_ARRAY;
           sv.a = arr_ref(a->a);
@@ -48,8 +53,8 @@ bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
     }
     *in_at(r, i) = a;
     *sv_at(r, i) = sv;
-    if (i < 2) r->kind |= kind << 4 * i;
-    else r->x->kind[i - 2] = kind;
+    if (i < 2) r->kind |= (kind | flow) << 4 * i;
+    else r->x->kind[i - 2] = kind | flow;
   }
   if (saves & OUT) {
     r->flags |= SAVES_OUT;
@@ -170,6 +175,8 @@ node *apply(graph *G, int op, int n, node *const *in) {
     if (op != OP_pow) return apply(G, op, 1, pair);
   }
   /* the common case first: floats of one dtype, numbers among them */
+  for (int i = 0; i < n; i++)
+    if (in[i]->a && in[i]->a->s.n == 0 && !node_ready(G, in[i])) return NULL;
   dtype t = n == 1 ? in[0]->dtype : in[0]->flags & NUMBER ? in[1]->dtype : in[0]->dtype;
   int rule = op_rule(op);
   bool plain = t <= F32 && rule <= TEST, scalar = true, any = false;

@@ -87,24 +87,28 @@ static bool is_target(const backward *b, const node *n) {
   return false;
 }
 
-/* Is a gradient for x of any use? */
-static bool wanted(const backward *b, const node *x) {
-  return x && node_tracked(x) && (!b->targets || node_has_creator(x) || is_target(b, x));
+/* Is a gradient for f's input i of any use? */
+static bool wanted(const backward *b, node *f, int i) {
+  const node *x = *in_at(f, i);
+  return x && flows(f, i) && node_tracked(x) &&
+         (!b->targets || node_has_creator(x) || is_target(b, x));
 }
 
 static bool add(backward *b, node *x, node *g) {
+  bool alias = x->op == OP_OUTPUT && x->in[0]->op != OP_FUNCTION; /* by set_creator: passes it on */
   if (x->acc) {
     node *sum = apply(b->G, OP_add, 2, (node *[]){x->acc, g});
     if (!sum) return false;
     node_drop(b->G, x->acc);
     x->acc = sum;
     x->flags &= ~OWN_ACC;
-    return true;
+    return !alias || add(b, x->in[0], g);
   }
   if (!touch(b, x)) return false;
   x->acc = node_hold(g);
   if (!node_has_creator(x)) return true;
-  node *maker = x->op == OP_OUTPUT && x->in[0]->op == OP_FUNCTION ? x->in[0] : x;
+  if (alias) return add(b, x->in[0], g);
+  node *maker = x->op == OP_OUTPUT ? x->in[0] : x;
   if (maker == x || maker->flags & QUEUED) return push(b, maker);
   return touch(b, maker) && push(b, maker);
 }
@@ -216,8 +220,8 @@ static bool run_rule(backward *b, node *f) {
   v->nkept = 0;
   for (int i = 0, n = node_nin(f); i < n && ok; i++) {
     node *x = *in_at(f, i);
-    if (!wanted(b, x)) continue;
-    node *gx = f->op == OP_OUTPUT ? g : vjp_run(v, i, g);
+    if (!wanted(b, f, i)) continue;
+    node *gx = vjp_run(v, i, g);
     ok = gx && (gx == DONE || add(b, x, gx));
     vjp_end(v);
   }
@@ -262,7 +266,7 @@ node *backward_gy(backward *b, int i) {
 
 bool backward_accept(backward *b, int i, node *gx) {
   node *x = *in_at(b->f, i);
-  return !gx || !wanted(b, x) || add(b, x, gx);
+  return !gx || !wanted(b, b->f, i) || add(b, x, gx);
 }
 
 bool backward_splice(backward *b, node *y, node *gy) { return !node_tracked(y) || add(b, y, gy); }
@@ -301,7 +305,8 @@ bool backward_finish(backward *b) {
     for (; n < b->ntouched && ok; n++) {
       node *x = b->touched[n];
       fresh[n] = NULL;
-      if (!x->acc || (x == b->root && x->grad)) continue;
+      if (!x->acc || (x == b->root && x->grad) || (node_has_creator(x) && !b->o.retain_grad))
+        continue;
       fresh[n] = x->grad ? apply(G, OP_add, 2, (node *[]){x->grad, x->acc}) : alone(b, x);
       lose_acc(b, x);
       ok = fresh[n] != NULL;

@@ -56,8 +56,8 @@ struct node {
   uint32_t generation;        /* of the Variable: 0 for leaves; of the Function: one less */
   uint8_t op;                 /* OP_NONE: no creator */
   uint8_t dtype, flags;
-  uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved */
-  array *a;                   /* the value, or NULL: the scalar in k (0-d) */
+  uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved: see inside.h */
+  array *a;                   /* the value, or NULL: the scalar in k (0-d); DROPPED: a CONST that keeps the shape */
   imm k;
   node *in[2];
   saved sv[2];

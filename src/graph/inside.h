@@ -9,14 +9,19 @@ enum { X = 1, Y = 2, D = 4, OUT = 8 }; /* the saves column of ops.def */
 /* Inputs and what is saved of them, wherever they stand */
 static inline node **in_at(node *f, int i) { return i < 2 ? &f->in[i] : &f->x->in[i - 2]; }
 static inline saved *sv_at(node *f, int i) { return i < 2 ? &f->sv[i] : &f->x->sv[i - 2]; }
-static inline int kind_of(const node *f, int i) {
+static inline int kind_bits(const node *f, int i) {
   return i < 2 ? f->kind >> 4 * i & 15 : f->x->kind[i - 2];
 }
+static inline int kind_of(const node *f, int i) { return kind_bits(f, i) & 3; }
+/* Was input i tracked when f was applied? Only then is saved what its gradient reads. */
+enum { FLOWS = 4 };
+static inline bool flows(const node *f, int i) { return kind_bits(f, i) & FLOWS; }
 
 node *node_new(graph *G, dtype t);
 /* Make r the output of op on in[0..n-1], keeping the values of `saves`. False: r is dropped. */
 bool record(graph *G, node *r, int op, int n, node *const *in, int saves);
 bool recording(const graph *G, int n, node *const *in);   /* does an op on these make a creator? */
+void node_restore(node *n, array *a);                     /* the value that n let go of */
 void node_release(graph *G, node *f);                     /* let go of what f saved; the skeleton stays */
 node *like(graph *G, node *g, double v);                  /* a constant of g's shape and dtype */
 

@@ -73,8 +73,9 @@ node node_integer(int64_t v) {
 /* ---- letting go ---------------------------------------------------------------------------------- */
 
 typedef struct {
-  node *dead;
-} heap; /* nodes without refs, linked through `acc` */
+  graph *G;
+  node *dead; /* nodes without refs, linked through `acc` */
+} heap;
 
 static void lose_ref(heap *h, node *n) {
   if (n && --n->refs == 0) {
@@ -83,18 +84,26 @@ static void lose_ref(heap *h, node *n) {
   }
 }
 
-static void lose_value(node *n) {
-  if (!n->a) return;
-  if (n->flags & SAVES_OUT) n->a->saved--;
+/* The shape stays, in an array without memory */
+static void lose_value(graph *G, node *n) {
+  array *a = n->a;
+  ctx c = G->c; /* without memory for the shape either, nobody is told */
+  if (n->flags & SAVES_OUT) a->saved--;
   n->flags = (n->flags & ~SAVES_OUT) | DROPPED;
+  n->a = arr_const(&c, a->dtype, &a->s, (imm){0});
+  arr_unref(a);
+}
+
+void node_restore(node *n, array *a) {
   arr_unref(n->a);
-  n->a = NULL;
+  n->a = arr_ref(a);
+  n->flags &= ~DROPPED;
 }
 
 static void lose_handle(heap *h, node *n) {
   while (n && --n->handles == 0) {
     node *g = n->grad;
-    if (n->a && !(n->flags & SAVES_OUT) && n->a->state != CONST) lose_value(n);
+    if (n->a && !(n->flags & SAVES_OUT) && n->a->state != CONST) lose_value(h->G, n);
     if (g && node_has_creator(g)) n->grad = NULL;
     else g = NULL;
     lose_ref(h, n);
@@ -181,7 +190,7 @@ node *node_hold(node *n) {
 }
 
 void node_drop(graph *G, node *n) {
-  heap h = {NULL};
+  heap h = {G, NULL};
   lose_handle(&h, n);
   bury(G, &h);
 }
@@ -192,7 +201,7 @@ node *node_ref(node *n) {
 }
 
 void node_unref(graph *G, node *n) {
-  heap h = {NULL};
+  heap h = {G, NULL};
   lose_ref(&h, n);
   bury(G, &h);
 }
@@ -203,7 +212,7 @@ void node_release(graph *G, node *f) {
   if (f->flags & SAVES_OUT) {
     f->flags &= ~SAVES_OUT;
     if (f->a) f->a->saved--;
-    if (f->a && f->handles == 0 && f->a->state != CONST) lose_value(f);
+    if (f->a && f->handles == 0 && f->a->state != CONST) lose_value(G, f);
   }
   if (f->op == OP_FUNCTION && f->x->ref) {
     int ref = f->x->ref;
@@ -239,10 +248,7 @@ node *node_input(graph *G, node *f, int i) {
   saved *sv = sv_at(f, i);
   int kind = kind_of(f, i);
   if (!n) return node_scalar(G, f->dtype, sv->k);
-  if (n->flags & DROPPED && kind == SAVED_ARRAY) {
-    n->a = arr_ref(sv->a);
-    n->flags &= ~DROPPED;
-  }
+  if (n->flags & DROPPED && kind == SAVED_ARRAY) node_restore(n, sv->a);
   return node_hold(n);
 }
 
@@ -343,7 +349,7 @@ bool node_eval(graph *G, int n, node *const *v) {
 }
 
 void node_unchain(graph *G, node *n) {
-  heap h = {NULL};
+  heap h = {G, NULL};
   if (node_has_creator(n)) n->flags &= ~(TRACKED | RELEASED);
   lose_creator(G, &h, n);
   n->generation = 0;
@@ -352,7 +358,7 @@ void node_unchain(graph *G, node *n) {
 
 /* As it always was in this family: y keeps its creator, all Variables before it lose theirs. */
 void node_unchain_backward(graph *G, node *y) {
-  heap h = {NULL};
+  heap h = {G, NULL};
   node *todo = NULL; /* linked through `acc`, with a ref each; generation 0 says: seen */
   node_ref(y);
   y->acc = NULL;
@@ -377,13 +383,47 @@ void node_unchain_backward(graph *G, node *y) {
   }
 }
 
+/* Does f follow from x? Those seen are linked through `acc`, which only a running backward uses. */
+static bool follows(node *f, const node *x) {
+  node *seen = f, *last = f;
+  bool found = false;
+  f->acc = f; /* the last of the list */
+  for (node *n = f; n; n = n->acc == n ? NULL : n->acc) {
+    found |= n == x;
+    for (int i = 0, k = node_nin(n); i < k; i++) {
+      node *in = *in_at(n, i);
+      if (!in || in->acc) continue;
+      last->acc = in;
+      last = in->acc = in;
+    }
+  }
+  for (node *next; seen; seen = next) {
+    next = seen->acc == seen ? NULL : seen->acc;
+    seen->acc = NULL;
+  }
+  return found;
+}
+
 bool node_set_creator(graph *G, node *x, node *f) {
+  shape want, s;
+  char a[128], b[128];
+  if (f == (x->op == OP_OUTPUT ? x->in[0] : x)) return true;
+  if (G->running) return fail(&G->c, "set_creator: not while a backward runs");
+  node_shape(x, &s);
+  bool host = f->op == OP_FUNCTION;
+  dtype t = host ? f->x->outt[0] : f->dtype;
+  if (host) want = f->x->outs[0];
+  else node_shape(f, &want);
+  if (!shape_eq(&s, &want) || x->dtype != t)
+    return fail(&G->c, "set_creator: a Variable of shape %s and %s, the Function gives %s and %s",
+                shape_text(&s, a), dtype_name[x->dtype], shape_text(&want, b), dtype_name[t]);
+  if (follows(f, x)) return fail(&G->c, "set_creator: the Function was made from this Variable");
   node_unchain(G, x);
   x->in[0] = node_ref(f);
   x->op = OP_OUTPUT;
-  x->generation =
-      f->generation + (f->op != OP_FUNCTION); /* its Function is f's own, or follows f */
+  x->kind = FLOWS;
+  x->generation = f->generation;
   x->flags |= TRACKED;
-  if (f->op == OP_FUNCTION && f->x->nout && !f->x->out[0]) f->x->out[0] = x;
+  if (host && !f->x->out[0]) f->x->out[0] = x;
   return true;
 }

@@ -424,6 +424,7 @@ node *function_output(graph *G, node *f, int index, int nout, node *value) {
   if (!is_float(y->dtype)) return y; /* has no gradient */
   y->in[0] = node_ref(f);
   y->sv[1].k.i = index;
+  y->kind = FLOWS;
   y->op = OP_OUTPUT;
   y->flags |= TRACKED;
   y->generation = f->generation;

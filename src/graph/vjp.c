@@ -36,8 +36,7 @@ static node *use(vjp *v, int i) {
     if (!n->a && n->k.i == sv->k.i) return n;
   } else if (kind == SAVED_ARRAY) {
     if (n->flags & DROPPED) {
-      n->a = arr_ref(sv->a);
-      n->flags &= ~DROPPED;
+      node_restore(n, sv->a);
       return keep(v, node_hold(n)); /* and dropped again with its last handle */
     }
     if (n->a == sv->a) return n;

@@ -18,37 +18,20 @@ void function_release(graph *G, int ref) {
 static node *input_of(node *f, int i) { return i < 2 ? f->in[i] : f->x->in[i - 2]; }
 static saved *saved_of(node *f, int i) { return i < 2 ? &f->sv[i] : &f->x->sv[i - 2]; }
 
-static int saved_kind(const node *f, int i) { return i < 2 ? f->kind >> 4 * i & 15 : f->x->kind[i - 2]; }
+static int saved_kind(const node *f, int i) { return (i < 2 ? f->kind >> 4 * i : f->x->kind[i - 2]) & 3; }
 
-static void save_inputs(node *f) {
-  for (int i = 0, n = node_nin(f); i < n; i++) {
-    node *x = input_of(f, i);
-    int kind = x->a ? SAVED_ARRAY : SAVED_SCALAR;
-    if (x->a) {
-      saved_of(f, i)->a = arr_ref(x->a);
-      x->a->saved++;
-    } else saved_of(f, i)->k = x->k;
-    if (i < 2) f->kind = (f->kind & ~(15 << 4 * i)) | kind << 4 * i;
-    else f->x->kind[i - 2] = kind;
-  }
-}
-
-/* Is the value of input i what it was? A 0-d one may have moved into its node since. */
-static bool unchanged(graph *G, node *f, int i) {
+/* Is the value of input i what it was? */
+static bool unchanged(node *f, int i) {
   node *x = input_of(f, i);
   saved *sv = saved_of(f, i);
-  imm k = sv->k;
   if (x->flags & DROPPED) return true; /* node_input brings it back */
-  if (saved_kind(f, i) == SAVED_ARRAY) {
-    if (x->a == sv->a) return true;
-    if (x->a || sv->a->size != 1 || sv->a->s.n || !arr_get(&G->c, sv->a, &k)) return false;
-  }
-  return !x->a && x->k.i == k.i;
+  if (saved_kind(f, i) == SAVED_ARRAY) return x->a == sv->a;
+  return !x->a && x->k.i == sv->k.i;
 }
 
 static node *input_then(graph *G, node *f, int i, bool create_graph) {
   node *x = input_of(f, i);
-  if (unchanged(G, f, i)) return node_input(G, f, i);
+  if (unchanged(f, i)) return node_input(G, f, i);
   if (create_graph && node_tracked(x))
     return fail(&G->c, "%s: input %d was given a new value since; its old one is needed", f->x->name,
                 i + 1), NULL;
@@ -70,7 +53,6 @@ static int variables(lua_State *L, int first, int last, node **in) {
 
 static node *record_call(lua_State *L, state *S, int first, int last, node **in, const char *name) {
   node *f = function_new(&S->G, variables(L, first, last, in), in, 0, name);
-  if (f) save_inputs(f);
   return f;
 }
 
