@@ -68,7 +68,7 @@ CFLAGS     = -O2 -Wall -Wextra -Werror=implicit-function-declaration
 LDFLAGS    =
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
-             -fno-trapping-math -fopenmp $(SANITIZE) -Isrc -MMD -MP
+             -fno-trapping-math -fopenmp-simd $(SANITIZE) -Isrc -MMD -MP
 
 KERN   = src/array/kern.c
 LEVELS = v2 v3 v4
@@ -83,11 +83,10 @@ jobs = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 compile: $(CORE)
 	@:
 
-# nodelete: when a Lua state closes it unloads its modules, and the threads of libgomp, which spin
-# for a while after their last work, would find their code gone.
+# nodelete: the sanitizers want the symbols of what a closing Lua state unloads.
 $(CORE): $(OBJ)
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-z,nodelete $(SANITIZE) $(LDFLAGS) -o $@ $(OBJ) -lsleef -lm -fopenmp -ldl
+	$(CC) -shared -Wl,-z,nodelete $(SANITIZE) $(LDFLAGS) -o $@ $(OBJ) -lsleef -lm -ldl
 
 $(BUILD)/%.o: src/%.c Makefile
 	@mkdir -p $(@D)

@@ -98,7 +98,7 @@ describe("the bits of", function()
     math.randomseed(3)
     each_op(function(_, sample, call)
       if sample.refuses then return end
-      local xs, large = operands(sample, "float64"), {}
+      local xs = operands(sample, "float64")
       local function gradients(...)
         local leaves = {...}
         for k, x in ipairs(leaves) do
@@ -110,7 +110,7 @@ describe("the bits of", function()
         for k, x in ipairs(leaves) do grads[k] = x.grad end
         return grads
       end
-      large = gradients(table.unpack(xs))
+      local large = gradients(table.unpack(xs))
       local pieces = {}
       for k in pairs(large) do pieces[k] = {} end
       for i = 1, LARGE // SMALL do

@@ -4,7 +4,7 @@
 local mg = require "moongrad"
 local helper = require "spec.helper"
 local samples = require "spec.samples"
-local exact, same = helper.exact, helper.same
+local exact = helper.exact
 local huge, nan = math.huge, 0 / 0
 
 local ops = {}

@@ -4,7 +4,6 @@
 ** run on any thread in any order and write where nobody else does. Partial results of a row meet
 ** pairwise in a fixed order at the end.
 */
-#include <omp.h>
 #include <string.h>
 
 #include "array/program.h"
@@ -216,7 +215,7 @@ static int64_t chunks(const prog *p) {
 
 static void run_chunk(void *arg, int64_t i) {
   prog *p = arg;
-  int worker = omp_get_thread_num();
+  int worker = par_worker();
   char *at[p->nv];
   acc state[p->nr];
   int64_t wide[p->nr];

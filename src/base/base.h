@@ -82,6 +82,7 @@ bool mem_refuse(void);                        /* counts one allocation; true: le
 
 /* Run body(arg, i) for 0 <= i < n on at most c->threads threads, in any order. */
 void par_for(ctx *c, int64_t n, void (*body)(void *arg, int64_t i), void *arg);
+int par_worker(void);                         /* in a body: which of the threads this is, from 0 */
 int cpu_count(void);
 int cpu_level(void);                          /* x86-64 level: 2, 3 or 4 */
 
