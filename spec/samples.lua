@@ -131,6 +131,7 @@ samples.gelu_tanh = float{function(x)
 end, WITHIN_1}
 samples.silu = float{function(x) return x / (1 + exp(-x)) end, SOME}
 samples.softplus = float{function(x) return larger(x, 0) + log1p(exp(-abs(x))) end, SOME}
+samples.mish = float{function(x) return x * tanh(larger(x, 0) + log1p(exp(-abs(x)))) end, SOME}
 samples.floor = float{floor, SOME, flat = true}
 samples.ceil = float{math.ceil, SOME, flat = true}
 samples.round = float{round, {-2.6, -1.25, -0.3, 0.4, 1.6, 2.75}, flat = true}

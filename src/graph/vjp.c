@@ -131,6 +131,13 @@ static node *silu_grad(vjp *v, node *g, node *x) {
   return B(mul, g, B(mul, s, B(add, B(mul, x, B(sub, N(1), s)), N(1))));
 }
 
+/* d/dx x t = t + x (1 - t^2) sigmoid(x), t = tanh(softplus(x)) */
+static node *mish_grad(vjp *v, node *g, node *x) {
+  node *t = U(tanh, U(softplus, x));
+  node *slope = B(mul, B(mul, x, U(sigmoid, x)), B(sub, N(1), U(square, t)));
+  return B(mul, g, B(add, t, slope));
+}
+
 /* ---- elementwise ops and reductions: one function for one operand ----------------------------------------- */
 
 #define RULE(name, i, saves, rule)                                                                 \
