@@ -7,7 +7,7 @@ local samples = require "spec.samples"
 local near, exact, same, raises = helper.near, helper.exact, helper.same, helper.raises
 local huge, nan = math.huge, 0 / 0
 
--- Flat lists of the elements of `list`, seen in `shape`, that meet when `axes` (a set) go; in order.
+-- Lists of those elements of `list`, seen in `shape`, that meet when `axes` (a set) go; in order.
 local function cells(list, shape, axes)
   local strides, size = {}, 1
   for axis = #shape, 1, -1 do
@@ -162,7 +162,7 @@ describe("reductions", function()
 
   for _, shape in ipairs{{3, 40000}, {40000, 3}, {5000, 70}, {2, 3, 20000}, {20000, 3, 2},
                          {511, 129}, {513, 128}, {1, 33000}, {33000, 1}, {65, 1025}, {1025, 65},
-                         {70, 513, 2}, {17, 1, 4099}, {2, 700, 40}, {300, 2, 65}} do
+                         {70, 513, 2}, {17, 1, 2051}, {2, 700, 40}, {300, 2, 65}} do
     it("are exact for shape (" .. table.concat(shape, ", ") .. ")", function()
       agrees_on_whole(shape)
     end)

@@ -1,4 +1,4 @@
--- moongrad.lua -- the bench's cases as a user of moongrad writes them. run.lua starts it, once a row:
+-- moongrad.lua -- the bench's cases as a user writes them. run.lua starts it, once a row:
 --   moongrad.lua POOL time|memory THREADS TIMES case dtype ...
 --
 -- A case is a function of its arguments that makes its inputs and returns one step: a function
@@ -41,7 +41,14 @@ local function input(dtype, ...)
   return x
 end
 
-local function variable(...) return mg.Variable(input(...)) end
+local leaves = {}
+
+local function leaf(x)
+  leaves[#leaves + 1] = mg.Variable(x)
+  return leaves[#leaves]
+end
+
+local function variable(...) return leaf(input(...)) end
 
 -- Integers 1..n made of the same numbers.
 local function labels(n, ...)
@@ -57,21 +64,21 @@ local function print_of(r)
     (r * mg.range(0, n - 1):cos()):sum():item())
 end
 
--- A step that gives f() and the gradients of the leaves, all computed. seed: y.grad to start from.
-local function gradient(leaves, f, seed)
-  local n = #leaves
+-- A step that gives f() and the gradients of xs, all computed. seed: y.grad to start from.
+local function gradient(xs, f, seed)
+  local n = #xs
   return function()
-    for i = 1, n do leaves[i]:cleargrad() end
+    for i = 1, n do xs[i]:cleargrad() end
     local y = f()
     if seed then y.grad = seed end
     y:backward()
     if n == 1 then
-      local g = leaves[1].grad
+      local g = xs[1].grad
       mg.eval(y, g)
       return y, g
     end
     local grads = {}
-    for i = 1, n do grads[i] = leaves[i].grad end
+    for i = 1, n do grads[i] = xs[i].grad end
     mg.eval(y, table.unpack(grads))
     return y, table.unpack(grads)
   end
@@ -124,7 +131,7 @@ function case.affine(dtype, n, times)
     local y = x
     for _ = 1, times do y = y * 1.01 + 0.5 end
     return y
-  end)
+  end, input(dtype, n))
 end
 
 function case.cross_entropy(dtype, n, classes)
@@ -243,8 +250,8 @@ end
 function case.mlp(dtype, batch, activation, rule)
   local sizes, p = {784, 1000, 1000, 10}, {}
   for i = 1, 3 do
-    p[2*i - 1] = mg.Variable(input(dtype, sizes[i + 1], sizes[i]) / sizes[i] ^ 0.5)
-    p[2*i] = mg.Variable(mg.zeros {sizes[i + 1], dtype = DTYPE[dtype]})
+    p[2*i - 1] = leaf(input(dtype, sizes[i + 1], sizes[i]) / sizes[i] ^ 0.5)
+    p[2*i] = leaf(mg.zeros {sizes[i + 1], dtype = DTYPE[dtype]})
   end
   local x, t, act = input(dtype, batch, 784), labels(10, batch), mg[activation]
   local opt = mg.optim[rule](p, {lr = 1e-3})
@@ -321,6 +328,7 @@ end
 -- What `times` steps add to the most this process ever held, once all code is loaded and all
 -- caches are given back.
 local function bytes(step, times)
+  for _, x in ipairs(leaves) do x:cleargrad() end
   collectgarbage()
   collectgarbage()
   mg.trim()

@@ -66,13 +66,16 @@ class Torch:
     def gradient(leaves, f, constants=(), seed=None):
         for x in leaves:
             x.requires_grad_()
-        f = Torch.wrap(f)
+        f, ones = Torch.wrap(f), None
 
         def step():
+            nonlocal ones
             for x in leaves:
                 x.grad = None
             y = f(*leaves, *constants)
-            y.backward(torch.ones_like(y) if seed is None and y.ndim else seed)
+            if ones is None:
+                ones = torch.ones_like(y)
+            y.backward(ones if seed is None else seed)
             return y.detach(), *(x.grad for x in leaves)
         return step
 
@@ -122,9 +125,13 @@ def numbers(*shape):
     return np.resize(v, n).reshape(shape)
 
 
+made = []
+
+
 def array(dtype, *shape, scale=1):
     v = numbers(*shape).astype(np.float32 if dtype == "f32" else np.float64)
-    return lib.array(v if scale == 1 else (v / scale).astype(v.dtype))
+    made.append(lib.array(v if scale == 1 else (v / scale).astype(v.dtype)))
+    return made[-1]
 
 
 def labels(n, *shape):
@@ -136,7 +143,7 @@ def labels(n, *shape):
 
 
 class case:
-    def start():
+    def start(dtype):
         env = dict(os.environ, TORCHINDUCTOR_FORCE_DISABLE_CACHES="1")
         return lambda: subprocess.run([sys.executable, "-c", FIRST[peer]], env=env, check=True) and ()
 
@@ -168,7 +175,7 @@ class case:
             for _ in range(times):
                 y = y * 1.01 + 0.5
             return y
-        return lib.gradient([array(dtype, n)], f)
+        return lib.gradient([array(dtype, n)], f, (), array(dtype, n))
 
     def cross_entropy(dtype, n, classes):
         return lib.gradient([array(dtype, n, classes)], lib.cross_entropy, [labels(classes, n)])
@@ -401,6 +408,8 @@ def status(key):
 
 
 def grown(step):
+    for x in made:
+        x.grad = None
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as f:

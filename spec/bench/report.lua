@@ -30,11 +30,12 @@ local function medians(times)
   return figures
 end
 
--- Round by round, so that what slows both down for a while does not show.
+-- Of the medians. The quartiles are the rounds', where what slows both for a while does not show.
 local function ratio(a, b)
   local list = {}
   for i = 1, math.min(#a, #b) do list[i] = a[i] / b[i] end
-  return middle(list)
+  local m = middle(list)
+  return {middle(a)[1] / middle(b)[1], m[2], m[3]}
 end
 
 local function best(figures, names)
@@ -102,7 +103,7 @@ end
 
 -- ---- the table --------------------------------------------------------------------------------
 
-local WIDTHS = {62, 9, 9, 9, 9, 9, 19, 28, 17, 24}
+local WIDTHS = {62, 9, 9, 9, 9, 9, 22, 31, 17, 24}
 local HEAD = {"case", "moongrad", "limit", "PyTorch", "compiled", "JAX", "/ limit", "/ best peer",
               "bound", "kept"}
 
@@ -172,7 +173,9 @@ local function draw(results, path)
     if a or b then
       n = n + 1
       names[n] = ('"%s" %d'):format(r.row[1]:gsub("_", " "), n)
-      local function point(t, v) if v then t[#t + 1] = ("%g %g %g %d"):format(v[1], v[2], v[3], n) end end
+      local function point(t, v)
+        if v then t[#t + 1] = ("%g %g %g %d"):format(v[1], v[2], v[3], n) end
+      end
       point(limits, a)
       point(peers, b)
       if r.row.limit then bounds[#bounds + 1] = ("%g %d"):format(r.row.limit, n) end
@@ -208,8 +211,9 @@ function report.write(results, path, peers, rounds)
   local known = {}
   for _, name in ipairs(peers) do known[#known + 1] = NAMES[name] end
   file:write("# Bench\n\n", cpu(), ", 2 threads, ", os.date "%Y-%m-%d", ". Medians of ", rounds,
-    " alternating rounds; ratios with their quartiles.\nThe limit is a loop or library call written ",
-    "for the case alone; for memory, the least possible.\nPeers: ",
+    " alternating rounds; ratios with their quartiles.\n",
+    "The limit is a loop or library call written for the case alone; ",
+    "for memory, the least possible.\nPeers: ",
     #known > 0 and table.concat(known, ", ") or "none", ".\n")
   local group
   for _, r in ipairs(results) do

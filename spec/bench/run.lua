@@ -4,7 +4,7 @@
 -- the peers that are installed make their inputs in processes of their own; what they computed is
 -- compared; then they are timed in turn, a round at a time, while the others sleep on their stdin.
 -- All have two processors. `quick` makes fewer rounds. `check` ends with an error where a bound is
--- missed by more than the noise explains. build/bench.md and build/bench.svg are written at the end.
+-- missed by more than the noise explains. At the end it writes build/bench.md and build/bench.svg.
 
 package.path = "./spec/bench/?.lua;" .. package.path
 local report = require "report"
@@ -107,7 +107,7 @@ local function compare(row, words, a, b)
     local norm2, sum2 = b.prints[i]:match "(.*):(.*)"
     if norm and norm2 then
       local apart = math.max(math.abs(norm - norm2), math.abs(sum - sum2))
-      if not (apart <= TOLERANCE[words:match "^%S+ (%S+)"] * math.max(norm, norm2)) then
+      if apart ~= apart or apart > TOLERANCE[words:match "^%S+ (%S+)"] * math.max(norm, norm2) then
         error(("%s: result %d of %s and %s differ: %s, %s"):format(row[1], i, a.name, b.name,
           a.prints[i], b.prints[i]))
       end

@@ -16,10 +16,14 @@
 #include <string.h>
 
 enum {
-  LANES = 32, VECS = 4, DEEP = 64,      /* of plain.h */
+  LANES = 32,
+  VECS = 4,
+  DEEP = 64, /* of plain.h */
   /* multiplications: up to here OpenBLAS is not worth opening; a part for a thread; worth four tiles */
-  SMALL = 1 << 15, PART = 1 << 18, LARGE = 1 << 19,
-  AREA = 1 << 17                        /* of a tile, where there are more than four: packing pays */
+  SMALL = 1 << 15,
+  PART = 1 << 18,
+  LARGE = 1 << 19,
+  AREA = 1 << 17 /* of a tile, where there are more than four: packing pays */
 };
 
 #define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -38,7 +42,7 @@ enum { ROWS = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 static sgemm_fn *sgemm;
 static dgemm_fn *dgemm;
-static int (*omp_get)(void);    /* of the OpenMP it runs on, if any: threads the caller may start */
+static int (*omp_get)(void); /* of the OpenMP it runs on, if any: threads the caller may start */
 static void (*omp_set)(int);
 
 /* Debian's 0.3.21 takes processors younger than itself for the oldest and is ten times slower there:
@@ -55,7 +59,7 @@ static void open_blas(void) {
   omp_set = (void (*)(int))dlsym(lib, "omp_set_num_threads");
   int was = omp_get ? omp_get() : 1;
   if (set_threads) set_threads(1);
-  if (omp_set) omp_set(was);            /* which the line above has changed, too */
+  if (omp_set) omp_set(was); /* which the line above has changed, too */
   sgemm = (sgemm_fn *)dlsym(lib, "cblas_sgemm");
   dgemm = (dgemm_fn *)dlsym(lib, "cblas_dgemm");
 }
@@ -69,9 +73,9 @@ static bool have_blas(void) {
 /* ---- operands --------------------------------------------------------------------------------- */
 
 typedef struct {
-  array *x;                     /* held */
+  array *x; /* held */
   const char *p;
-  int64_t row, col;             /* strides of the last two axes, one of them 1: as BLAS reads it */
+  int64_t row, col; /* strides of the last two axes, one of them 1: as BLAS reads it */
 } side;
 
 /* Strides that say nothing (of an axis of length 1) are made to fit. */
@@ -113,9 +117,9 @@ typedef struct {
   bool blas;
   side a, b;
   char *c;
-  const shape *s;               /* of the result */
+  const shape *s; /* of the result */
   int64_t m, n, k, batch;
-  int64_t tm, tn, across, tiles, group;   /* a tile; tiles in a row, in a product; in a part */
+  int64_t tm, tn, across, tiles, group; /* a tile; tiles in a row, in a product; in a part */
 } job;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -130,16 +134,17 @@ static const char *matrix(const job *j, const side *x, int64_t q) {
   return x->p + off * j->bytes;
 }
 
-#define TILE_OF(T, gemm) \
-  static void tile_##T(const job *j, int64_t m, int64_t n, const T *a, const T *b, T *c) { \
-    int64_t k = j->k, ar = j->a.row, ac = j->a.col, br = j->b.row, bc = j->b.col; \
-    if (j->m == 1 && br == 1) dots_##T(n, k, b, bc, a, c); \
-    else if (j->m == 1) columns_##T(n, k, b, br, a, c); \
-    else if (j->n == 1 && ac == 1) dots_##T(m, k, a, ar, b, c); \
-    else if (j->n == 1) columns_##T(m, k, a, ac, b, c); \
-    else if (!j->blas) product_##T(m, n, k, a, ar, ac, b, br, bc, c, j->n); \
-    else gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n, \
-              (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), 0, c, (int)j->n); \
+#define TILE_OF(T, gemm)                                                                           \
+  static void tile_##T(const job *j, int64_t m, int64_t n, const T *a, const T *b, T *c) {         \
+    int64_t k = j->k, ar = j->a.row, ac = j->a.col, br = j->b.row, bc = j->b.col;                  \
+    if (j->m == 1 && br == 1) dots_##T(n, k, b, bc, a, c);                                         \
+    else if (j->m == 1) columns_##T(n, k, b, br, a, c);                                            \
+    else if (j->n == 1 && ac == 1) dots_##T(m, k, a, ar, b, c);                                    \
+    else if (j->n == 1) columns_##T(m, k, a, ac, b, c);                                            \
+    else if (!j->blas) product_##T(m, n, k, a, ar, ac, b, br, bc, c, j->n);                        \
+    else                                                                                           \
+      gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n,       \
+           (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), 0, c, (int)j->n);  \
   }
 TILE_OF(float, sgemm)
 TILE_OF(double, dgemm)
@@ -195,8 +200,8 @@ static void plan(job *j) {
     if (j->m == 1) j->tn = least(j->n, len);
     else j->tm = least(j->m, len);
   } else if (each > SMALL) {
-    j->blas = j->m <= most && j->n <= most && j->k <= most && j->a.row <= most && j->a.col <= most &&
-              j->b.row <= most && j->b.col <= most && have_blas();
+    j->blas = j->m <= most && j->n <= most && j->k <= most && j->a.row <= most &&
+              j->a.col <= most && j->b.row <= most && j->b.col <= most && have_blas();
     if (each * j->batch >= LARGE) cut(j);
   }
   j->across = (j->n + j->tn - 1) / j->tn;
@@ -208,8 +213,13 @@ array *arr_matmul(ctx *c, array *a, array *b) {
   int r = a->s.n;
   shape s = a->s;
   s.d[r - 1] = b->s.d[r - 1];
-  job j = {.t = a->dtype, .bytes = dtype_size[a->dtype], .s = &s, .m = s.d[r - 2], .n = s.d[r - 1],
-           .k = a->s.d[r - 1], .batch = 1};
+  job j = {.t = a->dtype,
+           .bytes = dtype_size[a->dtype],
+           .s = &s,
+           .m = s.d[r - 2],
+           .n = s.d[r - 1],
+           .k = a->s.d[r - 1],
+           .batch = 1};
   for (int i = 0; i < r - 2; i++) j.batch *= s.d[i];
   array *y = arr_new(c, j.t, &s);
   if (!y || y->size == 0) return y;
@@ -223,8 +233,8 @@ array *arr_matmul(ctx *c, array *a, array *b) {
     fold(&j);
     plan(&j);
     bool omp = j.blas && omp_get && omp_set;
-    int was = omp ? omp_get() : 1;      /* told 1, OpenBLAS does not start threads from this one; */
-    if (omp) omp_set(1);                /* inside par_for's it never does */
+    int was = omp ? omp_get() : 1; /* told 1, OpenBLAS does not start threads from this one; */
+    if (omp) omp_set(1);           /* inside par_for's it never does */
     par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
     if (omp) omp_set(was);
   } else {

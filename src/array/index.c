@@ -8,13 +8,15 @@
 
 #include <string.h>
 
-enum { PART = 1 << 15 };        /* elements in a part, roughly: about 10 us of work */
+enum { PART = 1 << 15 }; /* elements in a part, roughly: about 10 us of work */
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t position(int64_t i, int64_t n) { return i < 0 ? i + n : i - 1; }
 
 /* a seen as (outer, n, inner) about an axis */
-typedef struct { int64_t outer, n, inner; } three;
+typedef struct {
+  int64_t outer, n, inner;
+} three;
 
 static three about(const shape *s, int axis) {
   three t = {1, s->d[axis], 1};
@@ -25,27 +27,31 @@ static three about(const shape *s, int axis) {
 
 /* ---- runs of elements ----------------------------------------------------------------------- */
 
-typedef void run_fn(void *d, int64_t step, const void *s, int64_t n);   /* d[i * step] = or += s[i] */
+typedef void run_fn(void *d, int64_t step, const void *s, int64_t n); /* d[i * step] = or += s[i] */
 
-#define PUT(T) \
-  static void put_##T(void *d, int64_t step, const void *s, int64_t n) { \
-    T *x = d; \
-    const T *y = s; \
-    if (step == 1) memcpy(x, y, (size_t)n * sizeof(T)); \
-    else for (int64_t i = 0; i < n; i++) x[i * step] = y[i]; \
+#define PUT(T)                                                                                     \
+  static void put_##T(void *d, int64_t step, const void *s, int64_t n) {                           \
+    T *x = d;                                                                                      \
+    const T *y = s;                                                                                \
+    if (step == 1) memcpy(x, y, (size_t)n * sizeof(T));                                            \
+    else                                                                                           \
+      for (int64_t i = 0; i < n; i++) x[i * step] = y[i];                                          \
   }
-#define ADD(T) \
-  static void add_##T(void *d, int64_t step, const void *s, int64_t n) { \
-    T *restrict x = d; \
-    const T *restrict y = s; \
-    if (step == 1) \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) x[i] += y[i]; \
-    else for (int64_t i = 0; i < n; i++) x[i * step] += y[i]; \
+#define ADD(T)                                                                                     \
+  static void add_##T(void *d, int64_t step, const void *s, int64_t n) {                           \
+    T *restrict x = d;                                                                             \
+    const T *restrict y = s;                                                                       \
+    if (step == 1) _Pragma("omp simd") for (int64_t i = 0; i < n; i++) x[i] += y[i];               \
+    else                                                                                           \
+      for (int64_t i = 0; i < n; i++) x[i * step] += y[i];                                         \
   }
+// clang-format off
 PUT(uint64_t) PUT(uint32_t) PUT(uint8_t)
-ADD(double) ADD(float) ADD(uint64_t)    /* int64 wraps around */
+ADD(double) ADD(float) ADD(uint64_t) /* int64 wraps around */
+    // clang-format on
 
-static run_fn *const put[NDTYPE] = {put_uint64_t, put_uint32_t, put_uint64_t, put_uint8_t, put_uint8_t};
+    static run_fn *const put[NDTYPE] = {put_uint64_t, put_uint32_t, put_uint64_t, put_uint8_t,
+                                        put_uint8_t};
 static run_fn *const add[NDTYPE] = {add_double, add_float, add_uint64_t};
 
 static bool can_add(ctx *c, const array *a) {
@@ -86,7 +92,8 @@ static void slice_part(void *arg, int64_t part) {
   }
 }
 
-static bool lay(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src, run_fn *run) {
+static bool lay(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src,
+                run_fn *run) {
   if (src->size == 0) return true;
   array *x = arr_contiguous(c, src);
   if (!x) return false;
@@ -163,11 +170,11 @@ typedef struct {
   const int64_t *index;
   run_fn *run;
   three t;
-  int64_t m, rows;              /* length of the index; rows in a part */
+  int64_t m, rows; /* length of the index; rows in a part */
   int bytes;
 } take;
 
-enum { AHEAD = 8 };             /* rows are fetched this far ahead: a row is anywhere in memory */
+enum { AHEAD = 8 }; /* rows are fetched this far ahead: a row is anywhere in memory */
 
 static void take_part(void *arg, int64_t part) {
   const take *k = arg;
@@ -215,14 +222,17 @@ static void add_take_part(void *arg, int64_t o) {
 }
 
 bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src) {
-  take k = {.run = add[dst->dtype], .t = about(&dst->s, axis), .m = idx->size,
+  take k = {.run = add[dst->dtype],
+            .t = about(&dst->s, axis),
+            .m = idx->size,
             .bytes = dtype_size[dst->dtype]};
   array *x, *i;
   if (!can_add(c, dst) || !dense_pair(c, src, idx, &x, &i)) return false;
   if (x->size) {
     k.to = arr_data(dst), k.from = arr_data(x), k.index = arr_data(i);
     if (x->size >= PART) par_for(c, k.t.outer, add_take_part, &k);
-    else for (int64_t o = 0; o < k.t.outer; o++) add_take_part(&k, o);
+    else
+      for (int64_t o = 0; o < k.t.outer; o++) add_take_part(&k, o);
   }
   arr_unref(x);
   arr_unref(i);
@@ -235,22 +245,24 @@ bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src) {
 typedef void pair_fn(void *dense, void *base, const int64_t *index, int64_t cols, int64_t s,
                      int64_t sa, int64_t n);
 
-#define PAIR(name, T, to_or_add) \
-  static void name##_##T(void *dense, void *base, const int64_t *index, int64_t cols, int64_t s, \
-                         int64_t sa, int64_t n) { \
-    T *d = dense, *b = base; \
-    for (int64_t j = 0; j < cols; j++) { \
-      T *x = b + j * s + position(index[j], n) * sa; \
-      to_or_add; \
-    } \
+#define PAIR(name, T, to_or_add)                                                                   \
+  static void name##_##T(void *dense, void *base, const int64_t *index, int64_t cols, int64_t s,   \
+                         int64_t sa, int64_t n) {                                                  \
+    T *d = dense, *b = base;                                                                       \
+    for (int64_t j = 0; j < cols; j++) {                                                           \
+      T *x = b + j * s + position(index[j], n) * sa;                                               \
+      to_or_add;                                                                                   \
+    }                                                                                              \
   }
 #define GATHER(T) PAIR(gather, T, d[j] = *x)
 #define SCATTER(T) PAIR(scatter, T, *x += d[j])
+// clang-format off
 GATHER(uint64_t) GATHER(uint32_t) GATHER(uint8_t)
 SCATTER(double) SCATTER(float) SCATTER(uint64_t)
+    // clang-format on
 
-static pair_fn *const gather[NDTYPE] = {gather_uint64_t, gather_uint32_t, gather_uint64_t,
-                                        gather_uint8_t, gather_uint8_t};
+    static pair_fn *const gather[NDTYPE] = {gather_uint64_t, gather_uint32_t, gather_uint64_t,
+                                            gather_uint8_t, gather_uint8_t};
 static pair_fn *const scatter[NDTYPE] = {scatter_double, scatter_float, scatter_uint64_t};
 
 /* A part is some rows of the index by some of its columns. */
@@ -258,10 +270,11 @@ typedef struct {
   char *dense, *base;
   const int64_t *index;
   pair_fn *fn;
-  int bytes, n;                         /* of the leading axes of the index */
-  int64_t dim[MAXDIM], stride[MAXDIM];  /* these axes, with the strides of base; 0 for the axis itself */
-  int64_t len, s, sa;                   /* the axis in base; strides of base: last axis, the axis */
-  int64_t rows, cols, prows, pcols;     /* all, in a part */
+  int bytes, n; /* of the leading axes of the index */
+  int64_t dim[MAXDIM],
+      stride[MAXDIM]; /* these axes, with the strides of base; 0 for the axis itself */
+  int64_t len, s, sa; /* the axis in base; strides of base: last axis, the axis */
+  int64_t rows, cols, prows, pcols; /* all, in a part */
 } walk;
 
 static void walk_part(void *arg, int64_t part) {
@@ -277,7 +290,8 @@ static void walk_part(void *arg, int64_t part) {
   }
   for (; r < end; r++) {
     int64_t at = r * w->cols + j;
-    w->fn(w->dense + at * w->bytes, w->base + off * w->bytes, w->index + at, cols, w->s, w->sa, w->len);
+    w->fn(w->dense + at * w->bytes, w->base + off * w->bytes, w->index + at, cols, w->s, w->sa,
+          w->len);
     for (int i = w->n - 1; i >= 0; i--) {
       off += w->stride[i];
       if (++pos[i] < w->dim[i]) break;
@@ -290,10 +304,16 @@ static void walk_part(void *arg, int64_t part) {
 /* base is dense; where `adds`, elements that may meet in one place stay in one part. */
 static void walk_all(ctx *c, const array *base, array *dense, array *idx, int axis, bool adds) {
   int last = idx->s.n - 1;
-  walk w = {.dense = arr_data(dense), .base = arr_data(base), .index = arr_data(idx), .n = last,
-            .fn = (adds ? scatter : gather)[base->dtype], .bytes = dtype_size[base->dtype],
-            .len = base->s.d[axis], .cols = idx->s.d[last], .rows = idx->size / idx->s.d[last]};
-  int64_t stride = 1, meet = 1;         /* rows that may meet */
+  walk w = {.dense = arr_data(dense),
+            .base = arr_data(base),
+            .index = arr_data(idx),
+            .n = last,
+            .fn = (adds ? scatter : gather)[base->dtype],
+            .bytes = dtype_size[base->dtype],
+            .len = base->s.d[axis],
+            .cols = idx->s.d[last],
+            .rows = idx->size / idx->s.d[last]};
+  int64_t stride = 1, meet = 1; /* rows that may meet */
   for (int i = last; i >= 0; i--) {
     if (i == axis) w.sa = stride;
     if (i < last) w.dim[i] = idx->s.d[i], w.stride[i] = i == axis ? 0 : stride;
@@ -344,7 +364,7 @@ array *arr_nonzero(ctx *c, array *mask) {
   array *r = arr_new(c, I64, &s);
   if (r) {
     int64_t *out = arr_data(r);
-    for (int64_t i = 0, n = 0; n < count; i++) {   /* past the last true one nothing is written */
+    for (int64_t i = 0, n = 0; n < count; i++) { /* past the last true one nothing is written */
       out[n] = i + 1;
       n += m[i] != 0;
     }

@@ -31,7 +31,7 @@ static void copy_run(void *dst, const void *src, int64_t stride, int64_t n, int 
 ** need not be filled, else copied to buf. */
 const char *strided_read(const space *q, const int64_t *st, const char *base, int esz, int64_t pos,
                          int64_t n, char *buf, bool copy) {
-  int64_t idx[MAXDIM], off = 0;
+  int64_t idx[MAXDIM] = {0}, off = 0;
   for (int i = q->n - 1; i >= 0; i--) {
     idx[i] = pos % q->d[i];
     pos /= q->d[i];

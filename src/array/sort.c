@@ -16,7 +16,7 @@ typedef struct {
   void *to;
   dtype t;
   int64_t outer, n, inner;
-  bool descending;              /* sorting, down to here */
+  bool descending; /* sorting, down to here */
   int64_t slots, row, width;
   struct item *x, *tmp;
 } job;
@@ -31,17 +31,20 @@ static job about(const array *x, int axis) {
 /* ---- running sums --------------------------------------------------------------------------- */
 
 /* Up to COLS neighbouring columns at once; float32 is summed in double. */
-#define CUMSUM(T, A) \
-  static void cumsum_##T(const job *j, int64_t at, int64_t cols) { \
-    const T *x = (const T *)j->from + at; \
-    T *y = (T *)j->to + at; \
-    A sum[COLS] = {0}; \
-    if (j->inner == 1) \
-      for (int64_t i = 0; i < j->n; i++) y[i] = (T)(*sum += x[i]); \
-    else for (int64_t i = 0; i < j->n; i++, x += j->inner, y += j->inner) \
-      _Pragma("omp simd") for (int64_t k = 0; k < cols; k++) y[k] = (T)(sum[k] += x[k]); \
+#define CUMSUM(T, A)                                                                               \
+  static void cumsum_##T(const job *j, int64_t at, int64_t cols) {                                 \
+    const T *x = (const T *)j->from + at;                                                          \
+    T *y = (T *)j->to + at;                                                                        \
+    A sum[COLS] = {0};                                                                             \
+    if (j->inner == 1)                                                                             \
+      for (int64_t i = 0; i < j->n; i++) y[i] = (T)(*sum += x[i]);                                 \
+    else                                                                                           \
+      for (int64_t i = 0; i < j->n; i++, x += j->inner, y += j->inner)                             \
+        _Pragma("omp simd") for (int64_t k = 0; k < cols; k++) y[k] = (T)(sum[k] += x[k]);         \
   }
-CUMSUM(double, double) CUMSUM(float, double) CUMSUM(uint64_t, uint64_t)
+CUMSUM(double, double)
+CUMSUM(float, double)
+CUMSUM(uint64_t, uint64_t)
 
 static void cumsum_part(void *arg, int64_t part) {
   const job *j = arg;
@@ -61,7 +64,8 @@ array *arr_cumsum(ctx *c, array *a, int axis) {
     j.to = arr_data(r);
     int64_t parts = j.outer * ((j.inner + COLS - 1) / COLS);
     if (r->size >= PART) par_for(c, parts, cumsum_part, &j);
-    else for (int64_t i = 0; i < parts; i++) cumsum_part(&j, i);
+    else
+      for (int64_t i = 0; i < parts; i++) cumsum_part(&j, i);
   }
   arr_unref(t);
   arr_unref(x);
@@ -71,7 +75,10 @@ array *arr_cumsum(ctx *c, array *a, int axis) {
 /* ---- sorting -------------------------------------------------------------------------------- */
 
 /* Keys are unsigned and rise in the wanted order; nan has the highest, whichever the direction. */
-typedef struct item { uint64_t key; int64_t at; } item;
+typedef struct item {
+  uint64_t key;
+  int64_t at;
+} item;
 
 static uint64_t key_of(const job *j, int64_t i) {
   uint64_t key;
@@ -79,7 +86,7 @@ static uint64_t key_of(const job *j, int64_t i) {
   if (is_float(j->t)) {
     double f = (j->t == F64 ? ((const double *)j->from)[i] : ((const float *)j->from)[i]) + 0.0;
     if (f != f) return UINT64_MAX;
-    memcpy(&key, &f, sizeof key);       /* + 0.0: -0 equals 0 */
+    memcpy(&key, &f, sizeof key); /* + 0.0: -0 equals 0 */
     key = key & sign ? ~key : key | sign;
   } else {
     key = j->t == I64 ? ((const uint64_t *)j->from)[i] ^ sign : ((const uint8_t *)j->from)[i];
@@ -89,7 +96,7 @@ static uint64_t key_of(const job *j, int64_t i) {
 
 static void merge(const item *a, const item *amid, const item *end, item *out) {
   const item *b = amid;
-  if (b < end && b[-1].key > b->key)    /* else they are in order as they stand */
+  if (b < end && b[-1].key > b->key) /* else they are in order as they stand */
     while (a < amid && b < end) {
       bool right = b->key < a->key;
       *out++ = *(right ? b : a);
@@ -151,7 +158,8 @@ static void block_part(void *arg, int64_t block) {
 
 static void merge_part(void *arg, int64_t k) {
   const job *j = arg;
-  int64_t lo = 2 * k * j->width, mid = least(lo + j->width, j->n), end = least(mid + j->width, j->n);
+  int64_t lo = 2 * k * j->width, mid = least(lo + j->width, j->n),
+          end = least(mid + j->width, j->n);
   merge(j->x + lo, j->x + mid, j->x + end, j->tmp + lo);
 }
 
@@ -171,7 +179,7 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
   buffer *b = NULL;
   if (r && r->size) {
     job j = about(x, axis);
-    int64_t rows = j.outer * j.inner;   /* scratch for about 4 PART, a slot of SMALL at least */
+    int64_t rows = j.outer * j.inner; /* scratch for about 4 PART, a slot of SMALL at least */
     j.descending = descending;
     j.slots = j.n > PART ? 1 : least(rows, 1 + least(rows * j.n / SMALL, 4 * PART / j.n));
     if ((b = buf_new(c, 2 * j.slots * j.n * sizeof(item)))) {
@@ -179,7 +187,8 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
       j.x = b->p;
       j.tmp = j.x + j.slots * j.n;
       if (j.n <= PART) par_for(c, j.slots, rows_part, &j);
-      else for (j.row = 0; j.row < rows; j.row++) sort_long(c, &j);
+      else
+        for (j.row = 0; j.row < rows; j.row++) sort_long(c, &j);
       buf_unref(b);
     }
   }

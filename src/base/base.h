@@ -39,7 +39,7 @@ extern const uint8_t dtype_size[NDTYPE];
 extern const char *const dtype_name[NDTYPE];
 static inline bool is_float(dtype t) { return t <= F32; }
 int dtype_find(const char *name);             /* -1 where there is none of that name */
-imm imm_cast(imm v, dtype from, dtype to);    /* as x:to does: toward 0, saturating; F32 rounds */
+imm imm_cast(imm v, dtype from, dtype to);    /* as x:to does: toward 0; int64 saturates, uint8 is modulo 256 */
 
 typedef struct { int n; int64_t d[MAXDIM]; } shape;
 

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#ifdef __SANITIZE_ADDRESS__    /* the sanitizer shall see a use after the last unref */
+#ifdef __SANITIZE_ADDRESS__ /* the sanitizer shall see a use after the last unref */
 #include <sanitizer/asan_interface.h>
 #define HIDE(p, n) __asan_poison_memory_region(p, n)
 #define SHOW(p, n) __asan_unpoison_memory_region(p, n)
@@ -27,34 +27,42 @@
 #endif
 
 enum {
-  LINE = 64, NSMALL = 64,               /* small blocks: 1..NSMALL lines, header included */
+  LINE = 64,
+  NSMALL = 64, /* small blocks: 1..NSMALL lines, header included */
   SLAB = 1 << 16,
-  PAGE = 1 << 12, HUGEPAGE = 1 << 21,
-  MAPPED = 1 << 17,                     /* from here on memory comes from mmap, not from malloc */
+  PAGE = 1 << 12,
+  HUGEPAGE = 1 << 21,
+  MAPPED = 1 << 17, /* from here on memory comes from mmap, not from malloc */
   SLACK = 16 << 20,
-  NBIN = 416, LOOK = 32                 /* how many blocks of a bin a request looks at */
+  NBIN = 416,
+  LOOK = 32 /* how many blocks of a bin a request looks at */
 };
 
 /* The header. A small buffer's data follow it in its slab. */
 typedef struct block {
   buffer b;
   union {
-    struct slab *slab;                             /* small */
-    struct { struct block *prev, *newer, *older; };  /* large and free: in its bin; in the queue */
+    struct slab *slab; /* small */
+    struct {
+      struct block *prev, *newer, *older;
+    }; /* large and free: in its bin; in the queue */
   };
 } block;
 _Static_assert(sizeof(block) == LINE, "data follow the header, aligned");
 
-typedef struct slab { struct slab *next; int free; } slab;     /* free: scratch of trim, in lines */
+typedef struct slab {
+  struct slab *next;
+  int free;
+} slab; /* free: scratch of trim, in lines */
 
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 static memstat stat;
-static size_t high;                     /* the highest live since the last reset or trim */
-static buffer *freed[NSMALL + 1];       /* small, by lines */
+static size_t high;               /* the highest live since the last reset or trim */
+static buffer *freed[NSMALL + 1]; /* small, by lines */
 static slab *slabs;
-static char *fresh;                     /* the uncut rest of the newest slab */
+static char *fresh; /* the uncut rest of the newest slab */
 static int fresh_lines;
-static block *bin[NBIN];                /* large; the latest freed first */
+static block *bin[NBIN]; /* large; the latest freed first */
 static block *newest, *oldest;
 static _Atomic int64_t fail_in;
 
@@ -144,7 +152,8 @@ static block *cache_find(size_t bytes) {
     block *best = NULL, *x = bin[i];
     for (int n = 0; x && n < LOOK; n++, x = (block *)x->b.next) {
       if (x->b.bytes == bytes) return x;
-      if (x->b.bytes > bytes && x->b.bytes <= most && (!best || x->b.bytes < best->b.bytes)) best = x;
+      if (x->b.bytes > bytes && x->b.bytes <= most && (!best || x->b.bytes < best->b.bytes))
+        best = x;
     }
     if (best) return best;
   }
@@ -388,5 +397,6 @@ void mg_free(void *p) { free(p); }
 void mem_fail_at(int64_t n) { atomic_store(&fail_in, n); }
 
 bool mem_refuse(void) {
-  return atomic_load_explicit(&fail_in, memory_order_relaxed) > 0 && atomic_fetch_sub(&fail_in, 1) == 1;
+  return atomic_load_explicit(&fail_in, memory_order_relaxed) > 0 &&
+         atomic_fetch_sub(&fail_in, 1) == 1;
 }

@@ -86,7 +86,7 @@ static int64_t below(ctx *c, uint64_t range, uint64_t word) {
 void random_perm(ctx *c, int64_t n, int64_t *out) {
   uint64_t at = random_take(c, n);
   uint32_t w[WORDS];
-  for (int64_t i = 0; i < n; i++) {   /* out[0..i-1] is a permutation of 1..i; put i + 1 in */
+  for (int64_t i = 0; i < n; i++) { /* out[0..i-1] is a permutation of 1..i; put i + 1 in */
     if (i % (WORDS / 2) == 0) philox(c->seed, at + (uint64_t)(i / 2), w);
     int64_t j = below(c, (uint64_t)i + 1, word64(w + 2 * (i % (WORDS / 2))));
     out[i] = out[j];

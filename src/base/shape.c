@@ -35,7 +35,7 @@ imm imm_cast(imm v, dtype from, dtype to) {
     r.i = is_float(from) ? v.f != 0 : v.i != 0;
   } else {
     r.i = is_float(from) ? to_int(v.f) : v.i;
-    if (to == U8) r.i = r.i < 0 ? 0 : r.i > 255 ? 255 : r.i;
+    if (to == U8) r.i &= 255;
   }
   return r;
 }
@@ -58,7 +58,7 @@ bool shape_eq(const shape *a, const shape *b) {
 
 bool shape_broadcast(const shape *a, const shape *b, shape *r) {
   shape s = {.n = a->n > b->n ? a->n : b->n};
-  for (int i = 0; i < s.n; i++) {   /* from the last axis on; a missing axis is 1 */
+  for (int i = 0; i < s.n; i++) { /* from the last axis on; a missing axis is 1 */
     int64_t x = i < a->n ? a->d[a->n - 1 - i] : 1, y = i < b->n ? b->d[b->n - 1 - i] : 1;
     if (x != y && x != 1 && y != 1) return false;
     s.d[s.n - 1 - i] = x == 1 ? y : x;

@@ -22,8 +22,7 @@ bool fail(ctx *c, const char *fmt, ...) {
   return false;
 }
 
-__attribute__((format(printf, 2, 3)))
-static bool memory(ctx *c, const char *fmt, ...) {
+__attribute__((format(printf, 2, 3))) static bool memory(ctx *c, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
   vfail(c, E_MEMORY, fmt, ap);

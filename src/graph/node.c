@@ -47,7 +47,8 @@ node *node_new(graph *G, dtype t) {
 
 node *node_scalar(graph *G, dtype t, imm k) {
   node *n = node_new(G, t);
-  if (n) n->k = t == F32 ? (imm){.f = (float)k.f} : k;
+  if (t == F32) k.f = (float)k.f;
+  if (n) n->k = k;
   return n;
 }
 

@@ -1,21 +1,22 @@
 /* backward.c -- the loop of backward, and gradients.
 **
-** The core walks the graph and stops at Functions written in Lua, which are called here. The walk is
-** guarded: an error anywhere frees it with all that was not committed, and goes on unchanged.
+** The core walks the graph and stops at Functions written in Lua, which are called here. The walk
+** is guarded: an error anywhere frees it with all that was not committed, and goes on unchanged.
 */
 #include "lua/binding.h"
 
-typedef struct { backward *b; } walk;
+typedef struct {
+  guard g;
+  backward *b;
+} walk;
 
-static int walk_free(lua_State *L) {
-  walk *w = luaL_checkudata(L, 1, "moongrad.backward");
+static void end(state *S, guard *g) {
+  walk *w = (walk *)g;
   backward *b = w->b;
+  (void)S;
   w->b = NULL;
   if (b) backward_free(b);
-  return 0;
 }
-
-const luaL_Reg backward_meta[] = {{"__gc", walk_free}, {"__close", walk_free}, {NULL, NULL}};
 
 /* run(walk, y, targets or nil, options): the targets' gradients, or nothing. */
 static int run(lua_State *L) {
@@ -54,14 +55,13 @@ static void go_back(lua_State *L, state *S, const char *who, backward_opts o) {
   if (!is_float(y->dtype))
     refuse(L, "%s: gradients need floats, this Variable is %s", who, dtype_name[y->dtype]);
   collect_before_backward(L, S);
-  int guard = lua_gettop(L) + 1;
-  walk *w = lua_newuserdatauv(L, sizeof *w, 0);
+  walk *w = guard_new(L, sizeof *w);
   w->b = NULL;
-  luaL_setmetatable(L, "moongrad.backward");
+  w->g.end = end;
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_pushcclosure(L, run, 2);
-  lua_pushvalue(L, guard);
+  lua_pushvalue(L, -2);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
   *(backward_opts *)lua_newuserdatauv(L, sizeof o, 0) = o;
@@ -117,8 +117,11 @@ static int gradients(lua_State *L) {
 const entry backward_entries[] = {
     {"backward", variable_backward,
      "backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}])\n"
-     "adds the gradients of y to .grad of the leaves it came from", true},
+     "adds the gradients of y to .grad of the leaves it came from",
+     true},
     {"gradients", gradients,
-     "gradients(y, {xs} [, {create_graph =, retain_graph =}])\na table of the gradients of y for xs; "
-     ".grad is left alone", false},
+     "gradients(y, {xs} [, {create_graph =, retain_graph =}])\na table of the gradients of y for "
+     "xs; "
+     ".grad is left alone",
+     false},
     {NULL, NULL, NULL, false}};

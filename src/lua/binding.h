@@ -16,9 +16,9 @@
 #include "graph/graph.h"
 
 typedef struct {
-  graph G;             /* first: a graph is its state */
-  uint64_t seen;       /* mem_total() when the collector was last told, less what boxes cost since */
-  size_t low;          /* live bytes after the last backward or full collection */
+  graph G;       /* first: a graph is its state */
+  uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
+  size_t low;    /* live bytes after the last backward or full collection */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;
 } state;
@@ -26,25 +26,31 @@ typedef struct {
 static inline state *get_state(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
 /* One row of a room's functions; a NULL name ends them. */
-typedef struct { const char *name; lua_CFunction f; const char *doc; bool method; } entry;
+typedef struct {
+  const char *name;
+  lua_CFunction f;
+  const char *doc;
+  bool method;
+} entry;
 extern const entry box_entries[], convert_entries[], op_entries[], function_entries[],
     backward_entries[], modes_entries[];
 extern const lua_CFunction op_functions[NOP];
-extern const luaL_Reg variable_meta[], function_meta[], modes_meta[], backward_meta[];
+extern const luaL_Reg variable_meta[], function_meta[], guard_meta[];
 
-/* ---- errors (box.c) --------------------------------------------------------------------------- */
+/* ---- errors (box.c) -------------------------------------------------------------------------- */
 
 /* Raises at the nearest line of a script, the library's own Lua left out. */
-_Noreturn void refuse(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+__attribute__((noreturn, format(printf, 2, 3))) void refuse(lua_State *L, const char *fmt, ...);
 void push_where(lua_State *L);
 /* The core gave nothing. Without memory: makes room, once, and returns for another try. Else raises
 ** what the core said. */
 void failed(lua_State *L, state *S, int tries);
-#define TRY(L, S, expr) for (int tries_ = 0; !(expr); tries_++) failed(L, S, tries_)
+#define TRY(L, S, expr)                                                                            \
+  for (int tries_ = 0; !(expr); tries_++) failed(L, S, tries_)
 
 const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
 
-/* ---- boxes (box.c) ---------------------------------------------------------------------------- */
+/* ---- boxes (box.c) --------------------------------------------------------------------------- */
 
 /* What a box and its node weigh for the collector, beside the values. */
 enum { BOX_COST = 160, PACE = 1 << 20 };
@@ -73,13 +79,13 @@ static inline node *to_node(lua_State *L, int i) { /* NULL: not a Variable */
 }
 
 node *check_node(lua_State *L, int i, const char *who);
-void box_drop(state *S, node **b);     /* the box is empty after */
+void box_drop(state *S, node **b); /* the box is empty after */
 bool node_set_name(graph *G, node *n, const char *name);
-void push_properties(lua_State *L);    /* the table of methods, with what tells properties in it */
-node **creator_new(lua_State *L);      /* an empty Function box; it holds a ref, no handle */
+void push_properties(lua_State *L); /* the table of methods, with what tells properties in it */
+node **creator_new(lua_State *L);   /* an empty Function box; it holds a ref, no handle */
 node *check_creator(lua_State *L, int i, const char *who);
 
-/* ---- the collector (module.c) ----------------------------------------------------------------- */
+/* ---- the collector (module.c) ---------------------------------------------------------------- */
 
 void pace_now(lua_State *L, state *S);
 void collect_before_backward(lua_State *L, state *S);
@@ -91,7 +97,7 @@ static inline void made(lua_State *L, state *S, node *n) {
   if (__builtin_expect(mem_total() - S->seen >= PACE, 0)) pace_now(L, S);
 }
 
-/* ---- conversions (convert.c) ------------------------------------------------------------------ */
+/* ---- conversions (convert.c) ----------------------------------------------------------------- */
 
 /* Pushes a box with the values of a number, boolean, table or Variable, untracked; t < 0: whatever
 ** dtype fits. */
@@ -109,12 +115,12 @@ bool option_bool(lua_State *L, int i, const char *who, const char *name, bool ot
 void push_shape(lua_State *L, const shape *s);
 int variable_tostring(lua_State *L);
 
-/* ---- indexing (index.c) ----------------------------------------------------------------------- */
+/* ---- indexing (index.c) ---------------------------------------------------------------------- */
 
 int variable_subscript(lua_State *L);     /* x[key] */
 int variable_set_subscript(lua_State *L); /* x[key] = v */
 
-/* ---- modes (modes.c) -------------------------------------------------------------------------- */
+/* ---- modes (modes.c) ------------------------------------------------------------------------- */
 
 enum mode { M_BACKPROP = 1, M_TRAIN = 2, M_DTYPE = 4, M_LEAN = 8, M_DEBUG = 16, M_RANDOM = 32 };
 
@@ -129,11 +135,20 @@ modes modes_now(const state *S, unsigned what);
 /* Calls the function below nargs arguments, in these modes. All its results are left. */
 void call_in_modes(lua_State *L, state *S, int nargs, const modes *m);
 int new_config(lua_State *L); /* gives mg.Config */
-/* Below the arguments and their function stands a guard: its __close is called when the function
-** has returned, or has raised. The guard stays, the results above it. */
+
+/* What must be put right when a call ends, however it ends. `end` may be called twice and uses no
+** memory. */
+typedef struct guard {
+  void (*end)(state *S, struct guard *g);
+} guard;
+
+/* Pushes a guard of so many bytes, with nothing to end yet. */
+void *guard_new(lua_State *L, size_t bytes);
+/* Calls the function below nargs arguments; right below it stands a guard. All results are left in
+** their places, the guard too. */
 void call_guarded(lua_State *L, int nargs);
 
-/* ---- Functions written in Lua (function.c) ---------------------------------------------------- */
+/* ---- Functions written in Lua (function.c) --------------------------------------------------- */
 
 /* Runs f, met by b: gradients of its outputs in, of its inputs out. */
 void function_backward(lua_State *L, state *S, backward *b, node *f, bool create_graph);

@@ -1,14 +1,15 @@
 /* box.c -- boxes: what Lua holds of nodes. Errors, the two metatables, properties.
 **
-** A Variable's box has one handle on its node, a Function's box one ref. An empty box is one that was
-** freed, or not filled yet. __gc, __close and free are one function. Two boxes of one node are equal.
+** A Variable's box has one handle on its node, a Function's box one ref. An empty box is one that
+** was freed, or not filled yet. __gc, __close and free are one function. Two boxes of one node
+** are equal.
 */
 #include <stdio.h>
 #include <string.h>
 
 #include "lua/binding.h"
 
-/* ---- errors ----------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 void push_where(lua_State *L) {
   state *S = get_state(L);
@@ -23,7 +24,7 @@ void push_where(lua_State *L) {
   lua_pushliteral(L, "");
 }
 
-_Noreturn void refuse(lua_State *L, const char *fmt, ...) {
+void refuse(lua_State *L, const char *fmt, ...) {
   char text[600];
   va_list ap;
   va_start(ap, fmt);
@@ -56,7 +57,7 @@ const char *kind_of(lua_State *L, int i) {
   return lua_isnone(L, i) ? "nil" : luaL_typename(L, i);
 }
 
-/* ---- boxes ------------------------------------------------------------------------------------ */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 node *check_node(lua_State *L, int i, const char *who) {
   node *n = to_node(L, i);
@@ -102,13 +103,13 @@ static int creator_free(lua_State *L) {
   return 0;
 }
 
-/* ---- properties ------------------------------------------------------------------------------- */
+/* ---- properties ------------------------------------------------------------------------------ */
 
 /* Numbers stand for them in the table of methods: one look tells which it is. */
 enum { DATA = 1, GRAD, CREATOR, GENERATION, ID, NAME, REQUIRES_GRAD, SHAPE, NDIM, SIZE, DTYPE, T };
-static const char *const properties[] = {"data",  "grad", "creator", "generation", "id",
-                                         "name",  "requires_grad",   "shape", "ndim", "size",
-                                         "dtype", "T",    NULL};
+static const char *const properties[] = {
+    "data",  "grad", "creator", "generation", "id", "name", "requires_grad",
+    "shape", "ndim", "size",    "dtype",      "T",  NULL};
 
 void push_properties(lua_State *L) {
   lua_newtable(L);
@@ -138,34 +139,34 @@ static int get_property(lua_State *L, int which) {
   node *n = check_node(L, 1, "index"), **r;
   shape s;
   switch (which) {
-  case DATA:
-    r = box_new(L, S);
-    TRY(L, S, *r = node_detach(&S->G, n));
-    (*r)->flags |= FROZEN;
-    made(L, S, *r);
-    break;
-  case GRAD:
-    if (n->grad) push_box(L, S, n->grad);
-    else lua_pushnil(L);
-    break;
-  case CREATOR:
-    if (node_has_creator(n)) push_creator(L, n->op == OP_OUTPUT ? n->in[0] : n);
-    else lua_pushnil(L);
-    break;
-  case GENERATION: lua_pushinteger(L, n->generation); break;
-  case ID: lua_pushinteger(L, n->id * 2); break;
-  case NAME: lua_pushstring(L, n->x ? n->x->name : NULL); break;
-  case REQUIRES_GRAD: lua_pushboolean(L, node_tracked(n)); break;
-  case SHAPE: push_shape(L, (s = shape_of(n), &s)); break;
-  case NDIM: lua_pushinteger(L, shape_of(n).n); break;
-  case SIZE: lua_pushinteger(L, (s = shape_of(n), shape_size(&s))); break;
-  case DTYPE: lua_pushstring(L, dtype_name[n->dtype]); break;
-  case T:
-    if (shape_of(n).n < 2) return lua_pushvalue(L, 1), 1;
-    r = box_new(L, S);
-    TRY(L, S, *r = transposed(&S->G, n));
-    made(L, S, *r);
-    break;
+    case DATA:
+      r = box_new(L, S);
+      TRY(L, S, *r = node_detach(&S->G, n));
+      (*r)->flags |= FROZEN;
+      made(L, S, *r);
+      break;
+    case GRAD:
+      if (n->grad) push_box(L, S, n->grad);
+      else lua_pushnil(L);
+      break;
+    case CREATOR:
+      if (node_has_creator(n)) push_creator(L, n->op == OP_OUTPUT ? n->in[0] : n);
+      else lua_pushnil(L);
+      break;
+    case GENERATION: lua_pushinteger(L, n->generation); break;
+    case ID: lua_pushinteger(L, n->id * 2); break;
+    case NAME: lua_pushstring(L, n->x ? n->x->name : NULL); break;
+    case REQUIRES_GRAD: lua_pushboolean(L, node_tracked(n)); break;
+    case SHAPE: push_shape(L, (s = shape_of(n), &s)); break;
+    case NDIM: lua_pushinteger(L, shape_of(n).n); break;
+    case SIZE: lua_pushinteger(L, (s = shape_of(n), shape_size(&s))); break;
+    case DTYPE: lua_pushstring(L, dtype_name[n->dtype]); break;
+    case T:
+      if (shape_of(n).n < 2) return lua_pushvalue(L, 1), 1;
+      r = box_new(L, S);
+      TRY(L, S, *r = transposed(&S->G, n));
+      made(L, S, *r);
+      break;
   }
   return 1;
 }
@@ -226,35 +227,39 @@ static bool set_gradient(graph *G, node *x, node *g) {
 static void set_property(lua_State *L, state *S, int which) {
   node *n = check_node(L, 1, "newindex"), *v;
   switch (which) {
-  case DATA:
-    if (n->flags & FROZEN) refuse(L, "data: x.data is frozen: a value written into it would be lost");
-    push_values(L, S, 3, "data", -1);
-    n = to_node(L, 1);
-    v = to_node(L, -1);
-    same_shape(L, "data", n, v);
-    TRY(L, S, node_assign(&S->G, 1, &n, &v));
-    break;
-  case GRAD:
-    v = lua_isnil(L, 3) ? NULL : to_node(L, 3);
-    if (!v && !lua_isnil(L, 3)) refuse(L, "grad: a %s, expected nil or a Variable", kind_of(L, 3));
-    if (!v) return node_set_grad(&S->G, n, NULL);
-    same_shape(L, "grad", n, v);
-    if (!is_float(n->dtype)) refuse(L, "grad: a Variable of %s has none", dtype_name[n->dtype]);
-    TRY(L, S, set_gradient(&S->G, n, v));
-    break;
-  case NAME:
-    if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING)
-      refuse(L, "name: a %s, expected a string or nil", kind_of(L, 3));
-    TRY(L, S, node_set_name(&S->G, n, lua_tostring(L, 3)));
-    break;
-  case REQUIRES_GRAD:
-    if (!lua_isboolean(L, 3)) refuse(L, "requires_grad: a %s, expected true or false", kind_of(L, 3));
-    if (node_has_creator(n)) refuse(L, "requires_grad: only of leaves; this Variable has a creator");
-    if (lua_toboolean(L, 3) && !is_float(n->dtype))
-      refuse(L, "requires_grad: gradients need floats, this is %s", dtype_name[n->dtype]);
-    n->flags = lua_toboolean(L, 3) ? n->flags | TRACKED : n->flags & ~TRACKED;
-    break;
-  default: refuse(L, "property \"%s\" of a Variable cannot be assigned", lua_tostring(L, 2));
+    case DATA:
+      if (n->flags & FROZEN)
+        refuse(L, "data: x.data is frozen: a value written into it would be lost");
+      push_values(L, S, 3, "data", -1);
+      n = to_node(L, 1);
+      v = to_node(L, -1);
+      same_shape(L, "data", n, v);
+      TRY(L, S, node_assign(&S->G, 1, &n, &v));
+      break;
+    case GRAD:
+      v = lua_isnil(L, 3) ? NULL : to_node(L, 3);
+      if (!v && !lua_isnil(L, 3))
+        refuse(L, "grad: a %s, expected nil or a Variable", kind_of(L, 3));
+      if (!v) return node_set_grad(&S->G, n, NULL);
+      same_shape(L, "grad", n, v);
+      if (!is_float(n->dtype)) refuse(L, "grad: a Variable of %s has none", dtype_name[n->dtype]);
+      TRY(L, S, set_gradient(&S->G, n, v));
+      break;
+    case NAME:
+      if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING)
+        refuse(L, "name: a %s, expected a string or nil", kind_of(L, 3));
+      TRY(L, S, node_set_name(&S->G, n, lua_tostring(L, 3)));
+      break;
+    case REQUIRES_GRAD:
+      if (!lua_isboolean(L, 3))
+        refuse(L, "requires_grad: a %s, expected true or false", kind_of(L, 3));
+      if (node_has_creator(n))
+        refuse(L, "requires_grad: only of leaves; this Variable has a creator");
+      if (lua_toboolean(L, 3) && !is_float(n->dtype))
+        refuse(L, "requires_grad: gradients need floats, this is %s", dtype_name[n->dtype]);
+      n->flags = lua_toboolean(L, 3) ? n->flags | TRACKED : n->flags & ~TRACKED;
+      break;
+    default: refuse(L, "property \"%s\" of a Variable cannot be assigned", lua_tostring(L, 2));
   }
 }
 
@@ -267,7 +272,7 @@ static int variable_newindex(lua_State *L) {
   return 0;
 }
 
-/* ---- the other metamethods -------------------------------------------------------------------- */
+/* ---- the other metamethods ------------------------------------------------------------------- */
 
 static int variable_eq(lua_State *L) {
   node **a = to_box(L, 1), **b = to_box(L, 2);
@@ -307,7 +312,7 @@ static int variable_len(lua_State *L) {
   return 1;
 }
 
-/* ---- Functions, as y.creator -------------------------------------------------------------------- */
+/* ---- Functions, as y.creator ----------------------------------------------------------------- */
 
 static void push_outputs(lua_State *L, state *S, node *f) {
   lua_newtable(L);
@@ -343,12 +348,12 @@ static int creator_index(lua_State *L) {
   int which = 0;
   while (names[which] && strcmp(names[which], key) != 0) which++;
   switch (which) {
-  case 0: lua_pushstring(L, name_of(f)); break;
-  case 1: push_inputs(L, S, f); break;
-  case 2: push_outputs(L, S, f); break;
-  case 3: lua_pushinteger(L, f->generation - (f->op != OP_NONE)); break;
-  case 4: lua_pushinteger(L, f->id * 2 + 1); break;
-  default: refuse(L, "a Function has no property \"%s\"", key);
+    case 0: lua_pushstring(L, name_of(f)); break;
+    case 1: push_inputs(L, S, f); break;
+    case 2: push_outputs(L, S, f); break;
+    case 3: lua_pushinteger(L, f->generation - (f->op != OP_NONE)); break;
+    case 4: lua_pushinteger(L, f->id * 2 + 1); break;
+    default: refuse(L, "a Function has no property \"%s\"", key);
   }
   return 1;
 }
@@ -370,7 +375,7 @@ static int creator_tostring(lua_State *L) {
   return 1;
 }
 
-/* ---- methods ------------------------------------------------------------------------------------ */
+/* ---- methods --------------------------------------------------------------------------------- */
 
 static int variable_cleargrad(lua_State *L) {
   node_set_grad(&get_state(L)->G, check_node(L, 1, "cleargrad"), NULL);
@@ -424,13 +429,18 @@ static int is_variable(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg variable_meta[] = {
-    {"__gc", variable_free},        {"__close", variable_free},   {"__index", variable_index},
-    {"__newindex", variable_newindex}, {"__eq", variable_eq},     {"__lt", variable_lt},
-    {"__le", variable_le},          {"__len", variable_len},      {"__tostring", variable_tostring},
-    {NULL, NULL}};
+const luaL_Reg variable_meta[] = {{"__gc", variable_free},
+                                  {"__close", variable_free},
+                                  {"__index", variable_index},
+                                  {"__newindex", variable_newindex},
+                                  {"__eq", variable_eq},
+                                  {"__lt", variable_lt},
+                                  {"__le", variable_le},
+                                  {"__len", variable_len},
+                                  {"__tostring", variable_tostring},
+                                  {NULL, NULL}};
 
-const luaL_Reg function_meta[] = {{"__gc", creator_free},     {"__index", creator_index},
+const luaL_Reg function_meta[] = {{"__gc", creator_free},           {"__index", creator_index},
                                   {"__newindex", creator_newindex}, {"__eq", creator_eq},
                                   {"__tostring", creator_tostring}, {NULL, NULL}};
 
@@ -440,7 +450,8 @@ const entry box_entries[] = {
     {"detach", variable_detach, "detach(x)\nthe same values, untracked", true},
     {"clone", variable_clone, "clone(x)\na new Variable; gradients flow back to x", true},
     {"cleargrad", variable_cleargrad, "cleargrad(x)\nx.grad becomes nil", true},
-    {"set_creator", variable_set_creator, "set_creator(x, f)\nx becomes an output of Function f", true},
+    {"set_creator", variable_set_creator, "set_creator(x, f)\nx becomes an output of Function f",
+     true},
     {"unchain", variable_unchain, "unchain(x)\nx forgets its creator", true},
     {"unchain_backward", variable_unchain_backward,
      "unchain_backward(x)\nall Variables before x forget their creators", true},

@@ -9,7 +9,7 @@
 
 #include "lua/binding.h"
 
-/* ---- arguments ---------------------------------------------------------------------------------- */
+/* ---- arguments ------------------------------------------------------------------------------- */
 
 static bool whole(lua_State *L, int i, int64_t *v) {
   int ok = 0;
@@ -26,7 +26,8 @@ int64_t check_whole(lua_State *L, int i, const char *who, const char *what) {
 }
 
 dtype check_dtype(lua_State *L, int i, const char *who) {
-  if (lua_type(L, i) != LUA_TSTRING) refuse(L, "%s: dtype is a %s, expected a string", who, kind_of(L, i));
+  if (lua_type(L, i) != LUA_TSTRING)
+    refuse(L, "%s: dtype is a %s, expected a string", who, kind_of(L, i));
   int t = dtype_find(lua_tostring(L, i));
   if (t < 0)
     refuse(L, "%s: no dtype \"%s\"; there are float64, float32, int64, uint8, bool", who,
@@ -39,7 +40,8 @@ int check_axis(lua_State *L, int i, const char *who, const shape *s) {
   int64_t k = axis < 0 ? axis + s->n : axis - 1;
   char text[128];
   if (k < 0 || k >= s->n)
-    refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)axis, shape_text(s, text));
+    refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)axis,
+           shape_text(s, text));
   return (int)k;
 }
 
@@ -62,7 +64,8 @@ void check_shape(lua_State *L, int i, const char *who, shape *s) {
     if (s->d[k] < 0) refuse(L, "%s: dim %lld is negative", who, (long long)s->d[k]);
   int64_t size = shape_size(s);
   char text[128];
-  if (size < 0 || size > INT64_MAX / 16) refuse(L, "%s: shape %s is too large", who, shape_text(s, text));
+  if (size < 0 || size > INT64_MAX / 16)
+    refuse(L, "%s: shape %s is too large", who, shape_text(s, text));
 }
 
 void check_options(lua_State *L, int i, const char *who, const char *const *names, bool list) {
@@ -90,7 +93,7 @@ bool option_bool(lua_State *L, int i, const char *who, const char *name, bool ot
   return value;
 }
 
-/* ---- out of arrays -------------------------------------------------------------------------------- */
+/* ---- out of arrays --------------------------------------------------------------------------- */
 
 void push_shape(lua_State *L, const shape *s) {
   lua_createtable(L, s->n, 0);
@@ -108,15 +111,20 @@ void push_imm(lua_State *L, dtype t, imm v) {
 
 static imm element(dtype t, const void *p, int64_t i) {
   switch (t) {
-  case F64: return (imm){.f = ((const double *)p)[i]};
-  case F32: return (imm){.f = ((const float *)p)[i]};
-  case I64: return (imm){.i = ((const int64_t *)p)[i]};
-  default: return (imm){.i = ((const uint8_t *)p)[i]};
+    case F64: return (imm){.f = ((const double *)p)[i]};
+    case F32: return (imm){.f = ((const float *)p)[i]};
+    case I64: return (imm){.i = ((const int64_t *)p)[i]};
+    default: return (imm){.i = ((const uint8_t *)p)[i]};
   }
 }
 
 /* Values in C order; p is NULL where there is just k, the one of a 0-d Variable. */
-typedef struct { dtype t; shape s; const void *p; imm k; } dense;
+typedef struct {
+  dtype t;
+  shape s;
+  const void *p;
+  imm k;
+} dense;
 
 static imm dense_at(const dense *d, int64_t i) { return d->p ? element(d->t, d->p, i) : d->k; }
 
@@ -154,7 +162,10 @@ static int variable_totable(lua_State *L) {
 static int variable_tobytes(lua_State *L) {
   lua_settop(L, 1);
   dense d = push_dense(L, "tobytes");
-  union { float f32; uint8_t u8; } one = {0};
+  union {
+    float f32;
+    uint8_t u8;
+  } one = {0};
   if (!d.p) { /* as an array would hold it */
     d.p = &d.k;
     if (d.t == F32) d.p = (one.f32 = (float)d.k.f, &one);
@@ -164,10 +175,15 @@ static int variable_tobytes(lua_State *L) {
   return 1;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 /* Two walks over what is shown: one for the width of a column, one that writes. */
-typedef struct { const dense *d; luaL_Buffer *out; bool cut; size_t width; } printer;
+typedef struct {
+  const dense *d;
+  luaL_Buffer *out;
+  bool cut;
+  size_t width;
+} printer;
 
 static size_t number_text(char buf[40], dtype t, imm v) {
   if (t == BOOL) return snprintf(buf, 40, "%s", v.i ? "true" : "false");
@@ -227,7 +243,7 @@ int variable_tostring(lua_State *L) {
   return 1;
 }
 
-/* ---- into arrays ------------------------------------------------------------------------------------ */
+/* ---- into arrays ----------------------------------------------------------------------------- */
 
 typedef struct {
   lua_State *L;
@@ -236,14 +252,15 @@ typedef struct {
   bool numbers, booleans; /* which of them may stand in the table */
   shape s;
   int64_t path[MAXDIM]; /* where we are, from 1 */
-  char *p;              /* the next element */
+  void *p;              /* the next element */
 } reader;
 
 static const char *path_text(const reader *r, int n, bool first, char buf[200]) {
   int len = 0;
   buf[0] = 0;
   for (int i = 0; i < n; i++)
-    len += snprintf(buf + len, 200 - len, "%s%lld", i ? "," : "", first ? 1LL : (long long)r->path[i]);
+    len +=
+        snprintf(buf + len, 200 - len, "%s%lld", i ? "," : "", first ? 1LL : (long long)r->path[i]);
   return buf;
 }
 
@@ -275,10 +292,10 @@ static void read_odd(reader *r) { /* what is not a number for a float */
     v = imm_cast((imm){.i = lua_toboolean(r->L, -1)}, BOOL, r->t);
   else ragged_depth(r, r->s.n);
   switch (r->t) {
-  case F64: *(double *)r->p = v.f; break;
-  case F32: *(float *)r->p = (float)v.f; break;
-  case I64: *(int64_t *)r->p = v.i; break;
-  default: *(uint8_t *)r->p = (uint8_t)v.i;
+    case F64: *(double *)r->p = v.f; break;
+    case F32: *(float *)r->p = (float)v.f; break;
+    case I64: *(int64_t *)r->p = v.i; break;
+    default: *(uint8_t *)r->p = (uint8_t)v.i;
   }
 }
 
@@ -295,9 +312,10 @@ static void read_rows(reader *r, int axis) {
       read_rows(r, axis + 1);
     } else {
       if (type == LUA_TNUMBER && r->numbers && f64) *(double *)r->p = lua_tonumber(L, -1);
-      else if (type == LUA_TNUMBER && r->numbers && f32) *(float *)r->p = (float)lua_tonumber(L, -1);
+      else if (type == LUA_TNUMBER && r->numbers && f32)
+        *(float *)r->p = (float)lua_tonumber(L, -1);
       else read_odd(r);
-      r->p += dtype_size[r->t];
+      r->p = (char *)r->p + dtype_size[r->t];
     }
     lua_pop(L, 1);
   }
@@ -324,7 +342,8 @@ static void read_table(lua_State *L, state *S, int i, const char *who, int t, no
   }
   rd.t = t;
   int64_t size = shape_size(&rd.s);
-  if (size < 0 || size > INT64_MAX / 16) refuse(L, "%s: ragged table", who); /* none holds so many */
+  if (size < 0 || size > INT64_MAX / 16)
+    refuse(L, "%s: ragged table", who); /* none holds so many */
   TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, rd.t, &rd.s)));
   rd.p = arr_data((*r)->a);
   lua_pushvalue(L, i);
@@ -346,21 +365,21 @@ node **push_values(lua_State *L, state *S, int i, const char *who, int t) {
   dtype from = F64;
   imm v = {0};
   switch (lua_type(L, i)) {
-  case LUA_TTABLE: read_table(L, S, i, who, t, r); return r;
-  case LUA_TBOOLEAN:
-    from = BOOL;
-    v.i = lua_toboolean(L, i);
-    break;
-  case LUA_TNUMBER:
-    if (lua_isinteger(L, i)) v.i = lua_tointeger(L, (from = I64, i));
-    else v.f = lua_tonumber(L, i);
-    break;
-  default:
-    if (!to_box(L, i))
-      refuse(L, "%s: a %s, expected a number, a table or a Variable", who, kind_of(L, i));
-    x = to_node(L, i);
-    TRY(L, S, *r = detached_to(&S->G, x, t));
-    return r;
+    case LUA_TTABLE: read_table(L, S, i, who, t, r); return r;
+    case LUA_TBOOLEAN:
+      from = BOOL;
+      v.i = lua_toboolean(L, i);
+      break;
+    case LUA_TNUMBER:
+      if (lua_isinteger(L, i)) v.i = lua_tointeger(L, (from = I64, i));
+      else v.f = lua_tonumber(L, i);
+      break;
+    default:
+      if (!to_box(L, i))
+        refuse(L, "%s: a %s, expected a number, a table or a Variable", who, kind_of(L, i));
+      x = to_node(L, i);
+      TRY(L, S, *r = detached_to(&S->G, x, t));
+      return r;
   }
   if (t < 0) t = from == BOOL ? BOOL : S->G.dtype;
   TRY(L, S, *r = node_scalar(&S->G, t, imm_cast(v, from, t)));
@@ -382,7 +401,8 @@ static int make_variable(lua_State *L) {
 static int make_tensor(lua_State *L) {
   state *S = get_state(L);
   lua_settop(L, 2);
-  node **r = push_values(L, S, 1, "tensor", lua_isnil(L, 2) ? -1 : (int)check_dtype(L, 2, "tensor"));
+  node **r =
+      push_values(L, S, 1, "tensor", lua_isnil(L, 2) ? -1 : (int)check_dtype(L, 2, "tensor"));
   made(L, S, *r);
   return 1;
 }
@@ -417,7 +437,7 @@ static int frombytes(lua_State *L) {
   return 1;
 }
 
-/* ---- arrays from nothing -------------------------------------------------------------------------- */
+/* ---- arrays from nothing --------------------------------------------------------------------- */
 
 static const char *const dtype_option[] = {"dtype", NULL};
 
@@ -492,7 +512,8 @@ static int make_range(lua_State *L) {
     if (lua_type(L, i) != LUA_TNUMBER && !(i == 3 && lua_isnoneornil(L, 3)))
       refuse(L, "range: argument %d is a %s, expected a number", i, kind_of(L, i));
   double first = lua_tonumber(L, 1), last = lua_tonumber(L, 2);
-  double step = lua_isnoneornil(L, 3) ? 1 : lua_tonumber(L, 3), n = floor((last - first) / step) + 1;
+  double step = lua_isnoneornil(L, 3) ? 1 : lua_tonumber(L, 3),
+         n = floor((last - first) / step) + 1;
   if (step == 0) refuse(L, "range: the step is 0");
   if (!(n < 1e15)) refuse(L, "range: %g to %g by %g cannot be counted", first, last, step);
   imm a = {.f = first}, d = {.f = step};
@@ -521,19 +542,24 @@ static int make_randperm(lua_State *L) {
 
 const entry convert_entries[] = {
     {"Variable", make_variable,
-     "Variable(data [, name])\na tracked leaf: a number, a nested table, or a Variable's values", false},
-    {"tensor", make_tensor, "tensor(data [, dtype])\na constant: as Variable, but untracked", false},
+     "Variable(data [, name])\na tracked leaf: a number, a nested table, or a Variable's values",
+     false},
+    {"tensor", make_tensor, "tensor(data [, dtype])\na constant: as Variable, but untracked",
+     false},
     {"zeros", make_zeros, "zeros(...)\nfilled with 0; dims as numbers or {dims, dtype =}", false},
     {"ones", make_ones, "ones(...)\nfilled with 1; dims as numbers or {dims, dtype =}", false},
-    {"empty", make_empty, "empty(...)\nfor values to come; dims as numbers or {dims, dtype =}", false},
+    {"empty", make_empty, "empty(...)\nfor values to come; dims as numbers or {dims, dtype =}",
+     false},
     {"full", make_full, "full({dims}, value [, dtype])\nfilled with one value", false},
     {"rand", make_rand, "rand(...)\nuniform in [0, 1); dims as numbers or {dims, dtype =}", false},
     {"range", make_range,
-     "range(first, last [, step] [, {dtype =}])\nfirst, first + step ... last inclusive, as Lua's for",
+     "range(first, last [, step] [, {dtype =}])\nfirst, first + step ... last inclusive, as Lua's "
+     "for",
      false},
     {"randperm", make_randperm, "randperm(n)\nint64: 1..n in random order", false},
     {"totable", variable_totable, "totable(x)\nnested tables of x's elements", true},
     {"frombytes", frombytes,
-     "frombytes(string, dtype, {dims})\na constant of raw little-endian bytes, as tobytes gives", false},
+     "frombytes(string, dtype, {dims})\na constant of raw little-endian bytes, as tobytes gives",
+     false},
     {"tobytes", variable_tobytes, "tobytes(x)\nx's elements as raw little-endian bytes", true},
     {NULL, NULL, NULL, false}};

@@ -1,8 +1,9 @@
 /* function.c -- Functions written in Lua, and checkpoints.
 **
-** A recorded call keeps `self` (a checkpoint: a userdata) in the registry until its graph is released;
-** the node keeps what the inputs were, as other ops keep the operands their gradients read. In backward
-** self.inputs are the very Variables, so that what is computed with them is differentiable again.
+** A recorded call keeps `self` (a checkpoint: a userdata) in the registry until its graph is
+** released; the node keeps what the inputs were, as other ops keep the operands their gradients
+** read. In backward self.inputs are the very Variables, so that what is computed with them is
+** differentiable again.
 */
 #include <string.h>
 
@@ -13,12 +14,14 @@ void function_release(graph *G, int ref) {
   if (lua_checkstack(L, 4)) luaL_unref(L, LUA_REGISTRYINDEX, ref);
 }
 
-/* ---- inputs as they were ------------------------------------------------------------------------------- */
+/* ---- inputs as they were --------------------------------------------------------------------- */
 
 static node *input_of(node *f, int i) { return i < 2 ? f->in[i] : f->x->in[i - 2]; }
 static saved *saved_of(node *f, int i) { return i < 2 ? &f->sv[i] : &f->x->sv[i - 2]; }
 
-static int saved_kind(const node *f, int i) { return (i < 2 ? f->kind >> 4 * i : f->x->kind[i - 2]) & 3; }
+static int saved_kind(const node *f, int i) {
+  return (i < 2 ? f->kind >> 4 * i : f->x->kind[i - 2]) & 3;
+}
 
 /* Is the value of input i what it was? */
 static bool unchanged(node *f, int i) {
@@ -33,13 +36,14 @@ static node *input_then(graph *G, node *f, int i, bool create_graph) {
   node *x = input_of(f, i);
   if (unchanged(f, i)) return node_input(G, f, i);
   if (create_graph && node_tracked(x))
-    return fail(&G->c, "%s: input %d was given a new value since; its old one is needed", f->x->name,
-                i + 1), NULL;
+    return fail(&G->c, "%s: input %d was given a new value since; its old one is needed",
+                f->x->name, i + 1),
+           NULL;
   if (saved_kind(f, i) == SAVED_ARRAY) return node_array(G, arr_ref(saved_of(f, i)->a));
   return node_scalar(G, x->dtype, saved_of(f, i)->k);
 }
 
-/* ---- recording ----------------------------------------------------------------------------------------- */
+/* ---- recording ------------------------------------------------------------------------------- */
 
 /* The Variables among the stack's first..last, into `in`; their number. */
 static int variables(lua_State *L, int first, int last, node **in) {
@@ -56,8 +60,8 @@ static node *record_call(lua_State *L, state *S, int first, int last, node **in,
   return f;
 }
 
-/* The results from `base` up become outputs of a Function of the arguments first..last, whose object
-** stands at `self`. */
+/* The results from `base` up become outputs of a Function of the arguments first..last, whose
+** object stands at `self`. */
 static void record_results(lua_State *L, state *S, int first, int last, int self, int base,
                            const char *name) {
   int nout = lua_gettop(L) - base + 1;
@@ -101,7 +105,7 @@ static void check_results(lua_State *L, state *S, int base, const char *name) {
   }
 }
 
-/* ---- mg.Function ---------------------------------------------------------------------------------------- */
+/* ---- mg.Function ----------------------------------------------------------------------------- */
 
 /* The name stays on the stack. */
 static const char *push_name(lua_State *L, int i) {
@@ -172,7 +176,7 @@ static int function_define(lua_State *L) {
   return 1;
 }
 
-/* ---- its backward --------------------------------------------------------------------------------------- */
+/* ---- its backward ---------------------------------------------------------------------------- */
 
 static void push_inputs(lua_State *L, state *S, node *f, bool create_graph) {
   int n = node_nin(f);
@@ -214,7 +218,8 @@ static node *incoming(graph *G, backward *b, int i, bool create_graph) {
 }
 
 /* self at the stack's `self`, its inputs' table above it. */
-static void call_backward(lua_State *L, state *S, backward *b, node *f, int self, bool create_graph) {
+static void call_backward(lua_State *L, state *S, backward *b, node *f, int self,
+                          bool create_graph) {
   int n = node_nin(f), inputs = self + 1, base = self + 2;
   const char *name = f->x->name;
   lua_pushvalue(L, inputs);
@@ -231,8 +236,8 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
   lua_setfield(L, self, "inputs");
   int given = lua_gettop(L) - base + 1;
   if (given != n || n != node_nin(f))
-    refuse(L, "%s: backward gave %d gradient%s for %d input%s", name, given, given == 1 ? "" : "s", n,
-           n == 1 ? "" : "s");
+    refuse(L, "%s: backward gave %d gradient%s for %d input%s", name, given, given == 1 ? "" : "s",
+           n, n == 1 ? "" : "s");
   for (int i = 0; i < n; i++) {
     node **g = box_new(L, S), *x = input_of(f, i);
     if (node_tracked(x)) {
@@ -243,10 +248,14 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
   }
 }
 
-/* ---- checkpoints ------------------------------------------------------------------------------------------ */
+/* ---- checkpoints ----------------------------------------------------------------------------- */
 
-/* What a checkpoint keeps, with two user values: the function, and its arguments that are not Variables. */
-typedef struct { modes then; int nargs; } checkpoint;
+/* What a checkpoint keeps, with two user values: the function, and its arguments that are not
+** Variables. */
+typedef struct {
+  modes then;
+  int nargs;
+} checkpoint;
 
 enum { REMEMBERED = M_RANDOM | M_TRAIN | M_DTYPE };
 
@@ -326,8 +335,10 @@ void function_backward(lua_State *L, state *S, backward *b, node *f, bool create
 
 const entry function_entries[] = {
     {"Function", function_define,
-     "Function{name =, forward =, backward =}\nan op of one's own: forward(self, ...) gets untracked "
-     "values, backward(self, gy, ...) gives as many gradients", false},
+     "Function{name =, forward =, backward =}\nan op of one's own: forward(self, ...) gets "
+     "untracked "
+     "values, backward(self, gy, ...) gives as many gradients",
+     false},
     {"checkpoint", checkpoint_call,
      "checkpoint(fn, ...)\nfn(...), forgotten inside and computed again in backward", false},
     {NULL, NULL, NULL, false}};

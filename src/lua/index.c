@@ -1,9 +1,9 @@
 /* index.c -- x[...] and x[...] = v.
 **
 ** A number drops its axis, {} is all of an axis, {first, last [, step]} a part of it, both ends
-** included; negative positions count from the end. An int64 Variable picks along axis 1, a bool one of
-** x's shape picks elements, one along axis 1 rows. Writing changes the values of a leaf: in place where
-** nobody else holds them, else in a copy that then becomes the leaf's own.
+** included; negative positions count from the end. An int64 Variable picks along axis 1, a bool
+** one of x's shape picks elements, one along axis 1 rows. Writing changes the values of a leaf:
+** in place where nobody else holds them, else in a copy that then becomes the leaf's own.
 */
 #include <string.h>
 
@@ -33,8 +33,8 @@ static int64_t range(lua_State *L, int axis, const shape *s, int64_t *first, int
   int count = (int)lua_rawlen(L, -1);
   if (count == 0) return *first = 0, *step = 1, n;
   if (count == 1 || count > 3)
-    refuse(L, "index: a table of %d at axis %d, expected {}, {first, last} or {first, last, step}", count,
-           axis + 1);
+    refuse(L, "index: a table of %d at axis %d, expected {}, {first, last} or {first, last, step}",
+           count, axis + 1);
   for (int i = 0; i < count; i++) {
     lua_rawgeti(L, -1, i + 1);
     v[i] = check_whole(L, -1, "index", "a bound");
@@ -46,9 +46,11 @@ static int64_t range(lua_State *L, int axis, const shape *s, int64_t *first, int
   if (b < 0 || b > n) out_of_range(L, v[1], axis, s);
   *step = v[2];
   *first = a - 1;
-  if (v[2] > 0 ? b < a : b > a) return *first = 0;
+  bool up = v[2] > 0;
+  if (up ? b < a : b > a) return *first = 0;
   if (a > n || b < 1) out_of_range(L, a > n ? v[0] : v[1], axis, s);
-  return (v[2] > 0 ? (uint64_t)(b - a) / v[2] : (uint64_t)(a - b) / -(uint64_t)v[2]) + 1;
+  uint64_t way = up ? b - a : a - b, by = up ? (uint64_t)v[2] : -(uint64_t)v[2];
+  return way / by + 1;
 }
 
 /* The number or table at i as a part of shape s. */
@@ -81,11 +83,14 @@ static void check_part(lua_State *L, int i, const shape *s, part *p) {
   }
 }
 
-/* ---- picking by a Variable ------------------------------------------------------------------------------ */
+/* ---- picking by a Variable ------------------------------------------------------------------- */
 
-/* An index or mask as a 1-d index into axis 1 of `view`, which is x or x made flat; `result`: the shape
-** of what it picks. */
-typedef struct { node *at; shape view, result; } pick;
+/* An index or mask as a 1-d index into axis 1 of `view`, which is x or x made flat; `result`:
+** the shape of what it picks. */
+typedef struct {
+  node *at;
+  shape view, result;
+} pick;
 
 static bool make_pick(graph *G, const shape *s, node *key, pick *p) {
   shape k;
@@ -95,7 +100,8 @@ static bool make_pick(graph *G, const shape *s, node *key, pick *p) {
   if (key->dtype == I64) {
     int64_t size = shape_size(&k);
     if (s->n == 0 || k.n + s->n - 1 > MAXDIM)
-      return fail(&G->c, "index: an index of shape %s for shape %s", shape_text(&k, a), shape_text(s, b));
+      return fail(&G->c, "index: an index of shape %s for shape %s", shape_text(&k, a),
+                  shape_text(s, b));
     p->result = k;
     for (int i = 1; i < s->n; i++) p->result.d[p->result.n++] = s->d[i];
     return (p->at = op_reshape(G, key, &(shape){1, {size}}));
@@ -124,8 +130,9 @@ static node *picked(graph *G, node *x, const shape *s, node *key) {
   node *rows = view ? op_index_select(G, view, 0, p.at) : NULL;
   shape got;
   node *r = NULL;
-  if (rows) r = (node_shape(rows, &got), shape_eq(&got, &p.result)) ? node_hold(rows)
-                                                                    : op_reshape(G, rows, &p.result);
+  if (rows)
+    r = (node_shape(rows, &got), shape_eq(&got, &p.result)) ? node_hold(rows)
+                                                            : op_reshape(G, rows, &p.result);
   node_drop(G, p.at);
   node_drop(G, view);
   node_drop(G, rows);
@@ -167,7 +174,8 @@ int variable_subscript(lua_State *L) {
     made(L, S, *r);
     return 1;
   }
-  if (!to_box(L, 2)) refuse(L, "index: a %s, expected a number, a table or a Variable", kind_of(L, 2));
+  if (!to_box(L, 2))
+    refuse(L, "index: a %s, expected a number, a table or a Variable", kind_of(L, 2));
   node **r = box_new(L, S), *key = to_node(L, 2);
   x = check_node(L, 1, "index");
   TRY(L, S, *r = picked(&S->G, x, &s, key));
@@ -175,7 +183,7 @@ int variable_subscript(lua_State *L) {
   return 1;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* An array to write x's new values into: x's own where nobody else sees it, else a copy. A new
 ** reference, which `settle` takes. */
@@ -202,7 +210,8 @@ static array *spread(graph *G, node *v, const shape *s, const shape *as) {
   node_shape(v, &vs);
   if (!shape_broadcast(&vs, s, &both) || !shape_eq(&both, s))
     return fail(&G->c, "index: a value of shape %s does not fit shape %s", shape_text(&vs, a),
-                shape_text(s, b)), NULL;
+                shape_text(s, b)),
+           NULL;
   node *wide = op_broadcast_to(G, v, s), *r = wide ? op_reshape(G, wide, as) : NULL;
   array *src = r ? node_as_array(G, r) : NULL;
   node_drop(G, wide);
@@ -256,7 +265,8 @@ int variable_set_subscript(lua_State *L) {
   if (node_has_creator(x))
     refuse(L, "index: only a leaf can be written into; this Variable was made by %s",
            x->op < NOP ? op_table[x->op].name : "a Function");
-  if (x->flags & FROZEN) refuse(L, "index: x.data is frozen: a value written into it would be lost");
+  if (x->flags & FROZEN)
+    refuse(L, "index: x.data is frozen: a value written into it would be lost");
   unbox_key(L, S);
   int type = lua_type(L, 2);
   part p;

@@ -1,9 +1,9 @@
 /* modes.c -- Config, and functions called with a mode changed.
 **
-** A change of mode ends with the call, however it ends. On the main thread a to-be-closed guard does
-** that, so that a traceback still shows the inner line; elsewhere a protected call, because the guard
-** of a coroutine that died and was never closed would be forgotten. No coroutine can yield across
-** either, so none carries a mode out.
+** A change of mode ends with the call, however it ends: a guard sees to that. On the main thread
+** it is a to-be-closed value, so that a traceback still shows the inner line; elsewhere the call
+** is protected, because the guard of a coroutine that died and was never closed would be
+** forgotten. No coroutine can yield across either, so none carries a mode out.
 */
 #include <string.h>
 
@@ -26,50 +26,63 @@ static modes modes_put(state *S, const modes *m) { /* what was */
 
 modes modes_now(const state *S, unsigned what) {
   const graph *G = &S->G;
-  return (modes){what,          G->backprop, G->train,     G->c.lean,
-                 G->debug,      G->dtype,    G->c.seed,    G->c.counter};
+  return (modes){what,     G->backprop, G->train,  G->c.lean,
+                 G->debug, G->dtype,    G->c.seed, G->c.counter};
 }
 
-/* ---- guards ----------------------------------------------------------------------------------------------- */
+/* ---- guards ---------------------------------------------------------------------------------- */
 
-void call_guarded(lua_State *L, int nargs) {
-  int guard = lua_gettop(L) - nargs - 1;
-  bool main = lua_pushthread(L);
-  lua_pop(L, 1);
-  if (main) {
-    lua_toclose(L, guard);
-    lua_call(L, nargs, LUA_MULTRET);
-    lua_closeslot(L, guard);
-    return;
-  }
-  int status = lua_pcall(L, nargs, LUA_MULTRET, 0);
-  luaL_checkstack(L, 3, NULL);
-  luaL_callmeta(L, guard, "__close");
-  lua_pop(L, 1);
-  if (status != LUA_OK) lua_error(L);
-}
-
-static int restore(lua_State *L) {
-  modes *m = luaL_checkudata(L, 1, "moongrad.modes");
-  modes_put(get_state(L), m);
-  m->what = 0;
+static int guard_end(lua_State *L) {
+  guard *g = luaL_checkudata(L, 1, "moongrad.guard");
+  if (g->end) g->end(get_state(L), g);
   return 0;
 }
 
-const luaL_Reg modes_meta[] = {{"__close", restore}, {NULL, NULL}};
+const luaL_Reg guard_meta[] = {{"__gc", guard_end}, {"__close", guard_end}, {NULL, NULL}};
 
-void call_in_modes(lua_State *L, state *S, int nargs, const modes *m) {
-  int guard = lua_gettop(L) - nargs;
-  modes *old = lua_newuserdatauv(L, sizeof *old, 0);
-  old->what = 0;
-  luaL_setmetatable(L, "moongrad.modes");
-  lua_insert(L, guard);
-  *old = modes_put(S, m);
-  call_guarded(L, nargs);
-  lua_remove(L, guard);
+void *guard_new(lua_State *L, size_t bytes) {
+  guard *g = lua_newuserdatauv(L, bytes, 0);
+  g->end = NULL;
+  luaL_setmetatable(L, "moongrad.guard");
+  return g;
 }
 
-/* ---- Config ------------------------------------------------------------------------------------------------- */
+void call_guarded(lua_State *L, int nargs) {
+  int at = lua_gettop(L) - nargs - 1, status = LUA_OK;
+  guard *g = lua_touserdata(L, at);
+  bool main = lua_pushthread(L);
+  lua_pop(L, 1);
+  if (main) {
+    lua_toclose(L, at);
+    lua_call(L, nargs, LUA_MULTRET);
+  } else status = lua_pcall(L, nargs, LUA_MULTRET, 0);
+  if (g->end) g->end(get_state(L), g);
+  if (main) lua_closeslot(L, at);
+  if (status != LUA_OK) lua_error(L);
+}
+
+typedef struct {
+  guard g;
+  modes old;
+} mode_guard;
+
+static void restore(state *S, guard *g) {
+  mode_guard *m = (mode_guard *)g;
+  modes_put(S, &m->old);
+  g->end = NULL;
+}
+
+void call_in_modes(lua_State *L, state *S, int nargs, const modes *m) {
+  mode_guard *g = guard_new(L, sizeof *g);
+  int at = lua_gettop(L) - nargs - 1;
+  lua_insert(L, at);
+  g->old = modes_put(S, m);
+  g->g.end = restore;
+  call_guarded(L, nargs);
+  lua_remove(L, at);
+}
+
+/* ---- Config ---------------------------------------------------------------------------------- */
 
 static const char *const names[] = {"enable_backprop", "train", "dtype", "lean", "debug", NULL};
 
@@ -103,11 +116,11 @@ static modes check_mode(lua_State *L, int i) {
 static int config_index(lua_State *L) {
   modes m = modes_now(get_state(L), 0);
   switch (check_name(L, 2)) {
-  case M_BACKPROP: lua_pushboolean(L, m.backprop); break;
-  case M_TRAIN: lua_pushboolean(L, m.train); break;
-  case M_DTYPE: lua_pushstring(L, dtype_name[m.dtype]); break;
-  case M_LEAN: lua_pushboolean(L, m.lean); break;
-  case M_DEBUG: lua_pushboolean(L, m.debug); break;
+    case M_BACKPROP: lua_pushboolean(L, m.backprop); break;
+    case M_TRAIN: lua_pushboolean(L, m.train); break;
+    case M_DTYPE: lua_pushstring(L, dtype_name[m.dtype]); break;
+    case M_LEAN: lua_pushboolean(L, m.lean); break;
+    case M_DEBUG: lua_pushboolean(L, m.debug); break;
   }
   return 1;
 }
@@ -119,7 +132,8 @@ static int config_newindex(lua_State *L) {
 }
 
 int new_config(lua_State *L) {
-  static const luaL_Reg meta[] = {{"__index", config_index}, {"__newindex", config_newindex}, {NULL, NULL}};
+  static const luaL_Reg meta[] = {
+      {"__index", config_index}, {"__newindex", config_newindex}, {NULL, NULL}};
   lua_newtable(L);
   luaL_newlibtable(L, meta);
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
@@ -128,7 +142,7 @@ int new_config(lua_State *L) {
   return 1;
 }
 
-/* ---- using them ----------------------------------------------------------------------------------------------- */
+/* ---- using them ------------------------------------------------------------------------------ */
 
 static int call_with(lua_State *L, const char *who, int fn, modes m) {
   int type = lua_type(L, fn);
@@ -157,6 +171,7 @@ const entry modes_entries[] = {
     {"using_config", using_config,
      "using_config(name, value, fn, ...)\nfn(...) with a mode of Config changed", false},
     {"no_grad", no_grad, "no_grad(fn, ...)\nfn(...) with nothing recorded", false},
-    {"enable_grad", enable_grad, "enable_grad(fn, ...)\nfn(...) recorded, inside no_grad too", false},
+    {"enable_grad", enable_grad, "enable_grad(fn, ...)\nfn(...) recorded, inside no_grad too",
+     false},
     {"test_mode", test_mode, "test_mode(fn, ...)\nfn(...) with Config.train false", false},
     {NULL, NULL, NULL, false}};

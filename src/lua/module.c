@@ -1,17 +1,17 @@
-/* module.c -- opening the module: the state, the metatables, the table of functions; memory and help.
+/* module.c -- opening the module: the state, the metatables, the table of functions; memory and
+** help.
 **
-** The state and the metatables are made once for a lua_State, the table of functions as often as the
-** module is opened (busted opens it for every file). At lua_close finalizers run in reverse order of
-** creation: the state is made before all boxes, so it is closed after them.
+** The state and the metatables are made once for a lua_State, the table of functions as often as
+** the module is opened (busted opens it for every file). At lua_close finalizers run in reverse
+** order of creation: the state is made before all boxes, so it is closed after them.
 */
-#include <limits.h>
 #include <string.h>
 
 #include "lua/binding.h"
 
 #define VERSION "0.1.0"
 
-/* ---- the collector ------------------------------------------------------------------------------------------ */
+/* ---- the collector --------------------------------------------------------------------------- */
 
 /* It is told of a MiB at a time: Lua sees only boxes, and would let a hundred times their weight in
 ** values pile up. */
@@ -63,7 +63,7 @@ static int fail_at(lua_State *L) {
   return 0;
 }
 
-/* ---- threads and random numbers ------------------------------------------------------------------------------ */
+/* ---- threads and random numbers -------------------------------------------------------------- */
 
 static int set_num_threads(lua_State *L) {
   int64_t n = check_whole(L, 1, "set_num_threads", "n");
@@ -104,7 +104,7 @@ static int set_rng_state(lua_State *L) {
   return 0;
 }
 
-/* ---- values together ------------------------------------------------------------------------------------------- */
+/* ---- values together ------------------------------------------------------------------------- */
 
 /* Boxes 1..n of a table into an array; they are Variables (checked before). */
 static node **fetch(lua_State *L, int list, int n, node **out) {
@@ -136,7 +136,8 @@ static int assign(lua_State *L) {
     lua_rawgeti(L, 1, i);
     node *x = to_node(L, -1);
     if (!x) refuse(L, "assign: target %d is a %s, expected a Variable", i, kind_of(L, -1));
-    if (node_has_creator(x)) refuse(L, "assign: target %d has a creator; only leaves can be given values", i);
+    if (node_has_creator(x))
+      refuse(L, "assign: target %d has a creator; only leaves can be given values", i);
     if (x->flags & FROZEN) refuse(L, "assign: target %d is frozen: the value would be lost", i);
     lua_rawseti(L, 3, i);
     lua_rawgeti(L, 2, i);
@@ -150,7 +151,8 @@ static int assign(lua_State *L) {
     node_shape(to_node(L, -1), &s);
     node_shape(to_node(L, -2), &t);
     if (!shape_eq(&s, &t))
-      refuse(L, "assign: target %d has shape %s, its value %s", i, shape_text(&s, a), shape_text(&t, b));
+      refuse(L, "assign: target %d has shape %s, its value %s", i, shape_text(&s, a),
+             shape_text(&t, b));
     lua_pop(L, 1);
     lua_rawseti(L, 4, i);
   }
@@ -169,7 +171,7 @@ static int eval(lua_State *L) {
   return 0;
 }
 
-/* ---- names and their docs ----------------------------------------------------------------------------------------- */
+/* ---- names and their docs -------------------------------------------------------------------- */
 
 /* The tables of functions, methods and docs stand in the upvalues 3, 4, 5 of define and help. */
 enum { FUNCTIONS = 3, METHODS, DOCS };
@@ -177,7 +179,8 @@ enum { FUNCTIONS = 3, METHODS, DOCS };
 /* define(name, fn, doc [, "function"]) */
 static int define(lua_State *L) {
   lua_settop(L, 4);
-  if (lua_type(L, 1) != LUA_TSTRING || lua_type(L, 2) != LUA_TFUNCTION || lua_type(L, 3) != LUA_TSTRING)
+  if (lua_type(L, 1) != LUA_TSTRING || lua_type(L, 2) != LUA_TFUNCTION ||
+      lua_type(L, 3) != LUA_TSTRING)
     refuse(L, "define: expected a name, a function and its doc");
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 3);
@@ -234,7 +237,8 @@ static int raise_error(lua_State *L) {
   return lua_error(L);
 }
 
-/* _library(prefix): chunks whose names begin so are passed over when an error looks for its line. */
+/* _library(prefix): chunks whose names begin so are passed over when an error looks for its
+** line. */
 static int library(lua_State *L) {
   state *S = get_state(L);
   luaL_checktype(L, 1, LUA_TSTRING);
@@ -265,19 +269,22 @@ static int ops(lua_State *L) {
 
 static const entry module_entries[] = {
     {"memory", memory, "memory()\n{live =, peak =, cached =, limit =} in bytes", false},
-    {"memory_limit", memory_limit, "memory_limit(bytes)\nat most so much live memory; 0: no limit", false},
+    {"memory_limit", memory_limit, "memory_limit(bytes)\nat most so much live memory; 0: no limit",
+     false},
     {"reset_peak", reset_peak, "reset_peak()\nmemory().peak starts again from what is live", false},
     {"trim", trim, "trim()\ngives cached memory back to the system", false},
     {"set_num_threads", set_num_threads, "set_num_threads(n)\nthreads to compute with", false},
     {"num_threads", num_threads, "num_threads()\nthreads to compute with", false},
     {"seed", seed, "seed(n)\nstarts the random numbers anew", false},
     {"get_rng_state", get_rng_state, "get_rng_state()\nwhere the random numbers are", false},
-    {"set_rng_state", set_rng_state, "set_rng_state(s)\nback to where get_rng_state was asked", false},
-    {"assign", assign, "assign({targets}, {values})\ngives leaves new values, all in one pass", false},
+    {"set_rng_state", set_rng_state, "set_rng_state(s)\nback to where get_rng_state was asked",
+     false},
+    {"assign", assign, "assign({targets}, {values})\ngives leaves new values, all in one pass",
+     false},
     {"eval", eval, "eval(...)\ncomputes what is pending", false},
     {NULL, NULL, NULL, false}};
 
-/* ---- opening -------------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int state_close(lua_State *L) {
   state *S = lua_touserdata(L, 1);
@@ -320,9 +327,12 @@ static void fill_metatable(lua_State *L, const luaL_Reg *functions) {
 }
 
 static void make_metatables(lua_State *L) {
-  static const struct { const char *name; int op; } operators[] = {
-      {"__add", OP_add}, {"__sub", OP_sub}, {"__mul", OP_mul}, {"__div", OP_div}, {"__pow", OP_pow},
-      {"__mod", OP_mod}, {"__idiv", OP_floor_div}, {"__unm", OP_neg}, {NULL, 0}};
+  static const struct {
+    const char *name;
+    int op;
+  } operators[] = {{"__add", OP_add},        {"__sub", OP_sub}, {"__mul", OP_mul},
+                   {"__div", OP_div},        {"__pow", OP_pow}, {"__mod", OP_mod},
+                   {"__idiv", OP_floor_div}, {"__unm", OP_neg}, {NULL, 0}};
   lua_pushvalue(L, VARIABLE_META);
   fill_metatable(L, variable_meta);
   for (int i = 0; operators[i].name; i++) {
@@ -331,11 +341,9 @@ static void make_metatables(lua_State *L) {
   }
   luaL_newmetatable(L, "moongrad.Function");
   fill_metatable(L, function_meta);
-  luaL_newmetatable(L, "moongrad.modes");
-  fill_metatable(L, modes_meta);
-  luaL_newmetatable(L, "moongrad.backward");
-  fill_metatable(L, backward_meta);
-  lua_pop(L, 4);
+  luaL_newmetatable(L, "moongrad.guard");
+  fill_metatable(L, guard_meta);
+  lua_pop(L, 3);
 }
 
 /* A function of the module, with its doc, and perhaps a method. */

@@ -1,16 +1,17 @@
 /* ops.c -- the ops as Lua functions: one closure for each row of the op table, its op a constant.
 **
-** `apply`, `op_reduce` and the others do the work; here arguments are taken from the stack. Recorded
-** scalar ops pass through `map` by the million: nothing there is looked up by name.
+** `apply`, `op_reduce` and the others do the work; here arguments are taken from the stack.
+** Recorded scalar ops pass through `map` by the million: nothing there is looked up by name.
 */
 #include <math.h>
 #include <string.h>
 
 #include "lua/binding.h"
 
-/* ---- elementwise ------------------------------------------------------------------------------------ */
+/* ---- elementwise ----------------------------------------------------------------------------- */
 
-/* Variables and numbers 1..n as operands; false where something else stands among them, or no Variable. */
+/* Variables and numbers 1..n as operands; false where something else stands among them, or no
+** Variable. */
 static inline bool operands(lua_State *L, int n, node **in, node *number) {
   bool any = false;
   for (int i = 0; i < n; i++) {
@@ -55,11 +56,11 @@ static inline int map(lua_State *L, int op, int n) {
   return 1;
 }
 
-#define UNARY(name, ...) \
+#define UNARY(name, ...)                                                                           \
   static int map_##name(lua_State *L) { return map(L, OP_##name, 1); }
-#define BINARY(name, ...) \
+#define BINARY(name, ...)                                                                          \
   static int map_##name(lua_State *L) { return map(L, OP_##name, 2); }
-#define TERNARY(name, ...) \
+#define TERNARY(name, ...)                                                                         \
   static int map_##name(lua_State *L) { return map(L, OP_##name, 3); }
 #include "array/ops.def"
 
@@ -112,10 +113,14 @@ static int clamp(lua_State *L) {
   return map(L, OP_clamp, 3);
 }
 
-/* ---- reductions --------------------------------------------------------------------------------------- */
+/* ---- reductions ------------------------------------------------------------------------------ */
 
 /* What (axis | {axis =, keepdims =}) says; options may also follow an axis. */
-typedef struct { uint32_t axes; int axis, n; bool keepdims; } along; /* n axes, axis the last of them */
+typedef struct {
+  uint32_t axes;
+  int axis, n;
+  bool keepdims;
+} along; /* n axes, axis the last of them */
 
 static void add_axis(lua_State *L, const char *who, const shape *s, along *a) {
   a->axis = check_axis(L, -1, who, s);
@@ -174,11 +179,12 @@ static int reduce(lua_State *L, int op) {
   return 1;
 }
 
-#define REDUCE(name, ...) \
+#define REDUCE(name, ...)                                                                          \
   static int reduce_##name(lua_State *L) { return reduce(L, OP_##name); }
 #include "array/ops.def"
 
-/* Values and indices along one axis: values are gathered, so the gradient goes to the first of equals. */
+/* Values and indices along one axis: values are gathered, so the gradient goes to the first of
+** equals. */
 static int extreme(lua_State *L, int op, int arg) {
   state *S = get_state(L);
   graph *G = &S->G;
@@ -193,7 +199,8 @@ static int extreme(lua_State *L, int op, int arg) {
     return 1;
   }
   if (s.d[a.axis] == 0) refuse(L, "%s: axis %d has no elements", who, a.axis + 1);
-  node **at = box_new(L, S), **index = box_new(L, S), **wide = box_new(L, S), **values = box_new(L, S);
+  node **at = box_new(L, S), **index = box_new(L, S), **wide = box_new(L, S),
+       **values = box_new(L, S);
   node *x = check_node(L, 1, who);
   kept.d[a.axis] = 1;
   for (int i = a.axis; i < s.n - 1; i++) s.d[i] = s.d[i + 1];
@@ -212,15 +219,15 @@ static int extreme(lua_State *L, int op, int arg) {
 static int extreme_max(lua_State *L) { return extreme(L, OP_max, OP_argmax); }
 static int extreme_min(lua_State *L) { return extreme(L, OP_min, OP_argmin); }
 
-/* ---- the others ----------------------------------------------------------------------------------------- */
+/* ---- the others ------------------------------------------------------------------------------ */
 
 /* Makes the result of an op on x = argument 1, once all else is known. */
-#define RESULT(who, expr) \
-  do { \
-    node **r_ = box_new(L, S), *x = check_node(L, 1, who); \
-    TRY(L, S, *r_ = (expr)); \
-    made(L, S, *r_); \
-    return 1; \
+#define RESULT(who, expr)                                                                          \
+  do {                                                                                             \
+    node **r_ = box_new(L, S), *x = check_node(L, 1, who);                                         \
+    TRY(L, S, *r_ = (expr));                                                                       \
+    made(L, S, *r_);                                                                               \
+    return 1;                                                                                      \
   } while (0)
 
 static int to(lua_State *L) {
@@ -270,7 +277,8 @@ static int permuted(lua_State *L, const char *who, bool reverse) {
   for (int i = 0; i < s.n; i++) {
     int64_t k = reverse ? s.n - 1 - i : list[i] < 0 ? list[i] + s.n : list[i] - 1;
     if (k < 0 || k >= s.n)
-      refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)list[i], shape_text(&s, a));
+      refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)list[i],
+             shape_text(&s, a));
     if (seen >> k & 1) refuse(L, "%s: axis %lld is given twice", who, (long long)k + 1);
     seen |= 1u << k;
     perm[i] = (int)k;
@@ -437,8 +445,8 @@ static node *to_index(lua_State *L, state *S, int i, const char *who, shape *s) 
   return n;
 }
 
-/* index_select and index_add go by a 1-d index, gather and scatter_add by one of x's rank, no larger
-** than x beside the axis. src has the shape that reading x so would give. */
+/* index_select and index_add go by a 1-d index, gather and scatter_add by one of x's rank, no
+** larger than x beside the axis. src has the shape that reading x so would give. */
 static int indexed(lua_State *L, int op) {
   state *S = get_state(L);
   graph *G = &S->G;
@@ -468,10 +476,10 @@ static int indexed(lua_State *L, int op) {
   node **r = box_new(L, S), *x = check_node(L, 1, who), *index = to_index(L, S, 3, who, &is);
   node *src = source ? check_node(L, 4, who) : NULL;
   switch (op) {
-  case OP_index_select: TRY(L, S, *r = op_index_select(G, x, axis, index)); break;
-  case OP_gather: TRY(L, S, *r = op_gather(G, x, axis, index)); break;
-  case OP_index_add: TRY(L, S, *r = op_index_add(G, x, axis, index, src)); break;
-  case OP_scatter_add: TRY(L, S, *r = op_scatter_add(G, x, axis, index, src)); break;
+    case OP_index_select: TRY(L, S, *r = op_index_select(G, x, axis, index)); break;
+    case OP_gather: TRY(L, S, *r = op_gather(G, x, axis, index)); break;
+    case OP_index_add: TRY(L, S, *r = op_index_add(G, x, axis, index, src)); break;
+    case OP_scatter_add: TRY(L, S, *r = op_scatter_add(G, x, axis, index, src)); break;
   }
   made(L, S, *r);
   return 1;
@@ -516,7 +524,7 @@ static int matmul(lua_State *L) {
   return 1;
 }
 
-/* ---- the table -------------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 const lua_CFunction op_functions[NOP] = {
 #define UNARY(name, ...) [OP_##name] = map_##name,
@@ -524,15 +532,30 @@ const lua_CFunction op_functions[NOP] = {
 #define TERNARY(name, ...) [OP_##name] = map_##name,
 #define REDUCE(name, ...) [OP_##name] = reduce_##name,
 #include "array/ops.def"
-    [OP_to] = to, [OP_identity] = identity, [OP_reshape] = reshape, [OP_permute] = permute,
-    [OP_broadcast_to] = broadcast_to, [OP_sum_to] = sum_to, [OP_slice] = slice,
-    [OP_slice_grad] = slice_grad, [OP_cat] = cat, [OP_index_select] = index_select,
-    [OP_index_add] = index_add, [OP_gather] = gather, [OP_scatter_add] = scatter_add,
-    [OP_cumsum] = cumsum, [OP_argsort] = argsort, [OP_matmul] = matmul};
+    [OP_to] = to,
+    [OP_identity] = identity,
+    [OP_reshape] = reshape,
+    [OP_permute] = permute,
+    [OP_broadcast_to] = broadcast_to,
+    [OP_sum_to] = sum_to,
+    [OP_slice] = slice,
+    [OP_slice_grad] = slice_grad,
+    [OP_cat] = cat,
+    [OP_index_select] = index_select,
+    [OP_index_add] = index_add,
+    [OP_gather] = gather,
+    [OP_scatter_add] = scatter_add,
+    [OP_cumsum] = cumsum,
+    [OP_argsort] = argsort,
+    [OP_matmul] = matmul};
 
 /* These take the place of their rows' plain functions. */
-const entry op_entries[] = {{"gelu", gelu, NULL, true}, {"leaky_relu", leaky_relu, NULL, true},
-    {"elu", elu, NULL, true}, {"clamp", clamp, NULL, true}, {"max", extreme_max, NULL, true},
+const entry op_entries[] = {
+    {"gelu", gelu, NULL, true},
+    {"leaky_relu", leaky_relu, NULL, true},
+    {"elu", elu, NULL, true},
+    {"clamp", clamp, NULL, true},
+    {"max", extreme_max, NULL, true},
     {"min", extreme_min, NULL, true},
     {"transpose", transpose, "transpose(x [, ...])\naxes in the order given, or reversed", true},
     {"flip", flip, "flip(x, axis | {axes})\nbackwards along the axes", true},

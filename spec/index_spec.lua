@@ -1,0 +1,213 @@
+-- x[...] and x[...] = v: every form of index, its gradient, and what writing may touch.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local exact, same, raises = helper.exact, helper.same, helper.raises
+
+local function int(t) return mg.tensor(t, "int64") end
+
+-- (2, 3, 4), its elements 1..24
+local function cube() return mg.range(1, 24):reshape(2, 3, 4) end
+
+local forms = {
+  {"a number", 2, {{13, 14, 15, 16}, {17, 18, 19, 20}, {21, 22, 23, 24}}},
+  {"a negative number", -2, {{1, 2, 3, 4}, {5, 6, 7, 8}, {9, 10, 11, 12}}},
+  {"a 0-d int64 Variable", int(2), {{13, 14, 15, 16}, {17, 18, 19, 20}, {21, 22, 23, 24}}},
+  {"numbers for all axes", {2, 3, -1}, 24},
+  {"numbers for the first axes", {1, 2}, {5, 6, 7, 8}},
+  {"a range", {1, {2, 3}, 1}, {5, 9}},
+  {"a range from the end", {1, {-2, -1}, 1}, {5, 9}},
+  {"all of an axis", {{}, 1, 1}, {1, 13}},
+  {"a step", {1, 1, {1, 4, 2}}, {1, 3}},
+  {"a step that does not meet the end", {1, 1, {1, 4, 3}}, {1, 4}},
+  {"a step backwards", {2, 3, {4, 1, -1}}, {24, 23, 22, 21}},
+  {"a step backwards from the end", {2, 3, {-1, 1, -2}}, {24, 22}},
+  {"a range of one", {{2, 2}, {3, 3}, {1, 2}}, {{{21, 22}}}},
+  {"ranges for all axes", {{}, {1, 3, 2}, {2, 3}},
+    {{{2, 3}, {10, 11}}, {{14, 15}, {22, 23}}}},
+  {"an empty table", {}, nil},
+}
+
+describe("index", function()
+  helper.guard(before_each, after_each)
+
+  for _, form in ipairs(forms) do
+    local name, key, want = form[1], form[2], form[3]
+    it("by " .. name, function()
+      local x = cube()
+      want = want or x:totable()
+      assert(exact(x[key], want))
+      assert(exact((x * 2 - x)[key], want))
+      assert(exact(x:permute(3, 1, 2):clone():permute(2, 3, 1)[key], want))
+      assert(exact(x:flip{1, 3}:clone():flip{1, 3}[key], want))
+      assert(exact(x:to("uint8")[key], want))
+      assert(helper.differentiable(function(a) return (a:sin())[key]:square() end, {x / 10}))
+    end)
+  end
+
+  it("of a 1-d Variable gives a 0-d one", function()
+    local x = mg.tensor{5, 6, 7}
+    assert.same({}, x[2].shape)
+    assert.equal(7, x[-1]:item())
+    assert(exact(x[{{2, 3}}], {6, 7}))
+    assert(exact(x:slice({3, 1, -1}), {7, 6, 5}))
+  end)
+
+  it("gives an empty range where the end is just before the first", function()
+    local x = cube()
+    assert.same({0, 3, 4}, x[{{1, 0}}].shape)
+    assert.same({2, 0, 4}, x[{{}, {4, 3}}].shape)
+    assert.same({0}, x[{1, 1, {3, 2}}].shape)
+  end)
+
+  it("by an int64 Variable picks along axis 1", function()
+    local x = mg.tensor{{1, 2}, {3, 4}, {5, 6}}
+    assert(exact(x[int{3, 1, 1}], {{5, 6}, {1, 2}, {1, 2}}))
+    assert(exact(x[int{-1}], {{5, 6}}))
+    assert(exact(x[int{{1, 2}, {3, 1}}], {{{1, 2}, {3, 4}}, {{5, 6}, {1, 2}}}))
+    assert.same({0, 2}, x[mg.zeros{0, dtype = "int64"}].shape)
+    assert(exact(mg.tensor{7, 8}[int{2, 2, 1}], {8, 8, 7}))
+    assert(helper.differentiable(function(a) return a:exp()[int{3, 1, 1, -1}] end, {x / 5}))
+  end)
+
+  it("by a bool Variable selects", function()
+    local x = mg.tensor{{1, 2}, {3, 4}, {5, 6}}
+    assert(exact(x[x:gt(2)], {3, 4, 5, 6}))
+    assert(exact(x[mg.tensor{true, false, true}], {{1, 2}, {5, 6}}))
+    assert.same({0}, x[x:gt(9)].shape)
+    assert.same({0, 2}, x[mg.tensor{false, false, false}].shape)
+    assert(helper.differentiable(function(a) return a:square()[x:gt(2)] end, {x}))
+    assert(helper.differentiable(function(a) return a:square()[x:gt(2)[{{}, 1}]] end, {x}))
+  end)
+
+  it("of many elements agrees with counting", function()
+    local n = 70000
+    local x = mg.range(1, n)
+    local key = x:to("int64") * 7919 % n + 1
+    assert(same(x[key]:to("int64"), key))
+    local odd = (x % 2):eq(1)
+    assert(same(x[odd], mg.range(1, n, 2)))
+    assert(same(x[{{n, 1, -7}}], mg.range(n, 1, -7)))
+    local leaf = mg.Variable(x)
+    leaf[key]:sum():backward()
+    assert(same(leaf.grad, mg.ones(n)))
+    leaf:cleargrad()
+    leaf[odd]:sum():backward()
+    assert(same(leaf.grad, odd:to("float64")))
+  end)
+
+  it("adds up the gradients of what overlaps", function()
+    local x = mg.Variable(mg.zeros(5))
+    local sum = 0
+    for i = 1, 3 do sum = sum + x[{{i, i + 2}}]:sum() * i + x[i] * 10 end
+    sum:backward()
+    assert(exact(x.grad, {11, 13, 16, 5, 3}))
+    x:cleargrad()
+    x[int{2, 2, 2, 5}]:sum():backward()
+    assert(exact(x.grad, {0, 3, 0, 0, 1}))
+  end)
+
+  it("refuses what is out of range, by axis and shape", function()
+    local x = cube()
+    for text, key in pairs{
+      ["index: 3 is out of range for axis 1 of shape (2, 3, 4)"] = 3,
+      ["index: 0 is out of range for axis 1 of shape (2, 3, 4)"] = 0,
+      ["index: -3 is out of range for axis 1 of shape (2, 3, 4)"] = -3,
+      ["index: 5 is out of range for axis 3 of shape (2, 3, 4)"] = {1, 1, 5},
+      ["index: 4 is out of range for axis 2"] = {1, {2, 4}},
+      ["index: 0 is out of range for axis 2"] = {1, {0, 2}},
+      ["index: the step at axis 1 is 0"] = {{1, 2, 0}},
+      ["index: a table of 4 at axis 1"] = {{1, 2, 1, 1}},
+      ["index: a string at axis 1"] = {"1"},
+      ["index: a position must be a whole number, not 1.5"] = 1.5,
+      ["index: 4 for shape (2, 3, 4), which has 3 axes"] = {1, 1, 1, 1},
+      ["expected int64 or bool"] = mg.tensor{1, 2},
+      ["does not fit shape (2, 3, 4)"] = mg.tensor{true, false, true},
+      ["is not in 1..2"] = int{1, 3},
+      ["expected a number, a table or a Variable"] = true,
+    } do
+      assert(raises(text, function() return x[key] .. "" end))
+      assert(raises(text, function() x[key] = 0 end))
+    end
+    assert(raises("index: ", function() return mg.tensor(1)[1] .. "" end))
+  end)
+end)
+
+describe("assigning to an index", function()
+  helper.guard(before_each, after_each)
+
+  for _, form in ipairs(forms) do
+    local name, key = form[1], form[2]
+    it("by " .. name, function()
+      local x, part = cube(), cube()[key]
+      x[key] = part * -10
+      assert(exact(x[key], part * -10))
+      local changed = x:ne(cube())
+      assert.equal(part.size, changed:sum():item())
+      x[key] = part
+      assert(same(x, cube()))
+    end)
+  end
+
+  it("broadcasts, converts and takes numbers and tables", function()
+    local x = mg.zeros(2, 3)
+    x[1] = 7
+    x[2] = {1, 2, 3}
+    assert(exact(x, {{7, 7, 7}, {1, 2, 3}}))
+    x[{{}, {1, 2}}] = mg.tensor({{5}, {6}}, "int64")
+    assert(exact(x, {{5, 5, 7}, {6, 6, 3}}))
+    local i = mg.zeros{3, dtype = "int64"}
+    i[2] = 2.9
+    assert(exact(i, {0, 2, 0}))
+    assert(raises("index: a value of shape (2) does not fit shape (3)", function()
+      x[1] = {1, 2}
+    end))
+  end)
+
+  it("by Variables writes where they pick", function()
+    local x = mg.zeros(3, 2)
+    x[int{3, 1}] = {{1, 2}, {3, 4}}
+    assert(exact(x, {{3, 4}, {0, 0}, {1, 2}}))
+    x[x:eq(0)] = 9
+    assert(exact(x, {{3, 4}, {9, 9}, {1, 2}}))
+    x[mg.tensor{true, false, false}] = {{-1, -2}}
+    assert(exact(x, {{-1, -2}, {9, 9}, {1, 2}}))
+    x[x:gt(100)] = 5
+    assert(exact(x, {{-1, -2}, {9, 9}, {1, 2}}))
+  end)
+
+  it("leaves alone what others see", function()
+    local x = mg.zeros(4)
+    local data, view, copy, pending = x.data, x:reshape(2, 2), mg.tensor(x), x + 1
+    x[{{1, 2}}] = 5
+    assert(exact(x, {5, 5, 0, 0}))
+    assert(exact(data, {0, 0, 0, 0}))
+    assert(exact(view, {{0, 0}, {0, 0}}))
+    assert(exact(copy, {0, 0, 0, 0}))
+    assert(exact(pending, {1, 1, 1, 1}))
+    local large = mg.zeros(5000)
+    pending, view = large + 1, large[{{1, 4000}}]
+    large[1] = 5
+    assert.equal(1, pending[1]:item())
+    assert.equal(0, view[1]:item())
+    x[{{1, 3}}] = x[{{2, 4}}]
+    assert(exact(x, {5, 0, 0, 0}))
+  end)
+
+  it("does not change what a backward to come will read", function()
+    local x = mg.Variable{1, 2, 3}
+    local y = x:square()
+    x[1] = 100
+    y:backward()
+    assert(exact(x.grad, {2, 4, 6}))
+    assert(exact(x, {100, 2, 3}))
+  end)
+
+  it("is refused where it would be lost", function()
+    local x = mg.Variable{1, 2, 3}
+    assert(raises("index: only a leaf can be written into; this Variable was made by square",
+      function() x:square()[1] = 0 end))
+    assert(raises("index: x.data is frozen", function() x.data[1] = 0 end))
+    assert(exact(x, {1, 2, 3}))
+  end)
+end)

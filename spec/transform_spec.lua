@@ -1,0 +1,272 @@
+-- Functions made of functions: derivatives of f, checkpoints, and the checks of derivatives.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local near, exact, same, raises = helper.near, helper.exact, helper.same, helper.raises
+
+local function f(x) return (x:sin() * x):sum() end
+local function slope(v) return math.cos(v) * v + math.sin(v) end
+local function bend(v) return 2 * math.cos(v) - math.sin(v) * v end
+
+local AT = {0.5, 1, 2}
+
+local function each(fn)
+  local t = {}
+  for i, v in ipairs(AT) do t[i] = fn(v) end
+  return t
+end
+
+describe("grad", function()
+  helper.guard(before_each, after_each)
+
+  it("is a function: the gradient of f", function()
+    local x = mg.Variable(AT)
+    assert(near(mg.grad(f)(x), each(slope)))
+    assert(near(mg.grad(f)(mg.tensor(AT)), each(slope)))
+    assert(near(mg.grad(function(a) return a ^ 3 end)(2), 12))
+    assert.is_nil(x.grad)
+  end)
+
+  it("of grad is the second derivative, and so on", function()
+    local d = function(a) return a ^ 4 end
+    for _, want in ipairs{32, 48, 48, 24, 0} do
+      d = mg.grad(d)
+      assert(near(d(2), want))
+    end
+  end)
+
+  it("takes the argument one names, or several", function()
+    local g = function(a, b) return (a * b:square()):sum() end
+    local a, b = mg.tensor{1, 2}, mg.tensor{3, 5}
+    assert(near(mg.grad(g)(a, b), {9, 25}))
+    assert(near(mg.grad(g, 2)(a, b), {6, 20}))
+    local ga, gb = mg.grad(g, {1, 2})(a, b)
+    assert(near(ga, {9, 25}))
+    assert(near(gb, {6, 20}))
+    assert(near(mg.grad(function(p, q) return (p * q):sum() end, {1, 2})(a, a), {1, 2}))
+  end)
+
+  it("is zero for what f does not use", function()
+    assert(near(mg.grad(function(a, b) return b:sum() + a:sum() * 0 end)(mg.ones(2), mg.ones(2)),
+      {0, 0}))
+    assert(near(mg.grad(function() return mg.tensor(1) end)(mg.ones(2)), {0, 0}))
+  end)
+
+  it("value_and_grad gives both", function()
+    local v, g = mg.value_and_grad(f)(mg.Variable(AT))
+    assert(near(v, 0.5 * math.sin(0.5) + math.sin(1) + 2 * math.sin(2)))
+    assert(near(g, each(slope)))
+  end)
+
+  it("follows the modes: constants stay untracked, tracked arguments do not", function()
+    local df = mg.grad(f)
+    assert.is_false(df(mg.tensor(AT)).requires_grad)
+    assert.is_true(df(mg.Variable(AT)).requires_grad)
+    assert.is_false(mg.no_grad(df, mg.Variable(AT)).requires_grad)
+    local x = mg.Variable(AT)
+    df(x):sum():backward()
+    assert(near(x.grad, each(bend)))
+  end)
+
+  it("reaches what f captures", function()
+    local w = mg.Variable(3.0)
+    local g = mg.grad(function(a) return (a:square() * w):sum() end)(mg.tensor{1, 2})
+    g:sum():backward()
+    assert(near(w.grad, 6))
+  end)
+
+  it("refuses what has no gradient", function()
+    assert(raises("grad: f must return one number, got shape (3)", function()
+      mg.grad(function(a) return a * 2 end)(mg.tensor(AT))
+    end))
+    assert(raises("grad: f must return a Variable, got number", function()
+      mg.grad(function() return 1 end)(mg.tensor(AT))
+    end))
+    assert(raises("grad: argument 1 is int64", function()
+      mg.grad(f)(mg.tensor({1}, "int64"))
+    end))
+    assert(raises("grad: argnum must be an integer from 1", mg.grad, f, 0))
+  end)
+end)
+
+describe("gradients", function()
+  helper.guard(before_each, after_each)
+
+  it("gives those asked for and leaves .grad alone", function()
+    local x, y = mg.Variable{1, 2}, mg.Variable{3, 4}
+    local z = (x * y):sum() + x:square():sum()
+    local unused = mg.Variable{7, 7}
+    local gs = mg.gradients(z, {x, y, unused})
+    assert(near(gs[1], {5, 8}))
+    assert(near(gs[2], {1, 2}))
+    assert(near(gs[3], {0, 0}))
+    assert.is_nil(x.grad)
+    assert.is_false(gs[1].requires_grad)
+  end)
+
+  it("may be of what lies between", function()
+    local x = mg.Variable{1, 2}
+    local h = x:square()
+    local gs = mg.gradients((h * h):sum(), {h, x})
+    assert(near(gs[1], {2, 8}))
+    assert(near(gs[2], {4, 32}))
+  end)
+
+  it("can be differentiated with create_graph", function()
+    local x = mg.Variable{1, 2}
+    local g = mg.gradients((x ^ 3):sum(), {x}, {create_graph = true})[1]
+    assert(near(mg.gradients(g:sum(), {x})[1], {6, 12}))
+    assert(raises("gradients: ", mg.gradients, g, {x}, {crate_graph = true}))
+  end)
+end)
+
+describe("products with the jacobian", function()
+  helper.guard(before_each, after_each)
+
+  local A = mg.tensor{{1, 2, 0.5}, {-1, 3, 2}}
+  local function g(x) return A:matmul(x:square()) end
+  local J = {{1, 4, 2}, {-1, 6, 8}}
+
+  it("vjp: y, and a function of its gradient that may be called again", function()
+    local y, pull = mg.vjp(g, mg.tensor(AT))
+    assert(near(y, {4.25, 10.75}))
+    assert(near(pull{1, 0}, J[1]))
+    assert(near(pull(mg.tensor{0, 1}), J[2]))
+    assert(raises("vjp: gy has shape (3), expected (2)", pull, {1, 2, 3}))
+  end)
+
+  it("jvp: y, and its tangent", function()
+    local y, t = mg.jvp(g, mg.tensor(AT), {1, 0, 2})
+    assert(near(y, {4.25, 10.75}))
+    assert(near(t, {5, 15}))
+    assert(near(select(2, mg.jvp(function(x) return x * 0 + 1 end, 3, 1)), 0))
+    assert(raises("jvp: v has shape (2), expected (3)", mg.jvp, g, mg.tensor(AT), {1, 2}))
+  end)
+
+  it("jacobian has y's shape, then x's", function()
+    assert(near(mg.jacobian(g, mg.tensor(AT)), J))
+    local x = mg.range(1, 6):reshape(2, 3)
+    local j = mg.jacobian(function(a) return a:sum(1):exp() end, x / 6)
+    assert.same({3, 2, 3}, j.shape)
+    assert(near(j:sum{axis = 2}, mg.eye(3) * 2 * mg.exp(x:sum(1) / 6)))
+    assert.same({2, 3}, mg.jacobian(f, x).shape)
+  end)
+
+  it("hessian and hvp agree with each other and with calculus", function()
+    local x = mg.Variable(AT)
+    assert(near(mg.hessian(f, x), mg.eye(3) * mg.tensor(each(bend))))
+    assert(near(mg.hvp(f, x, mg.ones_like(x)), each(bend)))
+    local function h(a) return (a[1] ^ 3 * a[2] + a[2] * a[3]:exp()):sin() end
+    local v = mg.tensor{0.3, -1, 2}
+    local at = mg.tensor{0.5, 0.2, 0.7}
+    assert(near(mg.hvp(h, at, v), mg.hessian(h, at):matmul(v)))
+    assert(near(mg.hessian(h, at), mg.hessian(h, at).T))
+    assert(near(mg.hessian(function(a) return a:sum() end, at), mg.zeros(3, 3)))
+  end)
+end)
+
+describe("checkpoint", function()
+  helper.guard(before_each, after_each)
+
+  local function deep(x)
+    for _ = 1, 5 do x = (x * 1.1):tanh() + x:sin() end
+    return x
+  end
+
+  it("has the value and the gradients of what it calls", function()
+    local a, b = mg.Variable(AT), mg.Variable(AT)
+    local y, want = mg.checkpoint(deep, a), deep(b)
+    assert(same(y, want))
+    y:sum():backward()
+    want:sum():backward()
+    assert(same(a.grad, b.grad))
+  end)
+
+  it("is twice differentiable", function()
+    assert(helper.differentiable(function(x) return mg.checkpoint(deep, x) end, {mg.tensor(AT)}))
+  end)
+
+  it("takes several arguments, reaches captured parameters, gives several results", function()
+    local w, x = mg.Variable{2, 3}, mg.Variable{5, 7}
+    local p, q = mg.checkpoint(function(a, k) return a * w, a * k end, x, 10)
+    local sum = (p + q):sum()
+    sum:backward()
+    assert(exact(x.grad, {12, 13}))
+    assert(exact(w.grad, {5, 7}))
+  end)
+
+  it("sees the same random numbers again", function()
+    mg.seed(1)
+    local x = mg.Variable(mg.ones(1000))
+    local y = mg.checkpoint(function(a) return mg.dropout(a, 0.5) * a end, x)
+    mg.rand(10)
+    y:sum():backward()
+    assert(exact(x.grad, (y * 2):totable()))
+  end)
+
+  it("forgets what is inside until backward", function()
+    local x = mg.Variable(mg.rand(50000))
+    mg.eval(x)
+    local function held(g)
+      return (helper.alive(function()
+        local y = g(x)
+        mg.eval(y)
+        return y
+      end))
+    end
+    local kept = held(deep)
+    local forgotten = held(function(a) return mg.checkpoint(deep, a) end)
+    assert.is_true(forgotten <= 50000 * 8 + 4096)
+    assert.is_true(kept > 2 * forgotten)
+  end)
+end)
+
+describe("checks of derivatives", function()
+  helper.guard(before_each, after_each)
+
+  -- Its gradient is wrong: 3 instead of 2
+  local wrong = mg.Function{
+    name = "wrong",
+    forward = function(_, x) return x * 2 end,
+    backward = function(_, gy) return gy * 3 end,
+  }
+
+  it("numerical_grad is the gradient of the sum", function()
+    assert(near(mg.numerical_grad(f, mg.tensor(AT)), each(slope), 1e-7))
+    assert(near(mg.numerical_grad(mg.square, mg.tensor(AT)), {1, 2, 4}, 1e-7))
+    assert(near(mg.numerical_grad(mg.square, 3), 6, 1e-7))
+  end)
+
+  it("gradcheck says whether, and where not", function()
+    assert.is_true(mg.gradcheck(f, {mg.Variable(AT)}))
+    assert.is_true(mg.gradcheck(f, {mg.Variable(AT)}, {order = 2}))
+    assert.is_true(mg.gradcheck(mg.mul, {mg.tensor{1, 2}, mg.tensor{3, 4}}, {order = 2}))
+    local ok, message = mg.gradcheck(wrong, {mg.tensor(AT)})
+    assert.is_false(ok)
+    assert.is_truthy(message:find("gradcheck: gradient of input 1 at (1): analytic", 1, true))
+  end)
+
+  it("gradcheck sees a wrong second derivative", function()
+    local half = mg.Function{
+      name = "half",
+      forward = function(_, x) return x:square() end,
+      backward = function(self, gy) return gy * self.inputs[1]:detach() * 2 end,
+    }
+    assert.is_true(mg.gradcheck(half, {mg.tensor(AT)}))
+    local ok, message = mg.gradcheck(half, {mg.tensor(AT)}, {order = 2})
+    assert.is_false(ok)
+    assert.is_truthy(message:find("second derivative", 1, true))
+  end)
+
+  it("gradcheck needs float64", function()
+    assert(raises("gradcheck: input 1 is float32", mg.gradcheck, f,
+      {mg.ones{2, dtype = "float32"}}))
+    assert(raises("gradcheck: no input is float64", mg.gradcheck, f,
+      {mg.ones{2, dtype = "int64"}}))
+  end)
+
+  it("the specs' own checks see what is wrong", function()
+    assert.is_false((helper.differentiable(wrong, {mg.tensor(AT)})))
+    assert.is_true((helper.differentiable(mg.square, {mg.tensor(AT)})))
+  end)
+end)
