@@ -51,6 +51,8 @@ static void open_blas(void) {
   static const char name[] = "OPENBLAS_CORETYPE";
   bool tell = !getenv(name) && cpu_level() > 2;
   if (tell) setenv(name, cpu_level() == 4 ? "SkylakeX" : "Haswell", 1);
+  setenv("GOMP_SPINCOUNT", "10000",
+         0); /* as in threads.c: OpenBLAS may be first to bring libgomp */
   void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
   if (tell) unsetenv(name);
   if (!lib) return;

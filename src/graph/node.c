@@ -35,8 +35,10 @@ void graph_close(graph *G) {
 
 node *node_new(graph *G, dtype t) {
   node *n = G->free;
-  if (n && !mem_refuse()) G->free = n->grad;
-  else if (!(n = mg_alloc(&G->c, sizeof *n))) return NULL;
+  if (!n) n = mg_alloc(&G->c, sizeof *n);
+  else if (mem_refuse()) n = (fail_memory(&G->c, sizeof *n), NULL);
+  else G->free = n->grad;
+  if (!n) return NULL;
   memset(n, 0, sizeof *n);
   n->refs = n->handles = 1;
   n->dtype = t;
