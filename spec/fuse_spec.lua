@@ -150,6 +150,44 @@ describe("a random expression", function()
     end)
   end)
 
+  it("may have reductions, casts and views among its ops", function()
+    local turns = {
+      function(x) return x - x:mean() end,
+      function(x) return x - x:mean{axis = 2, keepdims = true} end,
+      function(x) return x:sum(1):tanh() + x end,
+      function(x) return x / (x:abs():max() + 1) end,
+      function(x, y) return x * y:logsumexp{axis = 1, keepdims = true}:sin() end,
+      function(x) return x:flip(1) end,
+      function(x) return x:reshape(50, 60).T:clone():reshape(60, 50) end,
+      function(x) return x:to("float32"):sin():to("float64") end,
+      function(x, y) return x:gt(y):to("float64") - y end,
+      function(x, y) return mg.cat{x[{{1, 30}}], y[{{31, 60}}]} end,
+      function(x, y) return x:tanh() + y * 0.5 end,
+    }
+    for seed = 1, 30 do
+      mg.seed(seed)
+      local xs = {mg.rand(60, 50), mg.rand(60, 50) - 0.5}
+      local function run(after)
+        math.randomseed(seed)
+        local v = {xs[1], xs[2]}
+        for i = 3, 32 do
+          v[i] = turns[math.random(#turns)](v[math.random(i - 1)], v[i - math.random(2)])
+          after(v[i])
+        end
+        return v
+      end
+      local late, eager = run(function() end), run(mg.eval)
+      for i = 1, #late do assert(same(late[i], eager[i])) end
+      local leaf = mg.Variable(xs[1])
+      xs[1] = leaf
+      run(function() end)[32]:sum():backward()
+      local grad = leaf.grad
+      leaf:cleargrad()
+      mg.using_config("lean", true, function() run(mg.eval)[32]:sum():backward() end)
+      if grad then assert(same(leaf.grad, grad)) else assert.is_nil(leaf.grad) end
+    end
+  end)
+
   it("has second derivatives that are the same lean or not", function()
     for_seeds(15, function(f)
       local xs = uniform(3)

@@ -168,6 +168,13 @@ node *apply(graph *G, int op, int n, node *const *in) {
   node *x[3] = {NULL, NULL, NULL}, exponent, *r;
   for (int i = 0; i < n; i++)
     if (!in[i]) return NULL;
+  bool number = n == 2 && in[1]->flags & NUMBER && !(in[0]->flags & NUMBER);
+  if (op == OP_pow && number && in[0]->dtype > F32) { /* as in Lua, a float */
+    node *f = op_to(G, in[0], G->dtype);
+    r = apply(G, op, 2, (node *[]){f, in[1]});
+    node_drop(G, f);
+    return r;
+  }
   if (op == OP_pow) {
     node *pair[2] = {in[0], &exponent};
     op = simpler_pow(in, &exponent);

@@ -1,0 +1,249 @@
+-- Elements rearranged: what moves them gives what is written here, for every dtype, and passes
+-- gradients to where the elements came from.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local exact, same, raises = helper.exact, helper.same, helper.raises
+
+local DTYPES = {"float64", "float32", "int64", "uint8", "bool"}
+
+local X = {{1, 2, 3}, {4, 5, 6}}
+
+local function int(t) return mg.tensor(t, "int64") end
+
+local function is_true(t)
+  if type(t) ~= "table" then return t ~= 0 end
+  local r = {}
+  for i, v in ipairs(t) do r[i] = is_true(v) end
+  return r
+end
+
+-- call gives `want` of x with these elements, in all dtypes; and is differentiable twice.
+local function moves(elements, call, want)
+  for _, dtype in ipairs(DTYPES) do
+    local y = call(mg.tensor(elements, dtype))
+    assert.equal(dtype, y.dtype)
+    assert(exact(y, dtype == "bool" and is_true(want) or want))
+  end
+  assert(helper.differentiable(function(x) return call(x:sin()):square() end,
+    {mg.tensor(elements)}))
+end
+
+local function check(name, cases)
+  it(name, function()
+    for _, case in ipairs(cases) do
+      moves(case[1], function(x) return (x[name](x, table.unpack(case, 2, #case - 1))) end,
+        case[#case])
+    end
+  end)
+end
+
+describe("shape ops", function()
+  helper.guard(before_each, after_each)
+
+  check("reshape", {
+    {X, 6, {1, 2, 3, 4, 5, 6}},
+    {X, {3, 2}, {{1, 2}, {3, 4}, {5, 6}}},
+    {X, -1, 1, 2, {{{1, 2}}, {{3, 4}}, {{5, 6}}}},
+    {{{7}}, 7},
+  })
+  check("transpose", {
+    {X, {{1, 4}, {2, 5}, {3, 6}}},
+    {{X}, 2, 3, 1, {{{1}, {2}, {3}}, {{4}, {5}, {6}}}},
+    {{X}, {{{1}, {4}}, {{2}, {5}}, {{3}, {6}}}},
+  })
+  check("permute", {{{X}, {-1, 1, 2}, {{{1, 4}}, {{2, 5}}, {{3, 6}}}}})
+  check("swapaxes", {
+    {X, 1, 2, {{1, 4}, {2, 5}, {3, 6}}},
+    {{X}, 1, -2, {{{1, 2, 3}}, {{4, 5, 6}}}},
+  })
+  check("squeeze", {{{{X}}, X}, {{{X}}, 1, {X}}, {{{X}}, {1, 2}, X}, {X, 1, X}})
+  check("unsqueeze", {{X, 1, {X}}, {X, -1, {{{1}, {2}, {3}}, {{4}, {5}, {6}}}}})
+  check("flatten", {
+    {{X, X}, {1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6}},
+    {{X, X}, 2, {{1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 5, 6}}},
+    {{X, X}, 1, 2, {{1, 2, 3}, {4, 5, 6}, {1, 2, 3}, {4, 5, 6}}},
+  })
+  check("broadcast_to", {
+    {{1, 2}, {2, 2}, {{1, 2}, {1, 2}}},
+    {{{1}, {2}}, {2, 3}, {{1, 1, 1}, {2, 2, 2}}},
+    {5, {2}, {5, 5}},
+  })
+  check("expand", {
+    {{{1}, {2}}, 2, 3, {{1, 1, 1}, {2, 2, 2}}},
+    {{{1}, {2}}, {-1, 2}, {{1, 1}, {2, 2}}},
+    {{1, 2}, 2, -1, {{1, 2}, {1, 2}}},
+  })
+  check("flip", {{X, 1, {{4, 5, 6}, {1, 2, 3}}}, {X, {1, -1}, {{6, 5, 4}, {3, 2, 1}}}})
+  check("roll", {
+    {X, 1, {{6, 1, 2}, {3, 4, 5}}},
+    {X, -1, 2, {{2, 3, 1}, {5, 6, 4}}},
+    {X, {1, 4}, {1, 2}, {{6, 4, 5}, {3, 1, 2}}},
+    {X, 0, 1, X},
+  })
+  check("pad", {
+    {{1, 2}, {1, 2}, {0, 1, 2, 0, 0}},
+    {{{1}, {2}}, {0, 1, 1, 0}, {{0, 0}, {1, 0}, {2, 0}}},
+    {{1, 2, 3}, {-1, 1}, {2, 3, 0}},
+    {{1, 2}, {1, 0}, {value = 1}, {1, 1, 2}},
+  })
+  check("tril", {
+    {X, {{1, 0, 0}, {4, 5, 0}}},
+    {X, 1, {{1, 2, 0}, {4, 5, 6}}},
+    {{X}, -1, {{{0, 0, 0}, {4, 0, 0}}}},
+  })
+  check("triu", {{X, {{1, 2, 3}, {0, 5, 6}}}, {X, 1, {{0, 2, 3}, {0, 0, 6}}}})
+  check("diag", {
+    {X, {1, 5}}, {X, 1, {2, 6}}, {X, -1, {4}},
+    {{1, 2}, {{1, 0}, {0, 2}}},
+    {{1, 2}, 1, {{0, 1, 0}, {0, 0, 2}, {0, 0, 0}}},
+    {{3}, -1, {{0, 0}, {3, 0}}},
+  })
+  check("repeat_interleave", {
+    {{1, 2}, 2, {1, 1, 2, 2}},
+    {X, 2, 2, {{1, 1, 2, 2, 3, 3}, {4, 4, 5, 5, 6, 6}}},
+    {X, {2, 1}, 1, {{1, 2, 3}, {1, 2, 3}, {4, 5, 6}}},
+  })
+  check("tile", {
+    {{1, 2}, 2, {1, 2, 1, 2}},
+    {X, 1, 2, {{1, 2, 3, 1, 2, 3}, {4, 5, 6, 4, 5, 6}}},
+    {{1, 2}, {2, 2}, {{1, 2, 1, 2}, {1, 2, 1, 2}}},
+    {X, 1, X},
+  })
+  check("index_select", {{X, 2, {3, -3}, {{3, 1}, {6, 4}}}})
+  check("gather", {
+    {X, 1, {{2, 1, 1}, {1, 1, 2}}, {{4, 2, 3}, {1, 2, 6}}},
+    {X, 2, {{3}, {-3}}, {{3}, {4}}},
+  })
+  check("take_along", {
+    {X, int{{3}, {1}}, 2, {{3}, {4}}},
+    {X, int{5, 1}, {5, 1}},
+    {X, int{{2}}, 2, {{2}, {5}}},
+  })
+
+  it("cat and stack", function()
+    moves(X, function(x) return mg.cat({x, x[{{1, 1}}]}) end, {{1, 2, 3}, {4, 5, 6}, {1, 2, 3}})
+    moves(X, function(x) return mg.cat({x, x}, -1) end, {{1, 2, 3, 1, 2, 3}, {4, 5, 6, 4, 5, 6}})
+    moves({1, 2}, function(x) return mg.stack{x, x} end, {{1, 2}, {1, 2}})
+    moves({1, 2}, function(x) return mg.stack({x, x}, -1) end, {{1, 1}, {2, 2}})
+    moves(3, function(x) return mg.stack{x, x} end, {3, 3})
+    assert(same(mg.cat{mg.zeros(0, 2), mg.ones(1, 2)}, mg.ones(1, 2)))
+    assert(raises("stack: input 2 has shape (3), input 1 (2)", mg.stack, {mg.ones(2), mg.ones(3)}))
+    assert(raises("cat: ", mg.cat, {mg.ones(2, 2), mg.ones(3, 3)}))
+    assert(raises("cat: ", mg.cat, {}))
+  end)
+
+  it("split and chunk give several results", function()
+    local x = mg.range(1, 7)
+    local function sizes(...)
+      local t = {}
+      for i, y in ipairs{...} do t[i] = y.size end
+      return t
+    end
+    assert.same({3, 3, 1}, sizes(x:split(3)))
+    assert.same({2, 0, 5}, sizes(x:split{2, 0, 5}))
+    assert.same({3, 3, 1}, sizes(x:chunk(3)))
+    assert.same({7}, sizes(x:chunk(1)))
+    moves(X, function(y) return (select(2, y:split(2, 2))) end, {{3}, {6}})
+    moves(X, function(y) return (select(2, y:chunk(2))) end, {{4, 5, 6}})
+    assert(raises("split: sizes (2, 2) add up to 4, but axis 1 of shape (7) has 7",
+      x.split, x, {2, 2}))
+  end)
+
+  it("one_hot is int64", function()
+    assert(same(mg.one_hot({2, 1}, 3), mg.tensor({{0, 1, 0}, {1, 0, 0}}, "int64")))
+    assert(exact(mg.one_hot{1, 3}, {{1, 0, 0}, {0, 0, 1}}))
+    assert.same({2, 2, 4}, mg.one_hot({{1, 2}, {3, 4}}, 4).shape)
+    assert(raises("one_hot: label 4 at position 2 is not in 1..3", mg.one_hot, {1, 4}, 3))
+  end)
+
+  it("sort and topk give values and indices, stable, nan last", function()
+    local nan = 0 / 0
+    local x = mg.tensor{3, 1, nan, 2, 1}
+    local values, order = x:sort()
+    assert(exact(values, {1, 1, 2, 3, nan}))
+    assert(same(order, mg.tensor({2, 5, 4, 1, 3}, "int64")))
+    values, order = x:sort{descending = true}
+    assert(exact(order, {1, 4, 2, 5, 3}))
+    assert(exact(values, {3, 2, 1, 1, nan}))
+    values, order = mg.topk({{1, 5, 2}, {9, 8, 7}}, 2)
+    assert(exact(values, {{5, 2}, {9, 8}}))
+    assert(exact(order, {{2, 3}, {1, 2}}))
+    assert(exact((mg.topk({{1, 5, 2}, {9, 8, 7}}, 1, {axis = 1, largest = false})), {{1, 5, 2}}))
+    assert(exact((mg.sort({{3, 1}, {2, 4}}, 1)), {{2, 1}, {3, 4}}))
+    moves(X, function(y) return (y:sort{descending = true}) end, {{3, 2, 1}, {6, 5, 4}})
+    moves(X, function(y) return (y:topk(2)) end, {{3, 2}, {6, 5}})
+    assert(raises("topk: k 4 is more than axis 2 of shape (2, 3) has", mg.topk, X, 4))
+  end)
+
+  it("sort agrees with table.sort on long rows and columns", function()
+    mg.seed(1)
+    for _, n in ipairs{11, 12, 13, 25, 1000, 40000} do
+      local x = mg.randint(-n, n, {n})
+      local want = x:totable()
+      table.sort(want)
+      local values, order = x:sort()
+      assert(exact(values, want))
+      assert(same(x[order], values))
+      local steps = order[{{2, n}}] - order[{{1, n - 1}}]
+      local ties = values[{{2, n}}]:eq(values[{{1, n - 1}}])
+      assert.is_false(ties:logical_and(steps:lt(0)):any():item())
+      local columns = mg.stack({x, -x}, 2)
+      assert(same((columns:sort(1)), mg.stack({values, -values:flip(1)}, 2)))
+    end
+  end)
+
+  it("cumsum runs along an axis, forwards and back", function()
+    for axis = 1, 3 do
+      assert(helper.differentiable(function(x) return x:cumsum(axis):sin() end,
+        {mg.rand(2, 3, 2)}))
+    end
+    assert(exact(mg.ones(70000):cumsum(1)[-1], 70000))
+    assert(exact(mg.ones(3, 100):cumsum(1)[3], mg.full({100}, 3)))
+    assert.equal("int64", mg.ones{2, dtype = "uint8"}:cumsum(1).dtype)
+    assert(exact(mg.full({100000}, 0.1, "float32"):cumsum(1)[-1]:item(), 10000, 1 << 30))
+  end)
+
+  it("scatter_add and index_add add where indices meet, leaving x alone", function()
+    local x = mg.zeros(3)
+    assert(exact(x:scatter_add(1, {1, 1, 3}, mg.tensor{1, 2, 4}), {3, 0, 4}))
+    assert(exact(x:index_add(1, {2, 2}, mg.tensor{1, 2}), {0, 3, 0}))
+    assert(exact(x, {0, 0, 0}))
+    local at = mg.range(0, 99999):to("int64") % 7 + 1
+    assert(exact(mg.zeros(7):scatter_add(1, at, mg.ones(100000)),
+      {14286, 14286, 14286, 14286, 14286, 14285, 14285}))
+    assert(exact(mg.zeros(7, 2):index_add(1, at, mg.ones(100000, 2))[{{}, 2}],
+      {14286, 14286, 14286, 14286, 14286, 14285, 14285}))
+  end)
+
+  it("refuse what does not fit", function()
+    local x = mg.tensor(X)
+    for text, call in pairs{
+      ["reshape: (2, 3) has 6 elements, (4) has 4"] = function() x:reshape(4) end,
+      ["reshape: (-1, 4) does not fit (2, 3)"] = function() x:reshape(-1, 4) end,
+      ["permute: axis 1 is given twice"] = function() x:permute(1, 1) end,
+      ["permute: 1 axes given for shape (2, 3)"] = function() x:permute(1) end,
+      ["swapaxes: axis 3 is out of range for shape (2, 3)"] = function() x:swapaxes(1, 3) end,
+      ["unsqueeze: axis 4 is out of range"] = function() x:unsqueeze(4) end,
+      ["broadcast_to: (2, 3) does not broadcast to (2, 4)"] =
+        function() x:broadcast_to{2, 4} end,
+      ["expand: (2, 3) does not expand to (3, 3)"] = function() x:expand(3, 3) end,
+      ["sum_to: (4) does not broadcast to (2, 3)"] = function() x:sum_to{4} end,
+      ["flatten: first axis 2 stands after last axis 1"] = function() x:flatten(2, 1) end,
+      ["flip: axis 3 is out of range"] = function() x:flip(3) end,
+      ["roll: 1 shifts for 2 axes"] = function() x:roll(1, {1, 2}) end,
+      ["pad: widths must be"] = function() x:pad{1} end,
+      ["pad: widths -2 and -2 cut more than axis 2"] = function() x:pad{-2, -2} end,
+      ["tril: needs 2 axes or more, got shape (3)"] = function() x[1]:tril() end,
+      ["diag: shape (2, 3) has no diagonal 3"] = function() x:diag(3) end,
+      ["tile: size 1 must be at least 0, got -1"] = function() x:tile(-1) end,
+      ["repeat_interleave: n must be a number or 3 numbers"] =
+        function() x:repeat_interleave({1}, 2) end,
+      ["index_select: index 3 at position 1 is not in 1..2"] =
+        function() x:index_select(1, {3}) end,
+      ["gather: "] = function() x:gather(1, {1, 2}) end,
+    } do
+      assert(raises(text, call))
+    end
+  end)
+end)
