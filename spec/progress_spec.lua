@@ -5,11 +5,11 @@ local helper = require "spec.helper"
 local child = require "spec.child"
 
 describe("progress", function()
-  -- What the program writes, stderr included, with mg at hand.
+  -- What the program writes, stderr included, with mg at hand; on a slow machine it says 0 s too.
   local function said(program)
     local text, ok = child.run([[local mg = require "moongrad"; ]] .. program)
     assert(ok, text)
-    return text
+    return (text:gsub("%d+ s%f[%s]", "0 s"))
   end
 
   it("counts", function()
