@@ -168,6 +168,11 @@ node *apply(graph *G, int op, int n, node *const *in) {
   node *x[3] = {NULL, NULL, NULL}, exponent, *r;
   for (int i = 0; i < n; i++)
     if (!in[i]) return NULL;
+  if (op == OP_powi) {
+    double k = in[1]->dtype == I64 ? (double)in[1]->k.i : in[1]->k.f;
+    if (!(in[1]->flags & NUMBER) || k != floor(k) || fabs(k) > 64)
+      return fail(&G->c, "powi: the exponent must be a whole number in -64..64"), NULL;
+  }
   bool number = n == 2 && in[1]->flags & NUMBER && !(in[0]->flags & NUMBER);
   if (op == OP_pow && number && in[0]->dtype > F32) { /* as in Lua, a float */
     node *f = op_to(G, in[0], G->dtype);
