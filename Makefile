@@ -8,6 +8,10 @@
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4; `make uninstall` takes it away
 #   make lint       luacheck, clang-format, cppcheck
 #   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
+#   make bench      speed and memory beside hand-written loops and the peers: build/bench.md, .svg;
+#                   ROWS="mse mem_*" and QUICK=yes make it shorter
+#   make bench-check   the same, an error where a bound is missed
+#   make bench-peers   PyTorch and JAX from PyPI, into build/peers
 #   make clean
 #
 # DEPS=no leaves apt alone, for those whose libraries come from elsewhere.
@@ -24,7 +28,8 @@ DEPS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: build demo test repl install uninstall lint asan clean packages compile
+.PHONY: build demo test repl install uninstall lint asan bench bench-check bench-peers clean packages \
+        compile
 
 build:
 
@@ -39,6 +44,9 @@ packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
 packages.test    := $(packages.demo) lua-busted
 packages.asan    := $(packages.test)
 packages.lint    := lua-check clang-format cppcheck
+packages.bench   := $(packages.demo) lua-socket util-linux
+packages.bench-check := $(packages.bench)
+packages.bench-peers := python3 python3-venv g++
 wanted = $(sort $(foreach goal,$(or $(MAKECMDGOALS),build),$(packages.$(goal))))
 
 packages:
@@ -142,6 +150,24 @@ asan: packages
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:include_if_exists=build/asan/%b.options \
 	  LSAN_OPTIONS=suppressions=build/asan/leaks:print_suppressions=0 \
 	  UBSAN_OPTIONS=print_stacktrace=1,--cpath='./build/asan/?.so')
+
+# ---- the bench ---------------------------------------------------------------------------------
+# The limits are compiled for this very processor, with all that the library itself forgoes.
+
+bench: build build/bench/limit_f32 build/bench/limit_f64
+	@$(LUA) spec/bench/run.lua $(if $(QUICK),quick) $(ROWS)
+
+bench-check: build build/bench/limit_f32 build/bench/limit_f64
+	@$(LUA) spec/bench/run.lua check $(if $(QUICK),quick) $(ROWS)
+
+build/bench/limit_%: spec/bench/limit.c Makefile | packages
+	@mkdir -p $(@D)
+	$(CC) -O3 -ffast-math -march=native -fopenmp $(LUA_CFLAGS) \
+	  -DREAL=$(if $(filter f32,$*),float,double) -o $@ $< -lsleefgnuabi -lopenblas -llua5.4 -lm
+
+bench-peers: packages
+	python3 -m venv build/peers
+	build/peers/bin/pip install torch jax numpy
 
 # ---- the rest ----------------------------------------------------------------------------------
 
