@@ -56,6 +56,8 @@ void arr_settle(array *a, buffer *b) {
   array *in[3] = {a->in[0], a->in[1], a->in[2]};
   memset(a->in, 0, sizeof a->in);
   a->nin = 0;
+  a->row = 0;
+  a->per_row = false;
   a->buf = b;
   a->off = 0;
   a->state = READY;
@@ -176,6 +178,7 @@ array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t
 }
 
 array *arr_reshape(ctx *c, array *a, const shape *s) {
+  if (a->per_row) return late_rows(c, OP_reshape, a, s);
   if (!arr_ready(c, a)) return NULL;
   if (a->state == CONST) return arr_const(c, a->dtype, s, a->k);
   array *dense = arr_contiguous(c, a);
@@ -197,7 +200,22 @@ array *arr_permute(ctx *c, array *a, const int *perm) {
   return arr_view(c, a, &s, stride, 0);
 }
 
+/* Does a, a number for each row, become a number for all of each row? */
+static bool spreads(const array *a, const shape *s) {
+  int64_t along = 1;
+  int lead = s->n - a->s.n;
+  bool same = true;
+  for (int i = 0; i < s->n; i++) {
+    int64_t d = i < lead ? 1 : a->s.d[i - lead];
+    same = same && d == s->d[i];
+    if (!same && d != 1) return false;
+    if (!same) along *= s->d[i];
+  }
+  return a->per_row && along == a->row;
+}
+
 array *arr_broadcast(ctx *c, array *a, const shape *s) {
+  if (spreads(a, s)) return late_rows(c, OP_broadcast_to, a, s);
   if (!arr_ready(c, a)) return NULL;
   int64_t stride[MAXDIM];
   int lead = s->n - a->s.n;

@@ -44,9 +44,12 @@ struct array {
   int32_t refs;               /* everybody who holds it */
   int32_t saved;              /* of these, Functions whose vjp will read it */
   uint8_t dtype, state;
-  uint8_t op, nin;            /* PENDING: the op (elementwise, CAST, RANDOM, IOTA or a reduction) */
+  uint8_t op, nin;            /* PENDING: elementwise, to, rand, a reduction; reshape and broadcast_to
+                              ** of what has one element a row */
   uint8_t passes;             /* evaluations that computed it without storing it */
+  bool per_row;               /* PENDING: it has one element for each of these rows, not for each of theirs */
   uint16_t nodes;             /* PENDING: upper bound of pending arrays below, itself included */
+  int64_t row;                /* PENDING: length of the rows that reductions below fold; 0: there are none */
   array *in[3];               /* PENDING: operands */
   imm k;                      /* CONST: the number. RANDOM: the counter (the seed in `off`) */
   int64_t rows, n, inner;     /* a reduction: x seen as (rows, n, inner), n reduced away */
@@ -84,11 +87,12 @@ array *arr_cast(ctx *c, array *a, dtype t);                   /* late; a itself 
 array *arr_reduce(ctx *c, int op, array *a, int first, int last, bool keepdims);
 dtype reduce_dtype(int op, dtype t);                          /* of the result */
 
-/* Views: the same buffer seen otherwise (evaluates a). New references. */
+/* Views: the same buffer seen otherwise (evaluates a, mostly). New references. */
 array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t off);
 array *arr_reshape(ctx *c, array *a, const shape *s);         /* view where possible, else a copy */
 array *arr_permute(ctx *c, array *a, const int *perm);        /* result axis i is axis perm[i] */
-array *arr_broadcast(ctx *c, array *a, const shape *s);       /* a's shape fits s */
+array *arr_broadcast(ctx *c, array *a, const shape *s);       /* a's shape fits s; late where a is a
+                                                              ** pending number a row of s */
 /* x[first : : step] of shape s, axis by axis; small results of big buffers are copied. */
 array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const int64_t *step);
 

@@ -27,6 +27,7 @@ const uint8_t op_cost[NOP] = {
 #define UNARY(name, rule, cost, ...) [OP_##name] = cost,
 #define BINARY(name, rule, cost, ...) [OP_##name] = cost,
 #define TERNARY(name, rule, cost, ...) [OP_##name] = cost,
+#define REDUCE(name, ...) [OP_##name] = DEAR,
 #include "array/ops.def"
 };
 
@@ -58,9 +59,10 @@ imm op_scalar(int op, dtype t, imm a, imm b, imm d) { return kern_get()->scalar[
 static const void *operand(const array *a, const shape *s, int64_t n, tile *buf) {
   if (a->state == CONST) return imm_fill(a->dtype, buf, a->k, n), buf;
   if (arr_is_contiguous(a)) return arr_data(a);
-  space q = {.n = s->n};
-  memcpy(q.d, s->d, sizeof q.d);
-  return strided_read(&q, a->stride, arr_data(a), dtype_size[a->dtype], 0, n, buf->bytes, false);
+  space q;
+  (void)s;
+  strided_space(&q, a);
+  return strided_read(&q, arr_data(a), dtype_size[a->dtype], 0, n, buf->bytes, false);
 }
 
 static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s, dtype t,
@@ -101,7 +103,9 @@ static array *pend(ctx *c, int op, dtype t, const shape *s, int nin, array *cons
   int nodes = 1;
   for (int i = 0; i < nin; i++) {
     a->in[a->nin++] = arr_ref(in[i]);
-    if (in[i]->state == PENDING) nodes += in[i]->nodes;
+    if (in[i]->state != PENDING) continue;
+    nodes += in[i]->nodes;
+    if (in[i]->row) a->row = in[i]->row, a->per_row = in[i]->per_row;
   }
   a->nodes = nodes > UINT16_MAX ? UINT16_MAX : nodes;
   return a;
@@ -113,37 +117,64 @@ static bool bound(ctx *c, array *a) {
   weight w = {0, 0};
   plan_visit(a, plan_mark(), weigh, &w);
   a->nodes = w.nodes;
-  if (w.nodes < MAXNODES && w.bytes <= (size_t)a->size * dtype_size[a->dtype] * MAXBYTES)
-    return true;
+  size_t bytes = (size_t)a->size * (a->per_row ? a->row : 1) * dtype_size[a->dtype];
+  if (w.nodes < MAXNODES && w.bytes <= bytes * MAXBYTES) return true;
   return arr_ready(c, a);
+}
+
+static array *bounded(ctx *c, array *a) {
+  if (a && !bound(c, a)) return arr_unref(a), NULL;
+  return a;
+}
+
+/* What is fused folds rows of one length, and stands alike to them: operands that do not fit are
+** computed first. */
+static bool agree(ctx *c, int nin, array *const *in) {
+  const array *first = NULL;
+  for (int i = 0; i < nin; i++) {
+    array *x = in[i];
+    bool apart = first && x->row && (x->row != first->row || x->per_row != first->per_row);
+    if (ends(x) || apart) {
+      if (!arr_ready(c, x)) return false;
+    } else if (x->row) first = x;
+  }
+  return true;
+}
+
+static bool none_pending(int nin, array *const *in) {
+  for (int i = 0; i < nin; i++)
+    if (in[i]->state == PENDING) return false;
+  return true;
 }
 
 array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
   dtype t = operand_dtype(op, in), rt = op_result(op, t);
   bool constant = true;
-  for (int i = 0; i < nin; i++) {
-    if (reduces(in[i]) && !arr_ready(c, in[i])) return NULL;
-    constant = constant && in[i]->state == CONST;
-  }
+  if (!agree(c, nin, in)) return NULL;
+  for (int i = 0; i < nin; i++) constant = constant && in[i]->state == CONST;
   if (constant && op != OP_to) {
     imm k[3] = {{0}, {0}, {0}};
     for (int i = 0; i < nin; i++) k[i] = in[i]->k;
     return arr_const(c, rt, s, op_scalar(op, t, k[0], k[1], k[2]));
   }
-  if (shape_size(s) <= SMALL) return map_now(c, op, nin, in, s, t, rt);
-  array *a = pend(c, op, rt, s, nin, in);
-  if (a && !bound(c, a)) return arr_unref(a), NULL;
-  return a;
+  if (shape_size(s) <= SMALL && none_pending(nin, in)) return map_now(c, op, nin, in, s, t, rt);
+  return bounded(c, pend(c, op, rt, s, nin, in));
 }
 
 array *arr_cast(ctx *c, array *a, dtype t) {
   if (a->dtype == t) return arr_ref(a);
-  if (reduces(a) && !arr_ready(c, a)) return NULL;
+  if (!agree(c, 1, &a)) return NULL;
   if (a->state == CONST) return arr_const(c, t, &a->s, imm_cast(a->k, a->dtype, t));
-  if (a->size <= SMALL) return map_now(c, OP_to, 1, &a, &a->s, a->dtype, t);
-  array *r = pend(c, OP_to, t, &a->s, 1, &a);
-  if (r && !bound(c, r)) return arr_unref(r), NULL;
-  return r;
+  if (a->size <= SMALL && a->state == READY)
+    return map_now(c, OP_to, 1, &a, &a->s, a->dtype, t);
+  return bounded(c, pend(c, OP_to, t, &a->s, 1, &a));
+}
+
+array *late_rows(ctx *c, int op, array *a, const shape *s) {
+  array *x = op == OP_reshape && a->op == OP_reshape ? a->in[0] : a;
+  array *r = pend(c, op, a->dtype, s, 1, &x);
+  if (r) r->per_row = op == OP_reshape;
+  return bounded(c, r);
 }
 
 array *arr_random(ctx *c, dtype t, const shape *s) {
@@ -172,7 +203,7 @@ array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) 
     if (i < first || i > last) s.d[s.n++] = d;
     else if (keepdims) s.d[s.n++] = 1;
   }
-  if (reduces(x) && !arr_ready(c, x)) return NULL;
+  if (ends(x) && !arr_ready(c, x)) return NULL;
   dtype rt = reduce_dtype(op, x->dtype);
   bool index = op == OP_argmax || op == OP_argmin;
   if (n == 1 && !index && op != OP_logsumexp) return arr_reshape(c, x, &s); /* nothing to fold */
@@ -189,8 +220,7 @@ array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) 
     arr_unref(r);
     return shaped;
   }
-  if (x->size <= SMALL) {
-    if (!arr_ready(c, x)) return NULL;
+  if (x->size <= SMALL && x->state != PENDING) {
     array *r = arr_new(c, rt, &s);
     if (!r) return NULL;
     tile buf;
@@ -201,8 +231,11 @@ array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) 
   }
   array *r = pend(c, op, rt, &s, 1, &x);
   if (!r) return NULL;
+  bool fits = !x->row || (x->row == n && !x->per_row);
   r->rows = rows;
   r->n = n;
   r->inner = inner;
-  return r;
+  r->per_row = inner == 1 && n > 1 && n <= ROW && fits;
+  r->row = r->per_row ? n : 0;
+  return r->row ? bounded(c, r) : r;
 }

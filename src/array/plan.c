@@ -1,9 +1,11 @@
 /* plan.c -- evaluation: pending expressions become one program, and its roots values.
 **
 ** Plan, reserve all, run, commit: without memory nothing has changed. What always holds:
-**   - operands of a PENDING elementwise array have its shape, or are CONST; none is a PENDING reduction
-**   - an operand of a PENDING reduction is no PENDING reduction
-**   - roots of one program are seen in one shape, and its reductions reduce it alike
+**   - operands of a PENDING elementwise array have its size, or are CONST
+**   - a PENDING reduction is an operand only if it folds rows, and all below it that do fold rows of
+**     its length: `row`, the last of a shape (.., row). What has `per_row` has one element for each row
+**   - values of one program have p->size elements, or one for each of its rows; the reductions that
+**     end it reduce alike
 */
 #include <limits.h>
 #include <stdatomic.h>
@@ -68,6 +70,7 @@ static bool add_value(void *arg, array *a) {
                .last = a->val,
                .root = -1,
                .slot = -1,
+               .per_row = p->row && a->size != p->size,
                .esz = dtype_size[a->dtype]};
   if (a->state == PENDING) {
     for (int i = 0; i < a->nin; i++) {
@@ -75,22 +78,42 @@ static bool add_value(void *arg, array *a) {
       p->v[v->in[i]].last = a->val;
     }
     const kernels *k = kern_get();
-    if (a->op == OP_to) v->f = k->cast[a->in[0]->dtype][a->dtype];
-    else if (a->op != OP_rand) v->f = k->map[a->op][operand_dtype(a->op, a->in)];
+    if (a->op == OP_to || a->op == OP_reshape) v->f = k->cast[a->in[0]->dtype][a->dtype];
+    else if (a->nin) v->f = k->map[a->op][operand_dtype(a->op, a->in)];
   } else if (a->state == READY) {
     v->base = arr_data(a);
-    v->strided = !arr_is_contiguous(a);
+    if ((v->strided = !arr_is_contiguous(a))) strided_space(&v->q, a);
   }
   return true;
 }
 
-static array *body_of(array *a) { return reduces(a) ? a->in[0] : a; }
+static array *body_of(array *a) { return ends(a) ? a->in[0] : a; }
 
-/* Does another program have to evaluate b than the one that has root a? */
-static bool together(const array *a, const array *b) {
-  const array *x = body_of((array *)a), *y = body_of((array *)b);
-  if (!shape_eq(&x->s, &y->s)) return false;
-  return !reduces(a) || !reduces(b) || (a->n == b->n && a->inner == b->inner);
+/* What programs with this root are like: their size, the rows they fold, how reductions end them */
+typedef struct {
+  int64_t size, row, n, inner;
+} form;
+
+static form form_of(array *a) {
+  const array *x = body_of(a);
+  form f = {x->per_row ? x->size * x->row : x->size, x->row, 0, 0};
+  if (ends(a)) f.n = a->n, f.inner = a->inner;
+  return f;
+}
+
+/* Where rows are folded, only sums over all of them, columns, can end the program. */
+static bool possible(const form *f) {
+  return !f->row || !f->n || (f->inner == f->row && f->n * f->row == f->size);
+}
+
+/* Make f the form of a program with g's root too, if there is one. */
+static bool join(form *f, const form *g) {
+  form both = {f->size, f->row ? f->row : g->row, f->n ? f->n : g->n, f->n ? f->inner : g->inner};
+  if (f->size != g->size || (g->row && g->row != both.row)) return false;
+  if (g->n && (g->n != both.n || g->inner != both.inner)) return false;
+  if (!possible(&both)) return false;
+  *f = both;
+  return true;
 }
 
 static bool add_root(prog *p, array *a, int32_t v) {
@@ -100,13 +123,14 @@ static bool add_root(prog *p, array *a, int32_t v) {
   mg_free(p->r);
   p->r = r;
   r[p->nr] = (root){.a = a, .v = v, .wide = -1};
-  if (!reduces(a)) p->v[v].root = p->nr;
+  if (!ends(a)) p->v[v].root = p->nr;
   p->nr++;
   return true;
 }
 
 /* Values held from outside: store what a gradient will read and is dear to compute again, and what was
-** computed before: by and by the holder seems to be more than a box that is not collected yet. */
+** computed before: by and by the holder seems to be more than a box that is not collected yet. What a
+** row was folded to is little beside the row. */
 static bool plan_stores(prog *p) {
   bool lean = p->c->lean;
   for (int i = 0; i < p->nv; i++) {
@@ -114,7 +138,7 @@ static bool plan_stores(prog *p) {
     array *a = v->a;
     if (a->state != PENDING || v->root >= 0 || a->refs == a->uses) continue;
     bool dear = op_cost[a->op] == DEAR;
-    if (lean ? !a->saved && a->passes > 1 : dear ? a->saved || a->passes : a->passes > 1) {
+    if ((dear && v->per_row) || (lean ? !a->saved && a->passes > 1 : dear ? a->saved || a->passes : a->passes > 1)) {
       if (!add_root(p, a, i)) return false;
     } else v->needed = true; /* stays pending: what is below may not be given away */
   }
@@ -125,35 +149,19 @@ static bool plan_stores(prog *p) {
   return true;
 }
 
-/* Merge axes that every strided leaf walks through evenly */
-static void plan_space(prog *p, const shape *s) {
-  int n = 0;
-  int64_t *d = p->q.d;
-  for (int i = 0; i < s->n; i++) {
-    if (s->d[i] == 1) continue;
-    bool merge = n > 0;
-    for (int k = 0; k < p->nv && merge; k++)
-      if (p->v[k].strided && p->v[k].st[n - 1] != p->v[k].a->stride[i] * s->d[i]) merge = false;
-    if (merge) d[n - 1] *= s->d[i];
-    else d[n++] = s->d[i];
-    for (int k = 0; k < p->nv; k++)
-      if (p->v[k].strided) p->v[k].st[n - 1] = p->v[k].a->stride[i];
-  }
-  p->q.n = n;
-}
-
-/* How the work is cut. Depends on the shape, the widest dtype and the reduction alone. */
-static void plan_cut(prog *p, array *red) {
+/* How the work is cut. Depends on the shape, the widest dtype and the reductions alone; n, inner: of
+** those that end it, 0 if none does. A program that folds rows is cut as sums of columns are. */
+static void plan_cut(prog *p, int64_t n, int64_t inner) {
   int64_t widest = 1, short_row = 0;
   for (int i = 0; i < p->nv; i++) {
     if (p->v[i].esz > widest) widest = p->v[i].esz;
-    if (p->v[i].strided && p->q.n) short_row = p->q.d[p->q.n - 1];
+    if (p->v[i].strided && p->v[i].q.n) short_row = p->v[i].q.d[p->v[i].q.n - 1];
   }
-  int64_t most =
-      red && red->inner > 1 ? SMALL : TILE / widest; /* partial columns: by shape alone */
-  p->rows = red ? red->rows : 1;
-  p->n = red ? red->n : p->size;
-  p->inner = red ? red->inner : 1;
+  bool red = n > 0 || p->row;
+  p->n = n ? n : p->row ? p->size / p->row : p->size;
+  p->inner = n ? inner : p->row ? p->row : 1;
+  p->rows = p->size / (p->n * p->inner);
+  int64_t most = p->inner > 1 ? SMALL : TILE / widest; /* partial columns: by shape alone */
   /* tiles end with the rows of the reduction, or of the strided leaves where rows are not tiny */
   p->align = red ? (p->inner == 1 ? p->n : p->inner) : short_row >= 128 ? short_row : most;
   int64_t whole = red && p->n * p->inner <= most ? p->n * p->inner : p->align;
@@ -170,7 +178,10 @@ static void plan_cut(prog *p, array *red) {
     p->nb = row <= CHUNK ? p->n : (CHUNK / p->inner + unit - 1) / unit * unit;
     p->rpc = row <= CHUNK ? CHUNK / row : 1;
   }
+  if (p->row && p->tile < p->row) p->tile = p->row;
+  if (p->row && !n) p->nb = (CHUNK + p->row - 1) / p->row;
   p->pieces = (p->n + p->nb - 1) / p->nb;
+  p->room = p->tile * widest <= TILE ? TILE : (p->tile * widest + 63) / 64 * 64;
 }
 
 /* Scratch tiles: constants and strided leaves keep theirs, instructions share */
@@ -180,7 +191,7 @@ static bool plan_slots(prog *p) {
   if (!freed) return false;
   for (int i = 0; i < p->nr; i++) {
     p->v[p->r[i].v].last = INT_MAX; /* reductions read it after the last instruction */
-    if (reduces(p->r[i].a) && p->inner > 1) p->r[i].wide = p->nslot++;
+    if (ends(p->r[i].a) && p->inner > 1) p->r[i].wide = p->nslot++;
   }
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];
@@ -195,7 +206,7 @@ static bool plan_slots(prog *p) {
         value *x = &p->v[v->in[j]];
         bool again = (j > 0 && v->in[j] == v->in[0]) || (j > 1 && v->in[j] == v->in[1]);
         if (x->last == i && x->slot >= 0 && x->a->state == PENDING && !again &&
-            (x->esz == v->esz) == (pass == 0))
+            (x->esz == v->esz && x->per_row == v->per_row) == (pass == 0))
           freed[nfree++] = x->slot;
       }
       if (pass == 0 && v->root < 0) v->slot = nfree ? freed[--nfree] : p->nslot++;
@@ -224,7 +235,7 @@ static bool reserve(prog *p, int n, array *const *olds) { /* olds[i]: of the n r
   for (int i = 0; i < p->nr; i++) {
     root *r = &p->r[i];
     array *a = r->a;
-    if (!reduces(a) && a->state == PENDING) {
+    if (!ends(a) && a->state == PENDING) {
       array *old = olds && i < n ? olds[i] : NULL;
       if (old && may_take(p, r, old, 1)) r->from = old;
       for (int k = 0; k < p->nv && !r->from; k++)
@@ -232,7 +243,7 @@ static bool reserve(prog *p, int n, array *const *olds) { /* olds[i]: of the n r
     }
     if (r->from) r->buf = r->from->buf;
     else if (!(r->buf = buf_new(p->c, a->size * dtype_size[a->dtype]))) return false;
-    if (!reduces(a)) p->v[r->v].base = r->buf->p;
+    if (!ends(a)) p->v[r->v].base = r->buf->p;
     else if (p->pieces > 1) {
       size_t each = p->inner == 1 ? sizeof(acc) : (size_t)p->inner * dtype_size[a->dtype];
       if (!(r->partbuf = buf_new(p->c, p->rows * p->pieces * each))) return false;
@@ -241,7 +252,7 @@ static bool reserve(prog *p, int n, array *const *olds) { /* olds[i]: of the n r
     }
   }
   int threads = p->c->threads;
-  p->scratch = buf_new(p->c, (size_t)threads * (p->nslot + 1) * TILE);
+  p->scratch = buf_new(p->c, (size_t)threads * (p->nslot + 1) * p->room);
   p->filled = mg_alloc(p->c, threads);
   if (!p->scratch || !p->filled) return false;
   memset(p->filled, 0, threads);
@@ -276,11 +287,10 @@ static void commit(prog *p) {
   for (int i = 0; i < p->nv; i++) arr_unref(p->v[i].a);
 }
 
-/* One program: the roots a[0..n-1] fit together; those marked done are skipped. */
-static bool evaluate(ctx *c, int n, array *const *a, array *const *olds) {
-  prog p = {.c = c};
+/* One program of form f, that of the roots a[0..n-1] */
+static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const *olds) {
+  prog p = {.c = c, .size = f->size, .row = f->row};
   uint32_t mark = plan_mark();
-  array *red = NULL;
   bool ok = true;
   for (int i = 0; i < n && ok; i++) {
     array *x = body_of(a[i]);
@@ -288,17 +298,12 @@ static bool evaluate(ctx *c, int n, array *const *a, array *const *olds) {
     if (x != a[i]) {
       x->uses++; /* the reduction holds it */
       a[i]->mark = mark;
-      red = a[i];
     }
     ok = ok && add_root(&p, a[i], x->val);
   }
   ok = ok && plan_stores(&p);
   if (ok) {
-    array *x = p.v[p.nv - 1].a;
-    p.size = x->size;
-    plan_space(&p, &body_of(a[0])->s);
-    p.size = body_of(a[0])->size;
-    plan_cut(&p, red);
+    plan_cut(&p, f->n, f->inner);
     ok = plan_slots(&p) && reserve(&p, n, olds);
   }
   if (ok) {
@@ -313,27 +318,30 @@ bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
   array *group[64], *old[64];
   for (;;) { /* the first one pending, and what can go with it */
     int m = 0, left = 0, nodes = 0;
+    form f = {0};
     for (int i = 0; i < n; i++) {
-      if (a[i]->state != PENDING) continue;
+      array *x = a[i];
+      if (x->state != PENDING) continue;
+      form g = form_of(x);
+      if (!possible(&g)) { /* what it reduces first */
+        left++;
+        x = x->in[0];
+        g = form_of(x);
+      }
       bool twice = false;
-      for (int k = 0; k < m; k++) twice |= group[k] == a[i];
+      for (int k = 0; k < m; k++) twice |= group[k] == x;
       if (twice) continue;
-      if (m && (m == 64 || nodes + a[i]->nodes > MAXVALUES || !together(group[0], a[i]))) {
+      if (m && (m == 64 || nodes + x->nodes > MAXVALUES || !join(&f, &g))) {
         left++;
         continue;
       }
-      bool fits = true;
-      for (int k = 0; k < m; k++) fits = fits && together(group[k], a[i]);
-      if (!fits) {
-        left++;
-        continue;
-      }
-      nodes += a[i]->nodes;
-      old[m] = olds ? olds[i] : NULL;
-      group[m++] = a[i];
+      if (!m) f = g;
+      nodes += x->nodes;
+      old[m] = olds && x == a[i] ? olds[i] : NULL;
+      group[m++] = x;
     }
     if (m == 0) return true;
-    if (!evaluate(c, m, group, left ? NULL : old)) return false;
+    if (!evaluate(c, &f, m, group, left ? NULL : old)) return false;
     if (!left) return true;
   }
 }
@@ -350,8 +358,7 @@ array *arr_copy(ctx *c, array *a) {
   else { /* a program of one leaf that is its own root */ prog p = {.c = c, .size = a->size};
     bool ok = add_value(&p, a) && add_root(&p, a, 0);
     if (ok) {
-      plan_space(&p, &a->s);
-      plan_cut(&p, NULL);
+      plan_cut(&p, 0, 0);
       p.v[0].base = r->buf->p;
       p.filled = mg_alloc(c, c->threads);
       p.scratch = buf_new(c, (size_t)c->threads * TILE);

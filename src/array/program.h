@@ -13,7 +13,8 @@
 
 enum {
   SMALL = TILE / 8, /* elements: up to here ops run when called */
-  CHUNK = 32768     /* elements one thread takes at a time, about */
+  CHUNK = 32768,    /* elements one thread takes at a time, about */
+  ROW = 4096        /* elements of the longest row that is folded within its program */
 };
 
 typedef union { char bytes[TILE]; double number; } tile __attribute__((aligned(64)));
@@ -25,7 +26,13 @@ extern const uint8_t op_step[NOP];      /* what folds two rows into one; 0: noth
 extern const bool op_reduces[NOP];
 
 static inline bool reduces(const array *a) { return a->state == PENDING && op_reduces[a->op]; }
+/* A reduction that ends its program: nothing is fused onto it. The others fold rows. */
+static inline bool ends(const array *a) { return reduces(a) && !a->row; }
 static inline dtype operand_dtype(int op, array *const *in) { return in[op == OP_where]->dtype; }
+
+/* Late: a, with one element a row, in another shape (OP_reshape) or spread along its rows
+** (OP_broadcast_to). */
+array *late_rows(ctx *c, int op, array *a, const shape *s);
 
 /* ---- memory (array.c) -------------------------------------------------------------------------- */
 
@@ -38,7 +45,8 @@ void imm_fill(dtype t, void *p, imm v, int64_t n);
 
 /* ---- programs ---------------------------------------------------------------------------------- */
 
-typedef struct { int n; int64_t d[MAXDIM]; } space; /* what is iterated over, axes merged where all leaves allow */
+typedef struct { int n; int64_t d[MAXDIM], st[MAXDIM]; } space; /* a strided array's axes, merged where
+                                                                ** they run on in each other */
 
 typedef struct {
   array *a;
@@ -48,15 +56,16 @@ typedef struct {
   int32_t root;  /* the root it is, -1: none */
   int32_t slot;  /* scratch tile, -1: none */
   uint8_t esz;
-  bool strided;       /* leaf: fetched through st */
+  bool strided;       /* leaf: fetched through q */
+  bool per_row;       /* one element a row of the program */
   bool needed;        /* some array that stays pending will need it again */
   const char *base;   /* READY leaf: first element; root: its output */
-  int64_t st[MAXDIM]; /* strided leaf: strides over the space */
+  space q;            /* strided leaf */
 } value;
 
 typedef struct {
   array *a;
-  int32_t v; /* the value it is, or reduces */
+  int32_t v; /* the value it is, or reduces where it ends the program */
   buffer *buf;
   array *from; /* the array whose buffer this is, NULL: fresh */
   acc *part;   /* reduction of rows in pieces: states[row * pieces + piece] */
@@ -72,10 +81,11 @@ typedef struct {
   root *r;
   int nr;
   int nslot;
-  buffer *scratch; /* threads x nslot tiles */
+  size_t room;     /* bytes of a scratch tile */
+  buffer *scratch; /* threads x nslot of them */
   char *filled;    /* per thread: constants stand in its scratch */
-  space q;
-  int64_t size, rows, n, inner; /* the shape as (rows, n, inner); n, inner of the reductions */
+  int64_t row;                  /* values may fold rows of this length; 0: none does */
+  int64_t size, rows, n, inner; /* the shape as (rows, n, inner); n, inner of the reductions that end it */
   int64_t tile, align;     /* elements of a tile; tiles longer than `align` end at its multiples */
   int64_t rpc, nb, pieces; /* a chunk: rpc whole rows, or nb of a row's n */
   int64_t jw, jblocks;     /* ... of jw columns each, where inner is long */
@@ -87,10 +97,11 @@ bool plan_visit(array *top, uint32_t mark, bool (*visit)(void *, array *), void 
 
 /* run.c */
 void prog_run(prog *p);                 /* all roots' buffers are filled */
-/* Elements pos..pos+n-1 of base seen through the strides st: where they lie, if side by side and no
-** copy is asked for, else copied to buf. */
-const char *strided_read(const space *q, const int64_t *st, const char *base, int esz, int64_t pos,
-                         int64_t n, char *buf, bool copy);
+/* Elements pos..pos+n-1 of base seen through q: where they lie, if side by side and no copy is asked
+** for, else copied to buf. */
+const char *strided_read(const space *q, const char *base, int esz, int64_t pos, int64_t n, char *buf,
+                         bool copy);
+void strided_space(space *q, const array *a); /* a is READY */
 /* (rows, n, inner) at x, dense, reduced to (rows, inner) at r; a mean of columns is a sum yet: */
 void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x, char *r);
 void reduce_scale(dtype t, char *r, int64_t size, int64_t n);

@@ -2,7 +2,7 @@
 **
 ** A chunk is some whole rows of the reduction, a piece of one row, or a block of its columns; chunks
 ** run on any thread in any order and write where nobody else does. Partial results of a row meet
-** pairwise in a fixed order at the end.
+** pairwise in a fixed order at the end. Where a program folds rows itself, tiles are whole rows.
 */
 #include <string.h>
 
@@ -27,10 +27,22 @@ static void copy_run(void *dst, const void *src, int64_t stride, int64_t n, int 
   else COPY_RUN(uint8_t);
 }
 
-/* Elements pos..pos+n-1 of base seen through the strides st: where they lie, if side by side and `buf`
-** need not be filled, else copied to buf. */
-const char *strided_read(const space *q, const int64_t *st, const char *base, int esz, int64_t pos,
-                         int64_t n, char *buf, bool copy) {
+void strided_space(space *q, const array *a) {
+  int n = 0;
+  for (int i = 0; i < a->s.n; i++) {
+    if (a->s.d[i] == 1) continue;
+    if (n > 0 && q->st[n - 1] == a->stride[i] * a->s.d[i]) q->d[n - 1] *= a->s.d[i];
+    else q->d[n++] = a->s.d[i];
+    q->st[n - 1] = a->stride[i];
+  }
+  q->n = n;
+}
+
+/* Elements pos..pos+n-1 of base seen through q: where they lie, if side by side and `buf` need not be
+** filled, else copied to buf. */
+const char *strided_read(const space *q, const char *base, int esz, int64_t pos, int64_t n, char *buf,
+                         bool copy) {
+  const int64_t *st = q->st;
   int64_t idx[MAXDIM] = {0}, off = 0;
   for (int i = q->n - 1; i >= 0; i--) {
     idx[i] = pos % q->d[i];
@@ -103,26 +115,35 @@ typedef struct {
   int64_t *wide; /* columns: elements gathered in the wide tile, by root */
 } run;
 
-static char *tile_of(run *t, int slot) { return t->scratch + (size_t)slot * TILE; }
+static char *tile_of(run *t, int slot) { return t->scratch + (size_t)slot * t->p->room; }
 
-static void compute(run *t, int64_t pos, int64_t n) {
+/* Each of n numbers `times` times */
+static void spread(char *dst, const char *src, int64_t n, int64_t times, int esz) {
+  for (int64_t i = 0; i < n; i++) copy_run(dst + i * times * esz, src + i * esz, 0, times, esz);
+}
+
+static void compute(run *t, int64_t first, int64_t count) {
   prog *p = t->p;
+  int64_t row = p->row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];
     array *a = v->a;
+    int64_t pos = v->per_row ? row_pos : first, n = v->per_row ? row_n : count;
     if (a->state == PENDING) {
       char *dst = v->root >= 0 ? (char *)v->base + pos * v->esz : t->at[i];
+      const char *x = v->in[0] < 0 ? NULL : t->at[v->in[0]];
       if (v->f)
-        v->f(dst, v->in[0] < 0 ? NULL : t->at[v->in[0]], v->in[1] < 0 ? NULL : t->at[v->in[1]],
-             v->in[2] < 0 ? NULL : t->at[v->in[2]], n);
+        v->f(dst, x, v->in[1] < 0 ? NULL : t->at[v->in[1]], v->in[2] < 0 ? NULL : t->at[v->in[2]],
+             n);
+      else if (a->op == OP_broadcast_to) spread(dst, x, row_n, row, v->esz);
+      else if (op_reduces[a->op]) reduce_block(a->op, a->in[0]->dtype, n, row, 1, x, dst);
       else if (a->dtype == F64) random_f64(a->off, a->k.i, pos, n, (double *)dst);
       else random_f32(a->off, a->k.i, pos, n, (float *)dst);
       t->at[i] = dst;
     } else if (v->root >= 0) { /* a leaf to be copied */
-      strided_read(&p->q, v->st, arr_data(a), v->esz, pos, n, (char *)v->base + pos * v->esz, true);
+      strided_read(&v->q, arr_data(a), v->esz, pos, n, (char *)v->base + pos * v->esz, true);
     } else if (v->strided) {
-      t->at[i] =
-          (char *)strided_read(&p->q, v->st, v->base, v->esz, pos, n, tile_of(t, v->slot), false);
+      t->at[i] = (char *)strided_read(&v->q, v->base, v->esz, pos, n, tile_of(t, v->slot), false);
     } else if (a->state == READY) t->at[i] = (char *)v->base + pos * v->esz;
   }
 }
@@ -198,7 +219,7 @@ static void run_span(run *t, int64_t begin, int64_t end, bool first, bool last) 
     compute(t, pos, n);
     for (int i = 0; i < p->nr; i++) {
       root *r = &p->r[i];
-      if (!reduces(r->a)) continue;
+      if (!ends(r->a)) continue;
       const char *x = t->at[r->v];
       bool head = first && (pos == begin || pos % whole == 0 || p->inner > p->tile);
       bool tail = last && (pos + n == end || (pos + n) % whole == 0);
@@ -219,12 +240,12 @@ static void run_chunk(void *arg, int64_t i) {
   char *at[p->nv];
   acc state[p->nr];
   int64_t wide[p->nr];
-  run t = {p, (char *)p->scratch->p + (size_t)worker * (p->nslot + 1) * TILE, at, state, wide};
+  run t = {p, (char *)p->scratch->p + (size_t)worker * (p->nslot + 1) * p->room, at, state, wide};
   for (int k = 0; k < p->nv; k++) {
     value *v = &p->v[k];
     at[k] = v->slot >= 0 ? tile_of(&t, v->slot) : NULL;
     if (v->a->state == CONST && v->root < 0 && !p->filled[worker])
-      imm_fill(v->a->dtype, at[k], v->a->k, TILE / v->esz);
+      imm_fill(v->a->dtype, at[k], v->a->k, p->room / v->esz);
   }
   p->filled[worker] = 1;
   int64_t whole = p->n * p->inner;
@@ -276,5 +297,5 @@ static void combine(prog *p, root *r) {
 void prog_run(prog *p) {
   par_for(p->c, chunks(p), run_chunk, p);
   for (int i = 0; i < p->nr; i++)
-    if (reduces(p->r[i].a)) combine(p, &p->r[i]);
+    if (ends(p->r[i].a)) combine(p, &p->r[i]);
 }
