@@ -188,11 +188,7 @@ static const double erf_terms_F32[] = {
 #define RINT OF(nearest)
 #define SQRT OF(root)
 #define FMA OF(muladd)
-#if defined __AVX512F__
 #define EXP OF(exp)
-#else
-#define EXP SLEEF(exp, u10)
-#endif
 #define EXPM1 OF(expm1)
 #define TANH OF(tanh)
 #define ERF OF(erf)
@@ -255,6 +251,7 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #include "array/ops.def"
   },
   .cast = {FROM(F64), FROM(F32), FROM(I64), FROM(U8), FROM(BOOL)},
+  .spread = {spread_F64, spread_F32, spread_I64, spread_U8, spread_BOOL},
   .fold = {
 #define REDUCE(name, rule, ...) [OP_##name] = FOR_##rule(fold, name),
 #include "array/ops.def"

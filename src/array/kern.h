@@ -20,12 +20,14 @@ typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_
 ** logsumexp: maximum v, sum of exp(x - v) w. all, any: v.i. Floats of both widths stand in .f (sums of
 ** up to 512 are made in lanes of the dtype, added up across tiles in double); others in .i. */
 typedef struct { imm v, w; } acc;
+typedef void spread_fn(void *r, const void *x, int64_t n, int64_t times); /* each x[i] so many times */
 typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] is element `first` of its row */
 
 typedef struct {
   map_fn *map[NOP][NDTYPE];             /* by the operands' dtype (where: by that of b and d) */
   map_fn *cast[NDTYPE][NDTYPE];         /* [from][to]; b, d unused */
   fold_fn *fold[NOP][NDTYPE];
+  spread_fn *spread[NDTYPE];
   imm (*scalar[NOP][NDTYPE])(imm a, imm b, imm d);
 } kernels;
 

@@ -147,6 +147,31 @@ static bool none_pending(int nin, array *const *in) {
   return true;
 }
 
+/* Numbers spread along rows, all of them: an op on these is one on a number a row. */
+static bool all_spread(int nin, array *const *in) {
+  const array *first = NULL;
+  for (int i = 0; i < nin; i++) {
+    if (in[i]->state == CONST) continue;
+    if (in[i]->state != PENDING || in[i]->op != OP_broadcast_to) return false;
+    if (first && !shape_eq(&first->s, &in[i]->in[0]->s)) return false;
+    first = in[i]->in[0];
+  }
+  return first;
+}
+
+static array *map_rows(ctx *c, int op, int nin, array *const *in, const shape *s) {
+  array *x[3], *r;
+  const shape *rows = NULL;
+  for (int i = 0; i < nin; i++) {
+    x[i] = in[i]->state == CONST ? in[i] : in[i]->in[0];
+    if (x[i] != in[i]) rows = &x[i]->s;
+  }
+  if (!(r = arr_map(c, op, nin, x, rows))) return NULL;
+  array *wide = arr_broadcast(c, r, s);
+  arr_unref(r);
+  return wide;
+}
+
 array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
   dtype t = operand_dtype(op, in), rt = op_result(op, t);
   bool constant = true;
@@ -158,6 +183,7 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
     return arr_const(c, rt, s, op_scalar(op, t, k[0], k[1], k[2]));
   }
   if (shape_size(s) <= SMALL && none_pending(nin, in)) return map_now(c, op, nin, in, s, t, rt);
+  if (all_spread(nin, in)) return map_rows(c, op, nin, in, s);
   return bounded(c, pend(c, op, rt, s, nin, in));
 }
 

@@ -117,11 +117,6 @@ typedef struct {
 
 static char *tile_of(run *t, int slot) { return t->scratch + (size_t)slot * t->p->room; }
 
-/* Each of n numbers `times` times */
-static void spread(char *dst, const char *src, int64_t n, int64_t times, int esz) {
-  for (int64_t i = 0; i < n; i++) copy_run(dst + i * times * esz, src + i * esz, 0, times, esz);
-}
-
 static void compute(run *t, int64_t first, int64_t count) {
   prog *p = t->p;
   int64_t row = p->row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
@@ -135,7 +130,7 @@ static void compute(run *t, int64_t first, int64_t count) {
       if (v->f)
         v->f(dst, x, v->in[1] < 0 ? NULL : t->at[v->in[1]], v->in[2] < 0 ? NULL : t->at[v->in[2]],
              n);
-      else if (a->op == OP_broadcast_to) spread(dst, x, row_n, row, v->esz);
+      else if (a->op == OP_broadcast_to) kern_get()->spread[a->dtype](dst, x, row_n, row);
       else if (op_reduces[a->op]) reduce_block(a->op, a->in[0]->dtype, n, row, 1, x, dst);
       else if (a->dtype == F64) random_f64(a->off, a->k.i, pos, n, (double *)dst);
       else random_f32(a->off, a->k.i, pos, n, (float *)dst);

@@ -314,8 +314,8 @@ bool backward_finish(backward *b) {
     }
   }
   array *y = b->root->a;
-  if (ok && y && y->state == PENDING && y->s.n == 0)
-    pending[npending++] = y; /* the loss: in the same pass */
+  if (ok && y && y->state == PENDING)
+    pending[npending++] = y; /* the result: in the same pass */
   ok = ok && arr_eval(&G->c, npending, pending, NULL);
   for (int i = 0; i < n; i++) {
     if (ok && fresh[i]) node_set_grad(G, b->touched[i], fresh[i]);
