@@ -18,6 +18,7 @@
 typedef struct {
   graph G;       /* first: a graph is its state */
   uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
+  int tidy;      /* calls of mg.tidy under way */
   size_t low;    /* live bytes after the last backward or full collection */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;
@@ -33,7 +34,7 @@ typedef struct {
   bool method;
 } entry;
 extern const entry box_entries[], convert_entries[], op_entries[], function_entries[],
-    backward_entries[], modes_entries[];
+    backward_entries[], modes_entries[], tidy_entries[];
 extern const lua_CFunction op_functions[NOP];
 extern const luaL_Reg variable_meta[], function_meta[], guard_meta[];
 
@@ -55,12 +56,15 @@ const char *kind_of(lua_State *L, int i); /* the type's name as people know it *
 /* What a box and its node weigh for the collector, beside the values. */
 enum { BOX_COST = 160, PACE = 1 << 20 };
 
+void tidy_enter(lua_State *L, state *S);      /* tidy.c: the box on top was made */
+
 static inline node **box_new(lua_State *L, state *S) {
   node **b = lua_newuserdatauv(L, sizeof *b, 0);
   *b = NULL;
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, -2);
   S->seen -= BOX_COST;
+  if (__builtin_expect(S->tidy, 0)) tidy_enter(L, S);
   return b;
 }
 

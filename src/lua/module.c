@@ -389,7 +389,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   for (int op = 0; op < NOP; op++)
     if (op_functions[op]) add(L, op_table[op].name, op_functions[op], op_table[op].doc, true);
   const entry *rooms[] = {op_entries,       box_entries,   convert_entries, function_entries,
-                          backward_entries, modes_entries, module_entries};
+                          backward_entries, modes_entries, tidy_entries,    module_entries};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);
   add_namer(L, "define", define);
   add_namer(L, "help", help);

@@ -1,15 +1,15 @@
 -- What all optimizers share: whose parameters, the options, hooks, state, and the step itself.
 --
 -- A rule is a class with `defaults`, the options it knows, `buffers`, the names of the arrays it
--- keeps for each parameter (zeros at first), and update(p, g, s): one mg.assign that gives p and
--- its buffers in s their new values in one pass over memory. s.step counts p's updates from 1.
--- In update, use p itself: p.data would be another reference to the old values, which then could
--- not be overwritten in place.
+-- keeps for each parameter (zeros at first), and update(p, g, s), which returns p with those of its
+-- buffers in s that change, and their new values: two tables for mg.assign, which computes them in
+-- one pass over memory and in place, since mg.tidy leaves nobody else who sees the old ones. (So use
+-- p itself in update; p.data would be such another.) s.step counts p's updates from 1.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local options = require "moongrad.options"
-local raise = mg.raise
+local raise, tidy, assign = mg.raise, mg.tidy, mg.assign
 
 local Optimizer = Object:extend("Optimizer")
 Optimizer.defaults = { lr = 1e-3 }
@@ -76,7 +76,7 @@ function Optimizer:step()
       if g then
         local s = slot(self, p)
         s.step = s.step + 1
-        self:update(p, g, s)
+        tidy(function() assign(tidy(self.update, self, p, g, s)) end)
       end
     end
   end)

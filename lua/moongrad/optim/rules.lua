@@ -4,7 +4,7 @@
 
 local Optimizer = require "moongrad.optim.optimizer"
 local mg = require "moongrad"
-local assign, sqrt, raise = mg.assign, mg.sqrt, mg.raise
+local sqrt, raise = mg.sqrt, mg.raise
 
 local function decayed(self, p, g)
   if self.weight_decay == 0 then return g end
@@ -26,10 +26,10 @@ end
 
 function SGD:update(p, g, s)
   g = decayed(self, p, g)
-  if not s.b then return assign({ p }, { p - self.lr * g }) end
+  if not s.b then return { p }, { p - self.lr * g } end
   local b = self.momentum * s.b + (s.step == 1 and 1 or 1 - self.dampening) * g
   local d = self.nesterov and g + self.momentum * b or b
-  assign({ p, s.b }, { p - self.lr * d, b })
+  return { p, s.b }, { p - self.lr * d, b }
 end
 
 -- Kingma and Ba, arXiv 1412.6980, algorithm 1, in the order of its section 2 that puts both bias
@@ -58,16 +58,17 @@ local function adam(self, p, g, s, kept)
   local v = b2 * s.v + (1 - b2) * g * g
   local c = math.sqrt(1 - b2 ^ t)
   local rate = self.lr * c / (1 - b1 ^ t)
-  assign({ p, s.m, s.v }, { kept - rate * m / (sqrt(v) + self.eps * c), m, v })
+  return { p, s.m, s.v }, { kept - rate * m / (sqrt(v) + self.eps * c), m, v }
 end
 
-function Adam:update(p, g, s) adam(self, p, decayed(self, p, g), s, p) end
+function Adam:update(p, g, s) return adam(self, p, decayed(self, p, g), s, p) end
 
 -- Loshchilov and Hutter, arXiv 1711.05101: the decay acts on p alone, p' = (1 - lr w) p - ...
 local AdamW = Adam:extend("AdamW")
 AdamW.defaults = { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 1e-2 }
 
-function AdamW:update(p, g, s) adam(self, p, g, s, (1 - self.lr * self.weight_decay) * p) end
+function AdamW:update(p, g, s)
+  return adam(self, p, g, s, (1 - self.lr * self.weight_decay) * p) end
 
 -- v' = alpha v + (1 - alpha) g^2     d = g / (sqrt(v') + eps)     p' = p - lr d
 -- centered takes a'^2 from v', a' = alpha a + (1 - alpha) g;  momentum uses b' = momentum b + d.
@@ -99,7 +100,7 @@ function RMSprop:update(p, g, s)
     table.insert(values, d)
   end
   values[1] = p - self.lr * d
-  assign(targets, values)
+  return targets, values
 end
 
 -- v' = v + g^2     p' = p - lr / (1 + (t - 1) lr_decay) g / (sqrt(v') + eps)
@@ -111,7 +112,7 @@ function AdaGrad:update(p, g, s)
   g = decayed(self, p, g)
   local v = s.v + g * g
   local rate = self.lr / (1 + (s.step - 1) * self.lr_decay)
-  assign({ p, s.v }, { p - rate * g / (sqrt(v) + self.eps), v })
+  return { p, s.v }, { p - rate * g / (sqrt(v) + self.eps), v }
 end
 
 -- v' = rho v + (1 - rho) g^2     d = g sqrt(u + eps) / sqrt(v' + eps)     p' = p - lr d
@@ -125,7 +126,7 @@ function AdaDelta:update(p, g, s)
   local v = self.rho * s.v + (1 - self.rho) * g * g
   local d = g * sqrt(s.u + self.eps) / sqrt(v + self.eps)
   local u = self.rho * s.u + (1 - self.rho) * d * d
-  assign({ p, s.v, s.u }, { p - self.lr * d, v, u })
+  return { p, s.v, s.u }, { p - self.lr * d, v, u }
 end
 
 return {

@@ -1,0 +1,81 @@
+-- mg.tidy: what is made in a call goes with it.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local near, raises, settle = helper.near, helper.raises, helper.settle
+
+describe("tidy", function()
+  helper.guard(before_each, after_each)
+
+  it("frees what was made in it, at its end", function()
+    collectgarbage "stop"
+    local before = mg.memory().live
+    local held
+    mg.tidy(function()
+      held = mg.rand(1000) + 0
+      mg.eval(held)
+      assert.is_true(mg.memory().live > before)
+    end)
+    local after = mg.memory().live
+    collectgarbage "restart"
+    assert.equal(before, after)
+    assert(raises("this Variable was freed", function() return held + 1 end))
+  end)
+
+  it("keeps what it returns, in tables too, and what was there before", function()
+    local x = mg.Variable{1, 2, 3}
+    local y, list, n = mg.tidy(function(a)
+      local t = a * 2
+      local z = t + 1
+      return z, {a, deep = {t:exp()}}, 7
+    end, x)
+    assert(near(y, {3, 5, 7}))
+    assert(near(list[1], {1, 2, 3}))
+    assert(near(list.deep[1], {math.exp(2), math.exp(4), math.exp(6)}))
+    assert.equal(7, n)
+    y:sum():backward()                     -- its graph lives, though its inputs' Variables do not
+    assert(near(x.grad, {2, 2, 2}))
+  end)
+
+  it("hands what it returns to the tidy around it", function()
+    local inner, x
+    local outer = mg.tidy(function()
+      x, inner = mg.tidy(function() return mg.ones(2) + 1, mg.ones(3) * 3 end)
+      assert(near(inner, {3, 3, 3}))
+      return x * 2
+    end)
+    assert(near(outer, {4, 4}))
+    assert(raises("this Variable was freed", function() return inner + 1 end))
+    assert(raises("this Variable was freed", function() return x + 1 end))
+  end)
+
+  it("raises the error of the function and is over then", function()
+    local err = {}
+    local ok, got = pcall(mg.tidy, function() mg.tidy(function() error(err) end) end)
+    assert.is_false(ok)
+    assert.equal(err, got)
+    local x = mg.ones(2) * 2
+    mg.tidy(function() end)
+    assert(near(x, {2, 2}))
+    local co = coroutine.wrap(function() return pcall(mg.tidy, function() error(err) end) end)
+    assert.is_false((co()))
+    assert(raises("tidy: argument 1 is a nil, expected a function", mg.tidy))
+  end)
+
+  it("lets optimizers work in place", function()
+    for _, name in ipairs{"SGD", "Adam", "AdamW", "RMSprop", "AdaGrad", "AdaDelta"} do
+      local p = mg.Variable(mg.rand(100000) + 0)
+      mg.eval(p)
+      p.grad = mg.rand(100000)
+      mg.eval(p.grad)
+      local opt = mg.optim[name]({p}, name == "SGD" and {momentum = 0.9} or {})
+      opt:step()
+      opt:step()
+      settle()
+      mg.reset_peak()
+      local before = mg.memory().live
+      for _ = 1, 3 do opt:step() end
+      assert.is_true(mg.memory().peak - before < 2e5, name)
+    end
+  end)
+end)

@@ -1,0 +1,96 @@
+/* tidy.c -- Variables let go of when a call ends, instead of when the collector comes.
+**
+** While tidy(fn) runs, every box made is listed. When fn returns, those that it does not return are
+** emptied. The list is kept alive by the stack of that call alone: an error leaves the boxes to the
+** collector. Lists of nested calls stand one above the other in a table of weak values.
+*/
+#include "lua/binding.h"
+
+static const char lists = 0; /* its address is the registry's key */
+
+/* Pushes the table of lists. */
+static void push_lists(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &lists) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &lists);
+}
+
+/* The box on top is entered in the innermost list. */
+void tidy_enter(lua_State *L, state *S) {
+  push_lists(L);
+  if (lua_rawgeti(L, -1, S->tidy) == LUA_TTABLE) {
+    lua_pushvalue(L, -3);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+  }
+  lua_pop(L, 2);
+}
+
+typedef struct {
+  guard g;
+  int outer;
+} tidy_guard;
+
+static void leave(state *S, guard *g) {
+  S->tidy = ((tidy_guard *)g)->outer;
+  g->end = NULL;
+}
+
+/* The Variable at i stays, and so do those in a table there: they are marked in the table `kept`. */
+static void keep(lua_State *L, int i, int kept, int depth) {
+  if (to_box(L, i)) {
+    lua_pushvalue(L, i);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, kept);
+  } else if (lua_type(L, i) == LUA_TTABLE && depth > 0) {
+    luaL_checkstack(L, 8, "tidy");
+    for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) keep(L, lua_gettop(L), kept, depth - 1);
+  }
+}
+
+/* tidy(fn, ...): what fn returns */
+static int tidy(lua_State *L) {
+  enum { DEEP = 8 };
+  state *S = get_state(L);
+  if (lua_type(L, 1) != LUA_TFUNCTION)
+    refuse(L, "tidy: argument 1 is a %s, expected a function", kind_of(L, 1));
+  push_lists(L);
+  lua_newtable(L); /* the list: index 1 */
+  lua_insert(L, 1);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, S->tidy + 1);
+  lua_pop(L, 1);
+  tidy_guard *g = guard_new(L, sizeof *g);
+  lua_insert(L, 2); /* the guard: index 2 */
+  g->outer = S->tidy++;
+  g->g.end = leave;
+  call_guarded(L, lua_gettop(L) - 3);
+  int last = lua_gettop(L), kept = last + 1;
+  luaL_checkstack(L, 8, "tidy");
+  lua_newtable(L);
+  for (int i = 3; i <= last; i++) keep(L, i, kept, DEEP);
+  for (int i = 1, n = (int)lua_rawlen(L, 1); i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, kept);
+    bool stays = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    if (!stays) box_drop(S, lua_touserdata(L, -1));
+    else if (S->tidy) tidy_enter(L, S); /* it belongs to the call around this one */
+    lua_pop(L, 1);
+  }
+  lua_settop(L, last);
+  return last - 2;
+}
+
+const entry tidy_entries[] = {
+    {"tidy", tidy,
+     "tidy(fn, ...)\nfn(...); Variables made in it are freed at its end, but for those it returns, "
+     "in tables too",
+     false},
+    {NULL, NULL, NULL, false}};
