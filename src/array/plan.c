@@ -288,24 +288,6 @@ static void commit(prog *p) {
   for (int i = 0; i < p->nv; i++) arr_unref(p->v[i].a);
 }
 
-#include <stdio.h>
-#include <stdlib.h>
-static int trace_on(void){static int t=-1; if(t<0) t=getenv("MGTRACE")!=NULL; return t;}
-static const char *const opn[NOP]={
-#define UNARY(name, ...) #name,
-#define BINARY(name, ...) #name,
-#define TERNARY(name, ...) #name,
-#define REDUCE(name, ...) #name,
-#define OTHER(name, ...) #name,
-  "none",
-#include "array/ops.def"
-};
-static void trace(prog *p){
-  fprintf(stderr,"PROG size %ld row %ld n %ld inner %ld tile %ld nb %ld pieces %ld slots %d\n",p->size,p->row,p->n,p->inner,p->tile,p->nb,p->pieces,p->nslot);
-  for(int i=0;i<p->nv;i++){value*v=&p->v[i];array*a=v->a;
-    fprintf(stderr,"  %2d: %s%s %s(%d %d %d) root %d slot %d%s\n",i,a->state==CONST?"const":a->state==READY?"leaf":opn[a->op],v->strided?" strided":"",v->per_row?"[row] ":"",v->in[0],v->in[1],v->in[2],v->root,v->slot,v->needed?" needed":"");}
-  for(int i=0;i<p->nr;i++) if(ends(p->r[i].a)) fprintf(stderr,"  end: %s of %d\n",opn[p->r[i].a->op],p->r[i].v);
-}
 /* One program of form f, that of the roots a[0..n-1] */
 static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const *olds) {
   prog p = {.c = c, .size = f->size, .row = f->row};
@@ -326,7 +308,6 @@ static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const
     ok = plan_slots(&p) && reserve(&p, n, olds);
   }
   if (ok) {
-    if (__builtin_expect(trace_on(),0)) trace(&p);
     prog_run(&p);
     commit(&p);
   }
