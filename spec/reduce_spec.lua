@@ -278,6 +278,36 @@ describe("reductions", function()
   end)
 end)
 
+describe("a reduction of a view", function()
+  helper.guard(before_each, after_each)
+
+  it("is that of a copy, however its axes lie in memory", function()
+    mg.seed(3)
+    local orders = {{1, 2, 3}, {1, 3, 2}, {2, 1, 3}, {2, 3, 1}, {3, 1, 2}, {3, 2, 1}}
+    local axes = {1, 2, 3, {1, 2}, {2, 3}, {1, 3}, {1, 2, 3}}
+    local x = mg.rand(12, 9, 17) - 0.5
+    for _, order in ipairs(orders) do
+      for _, base in ipairs{x, x[{ {1, 12, 2}, {}, {} }], x[{ {12, 1, -1}, {2, 9}, {} }]} do
+        local view = base:permute(order)
+        local copy = view + 0
+        mg.eval(copy)
+        for _, axis in ipairs(axes) do
+          for _, keepdims in ipairs{true, false} do
+            local opts = {axis = axis, keepdims = keepdims}
+            for _, name in ipairs{"sum", "mean", "logsumexp"} do
+              assert(near(view[name](view, opts), copy[name](copy, opts), 1e-13))
+            end
+            for _, name in ipairs{"argmax", "argmin"} do
+              assert(same(view[name](view, opts), copy[name](copy, opts)))
+            end
+            assert(same((view:max(opts)), (copy:max(opts))))
+          end
+        end
+      end
+    end
+  end)
+end)
+
 describe("composed reductions", function()
   helper.guard(before_each, after_each)
 

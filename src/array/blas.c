@@ -23,7 +23,8 @@ enum {
   SMALL = 1 << 15,
   PART = 1 << 18,
   LARGE = 1 << 19,
-  AREA = 1 << 17 /* of a tile, where there are more than four: packing pays */
+  STRIP = 1 << 10, /* elements of a row that are read in one go */
+  AREA = 1 << 17   /* of a tile, where there are more than four: packing pays */
 };
 
 #define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -198,7 +199,9 @@ static void plan(job *j) {
   j->tm = j->m;
   j->tn = j->n;
   if (j->m == 1 || j->n == 1) {
+    bool dense = j->m == 1 ? j->b.row == 1 : j->a.col == 1; /* else parts are pieces of rows */
     int64_t len = (PART / j->k + 64) / 64 * 64;
+    if (!dense && len < STRIP) len = STRIP;
     if (j->m == 1) j->tn = least(j->n, len);
     else j->tm = least(j->m, len);
   } else if (each > SMALL) {

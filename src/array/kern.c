@@ -251,6 +251,11 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #include "array/ops.def"
   },
   .cast = {FROM(F64), FROM(F32), FROM(I64), FROM(U8), FROM(BOOL)},
+  .rows = {
+    [OP_add] = FOR_ARITH(rows, add), [OP_mul] = FOR_ARITH(rows, mul),
+    [OP_maximum] = FOR_ARITH(rows, maximum), [OP_minimum] = FOR_ARITH(rows, minimum),
+    [OP_logical_and] = FOR_LOGIC(rows, logical_and), [OP_logical_or] = FOR_LOGIC(rows, logical_or)
+  },
   .spread = {spread_F64, spread_F32, spread_I64, spread_U8, spread_BOOL},
   .fold = {
 #define REDUCE(name, rule, ...) [OP_##name] = FOR_##rule(fold, name),

@@ -23,10 +23,14 @@ typedef struct { imm v, w; } acc;
 typedef void spread_fn(void *r, const void *x, int64_t n, int64_t times); /* each x[i] so many times */
 typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] is element `first` of its row */
 
+/* inner elements at r, and so many rows of as many at x: r = op(r, row), one after the other */
+typedef void rows_fn(void *r, const void *x, int64_t rows, int64_t inner);
+
 typedef struct {
   map_fn *map[NOP][NDTYPE];             /* by the operands' dtype (where: by that of b and d) */
   map_fn *cast[NDTYPE][NDTYPE];         /* [from][to]; b, d unused */
   fold_fn *fold[NOP][NDTYPE];
+  rows_fn *rows[NOP][NDTYPE];           /* by the op that folds two rows into one */
   spread_fn *spread[NDTYPE];
   imm (*scalar[NOP][NDTYPE])(imm a, imm b, imm d);
 } kernels;

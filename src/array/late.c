@@ -218,36 +218,65 @@ array *arr_random(ctx *c, dtype t, const shape *s) {
   return a;
 }
 
-array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) {
-  int64_t rows = 1, n = 1, inner = 1;
-  shape s = {0};
-  for (int i = 0; i < x->s.n; i++) {
-    int64_t d = x->s.d[i];
-    if (i < first) rows *= d;
-    else if (i > last) inner *= d;
-    else n *= d;
-    if (i < first || i > last) s.d[s.n++] = d;
-    else if (keepdims) s.d[s.n++] = 1;
+/* A view with its axes as they lie in memory, for reading it is what takes time: x.T:sum(1) adds up
+** rows of x. Axes first..last stay together, and neither they nor the others change places among
+** themselves; else x itself. A new reference. */
+static array *as_it_lies(ctx *c, int op, array *x, int *first, int *last) {
+  int perm[MAXDIM], n = x->s.n, at = -1, kept = -1, begin = -1;
+  if (x->state != READY || x->size <= SMALL || arr_is_contiguous(x)) return arr_ref(x);
+  for (int i = 0; i < n; i++) {
+    if (x->stride[i] <= 0 || x->s.d[i] == 1) return arr_ref(x);
+    int k = i;
+    for (; k > 0 && x->stride[perm[k - 1]] < x->stride[i]; k--) perm[k] = perm[k - 1];
+    perm[k] = i;
   }
+  for (int k = 0; k < n; k++) {
+    bool folded = perm[k] >= *first && perm[k] <= *last;
+    if (folded ? perm[k] != (at < 0 ? *first : at + 1) : perm[k] < kept) return arr_ref(x);
+    if (!folded && at >= 0 && at < *last) return arr_ref(x);
+    if (!folded) kept = perm[k];
+    else if ((at = perm[k]) == *first) begin = k;
+  }
+  if (!op_step[op] && begin + *last - *first != n - 1) return arr_ref(x);
+  *last += begin - *first;
+  *first = begin;
+  return arr_permute(c, x, perm);
+}
+
+static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s);
+
+array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) {
+  shape s = {0};
+  for (int i = 0; i < x->s.n; i++)
+    if (i < first || i > last) s.d[s.n++] = x->s.d[i];
+    else if (keepdims) s.d[s.n++] = 1;
+  array *y = first > last ? arr_ref(x) : as_it_lies(c, op, x, &first, &last);
+  array *r = y ? fold(c, op, y, first, last, &s) : NULL;
+  arr_unref(y);
+  return r;
+}
+
+static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s) {
+  int64_t rows = 1, n = 1, inner = 1;
+  for (int i = 0; i < x->s.n; i++) *(i < first ? &rows : i > last ? &inner : &n) *= x->s.d[i];
   if (ends(x) && !arr_ready(c, x)) return NULL;
   dtype rt = reduce_dtype(op, x->dtype);
   bool index = op == OP_argmax || op == OP_argmin;
-  if (n == 1 && !index && op != OP_logsumexp) return arr_reshape(c, x, &s); /* nothing to fold */
+  if (n == 1 && !index && op != OP_logsumexp) return arr_reshape(c, x, s); /* nothing to fold */
   if (inner > 1 && n > 0 && !op_step[op]) { /* folds rows only: bring the axes to the end */
     int perm[MAXDIM], k = 0;
-    shape back = s;
     for (int i = 0; i < x->s.n; i++)
       if (i < first || i > last) perm[k++] = i;
     for (int i = first; i <= last; i++) perm[k++] = i;
     array *y = arr_permute(c, x, perm);
     array *r = y ? arr_reduce(c, op, y, x->s.n - (last - first) - 1, x->s.n - 1, false) : NULL;
-    array *shaped = r ? arr_reshape(c, r, &back) : NULL;
+    array *shaped = r ? arr_reshape(c, r, s) : NULL;
     arr_unref(y);
     arr_unref(r);
     return shaped;
   }
   if (x->size <= SMALL && x->state != PENDING) {
-    array *r = arr_new(c, rt, &s);
+    array *r = arr_new(c, rt, s);
     if (!r) return NULL;
     tile buf;
     reduce_block(op, x->dtype, rows, n, inner, x->size ? operand(x, &x->s, x->size, &buf) : NULL,
@@ -255,7 +284,7 @@ array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) 
     if (op == OP_mean && inner > 1 && n) reduce_scale(r->dtype, r->buf->p, r->size, n);
     return r;
   }
-  array *r = pend(c, op, rt, &s, 1, &x);
+  array *r = pend(c, op, rt, s, 1, &x);
   if (!r) return NULL;
   bool fits = !x->row || (x->row == n && !x->per_row);
   r->rows = rows;

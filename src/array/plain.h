@@ -28,10 +28,16 @@ LEVELS static void NAME(dots, T)(int64_t m, int64_t k, const T *a, int64_t row, 
 LEVELS static void NAME(columns, T)(int64_t m, int64_t k, const T *a, int64_t col, const T *x,
                                     T *restrict y) {
   memset(y, 0, (size_t)m * sizeof(T));
-  for (int64_t j = 0; j < k; j++, a += col) {
-    T xj = x[j];
+  int64_t j = 0;
+  for (; j + 4 <= k; j += 4, a += 4 * col) {
+    const T *b = a + col, *c = b + col, *d = c + col;
 #pragma omp simd
-    for (int64_t i = 0; i < m; i++) y[i] += xj * a[i];
+    for (int64_t i = 0; i < m; i++)
+      y[i] = y[i] + x[j] * a[i] + x[j + 1] * b[i] + x[j + 2] * c[i] + x[j + 3] * d[i];
+  }
+  for (; j < k; j++, a += col) {
+#pragma omp simd
+    for (int64_t i = 0; i < m; i++) y[i] += x[j] * a[i];
   }
 }
 

@@ -152,8 +152,11 @@ static bool plan_stores(prog *p) {
 /* How the work is cut. Depends on the shape, the widest dtype and the reductions alone; n, inner: of
 ** those that end it, 0 if none does. A program that folds rows is cut as sums of columns are. */
 static void plan_cut(prog *p, int64_t n, int64_t inner) {
+  enum { SEVERAL = 16 };
   int64_t widest = 1, short_row = 0;
+  bool plain = true;
   for (int i = 0; i < p->nv; i++) {
+    plain = plain && p->v[i].a->state == READY && !p->v[i].strided;
     if (p->v[i].esz > widest) widest = p->v[i].esz;
     if (p->v[i].strided && p->v[i].q.n) short_row = p->v[i].q.d[p->v[i].q.n - 1];
   }
@@ -178,11 +181,13 @@ static void plan_cut(prog *p, int64_t n, int64_t inner) {
     p->nb = row <= CHUNK ? p->n : (CHUNK / p->inner + unit - 1) / unit * unit;
     p->rpc = row <= CHUNK ? CHUNK / row : 1;
   }
-  if (p->row && p->tile < p->row) p->tile = p->row;
   if (p->row && !n) p->nb = (CHUNK + p->row - 1) / p->row;
   p->pieces = (p->n + p->nb - 1) / p->nb;
+  if (p->inner > most && p->inner <= ROW) p->tile = p->inner;
   /* a line more: tiles that begin in the same cache set would drive each other out */
   p->room = (p->tile * widest + 127) / 64 * 64;
+  if (p->tile == p->inner && inner && plain) /* nothing is computed: several rows at a time */
+    p->tile *= p->n < SEVERAL ? SEVERAL / p->n * p->n : SEVERAL;
 }
 
 /* Scratch tiles: constants and strided leaves keep theirs, instructions share */
@@ -192,7 +197,7 @@ static bool plan_slots(prog *p) {
   if (!freed) return false;
   for (int i = 0; i < p->nr; i++) {
     p->v[p->r[i].v].last = INT_MAX; /* reductions read it after the last instruction */
-    if (ends(p->r[i].a) && p->inner > 1) p->r[i].wide = p->nslot++;
+    if (ends(p->r[i].a) && p->inner > 1 && p->inner <= SMALL) p->r[i].wide = p->nslot++;
   }
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];

@@ -87,10 +87,7 @@ void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const
         imm_store(rt, r + j * dtype_size[rt], acc_result(op, t, &s, n));
     } else {
       memcpy(r, x, inner * esz);
-      for (int64_t j = 1; j < n; j++)
-        for (int64_t at = 0; at < inner; at += SMALL)
-          k->map[op_step[op]][t](r + at * esz, r + at * esz, x + (j * inner + at) * esz, NULL,
-                                 inner - at < SMALL ? inner - at : SMALL);
+      k->rows[op_step[op]][t](r, x + inner * esz, n - 1, inner);
     }
   }
 }
@@ -187,6 +184,12 @@ static void feed_columns(run *t, int i, const char *x, int64_t pos, int64_t n, b
     return;
   }
   char *wide = tile_of(t, r->wide);
+  if (p->inner > SMALL) { /* row by row */
+    rows_fn *rows = kern_get()->rows[op_step[r->a->op]][r->a->dtype];
+    if (first) memcpy(dst, x, p->inner * esz);
+    rows(dst, x + (first ? p->inner * esz : 0), n / p->inner - first, p->inner);
+    return;
+  }
   if (first) {
     memcpy(wide, x, n * esz);
     t->wide[i] = n / p->inner;
