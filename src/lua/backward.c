@@ -66,9 +66,6 @@ static void go_back(lua_State *L, state *S, const char *who, backward_opts o) {
   lua_pushvalue(L, 2);
   *(backward_opts *)lua_newuserdatauv(L, sizeof o, 0) = o;
   call_guarded(L, 4);
-  memstat m;
-  mem_stat(&m);
-  if (m.live < S->low) S->low = m.live;
 }
 
 /* backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}]) */

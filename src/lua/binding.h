@@ -19,7 +19,7 @@ typedef struct {
   graph G;       /* first: a graph is its state */
   uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
   int tidy;      /* calls of mg.tidy under way */
-  size_t low;    /* live bytes after the last backward or full collection */
+  uint64_t collected; /* mem_total() at the last full collection before a backward */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;
 } state;

@@ -21,16 +21,14 @@ void pace_now(lua_State *L, state *S) {
   if (lua_gc(L, LUA_GCISRUNNING) > 0) lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20));
 }
 
-/* Dead boxes would have backward keep what they hold. */
+/* Dead boxes would have backward keep what they hold. To look through Lua's own memory must be little
+** beside what was computed since the last time. */
 void collect_before_backward(lua_State *L, state *S) {
-  memstat m;
-  mem_stat(&m);
-  if (m.live < S->low) S->low = m.live;
-  if (m.live - S->low < (8 << 20) || lua_gc(L, LUA_GCISRUNNING) <= 0) return;
+  uint64_t least = (uint64_t)lua_gc(L, LUA_GCCOUNT) << 12;
+  if (least < PACE) least = PACE;
+  if (mem_total() - S->collected < least || lua_gc(L, LUA_GCISRUNNING) <= 0) return;
   lua_gc(L, LUA_GCCOLLECT);
-  mem_stat(&m);
-  S->low = m.live;
-  S->seen = mem_total();
+  S->seen = S->collected = mem_total();
 }
 
 static int memory(lua_State *L) {

@@ -18,12 +18,14 @@ return function(mg, args)
         args.text(W.shape))
     end
     if #shape > 2 then x = x:reshape(args.product(shape, 1, #shape - 1), n) end
-    local y = x:matmul(W.T)
+    local turned <close> = W.T      -- not to be seen with W when an optimizer works in place
+    local y = x:matmul(turned)
     if #shape > 2 then
       shape[#shape] = W.shape[1]
       y = y:reshape(shape)
     end
     if b == nil then return y end
+    local product <close> = y       -- its memory goes with the last who needs it
     b = args.variable("linear", b, "b")
     if b.ndim ~= 1 or b.size ~= W.shape[1] then
       raise("linear: b %s does not fit W %s, which is (out, in)", args.text(b.shape),
