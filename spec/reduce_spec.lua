@@ -278,6 +278,28 @@ describe("reductions", function()
   end)
 end)
 
+describe("a sum of columns", function()
+  helper.guard(before_each, after_each)
+
+  it("is that of its rows, one after the other, however long they are", function()
+    mg.seed(4)
+    for _, inner in ipairs{1, 2, 3, 100, 255, 256, 257, 400, 511, 512, 513, 1000, 4096, 4097, 5000} do
+      for _, n in ipairs{2, 7, 16, 17, 150} do
+        local x = (mg.rand(n, inner) * 9 - 4):round() + 0   -- whole numbers: exact in any order
+        local r, most = x[1], x[1]
+        for i = 2, n do r, most = r + x[i], mg.maximum(most, x[i]) end
+        assert(same(x:sum(1), r))
+        assert(same((x:max(1)), most))
+        assert(same((x * 2):sum(1), r * 2))
+        assert(same(x:to("float32"):sum(1), r:to("float32")))
+        local both = mg.stack{x, x * 2}
+        assert(same(both:sum(2), mg.stack{r, r * 2}))
+        assert(same(x:gt(0):any(1), most:gt(0)))
+      end
+    end
+  end)
+end)
+
 describe("a reduction of a view", function()
   helper.guard(before_each, after_each)
 

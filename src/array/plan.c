@@ -183,10 +183,11 @@ static void plan_cut(prog *p, int64_t n, int64_t inner) {
   }
   if (p->row && !n) p->nb = (CHUNK + p->row - 1) / p->row;
   p->pieces = (p->n + p->nb - 1) / p->nb;
-  if (p->inner > most && p->inner <= ROW) p->tile = p->inner;
+  bool long_rows = p->inner > most && p->inner <= ROW;
+  if (long_rows) p->tile = p->inner;
   /* a line more: tiles that begin in the same cache set would drive each other out */
   p->room = (p->tile * widest + 127) / 64 * 64;
-  if (p->tile == p->inner && inner && plain) /* nothing is computed: several rows at a time */
+  if (long_rows && plain) /* nothing is computed: several rows at a time */
     p->tile *= p->n < SEVERAL ? SEVERAL / p->n * p->n : SEVERAL;
 }
 
