@@ -72,6 +72,7 @@ typedef struct graph {
   bool backprop, train, debug; /* Config; lean is c.lean */
   dtype dtype;                /* Config.dtype: F64 or F32 */
   node *free;
+  struct slab *slabs;         /* where nodes stand */
   uint64_t ids;
   int64_t live;               /* nodes alive */
   void (*release)(struct graph *G, int ref);
@@ -80,7 +81,7 @@ typedef struct graph {
 } graph;
 
 void graph_init(graph *G);
-void graph_close(graph *G);   /* gives freelists back */
+void graph_close(graph *G);   /* gives the slabs back */
 
 /* ---- nodes (node.c) --------------------------------------------------------------------------- */
 
