@@ -278,6 +278,7 @@ static void commit(prog *p) {
 
 /* One program: the roots a[0..n-1] fit together; those marked done are skipped. */
 static bool evaluate(ctx *c, int n, array *const *a, array *const *olds) {
+  WORK(c, OP_NONE);
   prog p = {.c = c};
   uint32_t mark = plan_mark();
   array *red = NULL;
@@ -302,6 +303,7 @@ static bool evaluate(ctx *c, int n, array *const *a, array *const *olds) {
     ok = plan_slots(&p) && reserve(&p, n, olds);
   }
   if (ok) {
+    if (c->profile) profile_program(&p);
     prog_run(&p);
     commit(&p);
   }

@@ -22,6 +22,8 @@ typedef struct ctx {
   int threads;                /* threads an evaluation may use, at least 1 */
   bool lean;                  /* recompute dear values instead of storing them */
   uint64_t seed, counter;     /* the random stream: Philox key and next block */
+  uint8_t op;                 /* whom the work under way is for, 0: nobody; see WORK in array.h */
+  struct profile *profile;    /* who counts it; NULL, mostly */
 } ctx;
 
 /* Record an error (the first one stays) and return false; fail_memory likewise. */

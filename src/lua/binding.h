@@ -148,6 +148,12 @@ void *guard_new(lua_State *L, size_t bytes);
 ** their places, the guard too. */
 void call_guarded(lua_State *L, int nargs);
 
+void check_callable(lua_State *L, int i, const char *who); /* a function, or what has __call */
+
+/* ---- where time goes (profile.c) ------------------------------------------------------------- */
+
+int profile_call(lua_State *L);
+
 /* ---- Functions written in Lua (function.c) --------------------------------------------------- */
 
 /* Runs f, met by b: gradients of its outputs in, of its inputs out. */

@@ -396,6 +396,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
+  add(L, "_profile", profile_call, NULL, false);
   lua_pushvalue(L, STATE);
   lua_pushvalue(L, VARIABLE_META);
   lua_getglobal(L, "string");
