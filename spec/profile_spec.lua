@@ -1,8 +1,8 @@
--- mg.profile. Times are compared, never taken at their word.
+-- mg.profile, and mg.memory by op and by name. Times are compared, never taken at their word.
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
-local raises = helper.raises
+local near, raises, settle = helper.near, helper.raises, helper.settle
 
 -- What profile(fn, ...) prints, and what it returns.
 local function profiled(fn, ...)
@@ -300,5 +300,152 @@ describe("profile", function()
     end
     assert.is_true(failures > 0)
     assert.same({exp = {1, 16}}, counts(function() mg.tensor{1, 2}:exp() end))
+  end)
+end)
+
+describe("memory by", function()
+  helper.guard(before_each, after_each)
+
+  -- What mg.memory{by = by} has more after `before`; and it adds up to all that is live.
+  local function more(by, before)
+    settle()
+    collectgarbage "stop"
+    local t, live, sum = mg.memory{by = by}, mg.memory().live, 0
+    collectgarbage "restart"
+    local d = {}
+    for label, bytes in pairs(t) do
+      assert.equal("integer", math.type(bytes))
+      sum = sum + bytes
+      if before and bytes ~= before[label] then d[label] = bytes - (before[label] or 0) end
+    end
+    assert.equal(live, sum)
+    return before and d or t
+  end
+
+  local function is(expected, got)
+    for label in pairs(got) do assert(expected[label], "there is " .. label) end
+    for label, bytes in pairs(expected) do assert(near(bytes, got[label], 0.15)) end
+  end
+
+  it("op: each value is the op's that made it, recorded or not", function()
+    local before = more "op"
+    local x, W = ready(500, 400), mg.Variable(ready(400, 300))
+    local h = x:matmul(W)
+    local y = mg.no_grad(function() return x:matmul(x.T), x:cumsum(1), mg.cat({x, x}, 1) end)
+    is({rand = 500 * 400 * 8, leaf = 400 * 300 * 8, matmul = (500 * 300 + 500 * 500) * 8},
+       more("op", before))
+    assert.is_truthy(h and y)
+  end)
+
+  it("op: data is what no op made, and leaves are leaves after an assignment", function()
+    local before = more "op"
+    local data = mg.frombytes(("x"):rep(80000), "float64", {10000})
+    local range, W = mg.range(1, 20000), mg.Variable(ready(30000))
+    is({data = 240000, leaf = 240000}, more("op", before))
+    W.data = W.data * 2 + 1
+    W[5] = 3
+    is({data = 240000, leaf = 240000}, more("op", before))
+    assert.is_truthy(data and range)
+  end)
+
+  it("op: a program's results are their last op's", function()
+    local before = more "op"
+    local x = ready(10000)
+    local y, z = (x * 2 + 1):tanh(), (x:reshape(100, 100) * 2):sum(1)
+    is({rand = 80000}, more("op", before))
+    mg.eval(y, z)
+    is({rand = 80000, tanh = 80000, sum = 800}, more("op", before))
+    x = nil
+    is({tanh = 80000, sum = 800}, more("op", before))
+    assert.is_truthy(not x and y and z)
+  end)
+
+  it("op: a buffer counts once, in full, whoever sees it", function()
+    local before = more "op"
+    local x = ready(1000, 100)
+    local t = {x.T, x[{{1, 500}}], x.data, mg.Variable(x)}
+    is({leaf = 800000}, more("op", before))
+    t[4] = nil
+    is({rand = 800000}, more("op", before))
+    x, t = nil, t[2]
+    is({rand = 800000}, more("op", before))
+    assert.is_truthy(not x and t)
+  end)
+
+  it("op: what waits to be computed keeps what it is made of", function()
+    local before = more "op"
+    local x = ready(10000)
+    local y = mg.Variable(x * 2 + mg.Variable(x):exp(), "y")
+    x = nil
+    is({rand = 80000}, more("op", before))
+    mg.eval(y)
+    is({leaf = 80000}, more("op", before))
+    assert.is_nil(x)
+  end)
+
+  it("op: what gradients will read counts, until it is let go", function()
+    local before = more "op"
+    local x = mg.Variable(ready(10000))
+    local loss = (x:cumsum(1) ^ 2):sum() + x:exp():sum()
+    mg.eval(loss)
+    local d = more("op", before)
+    d.sum = nil
+    is({leaf = 80000, cumsum = 80000, exp = 80000}, d)
+    loss:backward()
+    loss = nil
+    is({leaf = 80000, add = 80000}, more("op", before))
+    assert.is_nil(loss)
+  end)
+
+  it("name: values, saved ones too, and gradients are their Variable's", function()
+    local before = more "name"
+    local W, b = mg.Variable(ready(200, 100), "W"), mg.Variable(mg.zeros(100), "b")
+    local x = ready(50, 200)
+    x.name = "x"
+    is({W = 160000, x = 80000}, more("name", before))
+    local h = x:matmul(W) + b
+    h.name = "h"
+    local y = h:exp()
+    local loss = y:square():sum()
+    mg.eval(loss, y, h)
+    h, y = nil, nil
+    is({W = 160000, x = 80000, [""] = 40000}, more("name", before))
+    loss:backward()
+    loss = nil
+    is({W = 160000, ["W.grad"] = 160000, ["b.grad"] = 864, x = 80000}, more("name", before))
+    W.grad.name = "dW"
+    is({W = 160000, dW = 160000, ["b.grad"] = 864, x = 80000}, more("name", before))
+    assert.is_nil(h or y or loss)
+  end)
+
+  it("name: a shared buffer is of the one that has a name", function()
+    local before = more "name"
+    local x = ready(1000)
+    local y, z = x[{{2, 900}}], x:reshape(10, 100)
+    is({[""] = 8192}, more("name", before))
+    y.name = "y"
+    is({y = 8192}, more("name", before))
+    assert.is_truthy(x and z)
+  end)
+
+  it("leaves the collector as it was, and the plain table as it is", function()
+    assert.same(mg.memory(), mg.memory{})
+    assert.is_nil(mg.memory().op)
+    for _, by in ipairs{"op", "name"} do
+      mg.memory{by = by}
+      assert.is_true(collectgarbage "isrunning")
+      collectgarbage "stop"
+      mg.memory{by = by}
+      local runs = collectgarbage "isrunning"
+      collectgarbage "restart"
+      assert.is_false(runs)
+    end
+  end)
+
+  it("knows no other option", function()
+    assert(raises("memory: unknown option per", mg.memory, {per = "op"}))
+    assert(raises("memory: option by must be \"op\" or \"name\"", mg.memory, {by = "line"}))
+    assert(raises("memory: option by must be", mg.memory, {by = 1}))
+    assert(raises("memory: argument 1 is a string, expected a table", mg.memory, "op"))
   end)
 end)

@@ -32,6 +32,7 @@ array *arr_blank(ctx *c, dtype t, const shape *s, int state) {
 bool arr_fill_in(ctx *c, array *a) {
   int64_t bytes = a->size * dtype_size[a->dtype];
   if (!(a->buf = buf_new(c, bytes))) return false;
+  a->buf->op = c->op;
   const work *w = c->profile ? c->profile->top : NULL;
   if (w && w->row) w->row->bytes += bytes;
   a->off = 0;
@@ -60,6 +61,7 @@ void arr_settle(array *a, buffer *b) {
   memset(a->in, 0, sizeof a->in);
   a->nin = 0;
   a->buf = b;
+  b->op = a->op;
   a->off = 0;
   a->state = READY;
   dense_strides(a);

@@ -164,6 +164,9 @@ static inline void work_end(work *w) {
   w->c->op = w->was;
 }
 
+/* The buffers that a keeps alive, or the expression it still is; some perhaps twice. */
+void arr_buffers(array *a, void (*visit)(void *arg, buffer *b), void *arg);
+
 /* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
 array *arr_zeros(ctx *c, dtype t, const shape *s);
 array *arr_copy(ctx *c, array *a);

@@ -62,3 +62,20 @@ void profile_program(const prog *p) {
   w->row = program_row(p->c->profile, &key);
   w->row->bytes += bytes;
 }
+
+/* ---- what is alive ------------------------------------------------------------------------------ */
+
+typedef struct {
+  void (*visit)(void *arg, buffer *b);
+  void *arg;
+} visitor;
+
+static bool visit_ready(void *arg, array *a) {
+  const visitor *v = arg;
+  if (a->state == READY) v->visit(v->arg, a->buf);
+  return true;
+}
+
+void arr_buffers(array *a, void (*visit)(void *arg, buffer *b), void *arg) {
+  plan_visit(a, plan_mark(), visit_ready, &(visitor){visit, arg});
+}

@@ -112,6 +112,9 @@ extra *node_extra(graph *G, node *n);                 /* made at first need */
 bool node_assign(graph *G, int n, node *const *targets, node *const *values); /* shapes checked; dtypes cast */
 bool node_eval(graph *G, int n, node *const *v);      /* compute what is pending, together */
 size_t node_bytes(const node *n);                     /* of the value */
+/* All arrays that nodes keep, each with the node whose value it is, or was when a Function saved it;
+** some perhaps twice. */
+void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg);
 
 /* ---- ops (apply.c, shape.c); they broadcast, promote, compute (late) and record ---------------- */
 

@@ -319,6 +319,16 @@ node *node_detach(graph *G, node *n) {
   return a ? node_array(G, a) : NULL;
 }
 
+void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg) {
+  for (slab *s = G->slabs; s; s = s->next)
+    for (node *n = s->n; n < s->n + SLAB; n++) {
+      if (!n->refs) continue;
+      if (n->a) visit(arg, n, n->a);
+      for (int i = 0, k = node_nin(n); i < k; i++)
+        if (kind_of(n, i) == SAVED_ARRAY) visit(arg, *in_at(n, i), sv_at(n, i)->a);
+    }
+}
+
 extra *node_extra(graph *G, node *n) {
   if (!n->x && (n->x = mg_alloc(&G->c, sizeof *n->x))) memset(n->x, 0, sizeof *n->x);
   return n->x;

@@ -1,6 +1,7 @@
-/* profile.c -- where time goes: profile.
+/* profile.c -- where time and memory go: profile, and memory by op and by name.
 **
-** A profile stands in the guard of its call.
+** A profile stands in the guard of its call. The walk over all that is alive runs with the collector
+** stopped: no finalizer lets go of anything meanwhile.
 */
 #include "lua/binding.h"
 
@@ -63,4 +64,73 @@ int profile_call(lua_State *L) {
   lua_setfield(L, -2, "time");
   lua_replace(L, 1);
   return lua_gettop(L);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* On the walk's stack: itself, the table it gives, the buffers in it. */
+enum { WALK = 1, BYTES, SEEN };
+
+typedef struct {
+  lua_State *L;
+  graph *G;
+  bool by_name, all; /* all: the second round; in the first, those with a label of their own */
+} walk;
+
+/* The label is on top; nil: the op's. */
+static void count(void *arg, buffer *b) {
+  lua_State *L = ((walk *)arg)->L;
+  if (lua_rawgetp(L, SEEN, b) == LUA_TNIL) {
+    lua_pushboolean(L, true);
+    lua_rawsetp(L, SEEN, b);
+    if (lua_isnil(L, -2)) lua_pushstring(L, b->op ? op_table[b->op].name : "data");
+    else lua_pushvalue(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, BYTES);
+    lua_pushinteger(L, lua_tointeger(L, -1) + (lua_Integer)buf_live(b));
+    lua_replace(L, -2);
+    lua_rawset(L, BYTES);
+  }
+  lua_pop(L, 1);
+}
+
+static void add(walk *w, array *a, const char *label, const char *more) {
+  if (label) lua_pushfstring(w->L, "%s%s", label, more);
+  else lua_pushnil(w->L);
+  arr_buffers(a, count, w);
+  lua_pop(w->L, 1);
+}
+
+static const char *name_of(const node *n) { return n->x ? n->x->name : NULL; }
+
+static void visit(void *arg, const node *of, array *a) {
+  walk *w = arg;
+  const char *label = node_tracked(of) && !node_has_creator(of) ? "leaf" : NULL;
+  if (w->by_name && (label = name_of(of)) && of->grad && of->grad->a && !name_of(of->grad))
+    add(w, of->grad->a, label, ".grad");
+  if (a->state == PENDING) label = NULL; /* what it is made of is not its own */
+  if (label || w->all) add(w, a, label || !w->by_name ? label : "", "");
+}
+
+static int walk_all(lua_State *L) {
+  walk *w = lua_touserdata(L, WALK);
+  lua_newtable(L);
+  lua_newtable(L);
+  for (int round = 0; round < 2; round++) {
+    w->all = round;
+    graph_arrays(w->G, visit, w);
+  }
+  lua_settop(L, BYTES);
+  return 1;
+}
+
+void push_memory_by(lua_State *L, state *S, bool name) {
+  walk w = {L, &S->G, name, false};
+  bool running = lua_gc(L, LUA_GCISRUNNING) > 0;
+  lua_gc(L, LUA_GCSTOP);
+  lua_pushcfunction(L, walk_all);
+  lua_pushlightuserdata(L, &w);
+  int status = lua_pcall(L, 1, 1, 0);
+  if (running) lua_gc(L, LUA_GCRESTART);
+  if (status != LUA_OK) lua_error(L);
 }
