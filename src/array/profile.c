@@ -55,7 +55,7 @@ void profile_program(const prog *p) {
     if (p->v[i].a->state == PENDING) add_op(&key, p->v[i].a->op);
   for (int i = 0; i < p->nr; i++) {
     const array *a = p->r[i].a;
-    if (reduces(a)) add_op(&key, a->op);
+    if (p->v[p->r[i].v].a != a) add_op(&key, a->op); /* a reduction at the end is no value */
     if (!p->r[i].from) bytes += a->size * dtype_size[a->dtype];
   }
   work *w = p->c->profile->top;
