@@ -10,6 +10,7 @@ mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")
 
 require "moongrad.ops"(mg)
 require "moongrad.transform"(mg)
+require "moongrad.profile"(mg)
 
 -- name -> the module it is, or the module and the field of it
 local later = {

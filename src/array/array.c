@@ -30,7 +30,11 @@ array *arr_blank(ctx *c, dtype t, const shape *s, int state) {
 }
 
 bool arr_fill_in(ctx *c, array *a) {
-  if (!(a->buf = buf_new(c, a->size * dtype_size[a->dtype]))) return false;
+  int64_t bytes = a->size * dtype_size[a->dtype];
+  if (!(a->buf = buf_new(c, bytes))) return false;
+  a->buf->op = c->op;
+  const work *w = c->profile ? c->profile->top : NULL;
+  if (w && w->row) w->row->bytes += bytes;
   a->off = 0;
   a->state = READY;
   dense_strides(a);
@@ -59,6 +63,7 @@ void arr_settle(array *a, buffer *b) {
   a->row = 0;
   a->per_row = false;
   a->buf = b;
+  b->op = a->op;
   a->off = 0;
   a->state = READY;
   dense_strides(a);
@@ -181,7 +186,12 @@ array *arr_reshape(ctx *c, array *a, const shape *s) {
   if (a->per_row) return late_rows(c, OP_reshape, a, s);
   if (!arr_ready(c, a)) return NULL;
   if (a->state == CONST) return arr_const(c, a->dtype, s, a->k);
-  array *dense = arr_contiguous(c, a);
+  array *dense;
+  if (arr_is_contiguous(a)) dense = arr_ref(a);
+  else {
+    WORK(c, OP_reshape);
+    dense = arr_copy(c, a);
+  }
   if (!dense) return NULL;
   array *r = arr_view(c, dense, s, dense->stride, 0);
   if (r) dense_strides(r);
@@ -235,6 +245,7 @@ array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const i
   if (!r || r->state == CONST) return r;
   size_t bytes = r->size * dtype_size[r->dtype];
   if (bytes <= 4096 && bytes * 16 <= r->buf->bytes) { /* do not let a few bytes keep a big buffer */
+    WORK(c, OP_slice);
     array *copy = arr_copy(c, r);
     arr_unref(r);
     r = copy;

@@ -124,6 +124,53 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-ba
 /* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64 or F32; any strides. */
 array *arr_matmul(ctx *c, array *a, array *b);
 
+/* ---- who does the work (profile.c) -------------------------------------------------------------- */
+
+/* WORK(c, op): to the end of the block c works for `op`: arrays filled meanwhile are its results, and
+** the time goes to it, but for what other work inside takes. Calls that compute nothing yet, and views,
+** do no work. An evaluation works for nobody until profile_program has said what it computes. */
+typedef struct work {
+  ctx *c;
+  uint8_t was;                /* c->op */
+  struct profile_row *row;    /* what it is charged to, NULL: nothing */
+  struct work *outer;
+  int64_t began, inner;       /* ns; inner: in other work */
+} work;
+
+#define WORK(of, for_op)                                                                           \
+  work work_ __attribute__((cleanup(work_end))) = {.c = (of), .was = (of)->op};                    \
+  work_begin(&work_, for_op)
+
+typedef struct profile_row {
+  uint8_t op[8];              /* the ops of a program in order, each once, the first few */
+  int nop;                    /* how many instructions it has; 0: the row is of one op */
+  int64_t calls, ns, bytes;   /* ns: of its own; bytes: of arrays that got new memory */
+} profile_row;
+
+enum { PROGRAMS = 256 };      /* told apart; the others share the row after */
+
+typedef struct profile {
+  work *top;
+  int n;                      /* programs */
+  profile_row op[NOP], program[PROGRAMS + 1];
+} profile;
+
+void profile_begin(work *w);
+void profile_end(work *w);
+int64_t profile_now(void);                                    /* ns */
+
+static inline void work_begin(work *w, int op) {
+  w->c->op = op;
+  if (__builtin_expect(w->c->profile != NULL, 0)) profile_begin(w);
+}
+static inline void work_end(work *w) {
+  if (__builtin_expect(w->c->profile != NULL, 0)) profile_end(w);
+  w->c->op = w->was;
+}
+
+/* The buffers that a keeps alive, or the expression it still is; some perhaps twice. */
+void arr_buffers(array *a, void (*visit)(void *arg, buffer *b), void *arg);
+
 /* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
 array *arr_zeros(ctx *c, dtype t, const shape *s);
 array *arr_copy(ctx *c, array *a);

@@ -215,6 +215,7 @@ static void plan(job *j) {
 }
 
 array *arr_matmul(ctx *c, array *a, array *b) {
+  WORK(c, OP_matmul);
   int r = a->s.n;
   shape s = a->s;
   s.d[r - 1] = b->s.d[r - 1];

@@ -128,6 +128,7 @@ bool arr_set_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step
 }
 
 array *arr_cat(ctx *c, int n, array *const *a, int axis) {
+  WORK(c, OP_cat);
   int64_t first[MAXDIM] = {0}, step[MAXDIM];
   shape s = a[0]->s;
   for (int k = 1; k < n; k++) s.d[axis] += a[k]->s.d[axis];
@@ -193,6 +194,7 @@ static void take_part(void *arg, int64_t part) {
 }
 
 array *arr_take(ctx *c, array *a, int axis, array *idx) {
+  WORK(c, OP_index_select);
   take k = {.t = about(&a->s, axis), .m = idx->size, .bytes = dtype_size[a->dtype]};
   shape s = a->s;
   s.d[axis] = k.m;
@@ -333,6 +335,7 @@ static void walk_all(ctx *c, const array *base, array *dense, array *idx, int ax
 }
 
 array *arr_gather(ctx *c, array *a, int axis, array *idx) {
+  WORK(c, OP_gather);
   array *x, *i, *r;
   if (!dense_pair(c, a, idx, &x, &i)) return NULL;
   if ((r = arr_new(c, a->dtype, &idx->s)) && r->size) walk_all(c, x, r, i, axis, false);

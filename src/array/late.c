@@ -67,6 +67,7 @@ static const void *operand(const array *a, const shape *s, int64_t n, tile *buf)
 
 static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s, dtype t,
                       dtype rt) {
+  WORK(c, op);
   const void *p[3] = {NULL, NULL, NULL};
   tile buf[3];
   for (int i = 0; i < nin; i++)
@@ -211,6 +212,7 @@ array *arr_random(ctx *c, dtype t, const shape *s) {
   a->off = (int64_t)c->seed;
   a->k.i = (int64_t)random_take(c, a->size);
   if (a->size > SMALL) return a;
+  WORK(c, OP_rand);
   uint64_t at = a->k.i;
   if (!arr_fill_in(c, a)) return arr_unref(a), NULL;
   if (t == F64) random_f64(c->seed, at, 0, a->size, a->buf->p);
@@ -276,6 +278,7 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
     return shaped;
   }
   if (x->size <= SMALL && x->state != PENDING) {
+    WORK(c, op);
     array *r = arr_new(c, rt, s);
     if (!r) return NULL;
     tile buf;

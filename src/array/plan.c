@@ -296,6 +296,7 @@ static void commit(prog *p) {
 
 /* One program of form f, that of the roots a[0..n-1] */
 static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const *olds) {
+  WORK(c, OP_NONE);
   prog p = {.c = c, .size = f->size, .row = f->row};
   uint32_t mark = plan_mark();
   bool ok = true;
@@ -314,6 +315,7 @@ static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const
     ok = plan_slots(&p) && reserve(&p, n, olds);
   }
   if (ok) {
+    if (c->profile) profile_program(&p);
     prog_run(&p);
     commit(&p);
   }

@@ -95,6 +95,9 @@ typedef struct {
 uint32_t plan_mark(void);
 bool plan_visit(array *top, uint32_t mark, bool (*visit)(void *, array *), void *arg);
 
+/* profile.c: the work under way is this program; its buffers are there */
+void profile_program(const prog *p);
+
 /* run.c */
 void prog_run(prog *p);                 /* all roots' buffers are filled */
 /* Elements pos..pos+n-1 of base seen through q: where they lie, if side by side and no copy is asked

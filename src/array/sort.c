@@ -57,6 +57,7 @@ static void cumsum_part(void *arg, int64_t part) {
 
 /* uint8 and bool count as int64 */
 array *arr_cumsum(ctx *c, array *a, int axis) {
+  WORK(c, OP_cumsum);
   array *t = arr_cast(c, a, a->dtype == U8 || a->dtype == BOOL ? I64 : a->dtype);
   array *x = t ? arr_contiguous(c, t) : NULL, *r = x ? arr_new(c, x->dtype, &x->s) : NULL;
   if (r && r->size) {
@@ -175,6 +176,7 @@ static void sort_long(ctx *c, job *j) {
 }
 
 array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
+  WORK(c, OP_argsort);
   array *x = arr_contiguous(c, a), *r = x ? arr_new(c, I64, &x->s) : NULL;
   buffer *b = NULL;
   if (r && r->size) {

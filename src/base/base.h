@@ -22,6 +22,8 @@ typedef struct ctx {
   int threads;                /* threads an evaluation may use, at least 1 */
   bool lean;                  /* recompute dear values instead of storing them */
   uint64_t seed, counter;     /* the random stream: Philox key and next block */
+  uint8_t op;                 /* whom the work under way is for, 0: nobody; see WORK in array.h */
+  struct profile *profile;    /* who counts it; NULL, mostly */
 } ctx;
 
 /* Record an error (the first one stays) and return false; fail_memory likewise. */
@@ -53,6 +55,7 @@ const char *shape_text(const shape *s, char buf[128]);  /* "(2, 3)", "()" */
 /* Bytes with a reference count. Ours come 64-aligned from a cache; others' carry a release. */
 typedef struct buffer {
   int32_t refs;               /* atomic */
+  uint8_t op;                 /* whose result it holds, 0: nobody's; kept by arrays */
   size_t bytes;               /* usable bytes, at least what was asked for */
   void *p;
   void (*release)(struct buffer *b);     /* NULL: ours */
@@ -65,6 +68,7 @@ buffer *buf_new(ctx *c, size_t bytes);        /* not cleared; NULL and E_MEMORY 
 buffer *buf_wrap(ctx *c, void *p, size_t bytes, void (*release)(buffer *));
 void buf_ref(buffer *b);
 void buf_unref(buffer *b);
+size_t buf_live(const buffer *b);             /* its share of memstat.live */
 void mem_stat(memstat *m);
 void mem_reset_peak(void);
 void mem_limit(size_t bytes);                 /* 0: none */

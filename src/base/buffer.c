@@ -346,6 +346,10 @@ void buf_unref(buffer *b) {
   drop_lock();
 }
 
+size_t buf_live(const buffer *b) {
+  return b->release ? 0 : b->bytes + (b->p == (const block *)b + 1 ? LINE : 0);
+}
+
 void mem_stat(memstat *m) {
   take_lock();
   *m = stat;

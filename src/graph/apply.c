@@ -199,6 +199,10 @@ node *apply(graph *G, int op, int n, node *const *in) {
     if (in[i]->a || in[i]->flags & DROPPED) scalar = false;
   }
   if (plain && any && scalar) {
+    if (__builtin_expect(G->c.profile && G->c.op != op, 0)) { /* again, counted */
+      WORK(&G->c, op);
+      return apply(G, op, n, in);
+    }
     imm k[3] = {{0}, {0}, {0}};
     for (int i = 0; i < n; i++)
       k[i] = in[i]->flags & NUMBER ? imm_cast(in[i]->k, in[i]->dtype, t) : in[i]->k;

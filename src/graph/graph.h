@@ -72,6 +72,7 @@ typedef struct graph {
   bool backprop, train, debug; /* Config; lean is c.lean */
   dtype dtype;                /* Config.dtype: F64 or F32 */
   node *free;
+  struct slab *slabs;         /* where nodes stand */
   uint64_t ids;
   int64_t live;               /* nodes alive */
   void (*release)(struct graph *G, int ref);
@@ -80,7 +81,7 @@ typedef struct graph {
 } graph;
 
 void graph_init(graph *G);
-void graph_close(graph *G);   /* gives freelists back */
+void graph_close(graph *G);   /* gives the slabs back */
 
 /* ---- nodes (node.c) --------------------------------------------------------------------------- */
 
@@ -111,6 +112,9 @@ extra *node_extra(graph *G, node *n);                 /* made at first need */
 bool node_assign(graph *G, int n, node *const *targets, node *const *values); /* shapes checked; dtypes cast */
 bool node_eval(graph *G, int n, node *const *v);      /* compute what is pending, together */
 size_t node_bytes(const node *n);                     /* of the value */
+/* All arrays that nodes keep, each with the node whose value it is, or was when a Function saved it;
+** some perhaps twice. */
+void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg);
 
 /* ---- ops (apply.c, shape.c); they broadcast, promote, compute (late) and record ---------------- */
 

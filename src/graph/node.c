@@ -25,20 +25,42 @@ void graph_init(graph *G) {
   G->c.threads = cpu_count();
 }
 
+/* Nodes are made by the slab, so that all of them can be found; those without refs are free. */
+enum { SLAB = 64 };
+typedef struct slab {
+  struct slab *next;
+  node n[SLAB];
+} slab;
+
+static bool more_nodes(graph *G) {
+  slab *s = mg_alloc(&G->c, sizeof *s);
+  if (!s) return false;
+  s->next = G->slabs;
+  G->slabs = s;
+  for (int i = SLAB; i--;) {
+    s->n[i].refs = 0;
+    s->n[i].grad = G->free;
+    G->free = &s->n[i];
+  }
+  return true;
+}
+
 void graph_close(graph *G) {
-  while (G->free) {
-    node *n = G->free;
-    G->free = n->grad;
-    mg_free(n);
+  if (G->live) return; /* somebody still holds one */
+  G->free = NULL;
+  while (G->slabs) {
+    slab *s = G->slabs;
+    G->slabs = s->next;
+    mg_free(s);
   }
 }
 
 node *node_new(graph *G, dtype t) {
+  if (!G->free) {
+    if (!more_nodes(G)) return NULL;
+  } else if (mem_refuse()) return fail_memory(&G->c, sizeof(node)), NULL;
   node *n = G->free;
-  if (!n) n = mg_alloc(&G->c, sizeof *n);
-  else if (mem_refuse()) n = (fail_memory(&G->c, sizeof *n), NULL);
-  else G->free = n->grad;
-  if (!n) return NULL;
+  G->free = n->grad;
   memset(n, 0, sizeof *n);
   n->refs = n->handles = 1;
   n->dtype = t;
@@ -295,6 +317,16 @@ size_t node_bytes(const node *n) {
 node *node_detach(graph *G, node *n) {
   array *a = node_as_array(G, n);
   return a ? node_array(G, a) : NULL;
+}
+
+void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg) {
+  for (slab *s = G->slabs; s; s = s->next)
+    for (node *n = s->n; n < s->n + SLAB; n++) {
+      if (!n->refs) continue;
+      if (n->a) visit(arg, n, n->a);
+      for (int i = 0, k = node_nin(n); i < k; i++)
+        if (kind_of(n, i) == SAVED_ARRAY) visit(arg, *in_at(n, i), sv_at(n, i)->a);
+    }
 }
 
 extra *node_extra(graph *G, node *n) {

@@ -202,6 +202,7 @@ node *op_slice(graph *G, node *x, const shape *s, const int64_t *first, const in
 
 node *op_slice_grad(graph *G, node *x, const shape *full, const int64_t *first,
                     const int64_t *step) {
+  WORK(&G->c, OP_slice_grad);
   extra *e;
   if (!usable(G, 1, &x)) return NULL;
   array *a = node_as_array(G, x), *b = a ? arr_zeros(&G->c, x->dtype, full) : NULL;
@@ -267,6 +268,7 @@ typedef bool adder(ctx *c, array *dst, int axis, array *idx, array *src);
 
 static node *add_at(graph *G, int op, adder *add, node *x, int axis, node *idx, node *src) {
   node *in[3] = {x, idx, src};
+  WORK(&G->c, op);
   if (!usable(G, 3, in)) return NULL;
   extra *e;
   array *a = node_as_array(G, x), *i = node_as_array(G, idx), *s = node_as_array(G, src), *b = NULL;

@@ -198,6 +198,7 @@ static node *vjp_slice(vjp *v, int i, node *g) {
   (void)i;
   extra *x = v->f->x;
   if (v->create) return keep(v, op_slice_grad(v->G, g, &x->s, x->p, x->p + MAXDIM));
+  WORK(&v->G->c, OP_slice_grad);
   array *dst = backward_own(v->b, v->f->in[0], &x->s), *src = dst ? node_as_array(v->G, g) : NULL;
   bool ok = src && arr_add_slice(&v->G->c, dst, x->p, x->p + MAXDIM, src);
   arr_unref(src);
@@ -231,6 +232,7 @@ static node *put(vjp *v, node *g, bool (*add)(ctx *, array *, int, array *, arra
     node *zero = keep(v, node_array(v->G, arr_const(&v->G->c, g->dtype, &x->s, (imm){0})));
     return zero ? keep(v, op(v->G, zero, (int)x->p[0], idx, g)) : NULL;
   }
+  WORK(&v->G->c, v->f->op == OP_gather ? OP_scatter_add : OP_index_add);
   array *dst = backward_own(v->b, v->f->in[0], &x->s), *src = dst ? node_as_array(v->G, g) : NULL;
   array *at = src ? node_as_array(v->G, idx) : NULL;
   bool ok = at && add(&v->G->c, dst, (int)x->p[0], at, src);

@@ -152,6 +152,13 @@ void *guard_new(lua_State *L, size_t bytes);
 ** their places, the guard too. */
 void call_guarded(lua_State *L, int nargs);
 
+void check_callable(lua_State *L, int i, const char *who); /* a function, or what has __call */
+
+/* ---- where time and memory go (profile.c) ---------------------------------------------------- */
+
+int profile_call(lua_State *L);
+void push_memory_by(lua_State *L, state *S, bool name); /* a table: by op, or by Variable name */
+
 /* ---- Functions written in Lua (function.c) --------------------------------------------------- */
 
 /* Runs f, met by b: gradients of its outputs in, of its inputs out. */

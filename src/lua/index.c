@@ -125,6 +125,7 @@ static bool make_pick(graph *G, const shape *s, node *key, pick *p) {
 
 static node *picked(graph *G, node *x, const shape *s, node *key) {
   pick p;
+  WORK(&G->c, OP_index_select);
   if (!make_pick(G, s, key, &p)) return NULL;
   node *view = shape_eq(&p.view, s) ? node_hold(x) : op_reshape(G, x, &p.view);
   node *rows = view ? op_index_select(G, view, 0, p.at) : NULL;

@@ -144,13 +144,15 @@ int new_config(lua_State *L) {
 
 /* ---- using them ------------------------------------------------------------------------------ */
 
+void check_callable(lua_State *L, int i, const char *who) {
+  if (lua_type(L, i) == LUA_TFUNCTION) return;
+  if (luaL_getmetafield(L, i, "__call") == LUA_TNIL)
+    refuse(L, "%s: argument %d is a %s, expected a function", who, i, kind_of(L, i));
+  lua_pop(L, 1);
+}
+
 static int call_with(lua_State *L, const char *who, int fn, modes m) {
-  int type = lua_type(L, fn);
-  if (type != LUA_TFUNCTION) {
-    if (luaL_getmetafield(L, fn, "__call") == LUA_TNIL)
-      refuse(L, "%s: argument %d is a %s, expected a function", who, fn, kind_of(L, fn));
-    lua_pop(L, 1);
-  }
+  check_callable(L, fn, who);
   call_in_modes(L, get_state(L), lua_gettop(L) - fn, &m);
   return lua_gettop(L) - fn + 1;
 }

@@ -32,6 +32,16 @@ void collect_before_backward(lua_State *L, state *S) {
 }
 
 static int memory(lua_State *L) {
+  static const char *const names[] = {"by", NULL};
+  lua_settop(L, 1);
+  check_options(L, 1, "memory", names, false);
+  if (!lua_isnil(L, 1) && lua_getfield(L, 1, "by") != LUA_TNIL) {
+    const char *by = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    if (strcmp(by, "op") != 0 && strcmp(by, "name") != 0)
+      refuse(L, "memory: option by must be \"op\" or \"name\"");
+    push_memory_by(L, get_state(L), *by == 'n');
+    return 1;
+  }
   memstat m;
   mem_stat(&m);
   lua_createtable(L, 0, 4);
@@ -266,7 +276,13 @@ static int ops(lua_State *L) {
 }
 
 static const entry module_entries[] = {
-    {"memory", memory, "memory()\n{live =, peak =, cached =, limit =} in bytes", false},
+    {"memory", memory,
+     "memory([{by = \"op\" | \"name\"}])\n"
+     "{live =, peak =, cached =, limit =} in bytes; with by, a table of what is live: by the op "
+     "that made it (leaf: a tracked leaf has it; data: no op made it), or by the name of the "
+     "Variable that has it (W.grad: W's gradient; \"\": none with a name); not that of other Lua "
+     "states",
+     false},
     {"memory_limit", memory_limit, "memory_limit(bytes)\nat most so much live memory; 0: no limit",
      false},
     {"reset_peak", reset_peak, "reset_peak()\nmemory().peak starts again from what is live", false},
@@ -394,6 +410,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
+  add(L, "_profile", profile_call, NULL, false);
   lua_pushvalue(L, STATE);
   lua_pushvalue(L, VARIABLE_META);
   lua_getglobal(L, "string");

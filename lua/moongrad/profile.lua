@@ -1,0 +1,22 @@
+-- profile.lua -- mg.profile: what the core has counted, sorted and shown.
+
+return function(mg)
+  local function show(rows, ...)
+    table.sort(rows, function(a, b) return a.time > b.time end)
+    local lines, all = {("%8s %12s %14s  %s"):format("calls", "seconds", "bytes", "op")}, 0
+    for _, row in ipairs(rows) do
+      lines[#lines + 1] = ("%8d %12.6f %14d  %s"):format(row.calls, row.time, row.bytes, row.op)
+      all = all + row.time
+    end
+    lines[#lines + 1] = ("%8s %12.6f %14s  of %.6f"):format("", all, "", rows.time)
+    print(table.concat(lines, "\n"))
+    return rows, ...
+  end
+
+  local run = mg._profile
+  mg.define("profile", function(...) return show(run(...)) end, "profile(fn, ...)\n" ..
+    "calls fn(...), prints and returns where time went, then fn's results: a table of rows " ..
+    "{op =, calls =, time =, bytes =} by time, and `time` in all; a row is an op computed when " ..
+    "called, or a program of ops computed late; no time is in two rows; bytes: newly allocated",
+    "function")
+end
