@@ -156,6 +156,7 @@ node *backward_gy(backward *b, int i);                /* new handle: gradient of
 bool backward_accept(backward *b, int i, node *gx);   /* gradient of f's input i; NULL: none */
 bool backward_splice(backward *b, node *y, node *gy); /* go on through y with gradient gy */
 bool backward_finish(backward *b);                    /* commit */
+const node *backward_at(const backward *b);           /* the Function under way, or where it failed; NULL: none */
 node *backward_target(backward *b, int i);            /* new handle, after finish: zeros where y does not depend on it */
 void backward_free(backward *b);                      /* at any time; drops all that was not committed */
 

@@ -340,6 +340,37 @@ static const char *name_of(const node *f) {
   return f->x->name ? f->x->name : "Function";
 }
 
+/* The Variable's name, if it has one, and what then stands before the next. */
+static const char *add_name(luaL_Buffer *b, const char *before, const node *v) {
+  if (!v || !v->x || !v->x->name) return before;
+  luaL_addstring(b, before);
+  luaL_addchar(b, '"');
+  luaL_addstring(b, v->x->name);
+  luaL_addchar(b, '"');
+  return ", ";
+}
+
+void push_origin(lua_State *L, const node *f) {
+  extra *x = f->x;
+  bool host = f->op == OP_FUNCTION;
+  const char *before = " ";
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  luaL_addstring(&b, " (");
+  luaL_addstring(&b, name_of(f));
+  for (int i = 0, n = host ? x->nout : 1; i < n; i++)
+    before = add_name(&b, before, host ? x->out[i] : f);
+  before = " of ";
+  for (int i = 0, n = node_nin(f); i < n; i++)
+    before = add_name(&b, before, i < 2 ? f->in[i] : x->in[i - 2]);
+  if (x && x->line) {
+    luaL_addstring(&b, " made at ");
+    luaL_addstring(&b, x->line);
+  }
+  luaL_addchar(&b, ')');
+  luaL_pushresult(&b);
+}
+
 static int creator_index(lua_State *L) {
   static const char *const names[] = {"name", "inputs", "outputs", "generation", "id", NULL};
   state *S = get_state(L);

@@ -86,6 +86,11 @@ void call_in_modes(lua_State *L, state *S, int nargs, const modes *m) {
 
 static const char *const names[] = {"enable_backprop", "train", "dtype", "lean", "debug", NULL};
 
+const char config_doc[] = "Config{enable_backprop, train, dtype, lean, debug}\n"
+                          "modes: ops are recorded; dropout drops; the default dtype; backward "
+                          "computes dear values again; "
+                          "its errors say what made the Function they came from, and where";
+
 static unsigned check_name(lua_State *L, int i) {
   int k = 0;
   if (lua_type(L, i) == LUA_TSTRING)
