@@ -77,6 +77,7 @@ typedef struct graph {
   void (*release)(struct graph *G, int ref);
   void *host;
   struct backward *running;
+  uint32_t *met;              /* where the highest generation of what ops are applied to is noted; or NULL */
 } graph;
 
 void graph_init(graph *G);
@@ -95,6 +96,9 @@ void node_unref(graph *G, node *n);
 bool node_shape(const node *n, shape *s);
 static inline bool node_has_creator(const node *n) { return n->op != OP_NONE; }
 static inline bool node_tracked(const node *n) { return n->flags & TRACKED; }
+static inline void node_meet(const node *n, uint32_t *met) {
+  if (node_tracked(n) && n->generation > *met) *met = n->generation;
+}
 int node_nin(const node *n);                          /* inputs of the Function; numbers count */
 node *node_input(graph *G, node *f, int i);           /* new handle; a constant made for a number; the value back from what is saved */
 bool node_ready(graph *G, node *n);                   /* value READY, CONST or scalar; error if DROPPED */
@@ -139,7 +143,8 @@ node *op_nonzero(graph *G, node *mask);                               /* 1-d int
 node *op_matmul(graph *G, node *x, node *y);
 
 /* A host Function: records node f with inputs; its outputs are made of untracked nodes' values. */
-node *function_new(graph *G, int n, node *const *in, int ref, const char *name); /* OP_FUNCTION, or NULL */
+/* Its generation lies above `met` too, that of Variables it leads back to without their being inputs. */
+node *function_new(graph *G, int n, node *const *in, uint32_t met, const char *name); /* OP_FUNCTION, or NULL */
 node *function_output(graph *G, node *f, int index, int nout, node *value);      /* OP_OUTPUT Variable */
 
 /* ---- backward (backward.c) ---------------------------------------------------------------------- */

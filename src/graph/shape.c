@@ -412,7 +412,7 @@ node *op_matmul(graph *G, node *x, node *y) {
 
 /* ---- host Functions ----------------------------------------------------------------------------------------- */
 
-node *function_new(graph *G, int n, node *const *in, int ref, const char *name) {
+node *function_new(graph *G, int n, node *const *in, uint32_t met, const char *name) {
   node *f = node_new(G, F64);
   extra *x = f ? node_extra(G, f) : NULL;
   char *copy = x ? mg_alloc(&G->c, strlen(name) + 1) : NULL;
@@ -420,7 +420,7 @@ node *function_new(graph *G, int n, node *const *in, int ref, const char *name) 
   x->name = strcpy(copy, name);
   if (!record(G, f, OP_FUNCTION, n, in, 0)) return NULL;
   f->x->nin = n;
-  f->x->ref = ref;
+  if (f->generation <= met) f->generation = met + 1;
   return f;
 }
 

@@ -123,13 +123,22 @@ int variable_set_subscript(lua_State *L); /* x[key] = v */
 
 /* ---- modes (modes.c) ------------------------------------------------------------------------- */
 
-enum mode { M_BACKPROP = 1, M_TRAIN = 2, M_DTYPE = 4, M_LEAN = 8, M_DEBUG = 16, M_RANDOM = 32 };
+enum mode {
+  M_BACKPROP = 1,
+  M_TRAIN = 2,
+  M_DTYPE = 4,
+  M_LEAN = 8,
+  M_DEBUG = 16,
+  M_RANDOM = 32,
+  M_MET = 64
+};
 
 typedef struct modes {
   unsigned what; /* which of these count */
   bool backprop, train, lean, debug;
   dtype dtype;
   uint64_t seed, counter;
+  uint32_t *met;
 } modes;
 
 modes modes_now(const state *S, unsigned what);

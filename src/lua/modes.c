@@ -21,13 +21,14 @@ static modes modes_put(state *S, const modes *m) { /* what was */
     G->c.seed = m->seed;
     G->c.counter = m->counter;
   }
+  if (m->what & M_MET) G->met = m->met;
   return old;
 }
 
 modes modes_now(const state *S, unsigned what) {
   const graph *G = &S->G;
-  return (modes){what,     G->backprop, G->train,  G->c.lean,
-                 G->debug, G->dtype,    G->c.seed, G->c.counter};
+  return (modes){what,     G->backprop, G->train,     G->c.lean, G->debug,
+                 G->dtype, G->c.seed,   G->c.counter, G->met};
 }
 
 /* ---- guards ---------------------------------------------------------------------------------- */
