@@ -107,6 +107,22 @@ describe("index", function()
     assert(exact(x.grad, {0, 3, 0, 0, 1}))
   end)
 
+  it("takes any step, also where it leads nowhere", function()
+    local x = mg.Variable(cube())
+    for _, step in ipairs{1 << 62, math.maxinteger, 7} do
+      assert(same(x[{{1, 2, step}, {3, 1, -step}}], x[{{1, 1}, {3, 3}}]))
+    end
+    assert(same(x[{{2, 1, math.mininteger}}], x[{{2, 2}}]))
+    x[{{1, 2, 1 << 62}}]:sum():backward()
+    assert.equal(12, x.grad:sum():item())
+    assert.equal(0, x.grad[2]:sum():item())
+    x[{{2, 1, math.mininteger}}] = 0
+    assert.equal(0, x[2]:abs():sum():item())
+    assert(same(mg.slice_grad(mg.ones(1, 2), {2, 3}, {2, 1}, {1 << 62, 2}),
+      mg.tensor{{0, 0, 0}, {1, 0, 1}}))
+    assert(same(mg.slice_grad(mg.ones(0, 2), {2, 3}, {1 << 62, 1}, {0, 2}), mg.zeros(2, 3)))
+  end)
+
   it("refuses what is out of range, by axis and shape", function()
     local x = cube()
     for text, key in pairs{

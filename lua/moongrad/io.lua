@@ -34,11 +34,12 @@ local function byte_size(dtype, dims, limit)
     if math.type(k) ~= "integer" or math.type(d) ~= "integer" or d < 0 then return nil end
     empty = empty or d == 0
   end
-  if empty then return 0 end
+  if empty then limit = 1 << 59 end -- an empty array's other dims must be such as the core takes
   for _, d in ipairs(dims) do
     if d > limit // bytes then return nil end
-    bytes = bytes * d
+    bytes = bytes * math.max(d, 1)
   end
+  if empty then return 0 end
   return bytes <= limit and bytes or nil
 end
 

@@ -321,9 +321,10 @@ bool node_set_value(graph *G, node *n, array *a) {
 }
 
 bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
-  array *fresh[n + 1], *old[n + 1];
+  array **fresh = mg_alloc(&G->c, (2 * n + 1) * sizeof *fresh); /* there can be a million */
+  array **old = fresh ? fresh + n : NULL;
   int made = 0;
-  bool ok = true;
+  bool ok = fresh != NULL;
   for (int i = 0; i < n && ok; i++) {
     if (targets[i]->flags & SAVES_OUT)
       ok = fail(&G->c, "assign: target %d was made by %s, whose gradient needs it", i + 1,
@@ -340,15 +341,18 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
     if (ok) node_set_value(G, targets[i], fresh[i]);
     else arr_unref(fresh[i]);
   }
+  mg_free(fresh);
   return ok;
 }
 
 bool node_eval(graph *G, int n, node *const *v) {
-  array *a[n + 1];
+  array **a = mg_alloc(&G->c, (n + 1) * sizeof *a);
   int m = 0;
-  for (int i = 0; i < n; i++)
+  for (int i = 0; a && i < n; i++)
     if (v[i]->a) a[m++] = v[i]->a;
-  return arr_eval(&G->c, m, a, NULL);
+  bool ok = a && arr_eval(&G->c, m, a, NULL);
+  mg_free(a);
+  return ok;
 }
 
 void node_unchain(graph *G, node *n) {

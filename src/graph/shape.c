@@ -217,19 +217,18 @@ node *op_slice_grad(graph *G, node *x, const shape *full, const int64_t *first,
 
 node *op_cat(graph *G, int n, node *const *xs, int axis) {
   if (!usable(G, n, xs)) return NULL;
-  array *a[n + 1];
+  array **a = mg_alloc(&G->c, n * sizeof *a); /* there can be a million */
   int made_in = 0;
-  for (; made_in < n; made_in++)
+  for (; a && made_in < n; made_in++)
     if (!(a[made_in] = node_as_array(G, xs[made_in]))) break;
   array *b = made_in == n ? arr_cat(&G->c, n, a, axis) : NULL;
   for (int i = 0; i < made_in; i++) arr_unref(a[i]);
+  mg_free(a);
   extra *e;
-  int64_t sizes[n + 1];
-  for (int i = 0; i < n; i++) sizes[i] = xs[i]->a ? xs[i]->a->s.d[axis] : 0;
   node *r = made(G, b, OP_cat, n, xs, 0, &e);
   if (e) {
     e->p[0] = axis;
-    for (int i = 0; i < n; i++) sv_at(r, i)->k.i = sizes[i];
+    for (int i = 0; i < n; i++) sv_at(r, i)->k.i = xs[i]->a->s.d[axis];
   }
   return r;
 }

@@ -50,6 +50,7 @@ static int64_t range(lua_State *L, int axis, const shape *s, int64_t *first, int
   if (up ? b < a : b > a) return *first = 0;
   if (a > n || b < 1) out_of_range(L, a > n ? v[0] : v[1], axis, s);
   uint64_t way = up ? b - a : a - b, by = up ? (uint64_t)v[2] : -(uint64_t)v[2];
+  if (way < by) *step = 1; /* one position: any step will do, but for what it is multiplied with */
   return way / by + 1;
 }
 

@@ -35,7 +35,7 @@ local function read(op, path, hint)
   if #bytes >= 4 and bytes:sub(1, 3) == "\0\0\8" and #bytes >= 4 + 4 * bytes:byte(4) then
     for k = 1, bytes:byte(4) do
       dims[k], at = string.unpack(">I4", bytes, at)
-      size = math.min(size * dims[k], #bytes + 1) -- no more than that is true, and it cannot overflow
+      size = math.min(size * dims[k], #bytes + 1) -- too many are too many, none overflow
     end
   end
   if size == 0 or #dims == 0 or #bytes ~= at - 1 + size then
