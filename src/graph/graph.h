@@ -108,7 +108,7 @@ array *node_as_array(graph *G, node *n);              /* new reference, perhaps 
 node *node_detach(graph *G, node *n);                 /* same value, untracked */
 bool node_set_value(graph *G, node *n, array *a);     /* x.data = v; takes a over; shape and dtype fit */
 void node_unchain(graph *G, node *n);                 /* forget the creator */
-void node_unchain_backward(graph *G, node *n);        /* ... and of all before it */
+bool node_unchain_backward(graph *G, node *n);        /* ... and of all before it */
 bool node_set_creator(graph *G, node *x, node *f);
 void node_set_grad(graph *G, node *n, node *g);       /* takes g's handle over; NULL clears */
 extra *node_extra(graph *G, node *n);                 /* made at first need */

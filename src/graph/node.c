@@ -364,7 +364,8 @@ void node_unchain(graph *G, node *n) {
 }
 
 /* As it always was in this family: y keeps its creator, all Variables before it lose theirs. */
-void node_unchain_backward(graph *G, node *y) {
+bool node_unchain_backward(graph *G, node *y) {
+  if (G->running) return fail(&G->c, "unchain_backward: not while a backward runs");
   heap h = {G, NULL};
   node *todo = NULL; /* linked through `acc`, with a ref each; generation 0 says: seen */
   node_ref(y);
@@ -388,6 +389,7 @@ void node_unchain_backward(graph *G, node *y) {
       f->acc = NULL;
     }
   }
+  return true;
 }
 
 /* Does f follow from x? Those seen are linked through `acc`, which only a running backward uses. */

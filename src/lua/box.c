@@ -243,6 +243,8 @@ static void set_property(lua_State *L, state *S, int which) {
       if (!v) return node_set_grad(&S->G, n, NULL);
       same_shape(L, "grad", n, v);
       if (!is_float(n->dtype)) refuse(L, "grad: a Variable of %s has none", dtype_name[n->dtype]);
+      for (node *g = v; g; g = g->grad) /* a ring would never be let go of */
+        if (g == n) refuse(L, "grad: this Variable itself, or one whose grad leads back to it");
       TRY(L, S, set_gradient(&S->G, n, v));
       break;
     case NAME:
@@ -419,7 +421,9 @@ static int variable_unchain(lua_State *L) {
 }
 
 static int variable_unchain_backward(lua_State *L) {
-  node_unchain_backward(&get_state(L)->G, check_node(L, 1, "unchain_backward"));
+  state *S = get_state(L);
+  node *y = check_node(L, 1, "unchain_backward");
+  TRY(L, S, node_unchain_backward(&S->G, y));
   return 0;
 }
 
