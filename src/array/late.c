@@ -192,7 +192,7 @@ array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) 
   if (x->size <= SMALL) {
     if (!arr_ready(c, x)) return NULL;
     array *r = arr_new(c, rt, &s);
-    if (!r) return NULL;
+    if (!r || !r->size) return r;
     tile buf;
     reduce_block(op, x->dtype, rows, n, inner, x->size ? operand(x, &x->s, x->size, &buf) : NULL,
                  r->buf->p);
