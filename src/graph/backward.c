@@ -322,7 +322,10 @@ bool backward_finish(backward *b) {
     pending[npending++] = y; /* the loss: in the same pass */
   ok = ok && arr_eval(&G->c, npending, pending, NULL);
   for (int i = 0; i < n; i++) {
-    if (ok && fresh[i]) node_set_grad(G, b->touched[i], fresh[i]);
+    node *x = b->touched[i];
+    /* without a handle on x, a grad that leads back to it would never go: see node.c */
+    bool keep = ok && fresh[i] && (x->handles > 0 || !node_has_creator(fresh[i]));
+    if (keep) node_set_grad(G, x, fresh[i]);
     else if (fresh[i]) node_drop(G, fresh[i]);
   }
   mg_free(fresh);
