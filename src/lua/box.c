@@ -150,7 +150,8 @@ static int get_property(lua_State *L, int which) {
       else lua_pushnil(L);
       break;
     case CREATOR:
-      if (node_has_creator(n)) push_creator(L, n->op == OP_OUTPUT ? n->in[0] : n);
+      if (n->op == OP_OUTPUT) n = n->in[0];
+      if (node_has_creator(n)) push_creator(L, n);
       else lua_pushnil(L);
       break;
     case GENERATION: lua_pushinteger(L, n->generation); break;
@@ -338,8 +339,8 @@ static void push_inputs(lua_State *L, state *S, node *f) {
 }
 
 static const char *name_of(const node *f) {
-  if (f->op != OP_FUNCTION) return f->op < NOP ? op_table[f->op].name : "Function";
-  return f->x->name ? f->x->name : "Function";
+  const char *name = f->op == OP_FUNCTION ? f->x->name : f->op < NOP ? op_table[f->op].name : NULL;
+  return name ? name : "Function"; /* one without: unchained since */
 }
 
 /* The Variable's name, if it has one, and what then stands before the next. */
