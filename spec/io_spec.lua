@@ -252,6 +252,8 @@ describe("a file", function()
     assert(raises("save: x.y is a string", mg.save, folder .. "/x.npz", {x = {y = "z"}}))
     assert(raises("save: two Variables are called a.b", mg.save, folder .. "/x.npz",
       {a = {b = x}, ["a.b"] = x}))
+    assert(raises("save: in .safetensors the name __metadata__", mg.save,
+      folder .. "/x.safetensors", {["__metadata__"] = x}))
     local ring = {}
     ring.ring = ring
     assert(raises("save: tables within tables", mg.save, folder .. "/x.npz", ring))

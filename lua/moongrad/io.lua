@@ -63,6 +63,7 @@ end
 local safetensors = {}
 
 function safetensors.save(write, xs, names)
+  if xs.__metadata__ then raise("save: in .safetensors the name __metadata__ is not an array's") end
   local quote = library("save", "dkjson").quotestring
   local entries, at = {}, 0
   table.sort(names, function(a, b) -- the widest first keeps every array aligned
