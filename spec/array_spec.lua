@@ -104,6 +104,35 @@ describe("making arrays", function()
     assert.equal(11, mg.range(0, 1, 0.1).size)
     assert(raises("range: the step is 0", mg.range, 1, 2, 0))
     assert(raises("range: argument 2 is a nil", mg.range, 1))
+    local least, most, opts = math.mininteger, math.maxinteger, {dtype = "int64"}
+    assert.same({most - 2, most - 1, most}, mg.range(most - 2, most, opts):totable())
+    assert.same({least, least + (1 << 62), 0, 1 << 62},
+      mg.range(least, most, 1 << 62, opts):totable())
+    assert.same({most, -1}, mg.range(most, least + 1, least, opts):totable())
+    assert(raises("cannot be counted", mg.range, least, most, opts))
+    assert(raises("range: int64 needs whole numbers", mg.range, 1, 2, 0.5, opts))
+  end)
+
+  it("refuses shapes that no memory could hold, be an axis of length 0 among them", function()
+    for _, shape in ipairs{{1 << 62, 4}, {0, 1 << 62, 4}, {1 << 62, 0, 4}, {1 << 62, 4, 0}} do
+      assert(raises("too large", mg.zeros, shape))
+      assert(raises("too large", mg.frombytes, "", "float32", shape))
+      assert.has_error(function() mg.zeros(0, 3):reshape(shape) end)
+    end
+    assert(raises("cat: more than an axis can have", function()
+      local x, xs = mg.ones(1 << 58), {}
+      for i = 1, 64 do xs[i] = x end
+      mg.cat(xs)
+    end))
+    assert.equal(0, (mg.ones(0, 1 << 40, 1) + 1):sum():item())
+  end)
+
+  it("takes a very long list of them", function()
+    local x, s, xs, targets, values = mg.tensor{1, 2}, mg.tensor(1), {}, {}, {}
+    for i = 1, 600000 do xs[i], targets[i], values[i] = x, s, 2 end
+    assert.equal(1200000, mg.cat(xs).size)
+    mg.assign(targets, values)
+    assert.equal(2, s:item())
   end)
 
   it("has linspace with both ends, and eye", function()

@@ -112,6 +112,16 @@ describe("backward", function()
     assert(near(g, {5, 5}))
   end)
 
+  it("refuses a gradient that leads back to its own Variable", function()
+    local a, b, c = mg.Variable{1}, mg.Variable{2}, mg.Variable{3}
+    a.grad, b.grad = b, c
+    for _, x in ipairs{a, b, c} do
+      assert(raises("grad: this Variable itself, or one whose grad leads back to it", function()
+        c.grad = x
+      end))
+    end
+  end)
+
   it("of a leaf sets its gradient", function()
     local x = mg.Variable{1, 2}
     x:backward()
@@ -324,6 +334,23 @@ describe("backward", function()
   end)
 
   describe("within backward", function()
+    it("nothing is unchained", function()
+      local x, y = mg.Variable{1, 2}, nil
+      local function cut(v)
+        if y then y:unchain_backward() end
+        return v * 2
+      end
+      local Cut = mg.Function{forward = function(_, v) return v * 2 end,
+                              backward = function(_, g) return cut(g) end}
+      for _, f in ipairs{Cut, function(v) return mg.checkpoint(cut, v) end} do
+        y = nil
+        y = f(x * 3):sum()
+        assert(raises("unchain_backward: not while a backward runs", y.backward, y))
+        assert.is_nil(x.grad)
+      end
+      y = nil -- the graph holds `cut`, which holds y
+    end)
+
     it("is a backward of its own", function()
       local Cube = mg.Function{
         name = "cube",

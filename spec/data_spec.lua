@@ -123,6 +123,15 @@ describe("a DataLoader", function()
   it("refuses sizes that are none", function()
     assert(raises("DataLoader: batch_size is 0", data.DataLoader, Squares(3), {batch_size = 0}))
     assert(raises("DataLoader: unknown option batch", data.DataLoader, Squares(3), {batch = 1}))
+    assert.equal(1, #data.DataLoader(Squares(3), {batch_size = math.maxinteger}))
+    assert.equal(0, #data.DataLoader(Squares(3), {batch_size = math.maxinteger, drop_last = true}))
+  end)
+
+  it("refuses datasets that are none", function()
+    assert(raises("DataLoader: the dataset is a nil", data.DataLoader))
+    assert(raises("DataLoader: the dataset is a table", data.DataLoader, {1, 2}))
+    assert(raises("TensorDataset: needs Variables", data.TensorDataset))
+    assert(raises("TensorDataset: argument 2 is a table", data.TensorDataset, mg.ones(2), {1, 2}))
   end)
 end)
 
@@ -163,7 +172,9 @@ describe("the dataset", function()
     assert(near(x, {{0, 1, 0, 1}, {0.2, 0, 0, 0}}))
     assert.same({8, 1}, t:totable())
     local damaged = {"", "\0\0\8\3", "not an idx file", idx({2, 2, 2}, "\0\255"),
-                     idx({2 ^ 31 | 0, 2 ^ 31 | 0, 4}, ""), idx({}, "")}
+                     idx({2 ^ 31 | 0, 2 ^ 31 | 0, 4}, ""), idx({}, ""),
+                     -- 641 * 6700417 = 2^32 + 1: in 64 bits these dims make 1
+                     idx({641, 6700417, 2^32 - 1 | 0, 641, 6700417, 2^32 - 1 | 0}, "\0")}
     for _, bytes in ipairs(damaged) do
       child.write(images, bytes)
       assert(raises("is not an idx file", data.MNIST, {split = "test", root = root}))

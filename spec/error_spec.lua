@@ -138,14 +138,78 @@ describe("an error", function()
     assert(helper.near(x.grad, x:exp()))
   end)
 
-  it("with Config.debug names the line where the variable was made", function()
-    local x = mg.Variable({1, 2}, "weights")
-    local y = mg.using_config("debug", true, function() return x:exp() end)
-    x.data = {5, 6}
-    local z = y * x
-    x.data = {7, 8}
-    local ok, err = pcall(z.backward, z, {create_graph = true})
-    assert.is_false(ok)
-    assert.is_truthy(err:find("new value", 1, true))
+  describe("in backward, with Config.debug,", function()
+    local function same(_, v) return v * 1 end
+
+    -- Line 3 of a script makes y with debug on, line 5 does what fails.
+    local function of(made, fails, ...)
+      local script = assert(load("local mg, x, w, F = ...\n\n" .. made .. "\n\n" .. fails,
+        "@model.lua"))
+      local x = mg.Variable{0.5, 1}
+      return pcall(mg.using_config, "debug", true, script, mg, x, mg.Variable({1, 2}, "w"), ...)
+    end
+
+    local function tells(expected, ...)
+      local ok, err = of(...)
+      assert.is_false(ok)
+      assert.equal(expected, err)
+    end
+
+    it("names the op and the line that made it", function()
+      local released = "model.lua:5: backward: this graph was released by an earlier backward; " ..
+        "pass retain_graph = true to the first (%s made at model.lua:3)"
+      tells(released:format "sigmoid", "local y = x:sigmoid() y:backward()", "y:backward()")
+      tells(released:format "checkpoint", "local y = mg.checkpoint(mg.exp, x) y:backward()",
+        "y:backward()")
+      tells(released:format "div", "local y = mg.softmax(x) y:backward()", "mg.gradients(y, {x})")
+      tells("model.lua:5: leaky_relu: this operand has no gradient " ..
+        "(leaky_relu made at model.lua:3)",
+        "local y = mg.leaky_relu(x, mg.Variable{0.1, 0.2})", "y:sum():backward()")
+    end)
+
+    it("and the names of Variables", function()
+      tells("model.lua:5: backward: operand 2 of mul was given a new value since; create_graph " ..
+        'needs the old one (mul "y" of "w" made at model.lua:3)',
+        "local y = x * w; y.name = 'y'", "w.data = {3, 4} y:backward{create_graph = true}")
+      tells('model.lua:5: F: input 2 was given a new value since; its old one is needed ' ..
+        '(F "z" of "w", "v" made at model.lua:3)',
+        "local v = mg.Variable(1.0, 'v') local y, z = F(x, w, v); z.name = 'z'",
+        "w.data = {3, 4} z:backward{create_graph = true}",
+        mg.Function{name = "F", forward = function(_, a, b) return a * 1, b * 1 end,
+                    backward = function(_, a, b) return a, b, 0 end})
+    end)
+
+    it("says so of a Function's backward, whatever it does", function()
+      local function bad(backward)
+        return mg.Function{name = "bad", forward = same, backward = backward}
+      end
+      local where = " (bad made at model.lua:3)"
+      local made, fails = "local y = F(x)", "y:backward()"
+      tells("model.lua:5: bad: its backward is a nil, expected a function" .. where, made, fails,
+        bad())
+      tells("model.lua:5: bad: backward gave 0 gradients for 1 input" .. where, made, fails,
+        bad(function() end))
+      tells("model.lua:5: bad: backward gave a gradient of shape () for input 1 of shape (2)" ..
+        where, made, fails, bad(function(_, g) return g:sum() end))
+      tells("thrown" .. where, made, fails, bad(function() error("thrown", 0) end))
+      local inner = bad(function() error("thrown", 0) end)(mg.Variable(1.0))
+      tells("thrown (bad)" .. where, made, fails, bad(function() inner:backward() end))
+      local object = {}
+      local ok, err = of(made, fails, bad(function() error(object) end))
+      assert.is_false(ok)
+      assert.is_true(rawequal(object, err))
+    end)
+
+    it("says nothing of what was made without", function()
+      local x = mg.Variable{1, 2}
+      local y = x:exp()
+      y:backward()
+      local ok, err = pcall(mg.using_config, "debug", true, y.backward, y)
+      assert.is_false(ok)
+      assert(err:find("to the first (exp)", 1, true), err)
+      ok, err = pcall(y.backward, y)
+      assert.is_false(ok)
+      assert(err:find("to the first$"), err)
+    end)
   end)
 end)

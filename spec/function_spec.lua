@@ -295,6 +295,36 @@ describe("checkpoint", function()
     assert(near(u.grad, {4, 9}))
   end)
 
+  it("reaches captured Variables that others use too, however they were made", function()
+    local Twice = mg.Function{forward = function(_, v) return v * 2 end,
+                              backward = function(_, g) return g * 2 end}
+    for name, g in pairs{
+      plain = function(v, h) return v * h end,
+      ["with other dtypes"] = function(v, h) return v * h:to("float32"):to("float64") end,
+      ["as it is"] = function(_, h) return h end,
+      ["by a Function"] = function(v, h) return Twice(h) + v end,
+      ["by a checkpoint inside"] = function(v, h)
+        return mg.checkpoint(function(u) return u * h end, v:exp())
+      end,
+      ["by one that is recorded"] = function(v, h)
+        return mg.enable_grad(mg.checkpoint, function(u) return u * h end, v)
+      end,
+    } do
+      local grads = {}
+      for i, call in ipairs{function(fn, ...) return fn(...) end, mg.checkpoint} do
+        local x, w = mg.Variable{0.1, 0.2}, mg.Variable{0.3, 0.4}
+        local h = w:exp():sin():cos():tanh() -- of a higher generation than x
+        local y = call(function(v) return g(v, h) end, x)
+        local loss = (y + 3 * h):sum()
+        loss:backward{retain_grad = true}
+        grads[i] = {x.grad or false, w.grad, h.grad}
+      end
+      for i, grad in ipairs(grads[1]) do
+        assert(grad and near(grad, grads[2][i]) or grad == grads[2][i], name)
+      end
+    end
+  end)
+
   it("draws the same random numbers again, and disturbs no others", function()
     mg.seed(5)
     local x = mg.Variable(mg.ones(1000))

@@ -60,6 +60,18 @@ describe("index", function()
     assert.same({0}, x[{1, 1, {3, 2}}].shape)
   end)
 
+  it("of a 0-d Variable is all of it", function()
+    local x = mg.Variable(2.0)
+    assert.equal(2, x[{}]:item())
+    x[{}]:backward()
+    local z = x * x[{}] + x[{}]
+    z:backward()
+    assert.equal(1 + 4 + 1, x.grad:item())
+    local y = x[{}] ^ 2 * x
+    assert.equal(12, mg.gradients(y, {x})[1]:item())
+    assert(helper.differentiable(function(v) return v[{}] * v end, {mg.tensor(2)}))
+  end)
+
   it("by an int64 Variable picks along axis 1", function()
     local x = mg.tensor{{1, 2}, {3, 4}, {5, 6}}
     assert(exact(x[int{3, 1, 1}], {{5, 6}, {1, 2}, {1, 2}}))
@@ -105,6 +117,23 @@ describe("index", function()
     x:cleargrad()
     x[int{2, 2, 2, 5}]:sum():backward()
     assert(exact(x.grad, {0, 3, 0, 0, 1}))
+  end)
+
+  it("takes any step, also where it leads nowhere", function()
+    local x = mg.Variable(cube())
+    for _, step in ipairs{1 << 62, math.maxinteger, 7} do
+      assert(same(x[{{1, 2, step}, {3, 1, -step}}], x[{{1, 1}, {3, 3}}]))
+    end
+    assert(same(x[{{2, 1, math.mininteger}}], x[{{2, 2}}]))
+    assert(same(x[{{2, 1, 1 << 62}}], mg.zeros(0, 3, 4)))
+    x[{{1, 2, 1 << 62}}]:sum():backward()
+    assert.equal(12, x.grad:sum():item())
+    assert.equal(0, x.grad[2]:sum():item())
+    x[{{2, 1, math.mininteger}}] = 0
+    assert.equal(0, x[2]:abs():sum():item())
+    assert(same(mg.slice_grad(mg.ones(1, 2), {2, 3}, {2, 1}, {1 << 62, 2}),
+      mg.tensor{{0, 0, 0}, {1, 0, 1}}))
+    assert(same(mg.slice_grad(mg.ones(0, 2), {2, 3}, {1 << 62, 1}, {0, 2}), mg.zeros(2, 3)))
   end)
 
   it("refuses what is out of range, by axis and shape", function()

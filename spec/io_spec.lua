@@ -169,6 +169,7 @@ describe("a file that cannot be trusted is refused:", function()
       {entry('"dtype":"F64","shape":[1],"data_offsets":[0,8]', "\0"), "does not fit"},
       {entry('"dtype":"F64","shape":[1],"data_offsets":[-8,0]', ("\0"):rep(8)), "does not fit"},
       {entry('"dtype":"F64","shape":[4611686018427387904,4],"data_offsets":[0,0]'), nil},
+      {entry('"dtype":"F64","shape":[0,4611686018427387904,4],"data_offsets":[0,0]'), nil},
       {entry('"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]', "\0"), nil},
       {entry('"dtype":"U8","shape":[1],"data_offsets":[1,2]', "\0\0"), "a gap or an overlap"},
       {entry('"dtype":"U8","shape":[1],"data_offsets":[0,1]', "\0\0"), "belong to no array"},
@@ -251,6 +252,8 @@ describe("a file", function()
     assert(raises("save: x.y is a string", mg.save, folder .. "/x.npz", {x = {y = "z"}}))
     assert(raises("save: two Variables are called a.b", mg.save, folder .. "/x.npz",
       {a = {b = x}, ["a.b"] = x}))
+    assert(raises("save: in .safetensors the name __metadata__", mg.save,
+      folder .. "/x.safetensors", {["__metadata__"] = x}))
     local ring = {}
     ring.ring = ring
     assert(raises("save: tables within tables", mg.save, folder .. "/x.npz", ring))

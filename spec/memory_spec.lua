@@ -126,6 +126,14 @@ describe("memory", function()
       x.grad:backward{create_graph = true, retain_grad = true}
     end)
 
+    it("by gradients of what nobody holds", function()
+      local x = mg.Variable(mg.rand(10000))
+      local y = (x:exp():sin() * x):sum()
+      collectgarbage()
+      y:backward{create_graph = true, retain_grad = true}
+      assert.is_truthy(x.grad.creator)
+    end)
+
     it("as backward goes, not at its end", function()
       local x = mg.Variable(mg.rand(100000))
       local y = x

@@ -200,6 +200,7 @@ describe("reductions", function()
     assert(exact(mg.zeros(0, 3):sum(1), {0, 0, 0}))
     assert(exact(mg.zeros(3, 0):sum(2), {0, 0, 0}))
     assert.same({0}, mg.zeros(0, 3):sum(2).shape)
+    assert.same({1 << 50, 0}, mg.zeros(1 << 50, 3, 0):sum(2).shape) -- no loop over the rows
     assert.same({0}, (mg.zeros(0, 3):max(2)).shape)
     for _, name in ipairs{"max", "min", "argmax", "argmin"} do
       assert(raises(name .. ": ", mg[name], none))

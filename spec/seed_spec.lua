@@ -101,6 +101,17 @@ describe("step 18", function()
       assert.equal(6, x.grad:item())
     end)
 
+    it("is none any more when it was unchained itself", function()
+      local y, z = square(mg.Variable(3.0)), mg.Variable(9.0)
+      local f = y.creator
+      z:set_creator(f)
+      y:unchain()
+      assert.is_nil(z.creator)
+      assert.equal("function(Function)", tostring(f))
+      assert.same({}, f.inputs)
+      assert.is_truthy(mg.dot_graph(z):find "digraph")
+    end)
+
     it("has outputs of its own shape and dtype only", function()
       local x = mg.Variable{1, 2, 3}
       local f = square(x).creator

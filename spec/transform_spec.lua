@@ -150,6 +150,8 @@ describe("products with the jacobian", function()
     assert.same({3, 2, 3}, j.shape)
     assert(near(j:sum{axis = 2}, mg.eye(3) * 2 * mg.exp(x:sum(1) / 6)))
     assert.same({2, 3}, mg.jacobian(f, x).shape)
+    assert.same({2, 0, 2, 0}, mg.jacobian(mg.exp, mg.ones(2, 0)).shape)
+    assert.same({0, 0}, mg.hessian(function(a) return a:sum() end, mg.ones(0)).shape)
   end)
 
   it("hessian and hvp agree with each other and with calculus", function()

@@ -34,11 +34,12 @@ local function byte_size(dtype, dims, limit)
     if math.type(k) ~= "integer" or math.type(d) ~= "integer" or d < 0 then return nil end
     empty = empty or d == 0
   end
-  if empty then return 0 end
+  if empty then limit = 1 << 59 end -- an empty array's other dims must be such as the core takes
   for _, d in ipairs(dims) do
     if d > limit // bytes then return nil end
-    bytes = bytes * d
+    bytes = bytes * math.max(d, 1)
   end
+  if empty then return 0 end
   return bytes <= limit and bytes or nil
 end
 
@@ -62,6 +63,7 @@ end
 local safetensors = {}
 
 function safetensors.save(write, xs, names)
+  if xs.__metadata__ then raise("save: in .safetensors the name __metadata__ is not an array's") end
   local quote = library("save", "dkjson").quotestring
   local entries, at = {}, 0
   table.sort(names, function(a, b) -- the widest first keeps every array aligned

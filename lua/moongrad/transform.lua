@@ -152,6 +152,7 @@ return function(mg)
       rows[i] = gradients(flat[i], points, {create_graph = keep, retain_graph = true})[1]
     end
     table.move(points[1].shape, 1, points[1].ndim, #shape + 1, shape)
+    if y.size == 0 then return mg.zeros(shape):to(points[1].dtype) end
     return mg.stack(rows):reshape(shape)
   end)
 

@@ -131,7 +131,9 @@ array *arr_cat(ctx *c, int n, array *const *a, int axis) {
   WORK(c, OP_cat);
   int64_t first[MAXDIM] = {0}, step[MAXDIM];
   shape s = a[0]->s;
-  for (int k = 1; k < n; k++) s.d[axis] += a[k]->s.d[axis];
+  for (int k = 1; k < n; k++)
+    if (__builtin_add_overflow(s.d[axis], a[k]->s.d[axis], &s.d[axis]))
+      return fail(c, "cat: more than an axis can have"), NULL;
   for (int i = 0; i < MAXDIM; i++) step[i] = 1;
   array *r = arr_new(c, a[0]->dtype, &s);
   for (int k = 0; r && k < n; k++) {

@@ -280,7 +280,7 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
   if (x->size <= SMALL && x->state != PENDING) {
     WORK(c, op);
     array *r = arr_new(c, rt, s);
-    if (!r) return NULL;
+    if (!r || !r->size) return r;
     tile buf;
     reduce_block(op, x->dtype, rows, n, inner, x->size ? operand(x, &x->s, x->size, &buf) : NULL,
                  r->buf->p);

@@ -1,6 +1,7 @@
 /* shape.c -- dtypes and shapes: their names, sizes and rules.
 **
-** A shape's size, in elements and in bytes of any dtype, fits an int64_t wherever shape_size is not -1.
+** A shape's size, in elements and in bytes of any dtype, and that of any of its axes together, fit an
+** int64_t wherever shape_size is not -1.
 */
 #include "base/base.h"
 
@@ -42,11 +43,12 @@ imm imm_cast(imm v, dtype from, dtype to) {
 
 int64_t shape_size(const shape *s) {
   int64_t size = 1;
-  for (int i = 0; i < s->n; i++)
-    if (s->d[i] == 0) return 0;
-  for (int i = 0; i < s->n; i++)
-    if (s->d[i] < 0 || __builtin_mul_overflow(size, s->d[i], &size)) return -1;
-  return size <= INT64_MAX / 8 ? size : -1;
+  bool empty = false;
+  for (int i = 0; i < s->n; i++) {
+    if (s->d[i] == 0) empty = true;
+    else if (s->d[i] < 0 || __builtin_mul_overflow(size, s->d[i], &size)) return -1;
+  }
+  return size > INT64_MAX / 8 ? -1 : empty ? 0 : size;
 }
 
 bool shape_eq(const shape *a, const shape *b) {

@@ -9,6 +9,7 @@
 #include "graph/inside.h"
 
 bool recording(const graph *G, int n, node *const *in) {
+  for (int i = 0; G->met && i < n; i++) node_meet(in[i], G->met);
   if (!G->backprop) return false;
   for (int i = 0; i < n; i++)
     if (node_tracked(in[i])) return true;

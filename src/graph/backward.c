@@ -26,7 +26,8 @@ struct backward {
   int ntouched, touchedcap;
   int ntargets, ninner; /* ninner: targets that have a creator */
   node **targets, **results;
-  node *f; /* the host Function under way */
+  node *f;  /* the host Function under way */
+  node *at; /* the last Function met; NULL after all of them */
   vjp v;
   backward *outer;
   parked *park;
@@ -240,7 +241,7 @@ int backward_next(backward *b, node **host) {
   G->backprop = b->o.create_graph;
   int state = 0;
   while (b->nheap && state == 0) {
-    node *f = pop(b);
+    node *f = b->at = pop(b);
     if (f->flags & RELEASED) {
       fail(&G->c, "backward: this graph was released by an earlier backward; pass retain_graph = "
                   "true to the first");
@@ -253,9 +254,12 @@ int backward_next(backward *b, node **host) {
       if (!b->o.retain_graph) node_release(G, f);
     } else state = -1;
   }
+  if (state == 0) b->at = NULL;
   G->backprop = b->backprop;
   return state;
 }
+
+const node *backward_at(const backward *b) { return b->at; }
 
 node *backward_gy(backward *b, int i) {
   extra *x = b->f->x;
@@ -318,7 +322,10 @@ bool backward_finish(backward *b) {
     pending[npending++] = y; /* the result: in the same pass */
   ok = ok && arr_eval(&G->c, npending, pending, NULL);
   for (int i = 0; i < n; i++) {
-    if (ok && fresh[i]) node_set_grad(G, b->touched[i], fresh[i]);
+    node *x = b->touched[i];
+    /* without a handle on x, a grad that leads back to it would never go: see node.c */
+    bool keep = ok && fresh[i] && (x->handles > 0 || !node_has_creator(fresh[i]));
+    if (keep) node_set_grad(G, x, fresh[i]);
     else if (fresh[i]) node_drop(G, fresh[i]);
   }
   mg_free(fresh);

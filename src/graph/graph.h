@@ -78,6 +78,7 @@ typedef struct graph {
   void (*release)(struct graph *G, int ref);
   void *host;
   struct backward *running;
+  uint32_t *met;              /* where the highest generation of what ops are applied to is noted; or NULL */
 } graph;
 
 void graph_init(graph *G);
@@ -96,6 +97,9 @@ void node_unref(graph *G, node *n);
 bool node_shape(const node *n, shape *s);
 static inline bool node_has_creator(const node *n) { return n->op != OP_NONE; }
 static inline bool node_tracked(const node *n) { return n->flags & TRACKED; }
+static inline void node_meet(const node *n, uint32_t *met) {
+  if (node_tracked(n) && n->generation > *met) *met = n->generation;
+}
 int node_nin(const node *n);                          /* inputs of the Function; numbers count */
 node *node_input(graph *G, node *f, int i);           /* new handle; a constant made for a number; the value back from what is saved */
 bool node_ready(graph *G, node *n);                   /* value READY, CONST or scalar; error if DROPPED */
@@ -105,7 +109,7 @@ array *node_as_array(graph *G, node *n);              /* new reference, perhaps 
 node *node_detach(graph *G, node *n);                 /* same value, untracked */
 bool node_set_value(graph *G, node *n, array *a);     /* x.data = v; takes a over; shape and dtype fit */
 void node_unchain(graph *G, node *n);                 /* forget the creator */
-void node_unchain_backward(graph *G, node *n);        /* ... and of all before it */
+bool node_unchain_backward(graph *G, node *n);        /* ... and of all before it */
 bool node_set_creator(graph *G, node *x, node *f);
 void node_set_grad(graph *G, node *n, node *g);       /* takes g's handle over; NULL clears */
 extra *node_extra(graph *G, node *n);                 /* made at first need */
@@ -143,7 +147,8 @@ node *op_nonzero(graph *G, node *mask);                               /* 1-d int
 node *op_matmul(graph *G, node *x, node *y);
 
 /* A host Function: records node f with inputs; its outputs are made of untracked nodes' values. */
-node *function_new(graph *G, int n, node *const *in, int ref, const char *name); /* OP_FUNCTION, or NULL */
+/* Its generation lies above `met` too, that of Variables it leads back to without their being inputs. */
+node *function_new(graph *G, int n, node *const *in, uint32_t met, const char *name); /* OP_FUNCTION, or NULL */
 node *function_output(graph *G, node *f, int index, int nout, node *value);      /* OP_OUTPUT Variable */
 
 /* ---- backward (backward.c) ---------------------------------------------------------------------- */
@@ -160,6 +165,7 @@ node *backward_gy(backward *b, int i);                /* new handle: gradient of
 bool backward_accept(backward *b, int i, node *gx);   /* gradient of f's input i; NULL: none */
 bool backward_splice(backward *b, node *y, node *gy); /* go on through y with gradient gy */
 bool backward_finish(backward *b);                    /* commit */
+const node *backward_at(const backward *b);           /* the Function under way, or where it failed; NULL: none */
 node *backward_target(backward *b, int i);            /* new handle, after finish: zeros where y does not depend on it */
 void backward_free(backward *b);                      /* at any time; drops all that was not committed */
 

@@ -353,9 +353,10 @@ bool node_set_value(graph *G, node *n, array *a) {
 }
 
 bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
-  array *fresh[n + 1], *old[n + 1];
+  array **fresh = mg_alloc(&G->c, (2 * n + 1) * sizeof *fresh); /* there can be a million */
+  array **old = fresh ? fresh + n : NULL;
   int made = 0;
-  bool ok = true;
+  bool ok = fresh != NULL;
   for (int i = 0; i < n && ok; i++) {
     if (targets[i]->flags & SAVES_OUT)
       ok = fail(&G->c, "assign: target %d was made by %s, whose gradient needs it", i + 1,
@@ -372,15 +373,18 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
     if (ok) node_set_value(G, targets[i], fresh[i]);
     else arr_unref(fresh[i]);
   }
+  mg_free(fresh);
   return ok;
 }
 
 bool node_eval(graph *G, int n, node *const *v) {
-  array *a[n + 1];
+  array **a = mg_alloc(&G->c, (n + 1) * sizeof *a);
   int m = 0;
-  for (int i = 0; i < n; i++)
+  for (int i = 0; a && i < n; i++)
     if (v[i]->a) a[m++] = v[i]->a;
-  return arr_eval(&G->c, m, a, NULL);
+  bool ok = a && arr_eval(&G->c, m, a, NULL);
+  mg_free(a);
+  return ok;
 }
 
 void node_unchain(graph *G, node *n) {
@@ -392,7 +396,8 @@ void node_unchain(graph *G, node *n) {
 }
 
 /* As it always was in this family: y keeps its creator, all Variables before it lose theirs. */
-void node_unchain_backward(graph *G, node *y) {
+bool node_unchain_backward(graph *G, node *y) {
+  if (G->running) return fail(&G->c, "unchain_backward: not while a backward runs");
   heap h = {G, NULL};
   node *todo = NULL; /* linked through `acc`, with a ref each; generation 0 says: seen */
   node_ref(y);
@@ -416,6 +421,7 @@ void node_unchain_backward(graph *G, node *y) {
       f->acc = NULL;
     }
   }
+  return true;
 }
 
 /* Does f follow from x? Those seen are linked through `acc`, which only a running backward uses. */

@@ -218,19 +218,18 @@ node *op_slice_grad(graph *G, node *x, const shape *full, const int64_t *first,
 
 node *op_cat(graph *G, int n, node *const *xs, int axis) {
   if (!usable(G, n, xs)) return NULL;
-  array *a[n + 1];
+  array **a = mg_alloc(&G->c, n * sizeof *a); /* there can be a million */
   int made_in = 0;
-  for (; made_in < n; made_in++)
+  for (; a && made_in < n; made_in++)
     if (!(a[made_in] = node_as_array(G, xs[made_in]))) break;
   array *b = made_in == n ? arr_cat(&G->c, n, a, axis) : NULL;
   for (int i = 0; i < made_in; i++) arr_unref(a[i]);
+  mg_free(a);
   extra *e;
-  int64_t sizes[n + 1];
-  for (int i = 0; i < n; i++) sizes[i] = xs[i]->a ? xs[i]->a->s.d[axis] : 0;
   node *r = made(G, b, OP_cat, n, xs, 0, &e);
   if (e) {
     e->p[0] = axis;
-    for (int i = 0; i < n; i++) sv_at(r, i)->k.i = sizes[i];
+    for (int i = 0; i < n; i++) sv_at(r, i)->k.i = xs[i]->a->s.d[axis];
   }
   return r;
 }
@@ -414,7 +413,7 @@ node *op_matmul(graph *G, node *x, node *y) {
 
 /* ---- host Functions ----------------------------------------------------------------------------------------- */
 
-node *function_new(graph *G, int n, node *const *in, int ref, const char *name) {
+node *function_new(graph *G, int n, node *const *in, uint32_t met, const char *name) {
   node *f = node_new(G, F64);
   extra *x = f ? node_extra(G, f) : NULL;
   char *copy = x ? mg_alloc(&G->c, strlen(name) + 1) : NULL;
@@ -422,7 +421,7 @@ node *function_new(graph *G, int n, node *const *in, int ref, const char *name) 
   x->name = strcpy(copy, name);
   if (!record(G, f, OP_FUNCTION, n, in, 0)) return NULL;
   f->x->nin = n;
-  f->x->ref = ref;
+  if (f->generation <= met) f->generation = met + 1;
   return f;
 }
 

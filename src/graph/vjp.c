@@ -197,6 +197,7 @@ static node *vjp_permute(vjp *v, int i, node *g) {
 static node *vjp_slice(vjp *v, int i, node *g) {
   (void)i;
   extra *x = v->f->x;
+  if (x->s.n == 0) return g; /* all of a number, which has no array to add in */
   if (v->create) return keep(v, op_slice_grad(v->G, g, &x->s, x->p, x->p + MAXDIM));
   WORK(&v->G->c, OP_slice_grad);
   array *dst = backward_own(v->b, v->f->in[0], &x->s), *src = dst ? node_as_array(v->G, g) : NULL;

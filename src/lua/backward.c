@@ -1,7 +1,8 @@
 /* backward.c -- the loop of backward, and gradients.
 **
 ** The core walks the graph and stops at Functions written in Lua, which are called here. The walk
-** is guarded: an error anywhere frees it with all that was not committed, and goes on unchanged.
+** is guarded: an error anywhere frees it with all that was not committed, and goes on unchanged, but
+** for what Config.debug adds.
 */
 #include "lua/binding.h"
 
@@ -49,6 +50,33 @@ static int run(lua_State *L) {
   return 1;
 }
 
+/* The error at 1, if it is text, with the Function that it came from. */
+static int add_origin(lua_State *L) {
+  walk *w = lua_touserdata(L, lua_upvalueindex(3));
+  const node *f = w->b ? backward_at(w->b) : NULL;
+  if (f && lua_type(L, 1) == LUA_TSTRING) {
+    push_origin(L, f);
+    lua_concat(L, 2);
+  }
+  return 1;
+}
+
+static void push_closure(lua_State *L, lua_CFunction f, int more) {
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  if (more) lua_pushvalue(L, more);
+  lua_pushcclosure(L, f, more ? 3 : 2);
+}
+
+/* run, with Config.debug: what arose inside is told from here on, without the lines in between. */
+static int run_explained(lua_State *L) {
+  push_closure(L, add_origin, 1);
+  lua_insert(L, 1);
+  push_closure(L, run, 0);
+  lua_insert(L, 2);
+  if (lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1) != LUA_OK) lua_error(L);
+  return lua_gettop(L) - 1;
+}
+
 /* Of the Variable at 1 for the table of targets at 2, or nil; what it gives stays on the stack. */
 static void go_back(lua_State *L, state *S, const char *who, backward_opts o) {
   node *y = check_node(L, 1, who);
@@ -58,9 +86,7 @@ static void go_back(lua_State *L, state *S, const char *who, backward_opts o) {
   walk *w = guard_new(L, sizeof *w);
   w->b = NULL;
   w->g.end = end;
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_pushcclosure(L, run, 2);
+  push_closure(L, S->G.debug ? run_explained : run, 0);
   lua_pushvalue(L, -2);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);

@@ -88,12 +88,13 @@ bool node_set_name(graph *G, node *n, const char *name);
 void push_properties(lua_State *L); /* the table of methods, with what tells properties in it */
 node **creator_new(lua_State *L);   /* an empty Function box; it holds a ref, no handle */
 node *check_creator(lua_State *L, int i, const char *who);
+void note_line(lua_State *L, state *S, node *n); /* Config.debug: where n was made */
+void push_origin(lua_State *L, const node *f); /* what made it, and where, in parentheses */
 
 /* ---- the collector (module.c) ---------------------------------------------------------------- */
 
 void pace_now(lua_State *L, state *S);
 void collect_before_backward(lua_State *L, state *S);
-void note_line(lua_State *L, state *S, node *n);
 
 /* After each op, with its operands and result on the stack. */
 static inline void made(lua_State *L, state *S, node *n) {
@@ -126,19 +127,29 @@ int variable_set_subscript(lua_State *L); /* x[key] = v */
 
 /* ---- modes (modes.c) ------------------------------------------------------------------------- */
 
-enum mode { M_BACKPROP = 1, M_TRAIN = 2, M_DTYPE = 4, M_LEAN = 8, M_DEBUG = 16, M_RANDOM = 32 };
+enum mode {
+  M_BACKPROP = 1,
+  M_TRAIN = 2,
+  M_DTYPE = 4,
+  M_LEAN = 8,
+  M_DEBUG = 16,
+  M_RANDOM = 32,
+  M_MET = 64
+};
 
 typedef struct modes {
   unsigned what; /* which of these count */
   bool backprop, train, lean, debug;
   dtype dtype;
   uint64_t seed, counter;
+  uint32_t *met;
 } modes;
 
 modes modes_now(const state *S, unsigned what);
 /* Calls the function below nargs arguments, in these modes. All its results are left. */
 void call_in_modes(lua_State *L, state *S, int nargs, const modes *m);
 int new_config(lua_State *L); /* gives mg.Config */
+extern const char config_doc[];
 
 /* What must be put right when a call ends, however it ends. `end` may be called twice and uses no
 ** memory. */

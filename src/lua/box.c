@@ -150,7 +150,8 @@ static int get_property(lua_State *L, int which) {
       else lua_pushnil(L);
       break;
     case CREATOR:
-      if (node_has_creator(n)) push_creator(L, n->op == OP_OUTPUT ? n->in[0] : n);
+      if (n->op == OP_OUTPUT) n = n->in[0];
+      if (node_has_creator(n)) push_creator(L, n);
       else lua_pushnil(L);
       break;
     case GENERATION: lua_pushinteger(L, n->generation); break;
@@ -243,6 +244,8 @@ static void set_property(lua_State *L, state *S, int which) {
       if (!v) return node_set_grad(&S->G, n, NULL);
       same_shape(L, "grad", n, v);
       if (!is_float(n->dtype)) refuse(L, "grad: a Variable of %s has none", dtype_name[n->dtype]);
+      for (node *g = v; g; g = g->grad) /* a ring would never be let go of */
+        if (g == n) refuse(L, "grad: this Variable itself, or one whose grad leads back to it");
       TRY(L, S, set_gradient(&S->G, n, v));
       break;
     case NAME:
@@ -336,8 +339,39 @@ static void push_inputs(lua_State *L, state *S, node *f) {
 }
 
 static const char *name_of(const node *f) {
-  if (f->op != OP_FUNCTION) return f->op < NOP ? op_table[f->op].name : "Function";
-  return f->x->name ? f->x->name : "Function";
+  const char *name = f->op == OP_FUNCTION ? f->x->name : f->op < NOP ? op_table[f->op].name : NULL;
+  return name ? name : "Function"; /* one without: unchained since */
+}
+
+/* The Variable's name, if it has one, and what then stands before the next. */
+static const char *add_name(luaL_Buffer *b, const char *before, const node *v) {
+  if (!v || !v->x || !v->x->name) return before;
+  luaL_addstring(b, before);
+  luaL_addchar(b, '"');
+  luaL_addstring(b, v->x->name);
+  luaL_addchar(b, '"');
+  return ", ";
+}
+
+void push_origin(lua_State *L, const node *f) {
+  extra *x = f->x;
+  bool host = f->op == OP_FUNCTION;
+  const char *before = " ";
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  luaL_addstring(&b, " (");
+  luaL_addstring(&b, name_of(f));
+  for (int i = 0, n = host ? x->nout : 1; i < n; i++)
+    before = add_name(&b, before, host ? x->out[i] : f);
+  before = " of ";
+  for (int i = 0, n = node_nin(f); i < n; i++)
+    before = add_name(&b, before, i < 2 ? f->in[i] : x->in[i - 2]);
+  if (x && x->line) {
+    luaL_addstring(&b, " made at ");
+    luaL_addstring(&b, x->line);
+  }
+  luaL_addchar(&b, ')');
+  luaL_pushresult(&b);
 }
 
 static int creator_index(lua_State *L) {
@@ -388,7 +422,9 @@ static int variable_unchain(lua_State *L) {
 }
 
 static int variable_unchain_backward(lua_State *L) {
-  node_unchain_backward(&get_state(L)->G, check_node(L, 1, "unchain_backward"));
+  state *S = get_state(L);
+  node *y = check_node(L, 1, "unchain_backward");
+  TRY(L, S, node_unchain_backward(&S->G, y));
   return 0;
 }
 

@@ -497,6 +497,14 @@ static int make_rand(lua_State *L) {
   return 1;
 }
 
+/* How many whole numbers from first to last by step. */
+static double count_whole(int64_t first, int64_t last, int64_t step) {
+  bool up = step > 0;
+  if (step == 0 || (up ? first > last : first < last)) return 0;
+  uint64_t way = up ? (uint64_t)last - (uint64_t)first : (uint64_t)first - (uint64_t)last;
+  return (double)(way / (up ? (uint64_t)step : -(uint64_t)step)) + 1;
+}
+
 /* Inclusive, as Lua's `for`. */
 static int make_range(lua_State *L) {
   state *S = get_state(L);
@@ -511,16 +519,20 @@ static int make_range(lua_State *L) {
   for (int i = 1; i <= 3; i++)
     if (lua_type(L, i) != LUA_TNUMBER && !(i == 3 && lua_isnoneornil(L, 3)))
       refuse(L, "range: argument %d is a %s, expected a number", i, kind_of(L, i));
-  double first = lua_tonumber(L, 1), last = lua_tonumber(L, 2);
-  double step = lua_isnoneornil(L, 3) ? 1 : lua_tonumber(L, 3),
-         n = floor((last - first) / step) + 1;
+  if (lua_isnoneornil(L, 3)) {
+    lua_settop(L, 2);
+    lua_pushinteger(L, 1);
+  }
+  double first = lua_tonumber(L, 1), last = lua_tonumber(L, 2), step = lua_tonumber(L, 3);
   if (step == 0) refuse(L, "range: the step is 0");
+  int64_t v[3] = {0};
+  double n = floor((last - first) / step) + 1;
+  if (whole(L, 1, &v[0]) && whole(L, 2, &v[1]) && whole(L, 3, &v[2]))
+    n = count_whole(v[0], v[1], v[2]); /* a double does not hold all of them */
   if (!(n < 1e15)) refuse(L, "range: %g to %g by %g cannot be counted", first, last, step);
   imm a = {.f = first}, d = {.f = step};
   if (!is_float(t)) {
-    a = imm_cast(a, F64, I64);
-    d = imm_cast(d, F64, I64);
-    if ((double)a.i != first || (double)d.i != step)
+    if (!whole(L, 1, &a.i) || !whole(L, 3, &d.i))
       refuse(L, "range: %s needs whole numbers", dtype_name[t]);
   }
   node **r = box_new(L, S);

@@ -55,21 +55,21 @@ static int variables(lua_State *L, int first, int last, node **in) {
   return n;
 }
 
-static node *record_call(lua_State *L, state *S, int first, int last, node **in, const char *name) {
-  node *f = function_new(&S->G, variables(L, first, last, in), in, 0, name);
-  return f;
+static node *record_call(lua_State *L, state *S, int first, int last, node **in, uint32_t met,
+                         const char *name) {
+  return function_new(&S->G, variables(L, first, last, in), in, met, name);
 }
 
 /* The results from `base` up become outputs of a Function of the arguments first..last, whose
-** object stands at `self`. */
+** object stands at `self`; it met this generation. */
 static void record_results(lua_State *L, state *S, int first, int last, int self, int base,
-                           const char *name) {
+                           uint32_t met, const char *name) {
   int nout = lua_gettop(L) - base + 1;
   luaL_checkstack(L, 6, NULL);
   node **box = box_new(L, S); /* the Function's handle, while we need it */
   lua_insert(L, base);
   node **in = lua_newuserdatauv(L, (last - first + 1) * sizeof *in, 0);
-  TRY(L, S, *box = record_call(L, S, first, last, in, name));
+  TRY(L, S, *box = record_call(L, S, first, last, in, met, name));
   if (S->G.debug) note_line(L, S, *box);
   lua_pushvalue(L, self);
   node_extra(&S->G, *box)->ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -84,12 +84,14 @@ static void record_results(lua_State *L, state *S, int first, int last, int self
   lua_remove(L, base);
 }
 
-static bool any_tracked(lua_State *L, int first, int last) {
+static bool any_tracked(lua_State *L, int first, int last, uint32_t *met) {
+  bool any = false;
   for (int i = first; i <= last; i++) {
     node *x = to_node(L, i);
-    if (x && node_tracked(x)) return true;
+    any |= x && node_tracked(x);
+    if (x && met) node_meet(x, met);
   }
-  return false;
+  return any;
 }
 
 /* What forward gave, from base up: Variables all, numbers made constants. */
@@ -148,9 +150,10 @@ static int function_call(lua_State *L) {
   call_in_modes(L, S, n + 1, &(modes){.what = M_BACKPROP, .backprop = false});
   check_results(L, S, self + 1, name);
   int top = lua_gettop(L);
-  if (S->G.backprop && any_tracked(L, 2, n + 1))
-    record_results(L, S, 2, n + 1, self, self + 1, name);
-  else if (any_tracked(L, self + 1, top)) /* a tracked Variable from elsewhere is its values here */
+  if (any_tracked(L, 2, n + 1, S->G.met) && S->G.backprop)
+    record_results(L, S, 2, n + 1, self, self + 1, 0, name);
+  else if (any_tracked(L, self + 1, top,
+                       NULL)) /* a tracked Variable from elsewhere is its values here */
     for (int i = self + 1; i <= top; i++) {
       node **d = box_new(L, S), *x = to_node(L, i);
       TRY(L, S, *d = node_detach(&S->G, x));
@@ -255,6 +258,8 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
 typedef struct {
   modes then;
   int nargs;
+  uint32_t met; /* the highest generation that the function met, captured Variables' too: their
+                   gradients wait for what is computed again */
 } checkpoint;
 
 enum { REMEMBERED = M_RANDOM | M_TRAIN | M_DTYPE };
@@ -274,6 +279,7 @@ static int checkpoint_call(lua_State *L) {
   checkpoint *c = lua_newuserdatauv(L, sizeof *c, 2);
   c->then = modes_now(S, REMEMBERED);
   c->nargs = n;
+  c->met = 0;
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, self, 1);
   lua_createtable(L, n, 0);
@@ -284,10 +290,12 @@ static int checkpoint_call(lua_State *L) {
   }
   lua_setiuservalue(L, self, 2);
   for (int i = 1; i <= n + 1; i++) lua_pushvalue(L, i);
-  call_in_modes(L, S, n, &(modes){.what = M_BACKPROP, .backprop = false});
+  call_in_modes(L, S, n, &(modes){.what = M_BACKPROP | M_MET, .backprop = false, .met = &c->met});
   check_results(L, S, self + 1, "checkpoint");
   int nout = lua_gettop(L) - self;
-  record_results(L, S, 2, n + 1, self, self + 1, "checkpoint");
+  any_tracked(L, self + 1, self + nout, &c->met);
+  if (S->G.met && *S->G.met < c->met) *S->G.met = c->met;
+  record_results(L, S, 2, n + 1, self, self + 1, c->met, "checkpoint");
   return nout;
 }
 

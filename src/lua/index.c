@@ -44,12 +44,13 @@ static int64_t range(lua_State *L, int axis, const shape *s, int64_t *first, int
   int64_t a = v[0] < 0 ? v[0] + n + 1 : v[0], b = v[1] < 0 ? v[1] + n + 1 : v[1];
   if (a < 1 || a > n + 1) out_of_range(L, v[0], axis, s);
   if (b < 0 || b > n) out_of_range(L, v[1], axis, s);
+  bool up = v[2] > 0;
+  if (up ? b < a : b > a) return *step = 1, *first = 0;
   *step = v[2];
   *first = a - 1;
-  bool up = v[2] > 0;
-  if (up ? b < a : b > a) return *first = 0;
   if (a > n || b < 1) out_of_range(L, a > n ? v[0] : v[1], axis, s);
   uint64_t way = up ? b - a : a - b, by = up ? (uint64_t)v[2] : -(uint64_t)v[2];
+  if (way < by) *step = 1; /* one position: any step will do, but for what it is multiplied with */
   return way / by + 1;
 }
 

@@ -21,13 +21,14 @@ static modes modes_put(state *S, const modes *m) { /* what was */
     G->c.seed = m->seed;
     G->c.counter = m->counter;
   }
+  if (m->what & M_MET) G->met = m->met;
   return old;
 }
 
 modes modes_now(const state *S, unsigned what) {
   const graph *G = &S->G;
-  return (modes){what,     G->backprop, G->train,  G->c.lean,
-                 G->debug, G->dtype,    G->c.seed, G->c.counter};
+  return (modes){what,     G->backprop, G->train,     G->c.lean, G->debug,
+                 G->dtype, G->c.seed,   G->c.counter, G->met};
 }
 
 /* ---- guards ---------------------------------------------------------------------------------- */
@@ -85,6 +86,11 @@ void call_in_modes(lua_State *L, state *S, int nargs, const modes *m) {
 /* ---- Config ---------------------------------------------------------------------------------- */
 
 static const char *const names[] = {"enable_backprop", "train", "dtype", "lean", "debug", NULL};
+
+const char config_doc[] = "Config{enable_backprop, train, dtype, lean, debug}\n"
+                          "modes: ops are recorded; dropout drops; the default dtype; backward "
+                          "computes dear values again; "
+                          "its errors say what made the Function they came from, and where";
 
 static unsigned check_name(lua_State *L, int i) {
   int k = 0;

@@ -405,6 +405,8 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   const entry *rooms[] = {op_entries,       box_entries,   convert_entries, function_entries,
                           backward_entries, modes_entries, tidy_entries,    module_entries};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);
+  lua_pushstring(L, config_doc);
+  lua_setfield(L, MODULE_DOCS, "Config");
   add_namer(L, "define", define);
   add_namer(L, "help", help);
   add(L, "_fail_at", fail_at, NULL, false);

@@ -326,6 +326,8 @@ static int slice_grad(lua_State *L) {
            shape_text(&s, a));
   for (int i = 0; i < n; i++) {
     first[i]--;
+    if (s.d[i] == 0) first[i] = 0;
+    if (s.d[i] < 2) step[i] = 1; /* any would do, but for what it is multiplied with */
     int64_t reach, last;
     bool over = __builtin_mul_overflow(s.d[i] - 1, step[i], &reach) ||
                 __builtin_add_overflow(first[i], reach, &last);

@@ -63,8 +63,11 @@ local TensorDataset = Dataset:extend("TensorDataset")
 
 function TensorDataset:init(...)
   self.tensors = { ... }
+  if #self.tensors == 0 then mg.raise("TensorDataset: needs Variables") end
   for k, x in ipairs(self.tensors) do
-    if #x ~= #self.tensors[1] then
+    if not mg.is_variable(x) then
+      mg.raise("TensorDataset: argument %d is a %s, expected a Variable", k, type(x))
+    elseif #x ~= #self.tensors[1] then
       mg.raise("TensorDataset: argument %d has length %d, the first has %d", k, #x,
                #self.tensors[1])
     end

@@ -35,7 +35,7 @@ local function read(op, path, hint)
   if #bytes >= 4 and bytes:sub(1, 3) == "\0\0\8" and #bytes >= 4 + 4 * bytes:byte(4) then
     for k = 1, bytes:byte(4) do
       dims[k], at = string.unpack(">I4", bytes, at)
-      size = size * dims[k]
+      size = math.min(size * dims[k], #bytes + 1) -- too many are too many, none overflow
     end
   end
   if size == 0 or #dims == 0 or #bytes ~= at - 1 + size then
@@ -60,8 +60,8 @@ function FashionMNIST:init(opts)
   if not opts.root then raise("%s: root, the folder of its files, is missing", name) end
   local path = opts.root .. "/" .. files
   local pixels, n = read(name, path .. "-images-idx3-ubyte", self.hint)
-  local labels, m = read(name, path .. "-labels-idx1-ubyte", self.hint)
-  if m ~= n then raise("%s: %d images but %d labels", name, n, m) end
+  local labels = read(name, path .. "-labels-idx1-ubyte", self.hint)
+  if #labels ~= n then raise("%s: %d images but %d labels", name, n, #labels) end
   self.images = pixels:reshape(n, #pixels // n)
   self.labels = labels:to("int64") + 1
 end

@@ -19,13 +19,17 @@ function DataLoader:init(ds, opts)
   if not size or size < 1 then
     mg.raise("DataLoader: batch_size is %s, expected a positive integer", opts.batch_size)
   end
+  if (type(ds) ~= "table" and type(ds) ~= "userdata") or not ds.get then
+    mg.raise("DataLoader: the dataset is a %s, expected one with # and :get(i)",
+             mg.is_variable(ds) and "Variable" or type(ds))
+  end
   self.ds, self.batch_size = ds, size
   self.shuffle, self.drop_last, self.seed = opts.shuffle, opts.drop_last, opts.seed
 end
 
 function DataLoader:__len()
-  local rest = self.drop_last and 0 or self.batch_size - 1
-  return (#self.ds + rest) // self.batch_size
+  local n = #self.ds
+  return self.drop_last and n // self.batch_size or -(-n // self.batch_size)
 end
 
 local function in_order(ds, i, j)

@@ -50,7 +50,12 @@ function Linear:infer(find)
 end
 
 function Linear:forward(x)
-  if not self.weight then self:build(x.shape[x.ndim]) end
+  if not self.weight then
+    if not mg.is_variable(x) or x.ndim == 0 then
+      mg.raise("Linear: x must be a Variable whose last axis holds the inputs")
+    end
+    self:build(size("Linear", "in", x.shape[x.ndim]))
+  end
   return mg.linear(x, self.weight, self.bias)
 end
 
