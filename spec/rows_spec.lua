@@ -1,4 +1,4 @@
--- Programs that fold rows and go on with the result: softmax, layer_norm, var and what is like them.
+-- Programs that fold rows and go on with the result: softmax, layer_norm, var and their like.
 
 local mg = require "moongrad"
 local helper = require "spec.helper"

@@ -25,13 +25,14 @@ return function(mg, args)
       y = y:reshape(shape)
     end
     if b == nil then return y end
-    local product <close> = y       -- its memory goes with the last who needs it
     b = args.variable("linear", b, "b")
     if b.ndim ~= 1 or b.size ~= W.shape[1] then
       raise("linear: b %s does not fit W %s, which is (out, in)", args.text(b.shape),
         args.text(W.shape))
     end
-    return y + b
+    local r = y + b
+    y:free()                        -- its memory goes with the last who needs it
+    return r
   end, "linear(x, W [, b])\nx W' + b: x (..., in), W (out, in), b (out)")
 
   -- Shifted by the largest, which changes nothing but keeps exp within bounds.

@@ -3,8 +3,8 @@
 -- A rule is a class with `defaults`, the options it knows, `buffers`, the names of the arrays it
 -- keeps for each parameter (zeros at first), and update(p, g, s), which returns p with those of its
 -- buffers in s that change, and their new values: two tables for mg.assign, which computes them in
--- one pass over memory and in place, since mg.tidy leaves nobody else who sees the old ones. (So use
--- p itself in update; p.data would be such another.) s.step counts p's updates from 1.
+-- one pass over memory and in place, since mg.tidy leaves nobody else who sees the old ones. (So
+-- use p itself in update; p.data would be such another.) s.step counts p's updates from 1.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
