@@ -192,8 +192,7 @@ array *arr_cast(ctx *c, array *a, dtype t) {
   if (a->dtype == t) return arr_ref(a);
   if (!agree(c, 1, &a)) return NULL;
   if (a->state == CONST) return arr_const(c, t, &a->s, imm_cast(a->k, a->dtype, t));
-  if (a->size <= SMALL && a->state == READY)
-    return map_now(c, OP_to, 1, &a, &a->s, a->dtype, t);
+  if (a->size <= SMALL && a->state == READY) return map_now(c, OP_to, 1, &a, &a->s, a->dtype, t);
   return bounded(c, pend(c, OP_to, t, &a->s, 1, &a));
 }
 

@@ -138,7 +138,9 @@ static bool plan_stores(prog *p) {
     array *a = v->a;
     if (a->state != PENDING || v->root >= 0 || a->refs == a->uses) continue;
     bool dear = op_cost[a->op] == DEAR;
-    if ((dear && v->per_row) || (lean ? !a->saved && a->passes > 1 : dear ? a->saved || a->passes : a->passes > 1)) {
+    if ((dear && v->per_row) || (lean   ? !a->saved && a->passes > 1
+                                 : dear ? a->saved || a->passes
+                                        : a->passes > 1)) {
       if (!add_root(p, a, i)) return false;
     } else v->needed = true; /* stays pending: what is below may not be given away */
   }

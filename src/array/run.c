@@ -40,8 +40,8 @@ void strided_space(space *q, const array *a) {
 
 /* Elements pos..pos+n-1 of base seen through q: where they lie, if side by side and `buf` need not be
 ** filled, else copied to buf. */
-const char *strided_read(const space *q, const char *base, int esz, int64_t pos, int64_t n, char *buf,
-                         bool copy) {
+const char *strided_read(const space *q, const char *base, int esz, int64_t pos, int64_t n,
+                         char *buf, bool copy) {
   const int64_t *st = q->st;
   int64_t idx[MAXDIM] = {0}, off = 0;
   for (int i = q->n - 1; i >= 0; i--) {

@@ -318,8 +318,7 @@ bool backward_finish(backward *b) {
     }
   }
   array *y = b->root->a;
-  if (ok && y && y->state == PENDING)
-    pending[npending++] = y; /* the result: in the same pass */
+  if (ok && y && y->state == PENDING) pending[npending++] = y; /* the result: in the same pass */
   ok = ok && arr_eval(&G->c, npending, pending, NULL);
   for (int i = 0; i < n; i++) {
     node *x = b->touched[i];
