@@ -114,9 +114,51 @@ typedef struct {
 
 static char *tile_of(run *t, int slot) { return t->scratch + (size_t)slot * t->p->room; }
 
+/* Memory that will be wanted soon: the next tile of a leaf, the lines a root is about to write. It is
+** asked for a few lines at a time, between instructions, while these work in the cache. */
+typedef struct {
+  const char *p;
+  int64_t lines;
+  bool write;
+} stream;
+
+enum { STREAMS = 16 };
+
+static int streams(prog *p, int64_t first, int64_t count, stream *s, int64_t *lines) {
+  int n = 0;
+  for (int write = 1; write >= 0; write--)
+    for (int i = 0; i < p->nv && n < STREAMS; i++) {
+      value *v = &p->v[i];
+      if (v->per_row || v->strided || (v->a->state != READY && v->root < 0)) continue;
+      if ((v->root >= 0) != write) continue;
+      s[n] = (stream){v->base + (write ? first : first + count) * v->esz, count * v->esz / 64, write};
+      *lines += s[n++].lines;
+    }
+  return n;
+}
+
+static void ask(stream *s, int n, int64_t lines) {
+  for (int i = 0; i < n && lines > 0; i++) {
+    int64_t k = s[i].lines < lines ? s[i].lines : lines;
+    const char *p = s[i].p;
+    if (s[i].write)
+      for (int64_t j = 0; j < k; j++) __builtin_prefetch(p + 64 * j, 1);
+    else
+      for (int64_t j = 0; j < k; j++) __builtin_prefetch(p + 64 * j, 0, 2);
+    s[i].p += 64 * k;
+    s[i].lines -= k;
+    lines -= k;
+  }
+}
+
 static void compute(run *t, int64_t first, int64_t count) {
   prog *p = t->p;
   int64_t row = p->row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
+  stream s[STREAMS];
+  int64_t lines = 0;
+  int ns = streams(p, first, count, s, &lines), work = 0;
+  for (int i = 0; i < p->nv; i++) work += p->v[i].a->state == PENDING && !p->v[i].per_row;
+  lines = work ? lines / work + 1 : 0;
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];
     array *a = v->a;
@@ -124,6 +166,7 @@ static void compute(run *t, int64_t first, int64_t count) {
     if (a->state == PENDING) {
       char *dst = v->root >= 0 ? (char *)v->base + pos * v->esz : t->at[i];
       const char *x = v->in[0] < 0 ? NULL : t->at[v->in[0]];
+      ask(s, ns, lines);
       if (v->f)
         v->f(dst, x, v->in[1] < 0 ? NULL : t->at[v->in[1]], v->in[2] < 0 ? NULL : t->at[v->in[2]],
              n);
