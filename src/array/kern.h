@@ -26,8 +26,13 @@ typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] i
 /* inner elements at r, and so many rows of as many at x: r = op(r, row), one after the other */
 typedef void rows_fn(void *r, const void *x, int64_t rows, int64_t inner);
 
+/* Two cheap ops in one pass, each rounded as by itself: outer(inner(a, b), d) */
+enum inner { ADD_IN, SUB_IN, MUL_IN, NINNER };
+enum outer { ADD_OF, SUB_OF, FROM_OF, MUL_OF, SQUARE_OF, NOUTER }; /* FROM: d - inner */
+
 typedef struct {
   map_fn *map[NOP][NDTYPE];             /* by the operands' dtype (where: by that of b and d) */
+  map_fn *pair[NOUTER][NINNER][NDTYPE]; /* of floats */
   map_fn *cast[NDTYPE][NDTYPE];         /* [from][to]; b, d unused */
   fold_fn *fold[NOP][NDTYPE];
   rows_fn *rows[NOP][NDTYPE];           /* by the op that folds two rows into one */

@@ -151,6 +151,54 @@ static bool plan_stores(prog *p) {
   return true;
 }
 
+/* ---- pairs: a cheap op within the one that alone reads it ---------------------------------------- */
+
+static int inner_of(const value *v) {
+  switch (v->a->op) {
+    case OP_add: return ADD_IN;
+    case OP_sub: return SUB_IN;
+    case OP_mul: return MUL_IN;
+    case OP_square: return MUL_IN; /* by itself */
+    default: return -1;
+  }
+}
+
+static int outer_of(const value *v, int operand) {
+  switch (v->a->op) {
+    case OP_add: return ADD_OF;
+    case OP_sub: return operand ? FROM_OF : SUB_OF;
+    case OP_mul: return MUL_OF;
+    case OP_square: return SQUARE_OF;
+    default: return -1;
+  }
+}
+
+/* Is x, an operand of v, computed for v alone, by one op? */
+static bool within(const value *x, const value *v) {
+  return x->a->state == PENDING && x->root < 0 && x->a->uses == 1 && x->in[2] < 0 &&
+         x->a->dtype == v->a->dtype && x->per_row == v->per_row && inner_of(x) >= 0;
+}
+
+static void plan_pairs(prog *p) {
+  for (int i = 0; i < p->nv; i++) {
+    value *v = &p->v[i];
+    if (v->a->state != PENDING || !is_float(v->a->dtype) || outer_of(v, 0) < 0) continue;
+    int k = within(&p->v[v->in[0]], v) ? 0 : v->in[1] >= 0 && within(&p->v[v->in[1]], v) ? 1 : -1;
+    if (k < 0) continue;
+    value *x = &p->v[v->in[k]];
+    int a = x->in[0], b = x->in[1] < 0 ? a : x->in[1], d = v->in[1 - k];
+    v->f = kern_get()->pair[outer_of(v, k)][inner_of(x)][v->a->dtype];
+    v->in[0] = a;
+    v->in[1] = b;
+    v->in[2] = v->a->op == OP_square ? b : d; /* what has three operands is no inner one */
+    if (p->v[a].last < i) p->v[a].last = i;
+    if (p->v[b].last < i) p->v[b].last = i;
+    x->gone = true;
+  }
+}
+
+/* ---- cutting, scratch ------------------------------------------------------------------------------ */
+
 /* How the work is cut. Depends on the shape, the widest dtype and the reductions alone; n, inner: of
 ** those that end it, 0 if none does. A program that folds rows is cut as sums of columns are. */
 static void plan_cut(prog *p, int64_t n, int64_t inner) {
@@ -204,6 +252,7 @@ static bool plan_slots(prog *p) {
   }
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];
+    if (v->gone) continue;
     if (v->a->state != PENDING) {
       if (v->a->state == CONST || v->strided) v->slot = p->nslot++;
       continue;
@@ -313,6 +362,7 @@ static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const
   }
   ok = ok && plan_stores(&p);
   if (ok) {
+    plan_pairs(&p);
     plan_cut(&p, f->n, f->inner);
     ok = plan_slots(&p) && reserve(&p, n, olds);
   }

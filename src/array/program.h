@@ -58,6 +58,7 @@ typedef struct {
   uint8_t esz;
   bool strided;       /* leaf: fetched through q */
   bool per_row;       /* one element a row of the program */
+  bool gone;          /* computed within its only reader */
   bool needed;        /* some array that stays pending will need it again */
   const char *base;   /* READY leaf: first element; root: its output */
   space q;            /* strided leaf */

@@ -157,12 +157,14 @@ static void compute(run *t, int64_t first, int64_t count) {
   stream s[STREAMS];
   int64_t lines = 0;
   int ns = streams(p, first, count, s, &lines), work = 0;
-  for (int i = 0; i < p->nv; i++) work += p->v[i].a->state == PENDING && !p->v[i].per_row;
+  for (int i = 0; i < p->nv; i++)
+    work += p->v[i].a->state == PENDING && !p->v[i].per_row && !p->v[i].gone;
   lines = work ? lines / work + 1 : 0;
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];
     array *a = v->a;
     int64_t pos = v->per_row ? row_pos : first, n = v->per_row ? row_n : count;
+    if (v->gone) continue;
     if (a->state == PENDING) {
       char *dst = v->root >= 0 ? (char *)v->base + pos * v->esz : t->at[i];
       const char *x = v->in[0] < 0 ? NULL : t->at[v->in[0]];
