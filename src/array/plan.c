@@ -74,8 +74,9 @@ static bool add_value(void *arg, array *a) {
                .esz = dtype_size[a->dtype]};
   if (a->state == PENDING) {
     for (int i = 0; i < a->nin; i++) {
-      v->in[i] = a->in[i]->val;
-      p->v[v->in[i]].last = a->val;
+      value *x = &p->v[v->in[i] = a->in[i]->val];
+      if (x->last == v->in[i]) x->reader = a->val;
+      x->last = a->val;
     }
     const kernels *k = kern_get();
     if (a->op == OP_to || a->op == OP_reshape) v->f = k->cast[a->in[0]->dtype][a->dtype];
@@ -173,26 +174,34 @@ static int outer_of(const value *v, int operand) {
   }
 }
 
-/* Is x, an operand of v, computed for v alone, by one op? */
+/* May x, an operand of v, be computed within v? Neither is part of a pair yet. */
 static bool within(const value *x, const value *v) {
-  return x->a->state == PENDING && x->root < 0 && x->a->uses == 1 && x->in[2] < 0 &&
-         x->a->dtype == v->a->dtype && x->per_row == v->per_row && inner_of(x) >= 0;
+  return v->a->dtype == x->a->dtype && v->per_row == x->per_row && v->in[2] < 0 &&
+         outer_of(v, 0) >= 0 && v->in[0] != v->in[1];
 }
 
+static void make_pair(prog *p, int x, int v) {
+  value *in = &p->v[x], *out = &p->v[v];
+  int k = out->in[0] == x ? 0 : 1, a = in->in[0], b = in->in[1] < 0 ? a : in->in[1];
+  int d = out->in[1] < 0 ? a : out->in[1 - k];
+  out->f = kern_get()->pair[outer_of(out, k)][inner_of(in)][out->a->dtype];
+  out->in[0] = a;
+  out->in[1] = b;
+  out->in[2] = d;
+  if (p->v[a].last < v) p->v[a].last = v;
+  if (p->v[b].last < v) p->v[b].last = v;
+}
+
+/* A value with two readers is computed in both: that is less than to write it and read it twice. */
 static void plan_pairs(prog *p) {
   for (int i = 0; i < p->nv; i++) {
-    value *v = &p->v[i];
-    if (v->a->state != PENDING || !is_float(v->a->dtype) || outer_of(v, 0) < 0) continue;
-    int k = within(&p->v[v->in[0]], v) ? 0 : v->in[1] >= 0 && within(&p->v[v->in[1]], v) ? 1 : -1;
-    if (k < 0) continue;
-    value *x = &p->v[v->in[k]];
-    int a = x->in[0], b = x->in[1] < 0 ? a : x->in[1], d = v->in[1 - k];
-    v->f = kern_get()->pair[outer_of(v, k)][inner_of(x)][v->a->dtype];
-    v->in[0] = a;
-    v->in[1] = b;
-    v->in[2] = v->a->op == OP_square ? b : d; /* what has three operands is no inner one */
-    if (p->v[a].last < i) p->v[a].last = i;
-    if (p->v[b].last < i) p->v[b].last = i;
+    value *x = &p->v[i];
+    int n = x->a->state == PENDING && x->root < 0 ? x->a->uses : 0;
+    if (n < 1 || n > 2 || x->in[2] >= 0 || inner_of(x) < 0 || !is_float(x->a->dtype)) continue;
+    int first = x->reader, last = x->last;
+    if (!within(x, &p->v[first]) || !within(x, &p->v[last]) || (n == 2) != (first != last)) continue;
+    make_pair(p, i, first);
+    if (n == 2) make_pair(p, i, last);
     x->gone = true;
   }
 }

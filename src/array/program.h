@@ -52,7 +52,7 @@ typedef struct {
   array *a;
   map_fn *f;     /* instruction; NULL: leaf, or random numbers */
   int32_t in[3]; /* values it reads, -1: none */
-  int32_t last;  /* the last value that reads it, itself if none */
+  int32_t reader, last; /* the first and the last value that reads it; itself if none */
   int32_t root;  /* the root it is, -1: none */
   int32_t slot;  /* scratch tile, -1: none */
   uint8_t esz;
