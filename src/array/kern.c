@@ -254,7 +254,7 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #include "array/ops.def"
   },
   .pair = {PAIRS_OF(add_of), PAIRS_OF(sub_of), PAIRS_OF(from_of), PAIRS_OF(mul_of),
-           PAIRS_OF(square_of)},
+           PAIRS_OF(square_of), PAIRS_OF(exp_of)},
   .cast = {FROM(F64), FROM(F32), FROM(I64), FROM(U8), FROM(BOOL)},
   .rows = {
     [OP_add] = FOR_ARITH(rows, add), [OP_mul] = FOR_ARITH(rows, mul),

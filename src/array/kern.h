@@ -26,9 +26,9 @@ typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] i
 /* inner elements at r, and so many rows of as many at x: r = op(r, row), one after the other */
 typedef void rows_fn(void *r, const void *x, int64_t rows, int64_t inner);
 
-/* Two cheap ops in one pass, each rounded as by itself: outer(inner(a, b), d) */
+/* Two ops in one pass, the first of them cheap, each rounded as by itself: outer(inner(a, b), d) */
 enum inner { ADD_IN, SUB_IN, MUL_IN, NINNER };
-enum outer { ADD_OF, SUB_OF, FROM_OF, MUL_OF, SQUARE_OF, NOUTER }; /* FROM: d - inner */
+enum outer { ADD_OF, SUB_OF, FROM_OF, MUL_OF, SQUARE_OF, EXP_OF, NOUTER }; /* FROM: d - inner */
 
 typedef struct {
   map_fn *map[NOP][NDTYPE];             /* by the operands' dtype (where: by that of b and d) */

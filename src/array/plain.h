@@ -29,11 +29,13 @@ LEVELS static void NAME(columns, T)(int64_t m, int64_t k, const T *a, int64_t co
                                     T *restrict y) {
   memset(y, 0, (size_t)m * sizeof(T));
   int64_t j = 0;
-  for (; j + 4 <= k; j += 4, a += 4 * col) {
-    const T *b = a + col, *c = b + col, *d = c + col;
+  for (; j + 8 <= k; j += 8, a += 8 * col) {
+    const T *b = a + 4 * col, *z = x + j;
 #pragma omp simd
-    for (int64_t i = 0; i < m; i++)
-      y[i] = y[i] + x[j] * a[i] + x[j + 1] * b[i] + x[j + 2] * c[i] + x[j + 3] * d[i];
+    for (int64_t i = 0; i < m; i++) {
+      T s = y[i] + z[0] * a[i] + z[1] * a[i + col] + z[2] * a[i + 2 * col] + z[3] * a[i + 3 * col];
+      y[i] = s + z[4] * b[i] + z[5] * b[i + col] + z[6] * b[i + 2 * col] + z[7] * b[i + 3 * col];
+    }
   }
   for (; j < k; j++, a += col) {
 #pragma omp simd

@@ -170,6 +170,7 @@ static int outer_of(const value *v, int operand) {
     case OP_sub: return operand ? FROM_OF : SUB_OF;
     case OP_mul: return MUL_OF;
     case OP_square: return SQUARE_OF;
+    case OP_exp: return EXP_OF;
     default: return -1;
   }
 }

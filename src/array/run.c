@@ -14,14 +14,12 @@
   do {                                                                                             \
     T *restrict r = dst;                                                                           \
     const T *restrict s = src;                                                                     \
-    if (stride == 0)                                                                               \
-      for (int64_t i = 0; i < n; i++) r[i] = s[0];                                                 \
-    else                                                                                           \
-      for (int64_t i = 0; i < n; i++) r[i] = s[i * stride];                                        \
+    for (int64_t i = 0; i < n; i++) r[i] = s[i * stride];                                          \
   } while (0)
 
 static void copy_run(void *dst, const void *src, int64_t stride, int64_t n, int esz) {
   if (stride == 1) memcpy(dst, src, n * esz);
+  else if (stride == 0) kern_get()->spread[esz == 8 ? I64 : esz == 4 ? F32 : U8](dst, src, 1, n);
   else if (esz == 8) COPY_RUN(uint64_t);
   else if (esz == 4) COPY_RUN(uint32_t);
   else COPY_RUN(uint8_t);
