@@ -35,6 +35,8 @@ enum rule {
 
 enum cost { CHEAP, DEAR };
 
+extern const uint8_t op_rule[NOP];
+
 /* ---- arrays --------------------------------------------------------------------------------- */
 
 enum state { PENDING, READY, CONST };
@@ -97,9 +99,11 @@ array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const i
 ** hold it (olds[i] is then left READY but must be dropped by the caller). All or nothing. */
 bool arr_eval(ctx *c, int n, array *const *a, array *const *olds);
 
-/* One number through an op, as the kernels compute it: in dtype t. */
-imm op_scalar(int op, dtype t, imm a, imm b, imm d);
-dtype op_result(int op, dtype t);                             /* dtype of the result for operands of dtype t */
+/* The dtype an elementwise op on operands of dtype t gives */
+static inline dtype op_result(int op, dtype t) {
+  int rule = op_rule[op];
+  return rule == COMPARE || rule == TEST || rule == LOGIC ? BOOL : t;
+}
 
 /* ---- what is not elementwise (computed at once; results READY) -------------------------------- */
 

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* ---- errors ------------------------------------------------------------------------------- */
 
 enum { OK, E_VALUE, E_MEMORY };

@@ -33,7 +33,9 @@ enum flag {                   /* node.flags */
 typedef struct node node;
 
 typedef union { array *a; imm k; } saved;
-enum { SAVED_NONE, SAVED_ARRAY, SAVED_SCALAR, SAVED_NUMBER }; /* NUMBER: the operand was one, in[] is NULL */
+/* NUMBER: the operand was one, in[] is NULL. FLOWS beside them: the input was tracked when the op was
+** applied; only then is saved what its gradient reads. */
+enum { SAVED_NONE, SAVED_SCALAR, SAVED_NUMBER, SAVED_ARRAY = 8, FLOWS = 4 };
 
 typedef struct extra {        /* what few nodes need */
   int nin;                    /* all inputs; from the third on they stand here */
@@ -86,8 +88,12 @@ void graph_close(graph *G);   /* gives freelists back */
 
 node *node_scalar(graph *G, dtype t, imm k);
 node *node_array(graph *G, array *a);                 /* takes a over; NULL passes on */
-node node_number(double v);                           /* on the C stack, for operands */
-node node_integer(int64_t v);
+static inline node node_number(double v) {            /* on the C stack, for operands */
+  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = v};
+}
+static inline node node_integer(int64_t v) {
+  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = I64, .k.i = v};
+}
 node *node_hold(node *n);                             /* one more handle */
 void node_drop(graph *G, node *n);                    /* one less; NULL is fine; frees iteratively */
 node *node_ref(node *n);                              /* skeleton only */

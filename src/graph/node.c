@@ -39,10 +39,9 @@ node *node_new(graph *G, dtype t) {
   else if (mem_refuse()) n = (fail_memory(&G->c, sizeof *n), NULL);
   else G->free = n->grad;
   if (!n) return NULL;
-  memset(n, 0, sizeof *n);
-  n->refs = n->handles = 1;
-  n->dtype = t;
-  n->id = ++G->ids;
+  __builtin_prefetch(G->free, 1);
+  __builtin_prefetch((char *)G->free + 64, 1);
+  *n = (node){.refs = 1, .handles = 1, .dtype = t, .id = ++G->ids};
   G->live++;
   return n;
 }
@@ -63,14 +62,6 @@ node *node_array(graph *G, array *a) {
     arr_unref(a);
   } else n->a = a;
   return n;
-}
-
-node node_number(double v) {
-  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = v};
-}
-
-node node_integer(int64_t v) {
-  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = I64, .k.i = v};
 }
 
 /* ---- letting go ---------------------------------------------------------------------------------- */
@@ -121,7 +112,8 @@ static void set_kind(node *f, int i, int kind) {
 }
 
 static void lose_saved(node *f) {
-  for (int i = 0, n = node_nin(f); i < n; i++) {
+  if (!(f->kind & (SAVED_ARRAY | SAVED_ARRAY << 4)) && !f->x) return;
+  for (int i = 0, n = slots(f); i < n; i++) {
     if (kind_of(f, i) != SAVED_ARRAY) continue;
     array *a = sv_at(f, i)->a;
     set_kind(f, i, SAVED_NONE);
@@ -153,7 +145,7 @@ static void lose_creator(graph *G, heap *h, node *n) {
     for (int i = 0; i < fx->nout; i++)
       if (fx->out[i] == n) fx->out[i] = NULL;
   }
-  for (int i = 0, k = node_nin(n); i < k; i++) {
+  for (int i = 0, k = slots(n); i < k; i++) {
     lose_ref(h, *in_at(n, i));
     *in_at(n, i) = NULL;
   }
@@ -164,6 +156,12 @@ static void lose_creator(graph *G, heap *h, node *n) {
   if (n->x) empty(G, n->x);
   n->op = OP_NONE;
   n->kind = 0;
+}
+
+static void put_away(graph *G, node *n) {
+  n->grad = G->free;
+  G->free = n;
+  G->live--;
 }
 
 static void bury(graph *G, heap *h) {
@@ -180,9 +178,7 @@ static void bury(graph *G, heap *h) {
       mg_free(n->x->line);
       mg_free(n->x);
     }
-    n->grad = G->free;
-    G->free = n;
-    G->live--;
+    put_away(G, n);
   }
 }
 
@@ -193,6 +189,9 @@ node *node_hold(node *n) {
 }
 
 void node_drop(graph *G, node *n) {
+  if (!n) return;
+  if (n->refs == 1 && n->op == OP_NONE && !n->a && !n->grad && !n->x) /* a scalar, nothing else */
+    return put_away(G, n);
   heap h = {G, NULL};
   lose_handle(&h, n);
   bury(G, &h);
@@ -322,6 +321,7 @@ bool node_set_value(graph *G, node *n, array *a) {
 
 bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
   array *fresh[n + 1], *old[n + 1];
+  fresh[0] = old[0] = NULL;
   int made = 0;
   bool ok = true;
   for (int i = 0; i < n && ok; i++) {
