@@ -60,7 +60,8 @@ struct array {
   uint32_t mark;              /* scratch of the plan being made */
   int32_t val;
   int32_t uses;
-  array *next;                /* scratch of the iterative free */
+  array *next;                /* scratch of the iterative free; of the spare ones */
+  ctx *home;                  /* the ctx it belongs to */
 };
 
 array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */
@@ -70,6 +71,8 @@ array *arr_random(ctx *c, dtype t, const shape *s);           /* uniform [0,1), 
 array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step); /* first + i*step; READY */
 static inline array *arr_ref(array *a) { a->refs++; return a; }
 void arr_unref(array *a);                                     /* NULL is fine; frees iteratively */
+void arr_empty(array *a);                                     /* READY and the caller's alone: the shape stays, a CONST */
+void arr_close(ctx *c);                                       /* gives the spare ones back */
 
 /* READY and CONST arrays answer at once; PENDING ones are evaluated first. NULL or false: see ctx. */
 bool arr_ready(ctx *c, array *a);                             /* make a READY or CONST */

@@ -24,6 +24,8 @@ typedef struct ctx {
   int threads;                /* threads an evaluation may use, at least 1 */
   bool lean;                  /* recompute dear values instead of storing them */
   uint64_t seed, counter;     /* the random stream: Philox key and next block */
+  struct array *spare;        /* array.c: freed ones, to be used again */
+  int nspare;
 } ctx;
 
 /* Record an error (the first one stays) and return false; fail_memory likewise. */

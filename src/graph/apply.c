@@ -120,22 +120,24 @@ bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t) {
 
 /* ---- arrays -------------------------------------------------------------------------------------------- */
 
+/* The shape they broadcast to; *same: all have it, but for numbers */
 static bool shapes_of(graph *G, int op, int n, node *const *in, shape *s, bool *same) {
-  shape t;
+  bool first = true;
   s->n = 0;
   *same = true;
   for (int i = 0; i < n; i++) {
-    if (!in[i]->a && !(in[i]->flags & DROPPED)) continue;
-    if (!node_shape(in[i], &t)) return node_ready(G, in[i]);
-    shape u;
-    if (shape_eq(s, &t)) continue;
-    if (!shape_broadcast(s, &t, &u)) {
+    if (in[i]->flags & NUMBER) continue;
+    if (in[i]->flags & DROPPED) return node_ready(G, in[i]);
+    const shape *t = in[i]->a ? &in[i]->a->s : &(shape){0};
+    if (first) *s = *t;
+    else if (!shape_eq(s, t)) {
+      *same = false;
       char a[128], b[128];
-      return fail(&G->c, "%s: shapes %s and %s do not broadcast", op_table[op].name,
-                  shape_text(s, a), shape_text(&t, b));
+      if (!shape_broadcast(s, t, s))
+        return fail(&G->c, "%s: shapes %s and %s do not broadcast", op_table[op].name,
+                    shape_text(s, a), shape_text(t, b));
     }
-    *s = u;
-    *same = false;
+    first = false;
   }
   return true;
 }
@@ -147,12 +149,12 @@ static int saves_for(int op, int n, node *const *in) {
   return saves;
 }
 
-static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape *s) {
+static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape *s, bool same) {
   array *a[3] = {NULL, NULL, NULL}, *r = NULL;
   bool ok = true;
   for (int i = 0; i < n && ok; i++) {
     array *x = a[i] = node_as_array(G, in[i]);
-    if (x && x->state != CONST && !shape_eq(&x->s, s)) {
+    if (x && x->state != CONST && !same && !shape_eq(&x->s, s)) {
       a[i] = arr_broadcast(&G->c, x, s);
       arr_unref(x);
     }
@@ -171,7 +173,7 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
   if (!shapes_of(G, op, n, in, &s, &same)) return NULL;
   if (!op_inputs(G, op, n, in, x, &t)) return NULL;
   bool rec = is_float(op_result(op, t)) && recording(G, n, x), ok = true;
-  for (int i = 0; i < n && ok && rec; i++) { /* the gradient must know what was repeated */
+  for (int i = 0; i < n && ok && rec && !same; i++) { /* the gradient must know what was repeated */
     shape u;
     node_shape(x[i], &u);
     if (x[i]->flags & NUMBER || shape_eq(&u, &s)) continue;
@@ -192,7 +194,7 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
     node_drop(G, hit);
     node_drop(G, found);
   }
-  r = ok ? apply_arrays(G, op, n, x, &s) : NULL;
+  r = ok ? apply_arrays(G, op, n, x, &s, same) : NULL;
   if (r && rec) r = record(G, r, op, n, x, saves_for(op, n, x)) ? r : NULL;
   for (int i = 0; i < n; i++) node_drop(G, x[i]);
   return r;

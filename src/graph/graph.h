@@ -61,12 +61,12 @@ struct node {
   uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved: see inside.h */
   array *a;                   /* the value, or NULL: the scalar in k (0-d); DROPPED: a CONST that keeps the shape */
   imm k;
-  node *in[2];
-  saved sv[2];
   node *grad;
   node *acc;                  /* accumulator of the running backward */
   extra *x;                   /* NULL, mostly */
   uint64_t id;                /* creation number */
+  node *in[2];                /* from here on only Functions touch it; NULL in all others */
+  saved sv[2];
 };
 
 typedef struct graph {
@@ -74,6 +74,7 @@ typedef struct graph {
   bool backprop, train, debug; /* Config; lean is c.lean */
   dtype dtype;                /* Config.dtype: F64 or F32 */
   node *free;
+  struct slab *slabs;         /* where nodes come from (node.c) */
   uint64_t ids;
   int64_t live;               /* nodes alive */
   void (*release)(struct graph *G, int ref);

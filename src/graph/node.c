@@ -25,25 +25,51 @@ void graph_init(graph *G) {
   G->c.threads = cpu_count();
 }
 
-void graph_close(graph *G) {
-  while (G->free) {
-    node *n = G->free;
-    G->free = n->grad;
-    mg_free(n);
-  }
+/* ---- memory ---------------------------------------------------------------------------------------- */
+
+/* Nodes come from slabs, and go back to a list; `in` of those in the list is NULL. */
+typedef struct slab {
+  struct slab *next;
+} slab;
+enum { LINE = 64, SLAB = 4096 };
+
+static void put_away(graph *G, node *n) {
+  n->grad = G->free;
+  G->free = n;
+}
+
+static bool more_nodes(graph *G) {
+  slab *s = mg_alloc(&G->c, SLAB);
+  if (!s) return false;
+  s->next = G->slabs;
+  G->slabs = s;
+  node *first = (node *)(((uintptr_t)(s + 1) + LINE - 1) & -(uintptr_t)LINE);
+  for (int64_t i = ((char *)s + SLAB - (char *)first) / (int64_t)sizeof(node); i-- > 0;)
+    put_away(G, memset(first + i, 0, sizeof(node)));
+  return true;
 }
 
 node *node_new(graph *G, dtype t) {
+  if (!G->free ? !more_nodes(G) : mem_refuse() && !fail_memory(&G->c, sizeof(node))) return NULL;
   node *n = G->free;
-  if (!n) n = mg_alloc(&G->c, sizeof *n);
-  else if (mem_refuse()) n = (fail_memory(&G->c, sizeof *n), NULL);
-  else G->free = n->grad;
-  if (!n) return NULL;
-  __builtin_prefetch(G->free, 1);
-  __builtin_prefetch((char *)G->free + 64, 1);
-  *n = (node){.refs = 1, .handles = 1, .dtype = t, .id = ++G->ids};
+  G->free = n->grad;
+  __builtin_prefetch(G->free, 1); /* it may not have been touched for long */
+  __builtin_prefetch((char *)G->free + LINE, 1);
+  memset(n, 0, offsetof(node, in));
+  n->refs = n->handles = 1;
+  n->dtype = t;
+  n->id = ++G->ids;
   G->live++;
   return n;
+}
+
+void graph_close(graph *G) {
+  arr_close(&G->c);
+  while (G->slabs && G->live == 0) { /* a finalizer may hold a box yet */
+    slab *s = G->slabs;
+    G->slabs = s->next;
+    mg_free(s);
+  }
 }
 
 node *node_scalar(graph *G, dtype t, imm k) {
@@ -81,10 +107,12 @@ static void lose_ref(heap *h, node *n) {
 /* The shape stays, in an array without memory */
 static void lose_value(graph *G, node *n) {
   array *a = n->a;
-  ctx c = G->c; /* without memory for the shape either, nobody is told */
+  int err = G->c.err; /* without memory for the shape either, nobody is told */
   if (n->flags & SAVES_OUT) a->saved--;
   n->flags = (n->flags & ~SAVES_OUT) | DROPPED;
-  n->a = arr_const(&c, a->dtype, &a->s, (imm){0});
+  if (a->refs == 1 && a->state == READY) return arr_empty(a);
+  n->a = arr_const(&G->c, a->dtype, &a->s, (imm){0});
+  G->c.err = err;
   arr_unref(a);
 }
 
@@ -158,12 +186,6 @@ static void lose_creator(graph *G, heap *h, node *n) {
   n->kind = 0;
 }
 
-static void put_away(graph *G, node *n) {
-  n->grad = G->free;
-  G->free = n;
-  G->live--;
-}
-
 static void bury(graph *G, heap *h) {
   while (h->dead) {
     node *n = h->dead;
@@ -178,6 +200,7 @@ static void bury(graph *G, heap *h) {
       mg_free(n->x->line);
       mg_free(n->x);
     }
+    G->live--;
     put_away(G, n);
   }
 }
@@ -191,7 +214,7 @@ node *node_hold(node *n) {
 void node_drop(graph *G, node *n) {
   if (!n) return;
   if (n->refs == 1 && n->op == OP_NONE && !n->a && !n->grad && !n->x) /* a scalar, nothing else */
-    return put_away(G, n);
+    return G->live--, put_away(G, n);
   heap h = {G, NULL};
   lose_handle(&h, n);
   bury(G, &h);
