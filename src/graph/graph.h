@@ -74,7 +74,7 @@ typedef struct graph {
   bool backprop, train, debug; /* Config; lean is c.lean */
   dtype dtype;                /* Config.dtype: F64 or F32 */
   node *free;
-  struct slab *slabs;         /* where nodes come from (node.c) */
+  struct slab *slabs;         /* where nodes stand */
   uint64_t ids;
   int64_t live;               /* nodes alive */
   void (*release)(struct graph *G, int ref);
@@ -83,7 +83,7 @@ typedef struct graph {
 } graph;
 
 void graph_init(graph *G);
-void graph_close(graph *G);   /* gives freelists back */
+void graph_close(graph *G);   /* gives the slabs back */
 
 /* ---- nodes (node.c) --------------------------------------------------------------------------- */
 

@@ -27,30 +27,46 @@ void graph_init(graph *G) {
 
 /* ---- memory ---------------------------------------------------------------------------------------- */
 
-/* Nodes come from slabs, and go back to a list; `in` of those in the list is NULL. */
+/* Nodes are made by the slab, so that all of them can be found; those without refs are free, and have
+** no `in`. */
+enum { SLAB = 64, LINE = 64 };
 typedef struct slab {
   struct slab *next;
+  node *n; /* SLAB of them, from a cache line's begin on */
 } slab;
-enum { LINE = 64, SLAB = 4096 };
 
 static void put_away(graph *G, node *n) {
+  n->refs = 0;
   n->grad = G->free;
   G->free = n;
 }
 
 static bool more_nodes(graph *G) {
-  slab *s = mg_alloc(&G->c, SLAB);
+  slab *s = mg_alloc(&G->c, sizeof *s + LINE + SLAB * sizeof(node));
   if (!s) return false;
   s->next = G->slabs;
   G->slabs = s;
-  node *first = (node *)(((uintptr_t)(s + 1) + LINE - 1) & -(uintptr_t)LINE);
-  for (int64_t i = ((char *)s + SLAB - (char *)first) / (int64_t)sizeof(node); i-- > 0;)
-    put_away(G, memset(first + i, 0, sizeof(node)));
+  s->n = (node *)(((uintptr_t)(s + 1) + LINE - 1) & -(uintptr_t)LINE);
+  memset(s->n, 0, SLAB * sizeof(node));
+  for (int i = SLAB; i--;) put_away(G, &s->n[i]);
   return true;
 }
 
+void graph_close(graph *G) {
+  arr_close(&G->c);
+  if (G->live) return; /* somebody still holds one */
+  G->free = NULL;
+  while (G->slabs) {
+    slab *s = G->slabs;
+    G->slabs = s->next;
+    mg_free(s);
+  }
+}
+
 node *node_new(graph *G, dtype t) {
-  if (!G->free ? !more_nodes(G) : mem_refuse() && !fail_memory(&G->c, sizeof(node))) return NULL;
+  if (!G->free) {
+    if (!more_nodes(G)) return NULL;
+  } else if (mem_refuse()) return fail_memory(&G->c, sizeof(node)), NULL;
   node *n = G->free;
   G->free = n->grad;
   __builtin_prefetch(G->free, 1); /* it may not have been touched for long */
@@ -61,15 +77,6 @@ node *node_new(graph *G, dtype t) {
   n->id = ++G->ids;
   G->live++;
   return n;
-}
-
-void graph_close(graph *G) {
-  arr_close(&G->c);
-  while (G->slabs && G->live == 0) { /* a finalizer may hold a box yet */
-    slab *s = G->slabs;
-    G->slabs = s->next;
-    mg_free(s);
-  }
 }
 
 node *node_scalar(graph *G, dtype t, imm k) {
