@@ -2,9 +2,11 @@
 #include <math.h>
 #include "array/kern.h"
 
-const kernels *kern_get(void) {
+const kernels *kern_chosen;
+
+__attribute__((constructor)) static void choose(void) {
   const int level = cpu_level();
-  return level >= 4 ? &mg_kernels_v4 : level == 3 ? &mg_kernels_v3 : &mg_kernels_v2;
+  kern_chosen = level >= 4 ? &mg_kernels_v4 : level == 3 ? &mg_kernels_v3 : &mg_kernels_v2;
 }
 
 void acc_start(int op, dtype t, acc *s) {

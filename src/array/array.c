@@ -7,6 +7,12 @@
 
 #include "array/program.h"
 
+#ifdef __SANITIZE_ADDRESS__ /* which shall see a use after the last unref */
+enum { SPARES = 0 };
+#else
+enum { SPARES = 256 };
+#endif
+
 static void dense_strides(array *a) {
   int64_t step = 1;
   for (int i = a->s.n - 1; i >= 0; i--) {
@@ -18,15 +24,41 @@ static void dense_strides(array *a) {
 array *arr_blank(ctx *c, dtype t, const shape *s, int state) {
   int64_t size = shape_size(s);
   if (size < 0) return fail(c, "an array of this shape is too large"), NULL;
-  array *a = mg_alloc(c, sizeof *a);
+  array *a = c->spare;
+  if (!a) a = mg_alloc(c, sizeof *a);
+  else if (mem_refuse()) a = (fail_memory(c, sizeof *a), NULL);
+  else {
+    c->spare = a->next;
+    c->nspare--;
+  }
   if (!a) return NULL;
-  memset(a, 0, sizeof *a);
+  memset(a, 0, offsetof(array, s));
+  memset((char *)a + offsetof(array, stride), 0, sizeof *a - offsetof(array, stride));
   a->refs = 1;
   a->dtype = t;
   a->state = state;
   a->s = *s;
   a->size = size;
+  a->home = c;
   return a;
+}
+
+/* An array without operands or a buffer: to the spare ones of its ctx, which are few */
+static void put_away(array *a) {
+  ctx *c = a->home;
+  if (c->nspare == SPARES) return mg_free(a);
+  a->next = c->spare;
+  c->spare = a;
+  c->nspare++;
+}
+
+void arr_close(ctx *c) {
+  while (c->spare) {
+    array *a = c->spare;
+    c->spare = a->next;
+    mg_free(a);
+  }
+  c->nspare = SPARES; /* whoever comes later is freed */
 }
 
 bool arr_fill_in(ctx *c, array *a) {
@@ -43,7 +75,7 @@ bool arr_fill_in(ctx *c, array *a) {
 
 array *arr_new(ctx *c, dtype t, const shape *s) {
   array *a = arr_blank(c, t, s, READY);
-  if (a && !arr_fill_in(c, a)) return mg_free(a), NULL;
+  if (a && !arr_fill_in(c, a)) return put_away(a), NULL;
   return a;
 }
 
@@ -85,10 +117,17 @@ void arr_unref(array *a) {
     } else {
       todo = dead->next;
       if (dead->buf) buf_unref(dead->buf);
-      mg_free(dead);
+      put_away(dead);
       a = NULL;
     }
   }
+}
+
+void arr_empty(array *a) {
+  buf_unref(a->buf);
+  a->buf = NULL;
+  a->state = CONST;
+  a->k = (imm){0};
 }
 
 void *arr_data(const array *a) { return (char *)a->buf->p + a->off * dtype_size[a->dtype]; }

@@ -35,6 +35,8 @@ enum rule {
 
 enum cost { CHEAP, DEAR };
 
+extern const uint8_t op_rule[NOP];
+
 /* ---- arrays --------------------------------------------------------------------------------- */
 
 enum state { PENDING, READY, CONST };
@@ -61,7 +63,8 @@ struct array {
   uint32_t mark;              /* scratch of the plan being made */
   int32_t val;
   int32_t uses;
-  array *next;                /* scratch of the iterative free */
+  array *next;                /* scratch of the iterative free; of the spare ones */
+  ctx *home;                  /* the ctx it belongs to */
 };
 
 array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */
@@ -71,6 +74,8 @@ array *arr_random(ctx *c, dtype t, const shape *s);           /* uniform [0,1), 
 array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step); /* first + i*step; READY */
 static inline array *arr_ref(array *a) { a->refs++; return a; }
 void arr_unref(array *a);                                     /* NULL is fine; frees iteratively */
+void arr_empty(array *a);                                     /* READY and the caller's alone: the shape stays, a CONST */
+void arr_close(ctx *c);                                       /* gives the spare ones back */
 
 /* READY and CONST arrays answer at once; PENDING ones are evaluated first. NULL or false: see ctx. */
 bool arr_ready(ctx *c, array *a);                             /* make a READY or CONST */
@@ -101,9 +106,11 @@ array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const i
 ** hold it (olds[i] is then left READY but must be dropped by the caller). All or nothing. */
 bool arr_eval(ctx *c, int n, array *const *a, array *const *olds);
 
-/* One number through an op, as the kernels compute it: in dtype t. */
-imm op_scalar(int op, dtype t, imm a, imm b, imm d);
-dtype op_result(int op, dtype t);                             /* dtype of the result for operands of dtype t */
+/* The dtype an elementwise op on operands of dtype t gives */
+static inline dtype op_result(int op, dtype t) {
+  int rule = op_rule[op];
+  return rule == COMPARE || rule == TEST || rule == LOGIC ? BOOL : t;
+}
 
 /* ---- what is not elementwise (computed at once; results READY) -------------------------------- */
 

@@ -11,7 +11,6 @@
 #include <string.h>
 #include "array/kern.h"
 
-#define INLINE static inline __attribute__((always_inline))
 #define UNROLL(n) _Pragma(TEXT(GCC unroll n))
 #define TEXT(x) #x
 

@@ -1,6 +1,6 @@
 /* kern.h -- the kernels: one op over one tile.
 **
-** Made from ops.def, once per dtype and instruction level; `kern` is the level this machine has.
+** Made from ops.def, once per dtype and instruction level; kern_get() gives the level this machine has.
 ** Within a level the same number in gives the same bits out, whatever its place in a tile, and for
 ** one number alone (`scalar`).
 */
@@ -41,7 +41,13 @@ typedef struct {
 } kernels;
 
 extern const kernels mg_kernels_v2, mg_kernels_v3, mg_kernels_v4;
-const kernels *kern_get(void);          /* by cpu_level() */
+extern const kernels *kern_chosen;      /* by cpu_level(), when the library was loaded */
+static inline const kernels *kern_get(void) { return kern_chosen; }
+
+/* One number through an op, in dtype t: the same bits. */
+static inline imm op_scalar(int op, dtype t, imm a, imm b, imm d) {
+  return kern_get()->scalar[op][t](a, b, d);
+}
 
 void acc_start(int op, dtype t, acc *s);
 void acc_merge(int op, dtype t, acc *s, const acc *o); /* s stands before o in the row */

@@ -15,7 +15,7 @@ enum {
 
 /* ---- the op table, as data ---------------------------------------------------------------------- */
 
-static const uint8_t rule_of[NOP] = {
+const uint8_t op_rule[NOP] = {
 #define UNARY(name, rule, ...) [OP_##name] = rule,
 #define BINARY(name, rule, ...) [OP_##name] = rule,
 #define TERNARY(name, rule, ...) [OP_##name] = rule,
@@ -42,16 +42,7 @@ const bool op_reduces[NOP] = {
 #include "array/ops.def"
 };
 
-int op_rule(int op) { return rule_of[op]; }
-
-dtype op_result(int op, dtype t) {
-  int rule = rule_of[op];
-  return rule == COMPARE || rule == TEST || rule == LOGIC ? BOOL : t;
-}
-
 dtype reduce_dtype(int op, dtype t) { return op == OP_argmax || op == OP_argmin ? I64 : t; }
-
-imm op_scalar(int op, dtype t, imm a, imm b, imm d) { return kern_get()->scalar[op][t](a, b, d); }
 
 /* ---- small arrays: at once ------------------------------------------------------------------------ */
 

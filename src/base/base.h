@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* ---- errors ------------------------------------------------------------------------------- */
 
 enum { OK, E_VALUE, E_MEMORY };
@@ -24,6 +26,8 @@ typedef struct ctx {
   uint64_t seed, counter;     /* the random stream: Philox key and next block */
   uint8_t op;                 /* whom the work under way is for, 0: nobody; see WORK in array.h */
   struct profile *profile;    /* who counts it; NULL, mostly */
+  struct array *spare;        /* array.c: freed ones, to be used again */
+  int nspare;
 } ctx;
 
 /* Record an error (the first one stays) and return false; fail_memory likewise. */

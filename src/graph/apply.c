@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "array/kern.h"
 #include "graph/inside.h"
 
 bool recording(const graph *G, int n, node *const *in) {
@@ -16,54 +17,64 @@ bool recording(const graph *G, int n, node *const *in) {
   return false;
 }
 
-bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
-  for (int i = 0; i < n;
-       i++) /* what is saved of a scalar is the number: it would move into its node */
-    if (in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) && !node_ready(G, in[i]))
-      return node_drop(G, r), false;
-  if (n > 2) {
-    extra *x = node_extra(G, r);
-    if (!x || !(x->in = mg_alloc(&G->c, (n - 2) * sizeof *x->in)) ||
-        !(x->sv = mg_alloc(&G->c, (n - 2) * sizeof *x->sv)) || !(x->kind = mg_alloc(&G->c, n - 2)))
-      return node_drop(G, r), false;
-    x->nin = n;
-  }
-  uint32_t generation = 0;
-  for (int i = 0; i < n; i++) {
-    node *a = in[i];
-    int kind = SAVED_NONE, flow = 0;
-    saved sv = {NULL};
-    if (a->flags & NUMBER) {
-      kind = SAVED_NUMBER;
-      sv.k = a->k;
-      a = NULL;
-    } else {
-      if (a->generation > generation) generation = a->generation;
-      if (node_tracked(a)) flow = FLOWS;
-      if (op == OP_FUNCTION || (i < 3 && saves >> i & 1)) {
-        if (a->a) {
-          kind = SAVED_ARRAY;
-          sv.a = arr_ref(a->a);
-          a->a->saved++;
-        } else {
-          kind = SAVED_SCALAR;
-          sv.k = a->k;
-        }
+/* Room for r's inputs. False: r is dropped. */
+static bool room_for(graph *G, node *r, int n) {
+  if (n <= 2) return true;
+  extra *x = node_extra(G, r);
+  if (!x || !(x->in = mg_alloc(&G->c, (n - 2) * sizeof *x->in)) ||
+      !(x->sv = mg_alloc(&G->c, (n - 2) * sizeof *x->sv)) || !(x->kind = mg_alloc(&G->c, n - 2)))
+    return node_drop(G, r), false;
+  x->nin = n;
+  return true;
+}
+
+/* Input i of r, which op makes of it, and what is saved of it */
+INLINE void take(node *r, int op, int i, node *a, int saves) {
+  int kind = SAVED_NONE;
+  saved sv = {NULL};
+  if (a->flags & NUMBER) {
+    kind = SAVED_NUMBER;
+    sv.k = a->k;
+    a = NULL;
+  } else {
+    if (a->generation >= r->generation) r->generation = a->generation + 1;
+    if (op == OP_FUNCTION || (i < 3 && saves >> i & 1)) {
+      if (a->a) {
+        kind = SAVED_ARRAY;
+        sv.a = arr_ref(a->a);
+        a->a->saved++;
+      } else {
+        kind = SAVED_SCALAR;
+        sv.k = a->k;
       }
-      node_ref(a);
     }
-    *in_at(r, i) = a;
-    *sv_at(r, i) = sv;
-    if (i < 2) r->kind |= (kind | flow) << 4 * i;
-    else r->x->kind[i - 2] = kind | flow;
+    if (node_tracked(a)) kind |= FLOWS;
+    node_ref(a);
   }
+  *in_at(r, i) = a;
+  *sv_at(r, i) = sv;
+  if (i < 2) r->kind |= kind << 4 * i;
+  else r->x->kind[i - 2] = kind;
+}
+
+INLINE void made_by(node *r, int op, int saves) {
   if (saves & OUT) {
     r->flags |= SAVES_OUT;
     if (r->a) r->a->saved++;
   }
   r->op = op;
   r->flags |= TRACKED;
-  r->generation = generation + 1;
+}
+
+bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
+  for (int i = 0; i < n;
+       i++) /* what is saved of a scalar is the number: it would move into its node */
+    if (in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) && !node_ready(G, in[i]))
+      return node_drop(G, r), false;
+  if (!room_for(G, r, n)) return false;
+  r->generation = 1; /* without inputs too */
+  for (int i = 0; i < n; i++) take(r, op, i, in[i], saves);
+  made_by(r, op, saves);
   return true;
 }
 
@@ -93,7 +104,7 @@ static node *cast(graph *G, node *x, dtype t) {
 }
 
 bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t) {
-  int rule = op_rule(op), first = 0;
+  int rule = op_rule[op], first = 0;
   if (rule == CHOOSE) {
     if (!(out[0] = cast(G, in[0], BOOL))) return false;
     first = 1;
@@ -108,36 +119,26 @@ bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t) {
   return true;
 }
 
-/* ---- apply --------------------------------------------------------------------------------------------- */
+/* ---- arrays -------------------------------------------------------------------------------------------- */
 
-/* x ^ n for some numbers n is another op, quicker and exact */
-static int simpler_pow(node *const *in, node *whole) {
-  if (!(in[1]->flags & NUMBER) || in[0]->flags & NUMBER) return OP_pow;
-  double k = in[1]->dtype == I64 ? (double)in[1]->k.i : in[1]->k.f;
-  if (k == 2) return OP_square;
-  if (k == 0.5) return OP_sqrt;
-  if (k == -1) return OP_reciprocal;
-  if (k != floor(k) || fabs(k) > 64) return OP_pow;
-  *whole = node_number(k);
-  return OP_powi;
-}
-
+/* The shape they broadcast to; *same: all have it, but for numbers */
 static bool shapes_of(graph *G, int op, int n, node *const *in, shape *s, bool *same) {
-  shape t;
+  bool first = true;
   s->n = 0;
   *same = true;
   for (int i = 0; i < n; i++) {
-    if (!in[i]->a && !(in[i]->flags & DROPPED)) continue;
-    if (!node_shape(in[i], &t)) return node_ready(G, in[i]);
-    shape u;
-    if (shape_eq(s, &t)) continue;
-    if (!shape_broadcast(s, &t, &u)) {
+    if (in[i]->flags & NUMBER) continue;
+    if (in[i]->flags & DROPPED) return node_ready(G, in[i]);
+    const shape *t = in[i]->a ? &in[i]->a->s : &(shape){0};
+    if (first) *s = *t;
+    else if (!shape_eq(s, t)) {
+      *same = false;
       char a[128], b[128];
-      return fail(&G->c, "%s: shapes %s and %s do not broadcast", op_table[op].name,
-                  shape_text(s, a), shape_text(&t, b));
+      if (!shape_broadcast(s, t, s))
+        return fail(&G->c, "%s: shapes %s and %s do not broadcast", op_table[op].name,
+                    shape_text(s, a), shape_text(t, b));
     }
-    *s = u;
-    *same = false;
+    first = false;
   }
   return true;
 }
@@ -145,16 +146,16 @@ static bool shapes_of(graph *G, int op, int n, node *const *in, shape *s, bool *
 static int saves_for(int op, int n, node *const *in) {
   int saves = 0;
   for (int i = 0; i < n; i++)
-    if (node_tracked(in[i])) saves |= op_saves(op, i);
+    if (node_tracked(in[i])) saves |= op_saves[op][i];
   return saves;
 }
 
-static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape *s) {
+static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape *s, bool same) {
   array *a[3] = {NULL, NULL, NULL}, *r = NULL;
   bool ok = true;
   for (int i = 0; i < n && ok; i++) {
     array *x = a[i] = node_as_array(G, in[i]);
-    if (x && x->state != CONST && !shape_eq(&x->s, s)) {
+    if (x && x->state != CONST && !same && !shape_eq(&x->s, s)) {
       a[i] = arr_broadcast(&G->c, x, s);
       arr_unref(x);
     }
@@ -165,63 +166,15 @@ static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape 
   return node_array(G, r);
 }
 
-node *apply(graph *G, int op, int n, node *const *in) {
-  node *x[3] = {NULL, NULL, NULL}, exponent, *r;
-  for (int i = 0; i < n; i++)
-    if (!in[i]) return NULL;
-  if (op == OP_powi) {
-    double k = in[1]->dtype == I64 ? (double)in[1]->k.i : in[1]->k.f;
-    if (!(in[1]->flags & NUMBER) || k != floor(k) || fabs(k) > 64)
-      return fail(&G->c, "powi: the exponent must be a whole number in -64..64"), NULL;
-  }
-  bool number = n == 2 && in[1]->flags & NUMBER && !(in[0]->flags & NUMBER);
-  if (op == OP_pow && number && in[0]->dtype > F32) { /* as in Lua, a float */
-    node *f = op_to(G, in[0], G->dtype);
-    r = apply(G, op, 2, (node *[]){f, in[1]});
-    node_drop(G, f);
-    return r;
-  }
-  if (op == OP_pow) {
-    node *pair[2] = {in[0], &exponent};
-    op = simpler_pow(in, &exponent);
-    if (op == OP_powi) return apply(G, op, 2, pair);
-    if (op != OP_pow) return apply(G, op, 1, pair);
-  }
-  /* the common case first: floats of one dtype, numbers among them */
-  for (int i = 0; i < n; i++)
-    if (in[i]->a && in[i]->a->s.n == 0 && !node_ready(G, in[i])) return NULL;
-  dtype t = n == 1 ? in[0]->dtype : in[0]->flags & NUMBER ? in[1]->dtype : in[0]->dtype;
-  int rule = op_rule(op);
-  bool plain = t <= F32 && rule <= TEST, scalar = true, any = false;
-  for (int i = 0; i < n; i++) {
-    bool number = in[i]->flags & NUMBER;
-    any |= !number;
-    if (!number && in[i]->dtype != t) plain = false;
-    if (in[i]->a || in[i]->flags & DROPPED) scalar = false;
-  }
-  if (plain && any && scalar) {
-    if (__builtin_expect(G->c.profile && G->c.op != op, 0)) { /* again, counted */
-      WORK(&G->c, op);
-      return apply(G, op, n, in);
-    }
-    imm k[3] = {{0}, {0}, {0}};
-    for (int i = 0; i < n; i++)
-      k[i] = in[i]->flags & NUMBER ? imm_cast(in[i]->k, in[i]->dtype, t) : in[i]->k;
-    if (!(r = node_new(G, op_result(op, t)))) return NULL;
-    r->k = op_scalar(op, t, k[0], k[1], k[2]);
-    if (r->dtype <= F32 && recording(G, n, in)) {
-      if (!record(G, r, op, n, in, saves_for(op, n, in))) return NULL;
-      for (int i = 0; i < n && i < 2; i++)
-        if (in[i]->flags & NUMBER) r->sv[i].k = k[i];
-    }
-    return r;
-  }
+static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
+  node *x[3] = {NULL, NULL, NULL}, *r;
+  dtype t;
   shape s;
   bool same;
   if (!shapes_of(G, op, n, in, &s, &same)) return NULL;
   if (!op_inputs(G, op, n, in, x, &t)) return NULL;
   bool rec = is_float(op_result(op, t)) && recording(G, n, x), ok = true;
-  for (int i = 0; i < n && ok && rec; i++) { /* the gradient must know what was repeated */
+  for (int i = 0; i < n && ok && rec && !same; i++) { /* the gradient must know what was repeated */
     shape u;
     node_shape(x[i], &u);
     if (x[i]->flags & NUMBER || shape_eq(&u, &s)) continue;
@@ -242,8 +195,92 @@ node *apply(graph *G, int op, int n, node *const *in) {
     node_drop(G, hit);
     node_drop(G, found);
   }
-  r = ok ? apply_arrays(G, op, n, x, &s) : NULL;
+  r = ok ? apply_arrays(G, op, n, x, &s, same) : NULL;
   if (r && rec) r = record(G, r, op, n, x, saves_for(op, n, x)) ? r : NULL;
   for (int i = 0; i < n; i++) node_drop(G, x[i]);
   return r;
+}
+
+/* ---- scalars ------------------------------------------------------------------------------------------- */
+
+/* The dtype of 0-d floats, with numbers among them; NDTYPE: something else stands there */
+INLINE dtype of_scalars(int op, int n, node *const *in) {
+  dtype t = NDTYPE;
+  if (op_rule[op] > TEST) return NDTYPE;
+  for (int i = 0; i < n; i++) {
+    const node *x = in[i];
+    if (x->flags & NUMBER) continue;
+    if (x->a || x->flags & DROPPED || !is_float(x->dtype)) return NDTYPE;
+    if (t != NDTYPE && t != x->dtype) return NDTYPE;
+    t = x->dtype;
+  }
+  return t;
+}
+
+INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t) {
+  imm k[3] = {{0}, {0}, {0}};
+  for (int i = 0; i < n; i++)
+    k[i] = in[i]->dtype == t ? in[i]->k : imm_cast(in[i]->k, in[i]->dtype, t);
+  node *r = node_new(G, op_result(op, t));
+  if (!r) return NULL;
+  r->k = op_scalar(op, t, k[0], k[1], k[2]);
+  if (!is_float(r->dtype) || !recording(G, n, in)) return r;
+  if (!room_for(G, r, n)) return NULL;
+  int saves = saves_for(op, n, in);
+  for (int i = 0; i < n; i++) {
+    take(r, op, i, in[i], saves);
+    if (in[i]->flags & NUMBER) sv_at(r, i)->k = k[i];
+  }
+  made_by(r, op, saves);
+  return r;
+}
+
+INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {
+  dtype t = of_scalars(op, n, in);
+  if (t != NDTYPE) {
+    if (__builtin_expect(G->c.profile && G->c.op != op, 0)) { /* counted */
+      WORK(&G->c, op);
+      return apply_to_scalars(G, op, n, in, t);
+    }
+    return apply_to_scalars(G, op, n, in, t);
+  }
+  bool again = false; /* what is 0-d becomes a scalar when it is computed */
+  for (int i = 0; i < n; i++) {
+    if (!in[i]->a || in[i]->a->s.n > 0) continue;
+    if (!node_ready(G, in[i])) return NULL;
+    again = true;
+  }
+  return again ? apply(G, op, n, in) : apply_to_arrays(G, op, n, in);
+}
+
+static node *elementwise(graph *G, int op, int n, node *const *in) {
+  if (n == 2) return elementwise_n(G, op, 2, in);
+  return elementwise_n(G, op, n, in);
+}
+
+/* x ^ n for some numbers n is another op, quicker and exact */
+static node *power(graph *G, int op, node *const *in) {
+  bool constant = in[1]->flags & NUMBER && !(in[0]->flags & NUMBER);
+  double k = in[1]->dtype == I64 ? (double)in[1]->k.i : in[1]->k.f;
+  bool small = in[1]->flags & NUMBER && k == floor(k) && fabs(k) <= 64;
+  if (op == OP_powi && !small)
+    return fail(&G->c, "powi: the exponent must be a whole number in -64..64"), NULL;
+  if (op == OP_powi || !constant) return elementwise(G, op, 2, in);
+  if (in[0]->dtype > F32) { /* as in Lua, a float */
+    node *x = op_to(G, in[0], G->dtype), *r = apply(G, op, 2, (node *[]){x, in[1]});
+    node_drop(G, x);
+    return r;
+  }
+  if (k == 2) return elementwise(G, OP_square, 1, in);
+  if (k == 0.5) return elementwise(G, OP_sqrt, 1, in);
+  if (k == -1) return elementwise(G, OP_reciprocal, 1, in);
+  if (!small) return elementwise(G, OP_pow, 2, in);
+  node whole = node_number(k);
+  return elementwise(G, OP_powi, 2, (node *[]){in[0], &whole});
+}
+
+node *apply(graph *G, int op, int n, node *const *in) {
+  for (int i = 0; i < n; i++)
+    if (!in[i]) return NULL;
+  return op == OP_pow || op == OP_powi ? power(G, op, in) : elementwise(G, op, n, in);
 }

@@ -8,6 +8,7 @@
 */
 #include <string.h>
 
+#include "array/kern.h"
 #include "graph/inside.h"
 
 typedef struct {
@@ -95,8 +96,17 @@ static bool wanted(const backward *b, node *f, int i) {
          (!b->targets || node_has_creator(x) || is_target(b, x));
 }
 
+/* Numbers of one dtype, and nothing is recorded */
+static bool both_scalars(const backward *b, const node *x, const node *y) {
+  return !b->o.create_graph && !x->a && !y->a && x->dtype == y->dtype;
+}
+
 static bool add(backward *b, node *x, node *g) {
   bool alias = x->op == OP_OUTPUT && x->in[0]->op != OP_FUNCTION; /* by set_creator: passes it on */
+  if (x->acc && x->acc->refs == 1 && both_scalars(b, x->acc, g)) {
+    x->acc->k = op_scalar(OP_add, g->dtype, x->acc->k, g->k, (imm){0});
+    return !alias || add(b, x->in[0], g);
+  }
   if (x->acc) {
     node *sum = apply(b->G, OP_add, 2, (node *[]){x->acc, g});
     if (!sum) return false;
@@ -219,7 +229,7 @@ static bool run_rule(backward *b, node *f) {
   bool ok = true;
   v->f = f;
   v->nkept = 0;
-  for (int i = 0, n = node_nin(f); i < n && ok; i++) {
+  for (int i = 0, n = slots(f); i < n && ok; i++) {
     node *x = *in_at(f, i);
     if (!wanted(b, f, i)) continue;
     node *gx = vjp_run(v, i, g);

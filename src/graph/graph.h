@@ -33,7 +33,9 @@ enum flag {                   /* node.flags */
 typedef struct node node;
 
 typedef union { array *a; imm k; } saved;
-enum { SAVED_NONE, SAVED_ARRAY, SAVED_SCALAR, SAVED_NUMBER }; /* NUMBER: the operand was one, in[] is NULL */
+/* NUMBER: the operand was one, in[] is NULL. FLOWS beside them: the input was tracked when the op was
+** applied; only then is saved what its gradient reads. */
+enum { SAVED_NONE, SAVED_SCALAR, SAVED_NUMBER, SAVED_ARRAY = 8, FLOWS = 4 };
 
 typedef struct extra {        /* what few nodes need */
   int nin;                    /* all inputs; from the third on they stand here */
@@ -59,12 +61,12 @@ struct node {
   uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved: see inside.h */
   array *a;                   /* the value, or NULL: the scalar in k (0-d); DROPPED: a CONST that keeps the shape */
   imm k;
-  node *in[2];
-  saved sv[2];
   node *grad;
   node *acc;                  /* accumulator of the running backward */
   extra *x;                   /* NULL, mostly */
   uint64_t id;                /* creation number */
+  node *in[2];                /* from here on only Functions touch it; NULL in all others */
+  saved sv[2];
 };
 
 typedef struct graph {
@@ -88,8 +90,12 @@ void graph_close(graph *G);   /* gives the slabs back */
 
 node *node_scalar(graph *G, dtype t, imm k);
 node *node_array(graph *G, array *a);                 /* takes a over; NULL passes on */
-node node_number(double v);                           /* on the C stack, for operands */
-node node_integer(int64_t v);
+static inline node node_number(double v) {            /* on the C stack, for operands */
+  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = v};
+}
+static inline node node_integer(int64_t v) {
+  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = I64, .k.i = v};
+}
 node *node_hold(node *n);                             /* one more handle */
 void node_drop(graph *G, node *n);                    /* one less; NULL is fine; frees iteratively */
 node *node_ref(node *n);                              /* skeleton only */

@@ -25,27 +25,35 @@ void graph_init(graph *G) {
   G->c.threads = cpu_count();
 }
 
-/* Nodes are made by the slab, so that all of them can be found; those without refs are free. */
-enum { SLAB = 64 };
+/* ---- memory ---------------------------------------------------------------------------------------- */
+
+/* Nodes are made by the slab, so that all of them can be found; those without refs are free, and have
+** no `in`. */
+enum { SLAB = 64, LINE = 64 };
 typedef struct slab {
   struct slab *next;
-  node n[SLAB];
+  node *n; /* SLAB of them, from a cache line's begin on */
 } slab;
 
+static void put_away(graph *G, node *n) {
+  n->refs = 0;
+  n->grad = G->free;
+  G->free = n;
+}
+
 static bool more_nodes(graph *G) {
-  slab *s = mg_alloc(&G->c, sizeof *s);
+  slab *s = mg_alloc(&G->c, sizeof *s + LINE + SLAB * sizeof(node));
   if (!s) return false;
   s->next = G->slabs;
   G->slabs = s;
-  for (int i = SLAB; i--;) {
-    s->n[i].refs = 0;
-    s->n[i].grad = G->free;
-    G->free = &s->n[i];
-  }
+  s->n = (node *)(((uintptr_t)(s + 1) + LINE - 1) & -(uintptr_t)LINE);
+  memset(s->n, 0, SLAB * sizeof(node));
+  for (int i = SLAB; i--;) put_away(G, &s->n[i]);
   return true;
 }
 
 void graph_close(graph *G) {
+  arr_close(&G->c);
   if (G->live) return; /* somebody still holds one */
   G->free = NULL;
   while (G->slabs) {
@@ -61,7 +69,9 @@ node *node_new(graph *G, dtype t) {
   } else if (mem_refuse()) return fail_memory(&G->c, sizeof(node)), NULL;
   node *n = G->free;
   G->free = n->grad;
-  memset(n, 0, sizeof *n);
+  __builtin_prefetch(G->free, 1); /* it may not have been touched for long */
+  __builtin_prefetch((char *)G->free + LINE, 1);
+  memset(n, 0, offsetof(node, in));
   n->refs = n->handles = 1;
   n->dtype = t;
   n->id = ++G->ids;
@@ -87,14 +97,6 @@ node *node_array(graph *G, array *a) {
   return n;
 }
 
-node node_number(double v) {
-  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = v};
-}
-
-node node_integer(int64_t v) {
-  return (node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = I64, .k.i = v};
-}
-
 /* ---- letting go ---------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -112,10 +114,12 @@ static void lose_ref(heap *h, node *n) {
 /* The shape stays, in an array without memory */
 static void lose_value(graph *G, node *n) {
   array *a = n->a;
-  ctx c = G->c; /* without memory for the shape either, nobody is told */
+  int err = G->c.err; /* without memory for the shape either, nobody is told */
   if (n->flags & SAVES_OUT) a->saved--;
   n->flags = (n->flags & ~SAVES_OUT) | DROPPED;
-  n->a = arr_const(&c, a->dtype, &a->s, (imm){0});
+  if (a->refs == 1 && a->state == READY) return arr_empty(a);
+  n->a = arr_const(&G->c, a->dtype, &a->s, (imm){0});
+  G->c.err = err;
   arr_unref(a);
 }
 
@@ -143,7 +147,8 @@ static void set_kind(node *f, int i, int kind) {
 }
 
 static void lose_saved(node *f) {
-  for (int i = 0, n = node_nin(f); i < n; i++) {
+  if (!(f->kind & (SAVED_ARRAY | SAVED_ARRAY << 4)) && !f->x) return;
+  for (int i = 0, n = slots(f); i < n; i++) {
     if (kind_of(f, i) != SAVED_ARRAY) continue;
     array *a = sv_at(f, i)->a;
     set_kind(f, i, SAVED_NONE);
@@ -175,7 +180,7 @@ static void lose_creator(graph *G, heap *h, node *n) {
     for (int i = 0; i < fx->nout; i++)
       if (fx->out[i] == n) fx->out[i] = NULL;
   }
-  for (int i = 0, k = node_nin(n); i < k; i++) {
+  for (int i = 0, k = slots(n); i < k; i++) {
     lose_ref(h, *in_at(n, i));
     *in_at(n, i) = NULL;
   }
@@ -202,9 +207,8 @@ static void bury(graph *G, heap *h) {
       mg_free(n->x->line);
       mg_free(n->x);
     }
-    n->grad = G->free;
-    G->free = n;
     G->live--;
+    put_away(G, n);
   }
 }
 
@@ -215,6 +219,9 @@ node *node_hold(node *n) {
 }
 
 void node_drop(graph *G, node *n) {
+  if (!n) return;
+  if (n->refs == 1 && n->op == OP_NONE && !n->a && !n->grad && !n->x) /* a scalar, nothing else */
+    return G->live--, put_away(G, n);
   heap h = {G, NULL};
   lose_handle(&h, n);
   bury(G, &h);

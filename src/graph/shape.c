@@ -128,7 +128,7 @@ node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims) {
     }
   }
   extra *e;
-  node *r = made(G, a, op, 1, &y, op_saves(op, 0), &e);
+  node *r = made(G, a, op, 1, &y, op_saves[op][0], &e);
   if (e) e->p[0] = axes;
   node_drop(G, y);
   return r;

@@ -166,15 +166,13 @@ static node *(*const rules[NOP][3])(vjp *v, node *g) = {
 #include "array/ops.def"
 };
 
-static const uint8_t saves_of[NOP][3] = {
+const uint8_t op_saves[NOP][3] = {
 #define UNARY(name, rule, cost, body, saves, vjp, doc) [OP_##name] = {saves},
 #define BINARY(name, rule, cost, body, s1, v1, s2, v2, doc) [OP_##name] = {s1, s2},
 #define TERNARY(name, rule, cost, body, s1, v1, s2, v2, s3, v3, doc) [OP_##name] = {s1, s2, s3},
 #define REDUCE(name, rule, step, saves, vjp, doc) [OP_##name] = {saves},
 #include "array/ops.def"
 };
-
-int op_saves(int op, int i) { return saves_of[op][i]; }
 
 /* ---- shape ops ---------------------------------------------------------------------------------------------- */
 

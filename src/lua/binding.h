@@ -20,6 +20,7 @@ typedef struct {
   uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
   int tidy;      /* calls of mg.tidy under way */
   uint64_t collected; /* mem_total() at the last full collection before a backward */
+  const void *meta; /* the metatable of Variables, by its address */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;
 } state;
@@ -68,18 +69,27 @@ static inline node **box_new(lua_State *L, state *S) {
   return b;
 }
 
-static inline node **to_box(lua_State *L, int i) {
+/* The box at i, NULL: not a Variable. What was looked at may stay on the stack. */
+static inline node **look(lua_State *L, const state *S, int i) {
   node **b = lua_touserdata(L, i);
-  if (!b || !lua_getmetatable(L, i)) return NULL;
-  int same = lua_rawequal(L, -1, lua_upvalueindex(2));
-  lua_pop(L, 1);
-  return same ? b : NULL;
+  return b && lua_getmetatable(L, i) && lua_topointer(L, -1) == S->meta ? b : NULL;
+}
+
+static inline node **to_box(lua_State *L, int i) {
+  int top = lua_gettop(L);
+  node **b = look(L, get_state(L), i);
+  lua_settop(L, top);
+  return b;
+}
+
+static inline node *unpack(lua_State *L, node **b) {
+  if (!*b) refuse(L, "this Variable was freed");
+  return *b;
 }
 
 static inline node *to_node(lua_State *L, int i) { /* NULL: not a Variable */
   node **b = to_box(L, i);
-  if (b && !*b) refuse(L, "this Variable was freed");
-  return b ? *b : NULL;
+  return b ? unpack(L, b) : NULL;
 }
 
 node *check_node(lua_State *L, int i, const char *who);

@@ -72,9 +72,10 @@ void box_drop(state *S, node **b) {
 }
 
 static int variable_free(lua_State *L) {
-  node **b = to_box(L, 1);
+  state *S = get_state(L);
+  node **b = look(L, S, 1);
   if (!b) refuse(L, "free: argument 1 is a %s, expected a Variable", kind_of(L, 1));
-  box_drop(get_state(L), b);
+  box_drop(S, b);
   return 0;
 }
 

@@ -20,7 +20,7 @@ static node *input_of(node *f, int i) { return i < 2 ? f->in[i] : f->x->in[i - 2
 static saved *saved_of(node *f, int i) { return i < 2 ? &f->sv[i] : &f->x->sv[i - 2]; }
 
 static int saved_kind(const node *f, int i) {
-  return (i < 2 ? f->kind >> 4 * i : f->x->kind[i - 2]) & 3;
+  return (i < 2 ? f->kind >> 4 * i & 15 : f->x->kind[i - 2]) & ~FLOWS;
 }
 
 /* Is the value of input i what it was? */

@@ -391,6 +391,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_settop(L, 0);
   push_state(L);
   luaL_newmetatable(L, "moongrad.Variable");
+  ((state *)lua_touserdata(L, STATE))->meta = lua_topointer(L, VARIABLE_META);
   if (lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.methods") != LUA_TTABLE) {
     lua_pop(L, 1);
     push_properties(L);

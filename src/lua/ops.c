@@ -10,17 +10,13 @@
 
 /* ---- elementwise ----------------------------------------------------------------------------- */
 
-/* Variables and numbers 1..n as operands; false where something else stands among them, or no
+/* The boxes at 1..n, NULL for numbers; false where something else stands among them, or no
 ** Variable. */
-static inline bool operands(lua_State *L, int n, node **in, node *number) {
+static inline bool boxes(lua_State *L, state *S, int n, node ***box) {
   bool any = false;
   for (int i = 0; i < n; i++) {
-    if ((in[i] = to_node(L, i + 1))) any = true;
-    else if (lua_type(L, i + 1) == LUA_TNUMBER) {
-      number[i] = lua_isinteger(L, i + 1) ? node_integer(lua_tointeger(L, i + 1))
-                                          : node_number(lua_tonumber(L, i + 1));
-      in[i] = &number[i];
-    } else return false;
+    if ((box[i] = look(L, S, i + 1))) any = true;
+    else if (lua_type(L, i + 1) != LUA_TNUMBER) return false;
   }
   return any;
 }
@@ -28,6 +24,7 @@ static inline bool operands(lua_State *L, int n, node **in, node *number) {
 /* Makes constants of tables and booleans, or of the first number where there are just numbers. */
 static void settle(lua_State *L, state *S, int n, const char *who) {
   int numbers = 0;
+  lua_settop(L, n);
   for (int i = 1; i <= n; i++) {
     int type = lua_type(L, i);
     if (type == LUA_TNUMBER) numbers++;
@@ -41,27 +38,38 @@ static void settle(lua_State *L, state *S, int n, const char *who) {
   lua_replace(L, 1);
 }
 
-static inline node *elementwise(lua_State *L, state *S, int op, int n) {
+INLINE node *elementwise(lua_State *L, state *S, int op, int n, node ***box) {
   node *in[3], number[3];
-  while (!operands(L, n, in, number)) settle(L, S, n, op_table[op].name);
+  for (int i = 0; i < n; i++) {
+    in[i] = box[i] ? unpack(L, box[i]) : &number[i];
+    if (box[i]) continue;
+    if (lua_isinteger(L, i + 1)) number[i] = node_integer(lua_tointeger(L, i + 1));
+    else number[i] = node_number(lua_tonumber(L, i + 1));
+  }
   return apply(&S->G, op, n, in);
 }
 
-static inline int map(lua_State *L, int op, int n) {
+INLINE int map(lua_State *L, int op, int n) {
   state *S = get_state(L);
-  lua_settop(L, n);
+  node **box[3];
+  if (lua_gettop(L) != n) lua_settop(L, n);
+  while (!boxes(L, S, n, box)) settle(L, S, n, op_table[op].name);
   node **r = box_new(L, S);
-  TRY(L, S, *r = elementwise(L, S, op, n));
+  TRY(L, S, *r = elementwise(L, S, op, n, box));
   made(L, S, *r);
   return 1;
 }
 
+static int map1(lua_State *L, int op) { return map(L, op, 1); }
+static int map2(lua_State *L, int op) { return map(L, op, 2); }
+static int map3(lua_State *L, int op) { return map(L, op, 3); }
+
 #define UNARY(name, ...)                                                                           \
-  static int map_##name(lua_State *L) { return map(L, OP_##name, 1); }
+  static int map_##name(lua_State *L) { return map1(L, OP_##name); }
 #define BINARY(name, ...)                                                                          \
-  static int map_##name(lua_State *L) { return map(L, OP_##name, 2); }
+  static int map_##name(lua_State *L) { return map2(L, OP_##name); }
 #define TERNARY(name, ...)                                                                         \
-  static int map_##name(lua_State *L) { return map(L, OP_##name, 3); }
+  static int map_##name(lua_State *L) { return map3(L, OP_##name); }
 #include "array/ops.def"
 
 static int gelu(lua_State *L) {
@@ -85,7 +93,7 @@ static int with_number(lua_State *L, int op, double otherwise) {
     lua_pushnumber(L, otherwise);
     lua_replace(L, 2);
   }
-  return map(L, op, 2);
+  return map2(L, op);
 }
 static int leaky_relu(lua_State *L) { return with_number(L, OP_leaky_relu, 0.01); }
 static int elu(lua_State *L) { return with_number(L, OP_elu, 1); }
@@ -106,11 +114,11 @@ static int clamp(lua_State *L) {
       refuse(L, "clamp: option %s is a %s, expected a number", names[i - 2], kind_of(L, i));
     fraction |= lua_isnumber(L, i) && !lua_isinteger(L, i);
   }
-  if (min && max) return map(L, OP_clamp, 3);
+  if (min && max) return map3(L, OP_clamp);
   if (fraction) lua_pushnumber(L, min ? INFINITY : -INFINITY);
   else lua_pushinteger(L, min ? INT64_MAX : INT64_MIN);
   lua_replace(L, min ? 3 : 2);
-  return map(L, OP_clamp, 3);
+  return map3(L, OP_clamp);
 }
 
 /* ---- reductions ------------------------------------------------------------------------------ */
