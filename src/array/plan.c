@@ -102,7 +102,7 @@ static form form_of(array *a) {
   return f;
 }
 
-/* Where rows are folded, only sums over all of them, columns, can end the program. */
+/* Where rows are folded, only what makes one row of all of them (of columns) can end the program. */
 static bool possible(const form *f) {
   return !f->row || !f->n || (f->inner == f->row && f->n * f->row == f->size);
 }
@@ -152,7 +152,7 @@ static bool plan_stores(prog *p) {
   return true;
 }
 
-/* ---- pairs: a cheap op within the one that alone reads it ---------------------------------------- */
+/* ---- pairs: a cheap op within the one or two that read it ---------------------------------------- */
 
 static int inner_of(const value *v) {
   switch (v->a->op) {
@@ -200,7 +200,8 @@ static void plan_pairs(prog *p) {
     int n = x->a->state == PENDING && x->root < 0 ? x->a->uses : 0;
     if (n < 1 || n > 2 || x->in[2] >= 0 || inner_of(x) < 0 || !is_float(x->a->dtype)) continue;
     int first = x->reader, last = x->last;
-    if (!within(x, &p->v[first]) || !within(x, &p->v[last]) || (n == 2) != (first != last)) continue;
+    if (!within(x, &p->v[first]) || !within(x, &p->v[last]) || (n == 2) != (first != last))
+      continue;
     make_pair(p, i, first);
     if (n == 2) make_pair(p, i, last);
     x->gone = true;

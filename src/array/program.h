@@ -1,8 +1,10 @@
 /* program.h -- a fused expression as plain data: what late.c, plan.c and run.c share.
 **
 ** A program is a list of values in the order of computation, each with an address for the current
-** tile: leaf memory, output memory or scratch that stays in the L1 cache. Roots are the values that
-** are stored, and the reductions fed by one. Tiles, chunks and the order in which partial results
+** tile: leaf memory, output memory or scratch that stays in the cache. Roots are the values that are
+** stored, and the reductions fed by one, which end the program. A program may also fold its rows on the
+** way and go on with the results: its tiles are whole rows then, and its values of two kinds, with one
+** number for each element or one for each row. Tiles, chunks and the order in which partial results
 ** meet depend on shapes alone, so that the bits are the same for any number of threads.
 */
 #ifndef MG_PROGRAM_H

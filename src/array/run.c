@@ -129,7 +129,8 @@ static int streams(prog *p, int64_t first, int64_t count, stream *s, int64_t *li
       value *v = &p->v[i];
       if (v->per_row || v->strided || (v->a->state != READY && v->root < 0)) continue;
       if ((v->root >= 0) != write) continue;
-      s[n] = (stream){v->base + (write ? first : first + count) * v->esz, count * v->esz / 64, write};
+      s[n] =
+          (stream){v->base + (write ? first : first + count) * v->esz, count * v->esz / 64, write};
       *lines += s[n++].lines;
     }
   return n;

@@ -19,7 +19,7 @@ typedef struct {
   graph G;       /* first: a graph is its state */
   uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
   int tidy;      /* calls of mg.tidy under way */
-  uint64_t collected; /* mem_total() at the last full collection before a backward */
+  uint64_t collected; /* mem_total() when the collector last got through */
   const void *meta; /* the metatable of Variables, by its address */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;

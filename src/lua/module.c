@@ -18,7 +18,9 @@
 void pace_now(lua_State *L, state *S) {
   uint64_t total = mem_total(), kib = (total - S->seen) >> 10;
   S->seen = total;
-  if (lua_gc(L, LUA_GCISRUNNING) > 0) lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20));
+  if (lua_gc(L, LUA_GCISRUNNING) <= 0) return;
+  bool whole = lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20)); /* it ended a cycle */
+  if (whole) S->collected = total;
 }
 
 /* Dead boxes would have backward keep what they hold. To look through Lua's own memory must be little

@@ -57,8 +57,7 @@ static void keep(lua_State *L, int i, int kept, int depth) {
 static int tidy(lua_State *L) {
   enum { DEEP = 8 };
   state *S = get_state(L);
-  if (lua_type(L, 1) != LUA_TFUNCTION)
-    refuse(L, "tidy: argument 1 is a %s, expected a function", kind_of(L, 1));
+  check_callable(L, 1, "tidy");
   push_lists(L);
   lua_newtable(L); /* the list: index 1 */
   lua_insert(L, 1);
