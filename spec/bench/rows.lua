@@ -12,7 +12,7 @@
 --   most           at most this much, in the row's unit; `least` is the least possible
 --   flat           no size costs this many times what a smaller one costs per unit
 --   speedup        the last number of threads is at least so many times faster than the first
--- What was asked for in microseconds, of a machine with peers of its own, is kept as a ratio to them.
+-- What was asked for in microseconds, of a machine with peers of its own, is a ratio to them here.
 
 local rows = {}
 
