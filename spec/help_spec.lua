@@ -21,6 +21,21 @@ describe("help", function()
     assert.is_truthy(help("no_grad"):find("^no_grad%(fn, ...%)\n"))
   end)
 
+  it("knows the parts written in Lua, with their table's name or without", function()
+    for _, part in ipairs{"nn", "optim", "data"} do
+      for name in pairs(mg[part]) do
+        if name ~= "Optimizer" and name ~= "Dataset" then
+          local doc = help(part .. "." .. name)
+          assert(doc:find("^" .. name .. "[(:].*%)[^\n]*\n%C+$"), part .. "." .. name)
+          assert.equal(doc, help(name))
+        end
+      end
+    end
+    for _, name in ipairs{"save", "load", "plot", "plot_graph", "dot_graph", "progress"} do
+      assert.is_truthy(help(name):find("^" .. name .. "[({]"))
+    end
+  end)
+
   it("knows all functions; each doc is a signature and a line", function()
     local documented, alias = {}, {}
     for name in help():gmatch "%S+" do

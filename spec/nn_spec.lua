@@ -25,6 +25,21 @@ describe("nn.Module", function()
 
   function Net:forward(x) return self.l2(mg.relu(self.l1(x))) * self.scale end
 
+  it("finds what stands in tables by name, and checks hooks and schedules", function()
+    local M = nn.Module:extend("M")
+    function M:init()
+      self.parts = {enc = nn.Linear(2, 3), dec = nn.Linear(3, 2)}
+      self.sizes = {a = 1, b = 2}
+    end
+    assert.same({"parts.dec.bias", "parts.dec.weight", "parts.enc.bias", "parts.enc.weight"},
+      names(M()))
+    local opt = mg.optim.SGD(M())
+    assert(raises("add_hook: got a number, expected a function", opt.add_hook, opt, 3))
+    assert(raises("clip_grad: max is a nil, expected a number", mg.optim.clip_grad))
+    assert(raises("freeze: got a nil", mg.optim.freeze))
+    assert(raises("cosine: argument 1 is a M, expected an optimizer", mg.optim.cosine, M(), 10))
+  end)
+
   it("is extended with init and forward, made with arguments, called", function()
     local net = Net(3, 2)
     assert.same({5, 2}, net(mg.rand(5, 3)).shape)

@@ -12,6 +12,13 @@ require "moongrad.ops"(mg)
 require "moongrad.transform"(mg)
 require "moongrad.profile"(mg)
 
+local help = mg.help
+
+function mg.help(name)
+  local doc = type(name) == "string" and require "moongrad.docs"[name:match "[^.]*$"]
+  if doc then print(doc) else help(name) end
+end
+
 -- name -> the module it is, or the module and the field of it
 local later = {
   nn = {"nn"}, optim = {"optim"}, data = {"data"}, models = {"models"},

@@ -6,7 +6,7 @@
 --   local y = Net(128)(x)
 --
 -- There is no registration. What a module owns is found by walking its fields, in order of their
--- names, through sub-modules and plain arrays of them:
+-- names, through sub-modules and plain tables of them:
 --   parameter   what nn.Parameter made, or any other tracked leaf; frozen ones remain parameters
 --   buffer      what nn.Buffer made: untracked, but part of the state (running means)
 -- Members of an array are counted from 0 in names, unlike everywhere else in Lua: "0.weight" is
@@ -49,15 +49,16 @@ end
 
 function Module:__call(...) return self:forward(...) end
 
--- true for a Variable or a table to look into. A table of numbers or strings is the user's own
--- affair, however large, and not walked at every step.
+-- true for a Variable or a table to look into: an array of members, or members by name. A table of
+-- numbers or strings is the user's own affair, however large, and not walked at every step.
 local function member(v)
   if is_variable(v) then return true end
   if type(v) ~= "table" then return false end
   local class = getmetatable(v)
   if class then return class.is_module or false end
-  local first = type(v[1])
-  return first == "table" or first == "userdata" or first == "function"
+  local _, first = next(v)
+  local t = type(first)
+  return t == "table" or t == "userdata" or t == "function"
 end
 
 local function members(t)

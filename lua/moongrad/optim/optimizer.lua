@@ -50,6 +50,10 @@ end
 -- Calls f(params) before each update, with the array of those that have a grad. f may assign to
 -- their grads; one whose grad it removes is not updated. Nothing f does is recorded.
 function Optimizer:add_hook(f)
+  local meta = getmetatable(f)
+  if type(f) ~= "function" and not (type(meta) == "table" and meta.__call) then
+    raise("add_hook: got a %s, expected a function", type(f))
+  end
   self.hooks[#self.hooks + 1] = f
 end
 

@@ -29,11 +29,20 @@ local function positive(op, name, n)
   end
 end
 
+local function rate_of(op, opt)
+  if type(opt) ~= "table" or type(opt.lr) ~= "number" then
+    local meta = getmetatable(opt)
+    local kind = type(meta) == "table" and meta.__name or type(opt)
+    mg.raise("%s: argument 1 is a %s, expected an optimizer", op, kind)
+  end
+  return opt.lr
+end
+
 local schedules = {}
 
 -- Half a cosine from lr down to eta_min in t_max steps (CosineAnnealingLR), then up again.
 function schedules.cosine(opt, t_max, opts)
-  local base, min = opt.lr, options("cosine", opts, { eta_min = 0 }).eta_min
+  local base, min = rate_of("cosine", opt), options("cosine", opts, { eta_min = 0 }).eta_min
   positive("cosine", "t_max", t_max)
   return Schedule(opt, function(t)
     return min + (base - min) * (1 + math.cos(math.pi * t / t_max)) / 2
@@ -42,7 +51,7 @@ end
 
 -- lr times gamma every `size` steps (StepLR).
 function schedules.step(opt, size, opts)
-  local base, gamma = opt.lr, options("step", opts, { gamma = 0.1 }).gamma
+  local base, gamma = rate_of("step", opt), options("step", opts, { gamma = 0.1 }).gamma
   positive("step", "size", size)
   return Schedule(opt, function(t) return base * gamma ^ (t // size) end)
 end
@@ -51,7 +60,7 @@ end
 -- what the schedule `after` says, counting from there.
 function schedules.warmup(opt, n, opts)
   opts = options("warmup", opts, { start_factor = 1 / 3, after = false })
-  local base, first, after = opt.lr, opts.start_factor, opts.after
+  local base, first, after = rate_of("warmup", opt), opts.start_factor, opts.after
   positive("warmup", "n", n)
   return Schedule(opt, function(t)
     if t < n then return base * (first + (1 - first) * t / n) end
