@@ -59,6 +59,7 @@ void arr_close(ctx *c) {
     mg_free(a);
   }
   c->nspare = SPARES; /* whoever comes later is freed */
+  code_close(c);
 }
 
 bool arr_fill_in(ctx *c, array *a) {

@@ -75,7 +75,7 @@ array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step); /* first + i*s
 static inline array *arr_ref(array *a) { a->refs++; return a; }
 void arr_unref(array *a);                                     /* NULL is fine; frees iteratively */
 void arr_empty(array *a);                                     /* READY and the caller's alone: the shape stays, a CONST */
-void arr_close(ctx *c);                                       /* gives the spare ones back */
+void arr_close(ctx *c);                                       /* gives back what the ctx keeps for later */
 
 /* READY and CONST arrays answer at once; PENDING ones are evaluated first. NULL or false: see ctx. */
 bool arr_ready(ctx *c, array *a);                             /* make a READY or CONST */

@@ -70,12 +70,12 @@ static bool add_value(void *arg, array *a) {
                .last = a->val,
                .root = -1,
                .slot = -1,
+               .called = true,
                .per_row = p->row && a->size != p->size,
                .esz = dtype_size[a->dtype]};
   if (a->state == PENDING) {
     for (int i = 0; i < a->nin; i++) {
       value *x = &p->v[v->in[i] = a->in[i]->val];
-      if (x->last == v->in[i]) x->reader = a->val;
       x->last = a->val;
     }
     const kernels *k = kern_get();
@@ -152,62 +152,6 @@ static bool plan_stores(prog *p) {
   return true;
 }
 
-/* ---- pairs: a cheap op within the one or two that read it ---------------------------------------- */
-
-static int inner_of(const value *v) {
-  switch (v->a->op) {
-    case OP_add: return ADD_IN;
-    case OP_sub: return SUB_IN;
-    case OP_mul: return MUL_IN;
-    case OP_square: return MUL_IN; /* by itself */
-    default: return -1;
-  }
-}
-
-static int outer_of(const value *v, int operand) {
-  switch (v->a->op) {
-    case OP_add: return ADD_OF;
-    case OP_sub: return operand ? FROM_OF : SUB_OF;
-    case OP_mul: return MUL_OF;
-    case OP_square: return SQUARE_OF;
-    case OP_exp: return EXP_OF;
-    default: return -1;
-  }
-}
-
-/* May x, an operand of v, be computed within v? Neither is part of a pair yet. */
-static bool within(const value *x, const value *v) {
-  return v->a->dtype == x->a->dtype && v->per_row == x->per_row && v->in[2] < 0 &&
-         outer_of(v, 0) >= 0 && v->in[0] != v->in[1];
-}
-
-static void make_pair(prog *p, int x, int v) {
-  value *in = &p->v[x], *out = &p->v[v];
-  int k = out->in[0] == x ? 0 : 1, a = in->in[0], b = in->in[1] < 0 ? a : in->in[1];
-  int d = out->in[1] < 0 ? a : out->in[1 - k];
-  out->f = kern_get()->pair[outer_of(out, k)][inner_of(in)][out->a->dtype];
-  out->in[0] = a;
-  out->in[1] = b;
-  out->in[2] = d;
-  if (p->v[a].last < v) p->v[a].last = v;
-  if (p->v[b].last < v) p->v[b].last = v;
-}
-
-/* A value with two readers is computed in both: that is less than to write it and read it twice. */
-static void plan_pairs(prog *p) {
-  for (int i = 0; i < p->nv; i++) {
-    value *x = &p->v[i];
-    int n = x->a->state == PENDING && x->root < 0 ? x->a->uses : 0;
-    if (n < 1 || n > 2 || x->in[2] >= 0 || inner_of(x) < 0 || !is_float(x->a->dtype)) continue;
-    int first = x->reader, last = x->last;
-    if (!within(x, &p->v[first]) || !within(x, &p->v[last]) || (n == 2) != (first != last))
-      continue;
-    make_pair(p, i, first);
-    if (n == 2) make_pair(p, i, last);
-    x->gone = true;
-  }
-}
-
 /* ---- cutting, scratch ------------------------------------------------------------------------------ */
 
 /* How the work is cut. Depends on the shape, the widest dtype and the reductions alone; n, inner: of
@@ -263,9 +207,8 @@ static bool plan_slots(prog *p) {
   }
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];
-    if (v->gone) continue;
     if (v->a->state != PENDING) {
-      if (v->a->state == CONST || v->strided) v->slot = p->nslot++;
+      if (v->strided || (v->a->state == CONST && v->called)) v->slot = p->nslot++;
       continue;
     }
     for (int pass = 0; pass < 2;
@@ -278,7 +221,7 @@ static bool plan_slots(prog *p) {
             (x->esz == v->esz && x->per_row == v->per_row) == (pass == 0))
           freed[nfree++] = x->slot;
       }
-      if (pass == 0 && v->root < 0) v->slot = nfree ? freed[--nfree] : p->nslot++;
+      if (pass == 0 && v->root < 0 && !v->inside) v->slot = nfree ? freed[--nfree] : p->nslot++;
     }
   }
   mg_free(freed);
@@ -335,6 +278,7 @@ static void discard(prog *p) {
   }
   if (p->scratch) buf_unref(p->scratch);
   mg_free(p->filled);
+  mg_free(p->u);
   mg_free(p->v);
   mg_free(p->r);
 }
@@ -373,9 +317,8 @@ static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const
   }
   ok = ok && plan_stores(&p);
   if (ok) {
-    plan_pairs(&p);
     plan_cut(&p, f->n, f->inner);
-    ok = plan_slots(&p) && reserve(&p, n, olds);
+    ok = plan_units(&p) && plan_slots(&p) && reserve(&p, n, olds);
   }
   if (ok) {
     if (c->profile) profile_program(&p);

@@ -11,6 +11,7 @@
 #define MG_PROGRAM_H
 
 #include "array/array.h"
+#include "array/code.h"
 #include "array/kern.h"
 
 enum {
@@ -54,17 +55,29 @@ typedef struct {
   array *a;
   map_fn *f;     /* instruction; NULL: leaf, or random numbers */
   int32_t in[3]; /* values it reads, -1: none */
-  int32_t reader, last; /* the first and the last value that reads it; itself if none */
+  int32_t last;  /* the last value that reads it; itself if none */
   int32_t root;  /* the root it is, -1: none */
   int32_t slot;  /* scratch tile, -1: none */
   uint8_t esz;
   bool strided;       /* leaf: fetched through q */
   bool per_row;       /* one element a row of the program */
-  bool gone;          /* computed within its only reader */
+  bool inside;        /* of its unit alone: a register, no memory */
+  bool called;        /* read by what is no step of a unit */
+  bool number;        /* leaf: strided, one number a run of the units that read it */
+  int32_t unit;       /* which it is a step of, from 1; 0: none, a call of f */
+  int32_t phase;      /* scratch of unit.c, as the two after */
+  int32_t step;
+  uint8_t lanes;      /* step: the dtype of the numbers it works on */
   bool needed;        /* some array that stays pending will need it again */
   const char *base;   /* READY leaf: first element; root: its output */
   space q;            /* strided leaf */
 } value;
+
+typedef struct { /* values first..last, computed in one loop when the last one's turn comes */
+  code_fn *f;
+  int32_t first, last, pool;
+  bool runs; /* it reads numbers: one run of them at a time */
+} unit;
 
 typedef struct {
   array *a;
@@ -83,6 +96,9 @@ typedef struct {
   int nv, cap;
   root *r;
   int nr;
+  unit *u;
+  int nu;
+  char *pool;      /* numbers that the units' code reads, aligned */
   int nslot;
   size_t room;     /* bytes of a scratch tile */
   buffer *scratch; /* threads x nslot of them */
@@ -97,6 +113,9 @@ typedef struct {
 /* plan.c: visit the arrays below `top` once each, operands first; uses are counted on the way */
 uint32_t plan_mark(void);
 bool plan_visit(array *top, uint32_t mark, bool (*visit)(void *, array *), void *arg);
+
+/* unit.c: gather what can be one loop, in an order that has it side by side. Values may change places. */
+bool plan_units(prog *p);
 
 /* profile.c: the work under way is this program; its buffers are there */
 void profile_program(const prog *p);

@@ -112,62 +112,43 @@ typedef struct {
 
 static char *tile_of(run *t, int slot) { return t->scratch + (size_t)slot * t->p->room; }
 
-/* Memory that will be wanted soon: the next tile of a leaf, the lines a root is about to write. It is
-** asked for a few lines at a time, between instructions, while these work in the cache. */
-typedef struct {
-  const char *p;
-  int64_t lines;
-  bool write;
-} stream;
-
-enum { STREAMS = 16 };
-
-static int streams(prog *p, int64_t first, int64_t count, stream *s, int64_t *lines) {
-  int n = 0;
-  for (int write = 1; write >= 0; write--)
-    for (int i = 0; i < p->nv && n < STREAMS; i++) {
-      value *v = &p->v[i];
-      if (v->per_row || v->strided || (v->a->state != READY && v->root < 0)) continue;
-      if ((v->root >= 0) != write) continue;
-      s[n] =
-          (stream){v->base + (write ? first : first + count) * v->esz, count * v->esz / 64, write};
-      *lines += s[n++].lines;
-    }
-  return n;
+/* One number of a leaf for each run of the tile */
+static char *numbers_of(run *t, const value *v, int64_t first, int64_t count) {
+  char *to = tile_of(t, v->slot);
+  int64_t align = t->p->align, next;
+  for (int64_t pos = first; pos < first + count; pos = next, to += v->esz) {
+    strided_read(&v->q, v->base, v->esz, pos, 1, to, true);
+    next = (pos / align + 1) * align;
+  }
+  return tile_of(t, v->slot);
 }
 
-static void ask(stream *s, int n, int64_t lines) {
-  for (int i = 0; i < n && lines > 0; i++) {
-    int64_t k = s[i].lines < lines ? s[i].lines : lines;
-    const char *p = s[i].p;
-    if (s[i].write)
-      for (int64_t j = 0; j < k; j++) __builtin_prefetch(p + 64 * j, 1);
-    else
-      for (int64_t j = 0; j < k; j++) __builtin_prefetch(p + 64 * j, 0, 2);
-    s[i].p += 64 * k;
-    s[i].lines -= k;
-    lines -= k;
+static void run_unit(run *t, const unit *u, int64_t first, int64_t count) {
+  prog *p = t->p;
+  const char *pool = p->pool + u->pool * POOL_LINE;
+  int esz = dtype_size[p->v[u->first].lanes];
+  int64_t step = u->runs ? p->align - first % p->align : count, number = 0;
+  for (int64_t at = 0; at < count; at += step, step = p->align, number += esz) {
+    int64_t end = at + step < count ? at + step : count;
+    u->f(t->at, at * esz, end * esz, pool, number);
   }
 }
 
 static void compute(run *t, int64_t first, int64_t count) {
   prog *p = t->p;
   int64_t row = p->row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
-  stream s[STREAMS];
-  int64_t lines = 0;
-  int ns = streams(p, first, count, s, &lines), work = 0;
-  for (int i = 0; i < p->nv; i++)
-    work += p->v[i].a->state == PENDING && !p->v[i].per_row && !p->v[i].gone;
-  lines = work ? lines / work + 1 : 0;
   for (int i = 0; i < p->nv; i++) {
     value *v = &p->v[i];
     array *a = v->a;
     int64_t pos = v->per_row ? row_pos : first, n = v->per_row ? row_n : count;
-    if (v->gone) continue;
     if (a->state == PENDING) {
-      char *dst = v->root >= 0 ? (char *)v->base + pos * v->esz : t->at[i];
+      if (v->root >= 0) t->at[i] = (char *)v->base + pos * v->esz;
+      if (v->unit) {
+        if (p->u[v->unit - 1].last == i) run_unit(t, &p->u[v->unit - 1], first, count);
+        continue;
+      }
+      char *dst = t->at[i];
       const char *x = v->in[0] < 0 ? NULL : t->at[v->in[0]];
-      ask(s, ns, lines);
       if (v->f)
         v->f(dst, x, v->in[1] < 0 ? NULL : t->at[v->in[1]], v->in[2] < 0 ? NULL : t->at[v->in[2]],
              n);
@@ -175,10 +156,10 @@ static void compute(run *t, int64_t first, int64_t count) {
       else if (op_reduces[a->op]) reduce_block(a->op, a->in[0]->dtype, n, row, 1, x, dst);
       else if (a->dtype == F64) random_f64(a->off, a->k.i, pos, n, (double *)dst);
       else random_f32(a->off, a->k.i, pos, n, (float *)dst);
-      t->at[i] = dst;
     } else if (v->root >= 0) { /* a leaf to be copied */
       strided_read(&v->q, arr_data(a), v->esz, pos, n, (char *)v->base + pos * v->esz, true);
-    } else if (v->strided) {
+    } else if (v->number) t->at[i] = numbers_of(t, v, first, count);
+    else if (v->strided) {
       t->at[i] = (char *)strided_read(&v->q, v->base, v->esz, pos, n, tile_of(t, v->slot), false);
     } else if (a->state == READY) t->at[i] = (char *)v->base + pos * v->esz;
   }
@@ -286,7 +267,7 @@ static void run_chunk(void *arg, int64_t i) {
   for (int k = 0; k < p->nv; k++) {
     value *v = &p->v[k];
     at[k] = v->slot >= 0 ? tile_of(&t, v->slot) : NULL;
-    if (v->a->state == CONST && v->root < 0 && !p->filled[worker])
+    if (v->a->state == CONST && v->slot >= 0 && !p->filled[worker])
       imm_fill(v->a->dtype, at[k], v->a->k, p->room / v->esz);
   }
   p->filled[worker] = 1;

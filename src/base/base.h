@@ -28,6 +28,7 @@ typedef struct ctx {
   struct profile *profile;    /* who counts it; NULL, mostly */
   struct array *spare;        /* array.c: freed ones, to be used again */
   int nspare;
+  struct codes *code;         /* code.c: machine code made so far */
 } ctx;
 
 /* Record an error (the first one stays) and return false; fail_memory likewise. */

@@ -1,0 +1,496 @@
+/* code.c -- machine code: element-wise steps as one loop that keeps its values in registers.
+**
+** For x86-64 with AVX2: each step is one instruction or a few, on 32 bytes of numbers, rounded by itself
+** as in the kernels, so the bits are theirs. What always holds here:
+**   - a value is in a register, or has a home in memory, or both; a home is where it came from, where
+**     it is stored, or a place on the stack that it is given when its register is wanted
+**   - the loop begins each turn with nothing in registers; its last turn is a copy of it that reads and
+**     writes under a mask
+**   - code is found again by its steps, and stays until its memory is nearly full; then all goes at once
+**   - the memory is mapped twice, to be written and to be run: no address is both
+*/
+#define _GNU_SOURCE
+#include "array/code.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { ROOM = 1 << 18, LISTS = 64 };
+
+typedef struct known {
+  struct known *next;
+  code_fn *f;
+  uint8_t t;
+  int n;
+  step s[];
+} known;
+
+struct codes {
+  char *write, *run;   /* the same ROOM bytes; NULL: none to be had */
+  size_t used;
+  pid_t owner;         /* a child made by fork shares the memory, and must not */
+  known *list[LISTS];
+};
+
+/* ---- instructions ------------------------------------------------------------------------------- */
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 };
+enum { AT = RDI, HERE = RSI, END = RDX, POOL = RCX, ANY = RAX, NUMBERS = R8 };
+
+/* Registers that hold addresses of at[], those that a function must give back last */
+static const uint8_t address[] = {8, 9, 10, 11, RBX, RBP, 12, 13, 14, 15};
+enum { ADDRESSES = sizeof address, FREELY = 4 };
+enum { VECTORS = 15, MASK = 15 }; /* ymm0..14 hold values */
+
+/* An operand in memory, or the register `base` where !memory */
+typedef struct {
+  bool memory, here; /* here: HERE is added */
+  int8_t base;
+  int32_t at;
+} place;
+
+typedef struct {
+  uint8_t *p, *end;
+  const step *s;
+  int n, now;                /* the step under way */
+  bool wide;                 /* of doubles */
+  bool tail;                 /* in the copy that is masked */
+  uint16_t pinned;           /* registers the step under way needs */
+  int16_t in[VECTORS];       /* the step whose value it holds, -1: none */
+  int16_t reg[STEPS], spill[STEPS], last[STEPS]; /* of each step; -1: none */
+  bool busy[STEPS];          /* places on the stack */
+  int frame;                 /* of them */
+  int16_t stream[ADDRESSES]; /* the index into at[] whose address each register holds */
+  int nstream;
+} emitter;
+
+static void byte(emitter *e, int b) {
+  if (e->p < e->end) *e->p++ = (uint8_t)b;
+}
+
+static void bytes(emitter *e, int n, const char *b) {
+  for (int i = 0; i < n; i++) byte(e, b[i]);
+}
+
+static void word(emitter *e, int32_t v) {
+  for (int i = 0; i < 4; i++) byte(e, v >> 8 * i & 255);
+}
+
+/* One of AVX: opcode `op` of map `map` with prefix `pp`; register, second register, last operand */
+static void vex(emitter *e, int map, int pp, int op, int reg, int second, place m) {
+  byte(e, 0xc4);
+  byte(e, (reg < 8) << 7 | 1 << 6 | (m.base < 8) << 5 | map);
+  byte(e, (~second & 15) << 3 | 1 << 2 | pp);
+  byte(e, op);
+  int low = m.base & 7, mod = !m.memory ? 3 : m.at == 0 && low != RBP ? 0 : m.at == (int8_t)m.at ? 1 : 2;
+  bool sib = m.memory && (m.here || low == RSP);
+  byte(e, mod << 6 | (reg & 7) << 3 | (sib ? RSP : low));
+  if (sib) byte(e, (m.here ? HERE : RSP) << 3 | low);
+  if (mod == 1) byte(e, m.at);
+  if (mod == 2) word(e, m.at);
+}
+
+static place in_reg(int r) { return (place){.base = r}; }
+static place in_pool(int i) { return (place){.memory = true, .base = POOL, .at = i * POOL_LINE}; }
+static place on_stack(int i) { return (place){.memory = true, .base = RSP, .at = i * 32}; }
+
+/* The numbers every pool begins with */
+enum { POOL_ONES, POOL_ZEROS, POOL_SIGN, POOL_REST, POOL_ONE };
+
+void code_pool(char *pool, dtype t) {
+  uint64_t sign = t == F64 ? 1ull << 63 : 0x8000000080000000;
+  uint64_t one = t == F64 ? 0x3ff0000000000000 : 0x3f8000003f800000;
+  uint64_t k[POOL_BEGIN] = {~0ull, 0, sign, ~sign, one};
+  for (int i = 0; i < POOL_BEGIN; i++)
+    for (int j = 0; j < POOL_LINE; j += 8) memcpy(pool + i * POOL_LINE + j, &k[i], 8);
+}
+
+static void arith(emitter *e, int op, int r, int a, place b) {
+  vex(e, 1, e->wide, op, r, a, b);
+}
+
+enum { AND = 0x54, ANDNOT = 0x55, OR = 0x56, XOR = 0x57, SQRT = 0x51, MUL = 0x59, DIV = 0x5e };
+enum { LT = 0x11, LE = 0x12, GE = 0x1d, GT = 0x1e, EQ = 0, NE = 4, UNORDERED = 3 };
+
+static void compare(emitter *e, int how, int r, int a, place b) {
+  arith(e, 0xc2, r, a, b);
+  byte(e, how);
+}
+
+static void choose(emitter *e, int r, int mask, place yes, int no) {
+  vex(e, 3, 1, 0x4a, r, no, yes);
+  byte(e, mask << 4);
+}
+
+static void fetch(emitter *e, int r, place m) {
+  if (m.here && e->tail) vex(e, 2, 1, 0x2c, r, MASK, m);
+  else vex(e, 1, 0, 0x10, r, 0, m);
+}
+
+static void put(emitter *e, int r, place m) {
+  if (m.here && e->tail) vex(e, 2, 1, 0x2e, r, MASK, m);
+  else vex(e, 1, 0, 0x11, r, 0, m);
+}
+
+/* mov r, [at + 8 i] */
+static void load_address(emitter *e, int r, int i) {
+  byte(e, 0x48 | (r >= 8) << 2);
+  byte(e, 0x8b);
+  byte(e, 2 << 6 | (r & 7) << 3 | AT);
+  word(e, 8 * i);
+}
+
+/* ---- registers ---------------------------------------------------------------------------------- */
+
+static place stream(emitter *e, int at) {
+  place m = {.memory = true, .here = true, .base = ANY};
+  for (int i = 0; i < e->nstream; i++)
+    if (e->stream[i] == at) return m.base = address[i], m;
+  load_address(e, ANY, at);
+  return m;
+}
+
+/* Where s is beside its register */
+static bool has_home(const emitter *e, int s) {
+  return e->s[s].op >= NOP || e->s[s].to >= 0 || e->spill[s] >= 0;
+}
+
+static place home(emitter *e, int s) {
+  const step *t = &e->s[s];
+  if (t->op == STEP_POOL) return in_pool(t->from);
+  if (e->spill[s] >= 0) return on_stack(e->spill[s]);
+  return stream(e, t->op == STEP_LOAD ? t->from : t->to);
+}
+
+static int next_use(const emitter *e, int s) {
+  for (int i = e->now; i < e->n; i++)
+    for (int j = 0; j < 3; j++)
+      if (e->s[i].in[j] == s) return i;
+  return e->n;
+}
+
+static int take_place(emitter *e) {
+  int k = 0;
+  while (e->busy[k]) k++;
+  e->busy[k] = true;
+  if (k >= e->frame) e->frame = k + 1;
+  return k;
+}
+
+/* A register; what it holds that is wanted latest gives way. */
+static int take(emitter *e) {
+  int r = -1, latest = -1;
+  for (int i = 0; i < VECTORS; i++) {
+    if (e->pinned >> i & 1) continue;
+    int use = e->in[i] < 0 ? STEPS + 1 : next_use(e, e->in[i]);
+    if (use > latest) latest = use, r = i;
+  }
+  int s = e->in[r];
+  if (s >= 0) {
+    if (!has_home(e, s)) put(e, r, on_stack(e->spill[s] = take_place(e)));
+    e->reg[s] = -1;
+  }
+  e->in[r] = -1;
+  e->pinned |= 1 << r;
+  return r;
+}
+
+static int hold(emitter *e, int s, int r) {
+  e->in[r] = s;
+  e->pinned |= 1 << r;
+  return e->reg[s] = r;
+}
+
+/* Operand k of the step under way, in a register */
+static int reg(emitter *e, int k) {
+  int s = e->s[e->now].in[k];
+  if (e->reg[s] >= 0) return hold(e, s, e->reg[s]);
+  int r = take(e);
+  fetch(e, r, home(e, s));
+  return hold(e, s, r);
+}
+
+/* ... or where it is: nothing is gained by a register that is read once, unless under the mask */
+static place anywhere(emitter *e, int k) {
+  int s = e->s[e->now].in[k];
+  bool still = e->s[s].op == STEP_POOL || e->spill[s] >= 0;
+  if (e->reg[s] < 0 && (still || (!e->tail && e->last[s] == e->now))) return home(e, s);
+  return in_reg(reg(e, k));
+}
+
+/* Registers of values that are not read after the step under way */
+static void release(emitter *e) {
+  for (int r = 0; r < VECTORS; r++) {
+    int s = e->in[r];
+    if (s >= 0 && e->last[s] <= e->now) e->in[r] = e->reg[s] = -1;
+  }
+}
+
+/* ... and their places on the stack, once it is done: until then it may read them there */
+static void release_places(emitter *e) {
+  for (int j = 0; j < 3; j++) {
+    int s = e->s[e->now].in[j];
+    if (s >= 0 && e->last[s] == e->now && e->spill[s] >= 0 && e->s[s].op < NOP)
+      e->busy[e->spill[s]] = false;
+  }
+}
+
+/* ---- ops ----------------------------------------------------------------------------------------- */
+
+/* What one instruction does, by op */
+typedef struct {
+  uint8_t nin, code;   /* of the operands; of masks too */
+  int8_t how;          /* of a comparison; -1: it is none */
+} simple;
+
+static const simple simples[NOP] = {
+    [OP_add] = {2, 0x58, -1},        [OP_sub] = {2, 0x5c, -1},      [OP_mul] = {2, MUL, -1},
+    [OP_div] = {2, DIV, -1},         [OP_eq] = {2, 0xc2, EQ},       [OP_ne] = {2, 0xc2, NE},
+    [OP_lt] = {2, 0xc2, LT},         [OP_le] = {2, 0xc2, LE},       [OP_gt] = {2, 0xc2, GT},
+    [OP_ge] = {2, 0xc2, GE},         [OP_logical_and] = {2, AND, -1}, [OP_logical_or] = {2, OR, -1},
+    [OP_logical_xor] = {2, XOR, -1},
+};
+
+bool code_knows(int op) {
+  switch (op) {
+    case OP_neg: case OP_abs: case OP_square: case OP_sqrt: case OP_rsqrt: case OP_reciprocal:
+    case OP_relu: case OP_floor: case OP_ceil: case OP_round: case OP_logical_not: case OP_maximum:
+    case OP_minimum: case OP_leaky_relu: case OP_where: case OP_clamp: case OP_broadcast_to:
+      return true;
+    default: return op < NOP && simples[op].nin;
+  }
+}
+
+/* The step under way: its value in a register. Operands are in their registers before it is chosen, as
+** it may be one of theirs; what needs several instructions writes it in the last. */
+static int compute(emitter *e) {
+  int op = e->s[e->now].op, r, a, b, t, u;
+  place m;
+#define RESULT (release(e), e->pinned = 0, r = take(e))
+  switch (op) {
+    case OP_square: a = reg(e, 0); arith(e, MUL, RESULT, a, in_reg(a)); return r;
+    case OP_neg: a = reg(e, 0); arith(e, XOR, RESULT, a, in_pool(POOL_SIGN)); return r;
+    case OP_abs: a = reg(e, 0); arith(e, AND, RESULT, a, in_pool(POOL_REST)); return r;
+    case OP_logical_not: a = reg(e, 0); arith(e, XOR, RESULT, a, in_pool(POOL_ONES)); return r;
+    case OP_sqrt: m = anywhere(e, 0); arith(e, SQRT, RESULT, 0, m); return r;
+    case OP_floor: case OP_ceil: case OP_round:
+      m = anywhere(e, 0);
+      vex(e, 3, 1, 8 + e->wide, RESULT, 0, m);
+      byte(e, op == OP_floor ? 9 : op == OP_ceil ? 10 : 8);
+      return r;
+    case OP_reciprocal:
+      m = anywhere(e, 0), t = take(e);
+      fetch(e, t, in_pool(POOL_ONE));
+      arith(e, DIV, RESULT, t, m);
+      return r;
+    case OP_rsqrt:
+      m = anywhere(e, 0), t = take(e), u = take(e);
+      arith(e, SQRT, t, 0, m);
+      fetch(e, u, in_pool(POOL_ONE));
+      arith(e, DIV, RESULT, u, in_reg(t));
+      return r;
+    case OP_relu:
+      a = reg(e, 0), t = take(e);
+      compare(e, LE, t, a, in_pool(POOL_ZEROS));
+      arith(e, ANDNOT, RESULT, t, in_reg(a));
+      return r;
+    case OP_leaky_relu:
+      a = reg(e, 0), m = anywhere(e, 1), t = take(e), u = take(e);
+      compare(e, GT, t, a, in_pool(POOL_ZEROS));
+      arith(e, MUL, u, a, m);
+      choose(e, RESULT, t, in_reg(a), u);
+      return r;
+    case OP_maximum: case OP_minimum:
+      a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
+      compare(e, op == OP_maximum ? GT : LT, t, a, in_reg(b));
+      compare(e, UNORDERED, u, a, in_reg(a));
+      arith(e, OR, t, t, in_reg(u));
+      choose(e, RESULT, t, in_reg(a), b);
+      return r;
+    case OP_clamp:
+      a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
+      compare(e, LT, t, a, in_reg(b));
+      choose(e, u, t, in_reg(b), a);
+      m = anywhere(e, 2);
+      if (m.memory) fetch(e, b = take(e), m);
+      else b = m.base;
+      compare(e, GT, t, u, in_reg(b));
+      choose(e, RESULT, t, in_reg(b), u);
+      return r;
+    case OP_where:
+      t = reg(e, 0), b = reg(e, 2), m = anywhere(e, 1);
+      choose(e, RESULT, t, m, b);
+      return r;
+    case OP_broadcast_to: m = anywhere(e, 0); fetch(e, RESULT, m); return r;
+    default:
+      a = reg(e, 0), m = anywhere(e, 1);
+      arith(e, simples[op].code, RESULT, a, m);
+      if (simples[op].code == 0xc2) byte(e, simples[op].how);
+      return r;
+  }
+}
+
+static void body(emitter *e) {
+  memset(e->reg, -1, sizeof e->reg);
+  memset(e->in, -1, sizeof e->in);
+  for (e->now = 0; e->now < e->n; e->now++) {
+    const step *s = &e->s[e->now];
+    if (s->op >= NOP) continue;
+    e->pinned = 0;
+    int r = compute(e);
+    hold(e, e->now, r);
+    if (s->to >= 0) put(e, r, stream(e, s->to));
+    release(e);
+    release_places(e);
+  }
+}
+
+/* ---- the function ------------------------------------------------------------------------------- */
+
+static void save(emitter *e, bool back) { /* push, or pop from the last to the first */
+  for (int k = FREELY; k < e->nstream; k++) {
+    int r = address[back ? e->nstream - 1 - (k - FREELY) : k];
+    if (r >= 8) byte(e, 0x41);
+    byte(e, (back ? 0x58 : 0x50) + (r & 7));
+  }
+}
+
+static void add_stream(emitter *e, int at) {
+  for (int i = 0; i < e->nstream; i++)
+    if (e->stream[i] == at) return;
+  if (e->nstream < ADDRESSES) e->stream[e->nstream++] = at;
+}
+
+static void patch(uint8_t *at, int32_t v) { memcpy(at - 4, &v, 4); }
+
+static void function(emitter *e) {
+  memset(e->spill, -1, sizeof e->spill);
+  for (int i = 0; i < e->n; i++) {
+    const step *s = &e->s[i];
+    e->last[i] = i;
+    for (int j = 0; j < 3; j++)
+      if (s->in[j] >= 0) e->last[s->in[j]] = i;
+    if (s->op == STEP_LOAD) add_stream(e, s->from);
+    if (s->to >= 0) add_stream(e, s->to);
+  }
+  save(e, false);
+  bytes(e, 3, "\x48\x81\xec"); /* sub rsp, */
+  word(e, 0);
+  uint8_t *down = e->p;
+  for (int i = 0; i < e->n; i++) { /* numbers to the stack, where they stay */
+    if (e->s[i].op != STEP_NUMBER) continue;
+    load_address(e, ANY, e->s[i].from);
+    bytes(e, 3, "\x4c\x01\xc0"); /* add rax, r8 */
+    vex(e, 2, 1, e->wide ? 0x19 : 0x18, 0, 0, (place){.memory = true, .base = ANY});
+    put(e, 0, on_stack(e->spill[i] = take_place(e)));
+  }
+  for (int i = 0; i < e->nstream; i++) load_address(e, address[i], e->stream[i]);
+  bytes(e, 4, "\x48\x83\xea\x20"); /* sub rdx, 32 */
+  bytes(e, 3, "\x48\x39\xd6");     /* cmp rsi, rdx */
+  bytes(e, 2, "\x0f\x8f");         /* jg */
+  word(e, 0);
+  uint8_t *top = e->p;
+  body(e);
+  bytes(e, 4, "\x48\x83\xc6\x20"); /* add rsi, 32 */
+  bytes(e, 3, "\x48\x39\xd6");     /* cmp rsi, rdx */
+  bytes(e, 2, "\x0f\x8e");         /* jle */
+  word(e, 0);
+  if (e->p >= e->end) return;
+  patch(e->p, (int32_t)(top - e->p));
+  patch(top, (int32_t)(e->p - top));
+  bytes(e, 4, "\x48\x83\xc2\x20"); /* add rdx, 32 */
+  bytes(e, 3, "\x48\x29\xf2");     /* sub rdx, rsi */
+  bytes(e, 2, "\x0f\x84");         /* jz */
+  word(e, 0);
+  uint8_t *rest = e->p;
+  bytes(e, 3, "\x48\xf7\xda"); /* neg rdx; the mask: POOL_ONES and POOL_ZEROS seen from there */
+  bytes(e, 6, "\xc5\x7c\x10\x7c\x11\x20"); /* vmovups ymm15, [rcx + rdx + 32] */
+  e->tail = true;
+  for (int i = 0; i < e->n; i++)
+    if (e->s[i].op != STEP_NUMBER) e->spill[i] = -1;
+  body(e);
+  if (e->p >= e->end) return;
+  patch(rest, (int32_t)(e->p - rest));
+  bytes(e, 3, "\x48\x81\xc4"); /* add rsp, */
+  word(e, 32 * e->frame);
+  patch(down, 32 * e->frame);
+  save(e, true);
+  bytes(e, 4, "\xc5\xf8\x77\xc3"); /* vzeroupper; ret */
+}
+
+/* ---- what is known ------------------------------------------------------------------------------ */
+
+static void forget(struct codes *k) {
+  for (int i = 0; i < LISTS; i++)
+    while (k->list[i]) {
+      known *e = k->list[i];
+      k->list[i] = e->next;
+      mg_free(e);
+    }
+  if (k->write) munmap(k->write, ROOM);
+  if (k->run) munmap(k->run, ROOM);
+  k->write = k->run = NULL;
+  k->used = 0;
+}
+
+static char *map(int file, int how) {
+  void *p = mmap(NULL, ROOM, how, MAP_SHARED, file, 0);
+  return p == MAP_FAILED ? NULL : p;
+}
+
+static void map_room(struct codes *k) {
+  int file = memfd_create("moongrad", MFD_CLOEXEC);
+  if (file < 0) return;
+  if (ftruncate(file, ROOM) == 0) {
+    k->write = map(file, PROT_READ | PROT_WRITE);
+    k->run = map(file, PROT_READ | PROT_EXEC);
+  }
+  close(file);
+  if (!k->write || !k->run) forget(k);
+  k->owner = getpid();
+}
+
+bool code_open(ctx *c) {
+  struct codes *k = c->code;
+  if (!k) {
+    if (cpu_level() < 3 || !(k = mg_alloc(c, sizeof *k))) return false;
+    memset(k, 0, sizeof *k);
+    map_room(c->code = k);
+  } else if (k->write && (k->owner != getpid() || k->used > ROOM / 2)) {
+    /* unmapped and mapped anew, so that no processor runs what it has read before */
+    forget(k);
+    map_room(k);
+  }
+  return k->write;
+}
+
+code_fn *code_of(ctx *c, dtype t, const step *s, int n) {
+  struct codes *k = c->code;
+  uint32_t hash = t;
+  for (size_t i = 0; i < n * sizeof *s / sizeof(uint16_t); i++)
+    hash = (hash ^ ((const uint16_t *)s)[i]) * 0x9e3779b1u, hash ^= hash >> 15;
+  known **list = &k->list[hash % LISTS], *e;
+  for (e = *list; e; e = e->next)
+    if (e->t == t && e->n == n && memcmp(e->s, s, n * sizeof *s) == 0) return e->f;
+  if (!(e = mg_alloc(c, sizeof *e + n * sizeof *s))) return NULL;
+  emitter m = {.p = (uint8_t *)k->write + k->used, .end = (uint8_t *)k->write + ROOM, .s = s,
+               .n = n, .wide = t == F64};
+  function(&m);
+  if (m.p >= m.end) return mg_free(e), NULL;
+  e->f = (code_fn *)(void *)(k->run + k->used);
+  k->used = (m.p - (uint8_t *)k->write + 63) / 64 * 64;
+  e->t = t;
+  e->n = n;
+  memcpy(e->s, s, n * sizeof *s);
+  e->next = *list;
+  *list = e;
+  return e->f;
+}
+
+void code_close(ctx *c) {
+  if (!c->code) return;
+  forget(c->code);
+  mg_free(c->code);
+  c->code = NULL;
+}
