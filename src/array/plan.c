@@ -228,6 +228,18 @@ static bool plan_slots(prog *p) {
   return true;
 }
 
+/* Where no bits hang on it, tiles are as long as the scratch that stays in the cache allows. */
+static void plan_tile(prog *p) {
+  enum { CACHED = 4 * TILE };
+  int64_t widest = 1;
+  for (int i = 0; i < p->nv; i++)
+    if (p->v[i].esz > widest) widest = p->v[i].esz;
+  if (p->inner > 1 || p->row) return;
+  int64_t most = p->tile < p->n && p->n < CHUNK ? p->n : CHUNK;
+  while (p->tile * 2 <= most && p->tile * 2 * widest * p->nslot <= CACHED) p->tile *= 2;
+  p->room = (p->tile * widest + 127) / 64 * 64;
+}
+
 /* Whose buffer a root may take over: it is dense, of the same bytes, nobody else's, and read for the
 ** last time before the root is written. */
 static bool may_take(prog *p, const root *r, const array *x, int holders) {
@@ -318,7 +330,11 @@ static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const
   ok = ok && plan_stores(&p);
   if (ok) {
     plan_cut(&p, f->n, f->inner);
-    ok = plan_units(&p) && plan_slots(&p) && reserve(&p, n, olds);
+    ok = plan_units(&p) && plan_slots(&p);
+  }
+  if (ok) {
+    plan_tile(&p);
+    ok = reserve(&p, n, olds);
   }
   if (ok) {
     if (c->profile) profile_program(&p);

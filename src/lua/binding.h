@@ -19,7 +19,8 @@ typedef struct {
   graph G;       /* first: a graph is its state */
   uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
   int tidy;      /* calls of mg.tidy under way */
-  uint64_t collected; /* mem_total() when the collector last got through */
+  uint64_t collected; /* mem_total() when the collector last looked through everything */
+  size_t low; /* the fewest bytes alive since, as far as was seen */
   const void *meta; /* the metatable of Variables, by its address */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;

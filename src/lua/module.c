@@ -13,24 +13,42 @@
 
 /* ---- the collector --------------------------------------------------------------------------- */
 
+static size_t live_bytes(void) {
+  memstat m;
+  mem_stat(&m);
+  return m.live;
+}
+
+/* Look through all of Lua's memory. */
+static void collect(lua_State *L, state *S) {
+  lua_gc(L, LUA_GCCOLLECT);
+  S->seen = S->collected = mem_total();
+  S->low = live_bytes();
+}
+
 /* It is told of a MiB at a time: Lua sees only boxes, and would let a hundred times their weight in
-** values pile up. */
+** values pile up. In generational mode, the interpreter's own, a step looks at young boxes alone; what
+** grew old is looked for when values have grown by half, and by more than a few MiB. */
 void pace_now(lua_State *L, state *S) {
+  enum { FEW = 16 << 20 };
   uint64_t total = mem_total(), kib = (total - S->seen) >> 10;
   S->seen = total;
   if (lua_gc(L, LUA_GCISRUNNING) <= 0) return;
-  bool whole = lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20)); /* it ended a cycle */
-  if (whole) S->collected = total;
+  lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20));
+  if (live_bytes() > S->low / 2 * 3 + FEW) collect(L, S);
 }
 
-/* Dead boxes would have backward keep what they hold. To look through Lua's own memory must be little
-** beside what was computed since the last time. */
+/* Dead boxes would have backward keep what they hold. A step frees them if they are young; if more is
+** alive then than before, there may be old ones: they are worth a look through Lua's memory if that is
+** little beside what was computed since the last. */
 void collect_before_backward(lua_State *L, state *S) {
+  if (mem_total() - S->collected < PACE || lua_gc(L, LUA_GCISRUNNING) <= 0) return;
+  lua_gc(L, LUA_GCSTEP, 0);
+  S->seen = mem_total();
+  size_t live = live_bytes();
+  if (live < S->low) S->low = live;
   uint64_t least = (uint64_t)lua_gc(L, LUA_GCCOUNT) << 12;
-  if (least < PACE) least = PACE;
-  if (mem_total() - S->collected < least || lua_gc(L, LUA_GCISRUNNING) <= 0) return;
-  lua_gc(L, LUA_GCCOLLECT);
-  S->seen = S->collected = mem_total();
+  if (live > S->low + S->low / 64 + PACE / 16 && S->seen - S->collected >= least) collect(L, S);
 }
 
 static int memory(lua_State *L) {
