@@ -331,6 +331,22 @@ static int compute(emitter *e) {
   }
 }
 
+/* Ask for the memory that the next tiles read and write: what lies between two loops over a tile would
+** otherwise wait for it. */
+static void look_ahead(emitter *e) {
+  for (int i = 0; i < e->n; i++) {
+    const step *s = &e->s[i];
+    if (!s->ahead) continue;
+    place m = stream(e, s->op == STEP_LOAD ? s->from : s->to);
+    byte(e, 0x40 | (m.base >= 8));
+    byte(e, 0x0f);
+    byte(e, s->to < 0 ? 0x18 : 0x0d);
+    byte(e, 2 << 6 | 1 << 3 | RSP); /* prefetcht0, prefetchw [base + HERE + ahead] */
+    byte(e, HERE << 3 | (m.base & 7));
+    word(e, s->ahead);
+  }
+}
+
 static void body(emitter *e) {
   memset(e->reg, -1, sizeof e->reg);
   memset(e->in, -1, sizeof e->in);
@@ -391,6 +407,7 @@ static void function(emitter *e) {
   bytes(e, 2, "\x0f\x8f");         /* jg */
   word(e, 0);
   uint8_t *top = e->p;
+  look_ahead(e);
   body(e);
   bytes(e, 4, "\x48\x83\xc6\x20"); /* add rsi, 32 */
   bytes(e, 3, "\x48\x39\xd6");     /* cmp rsi, rdx */

@@ -16,6 +16,7 @@ typedef struct {
   int16_t in[3]; /* steps, -1: none */
   int16_t from;  /* STEP_...: index into `at` or the pool */
   int16_t to;    /* at[to] gets it; -1: nobody outside the loop wants it */
+  int32_t ahead; /* memory so many bytes after at[from], at[to] will be wanted; 0: none */
 } step;
 
 /* Elements at bytes begin..end-1 of each at[]; its numbers are those at byte `number`. Elements are

@@ -240,6 +240,32 @@ static void plan_tile(prog *p) {
   p->room = (p->tile * widest + 127) / 64 * 64;
 }
 
+static int act_of(const prog *p, const value *v, int i) {
+  const array *a = v->a;
+  if (a->state != PENDING)
+    return v->root >= 0 ? COPY : v->number ? NUMBERS : v->strided ? FETCH : PLACE;
+  if (v->unit) return p->u[v->unit - 1].last == i ? UNIT : PLACE;
+  if (v->f) return MAP;
+  return a->op == OP_broadcast_to ? SPREAD : op_reduces[a->op] ? REDUCE : RANDOM;
+}
+
+/* What to do for each tile; roots have their memory. */
+static bool plan_acts(prog *p) {
+  if (!(p->act = mg_alloc(p->c, 2 * p->nv * sizeof *p->act))) return false;
+  for (int i = 0; i < p->nv; i++) {
+    const value *v = &p->v[i];
+    act d = {.kind = act_of(p, v, i), .esz = v->esz, .per_row = v->per_row, .i = i,
+             .in = {v->in[0], v->in[1], v->in[2]}, .f = v->f, .base = v->base, .v = v};
+    if (d.kind == PLACE && !v->base) continue; /* a constant, or within its unit */
+    if (v->a->state == PENDING && v->root >= 0 && d.kind != PLACE) {
+      p->act[p->nact] = d;
+      p->act[p->nact++].kind = PLACE;
+    }
+    p->act[p->nact++] = d;
+  }
+  return true;
+}
+
 /* Whose buffer a root may take over: it is dense, of the same bytes, nobody else's, and read for the
 ** last time before the root is written. */
 static bool may_take(prog *p, const root *r, const array *x, int holders) {
@@ -276,7 +302,7 @@ static bool reserve(prog *p, int n, array *const *olds) { /* olds[i]: of the n r
     }
   }
   int threads = p->c->threads;
-  p->scratch = buf_new(p->c, (size_t)threads * (p->nslot + 1) * p->room);
+  p->scratch = buf_new(p->c, (size_t)threads * p->nslot * p->room);
   p->filled = mg_alloc(p->c, threads);
   if (!p->scratch || !p->filled) return false;
   memset(p->filled, 0, threads);
@@ -291,6 +317,7 @@ static void discard(prog *p) {
   if (p->scratch) buf_unref(p->scratch);
   mg_free(p->filled);
   mg_free(p->u);
+  mg_free(p->act);
   mg_free(p->v);
   mg_free(p->r);
 }
@@ -334,7 +361,7 @@ static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const
   }
   if (ok) {
     plan_tile(&p);
-    ok = reserve(&p, n, olds);
+    ok = reserve(&p, n, olds) && plan_acts(&p);
   }
   if (ok) {
     if (c->profile) profile_program(&p);
@@ -393,7 +420,7 @@ array *arr_copy(ctx *c, array *a) {
       p.v[0].base = r->buf->p;
       p.filled = mg_alloc(c, c->threads);
       p.scratch = buf_new(c, (size_t)c->threads * TILE);
-      ok = p.filled && p.scratch;
+      ok = p.filled && p.scratch && plan_acts(&p);
     }
     if (ok) prog_run(&p);
     discard(&p);

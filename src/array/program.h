@@ -73,6 +73,17 @@ typedef struct {
   space q;            /* strided leaf */
 } value;
 
+/* What is done for each tile, in order. Values are many and large, and most need nothing. */
+enum act { PLACE, FETCH, NUMBERS, COPY, UNIT, MAP, SPREAD, REDUCE, RANDOM };
+typedef struct {
+  uint8_t kind, esz;
+  bool per_row;
+  int32_t i, in[3]; /* the value, its operands */
+  map_fn *f;        /* MAP */
+  const char *base; /* PLACE: of element 0 */
+  const value *v;
+} act;
+
 typedef struct { /* values first..last, computed in one loop when the last one's turn comes */
   code_fn *f;
   int32_t first, last, pool;
@@ -99,6 +110,8 @@ typedef struct {
   unit *u;
   int nu;
   char *pool;      /* numbers that the units' code reads, aligned */
+  act *act;
+  int nact;
   int nslot;
   size_t room;     /* bytes of a scratch tile */
   buffer *scratch; /* threads x nslot of them */

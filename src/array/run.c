@@ -137,31 +137,32 @@ static void run_unit(run *t, const unit *u, int64_t first, int64_t count) {
 static void compute(run *t, int64_t first, int64_t count) {
   prog *p = t->p;
   int64_t row = p->row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
-  for (int i = 0; i < p->nv; i++) {
-    value *v = &p->v[i];
-    array *a = v->a;
-    int64_t pos = v->per_row ? row_pos : first, n = v->per_row ? row_n : count;
-    if (a->state == PENDING) {
-      if (v->root >= 0) t->at[i] = (char *)v->base + pos * v->esz;
-      if (v->unit) {
-        if (p->u[v->unit - 1].last == i) run_unit(t, &p->u[v->unit - 1], first, count);
-        continue;
-      }
-      char *dst = t->at[i];
-      const char *x = v->in[0] < 0 ? NULL : t->at[v->in[0]];
-      if (v->f)
-        v->f(dst, x, v->in[1] < 0 ? NULL : t->at[v->in[1]], v->in[2] < 0 ? NULL : t->at[v->in[2]],
-             n);
-      else if (a->op == OP_broadcast_to) kern_get()->spread[a->dtype](dst, x, row_n, row);
-      else if (op_reduces[a->op]) reduce_block(a->op, a->in[0]->dtype, n, row, 1, x, dst);
-      else if (a->dtype == F64) random_f64(a->off, a->k.i, pos, n, (double *)dst);
-      else random_f32(a->off, a->k.i, pos, n, (float *)dst);
-    } else if (v->root >= 0) { /* a leaf to be copied */
-      strided_read(&v->q, arr_data(a), v->esz, pos, n, (char *)v->base + pos * v->esz, true);
-    } else if (v->number) t->at[i] = numbers_of(t, v, first, count);
-    else if (v->strided) {
-      t->at[i] = (char *)strided_read(&v->q, v->base, v->esz, pos, n, tile_of(t, v->slot), false);
-    } else if (a->state == READY) t->at[i] = (char *)v->base + pos * v->esz;
+  char **at = t->at;
+  for (const act *d = p->act, *end = d + p->nact; d < end; d++) {
+    int64_t pos = d->per_row ? row_pos : first, n = d->per_row ? row_n : count;
+    const value *v = d->v;
+    char *dst = at[d->i];
+    const char *x[3];
+    for (int j = 0; j < 3; j++) x[j] = d->in[j] < 0 ? NULL : at[d->in[j]];
+    switch (d->kind) {
+      case PLACE: at[d->i] = (char *)d->base + pos * d->esz; break;
+      case FETCH:
+        at[d->i] =
+            (char *)strided_read(&v->q, v->base, d->esz, pos, n, tile_of(t, v->slot), false);
+        break;
+      case NUMBERS: at[d->i] = numbers_of(t, v, first, count); break;
+      case COPY:
+        strided_read(&v->q, arr_data(v->a), d->esz, pos, n, (char *)v->base + pos * d->esz, true);
+        break;
+      case UNIT: run_unit(t, &p->u[v->unit - 1], first, count); break;
+      case MAP: d->f(dst, x[0], x[1], x[2], n); break;
+      case SPREAD: kern_get()->spread[v->a->dtype](dst, x[0], row_n, row); break;
+      case REDUCE: reduce_block(v->a->op, v->a->in[0]->dtype, n, row, 1, x[0], dst); break;
+      case RANDOM:
+        if (v->a->dtype == F64) random_f64(v->a->off, v->a->k.i, pos, n, (double *)dst);
+        else random_f32(v->a->off, v->a->k.i, pos, n, (float *)dst);
+        break;
+    }
   }
 }
 
@@ -263,7 +264,7 @@ static void run_chunk(void *arg, int64_t i) {
   char *at[p->nv];
   acc state[p->nr];
   int64_t wide[p->nr];
-  run t = {p, (char *)p->scratch->p + (size_t)worker * (p->nslot + 1) * p->room, at, state, wide};
+  run t = {p, (char *)p->scratch->p + (size_t)worker * p->nslot * p->room, at, state, wide};
   for (int k = 0; k < p->nv; k++) {
     value *v = &p->v[k];
     at[k] = v->slot >= 0 ? tile_of(&t, v->slot) : NULL;

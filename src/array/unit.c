@@ -164,6 +164,8 @@ static int source(text *t, const value *v, int x) {
   } else {
     w->step = add_step(t, number ? STEP_NUMBER : STEP_LOAD, -1, -1, -1);
     t->s[w->step].from = x;
+    if (t->p->row && w->a->state == READY && !w->strided && !number)
+      t->s[w->step].ahead = (int32_t)(t->p->tile * w->esz);
     if (number) {
       t->u->runs = true;
       if (w->last < t->u->last) w->last = t->u->last; /* every run reads it */
@@ -193,7 +195,9 @@ static bool write_unit(prog *p, unit *u) {
     int in[3] = {-1, -1, -1}, power = power_of(p, v);
     for (int j = 0; j < (power ? 1 : v->a->nin); j++) in[j] = source(&t, v, v->in[j]);
     v->step = power ? power_steps(&t, in[0], power) : add_step(&t, v->a->op, in[0], in[1], in[2]);
-    if (!v->inside) t.s[v->step].to = i;
+    if (v->inside) continue;
+    t.s[v->step].to = i;
+    if (p->row && v->root >= 0) t.s[v->step].ahead = (int32_t)(p->tile * v->esz);
   }
   return (u->f = code_of(p->c, lanes, t.s, t.n));
 }
