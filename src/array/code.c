@@ -36,17 +36,17 @@ struct codes {
 /* ---- instructions ------------------------------------------------------------------------------- */
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 };
-enum { AT = RDI, HERE = RSI, END = RDX, POOL = RCX, ANY = RAX, NUMBERS = R8 };
+enum { AT = RDI, HERE = RSI, END = RDX, POOL = RCX, ANY = RAX, FRAME = RBP };
+enum { OUT = 13, STOP = 14, WAY = 15 }; /* where lanes go; the block's last vector; which of its ways */
 
-/* Registers that hold addresses of at[], those that a function must give back last */
-static const uint8_t address[] = {8, 9, 10, 11, RBX, RBP, 12, 13, 14, 15};
-enum { ADDRESSES = sizeof address, FREELY = 4 };
+static const uint8_t address[] = {8, 9, 10, 11, RBX, 12}; /* registers for addresses of at[] */
+enum { ADDRESSES = sizeof address };
 enum { VECTORS = 15, MASK = 15 }; /* ymm0..14 hold values */
 
 /* An operand in memory, or the register `base` where !memory */
 typedef struct {
-  bool memory, here; /* here: HERE is added */
-  int8_t base;
+  bool memory;
+  int8_t base, index; /* index: added; 0: none */
   int32_t at;
 } place;
 
@@ -61,6 +61,7 @@ typedef struct {
   int16_t reg[STEPS], spill[STEPS], last[STEPS]; /* of each step; -1: none */
   bool busy[STEPS];          /* places on the stack */
   int frame;                 /* of them */
+  int nfold;                 /* whose ways come first on the stack */
   int16_t stream[ADDRESSES]; /* the index into at[] whose address each register holds */
   int nstream;
 } emitter;
@@ -80,20 +81,25 @@ static void word(emitter *e, int32_t v) {
 /* One of AVX: opcode `op` of map `map` with prefix `pp`; register, second register, last operand */
 static void vex(emitter *e, int map, int pp, int op, int reg, int second, place m) {
   byte(e, 0xc4);
-  byte(e, (reg < 8) << 7 | 1 << 6 | (m.base < 8) << 5 | map);
+  byte(e, (reg < 8) << 7 | (m.index < 8) << 6 | (m.base < 8) << 5 | map);
   byte(e, (~second & 15) << 3 | 1 << 2 | pp);
   byte(e, op);
   int low = m.base & 7, mod = !m.memory ? 3 : m.at == 0 && low != RBP ? 0 : m.at == (int8_t)m.at ? 1 : 2;
-  bool sib = m.memory && (m.here || low == RSP);
+  bool sib = m.memory && (m.index || low == RSP);
   byte(e, mod << 6 | (reg & 7) << 3 | (sib ? RSP : low));
-  if (sib) byte(e, (m.here ? HERE : RSP) << 3 | low);
+  if (sib) byte(e, (m.index ? m.index & 7 : RSP) << 3 | low);
   if (mod == 1) byte(e, m.at);
   if (mod == 2) word(e, m.at);
 }
 
 static place in_reg(int r) { return (place){.base = r}; }
 static place in_pool(int i) { return (place){.memory = true, .base = POOL, .at = i * POOL_LINE}; }
-static place on_stack(int i) { return (place){.memory = true, .base = RSP, .at = i * 32}; }
+static place on_stack(const emitter *e, int i) {
+  return (place){.memory = true, .base = RSP, .at = (e->nfold * FOLD_WAYS + i) * VECTOR};
+}
+static place way_of(int fold, int index, int way) {
+  return (place){.memory = true, .base = RSP, .index = index, .at = (fold * FOLD_WAYS + way) * VECTOR};
+}
 
 /* The numbers every pool begins with */
 enum { POOL_ONES, POOL_ZEROS, POOL_SIGN, POOL_REST, POOL_ONE };
@@ -110,7 +116,7 @@ static void arith(emitter *e, int op, int r, int a, place b) {
   vex(e, 1, e->wide, op, r, a, b);
 }
 
-enum { AND = 0x54, ANDNOT = 0x55, OR = 0x56, XOR = 0x57, SQRT = 0x51, MUL = 0x59, DIV = 0x5e };
+enum { ADD = 0x58, AND = 0x54, ANDNOT = 0x55, OR = 0x56, XOR = 0x57, SQRT = 0x51, MUL = 0x59, DIV = 0x5e };
 enum { LT = 0x11, LE = 0x12, GE = 0x1d, GT = 0x1e, EQ = 0, NE = 4, UNORDERED = 3 };
 
 static void compare(emitter *e, int how, int r, int a, place b) {
@@ -124,12 +130,12 @@ static void choose(emitter *e, int r, int mask, place yes, int no) {
 }
 
 static void fetch(emitter *e, int r, place m) {
-  if (m.here && e->tail) vex(e, 2, 1, 0x2c, r, MASK, m);
+  if (m.index == HERE && e->tail) vex(e, 2, 1, 0x2c, r, MASK, m);
   else vex(e, 1, 0, 0x10, r, 0, m);
 }
 
 static void put(emitter *e, int r, place m) {
-  if (m.here && e->tail) vex(e, 2, 1, 0x2e, r, MASK, m);
+  if (m.index == HERE && e->tail) vex(e, 2, 1, 0x2e, r, MASK, m);
   else vex(e, 1, 0, 0x11, r, 0, m);
 }
 
@@ -144,7 +150,7 @@ static void load_address(emitter *e, int r, int i) {
 /* ---- registers ---------------------------------------------------------------------------------- */
 
 static place stream(emitter *e, int at) {
-  place m = {.memory = true, .here = true, .base = ANY};
+  place m = {.memory = true, .base = ANY, .index = HERE};
   for (int i = 0; i < e->nstream; i++)
     if (e->stream[i] == at) return m.base = address[i], m;
   load_address(e, ANY, at);
@@ -159,7 +165,7 @@ static bool has_home(const emitter *e, int s) {
 static place home(emitter *e, int s) {
   const step *t = &e->s[s];
   if (t->op == STEP_POOL) return in_pool(t->from);
-  if (e->spill[s] >= 0) return on_stack(e->spill[s]);
+  if (e->spill[s] >= 0) return on_stack(e, e->spill[s]);
   return stream(e, t->op == STEP_LOAD ? t->from : t->to);
 }
 
@@ -188,7 +194,7 @@ static int take(emitter *e) {
   }
   int s = e->in[r];
   if (s >= 0) {
-    if (!has_home(e, s)) put(e, r, on_stack(e->spill[s] = take_place(e)));
+    if (!has_home(e, s)) put(e, r, on_stack(e, e->spill[s] = take_place(e)));
     e->reg[s] = -1;
   }
   e->in[r] = -1;
@@ -245,7 +251,7 @@ typedef struct {
 } simple;
 
 static const simple simples[NOP] = {
-    [OP_add] = {2, 0x58, -1},        [OP_sub] = {2, 0x5c, -1},      [OP_mul] = {2, MUL, -1},
+    [OP_add] = {2, ADD, -1},        [OP_sub] = {2, 0x5c, -1},      [OP_mul] = {2, MUL, -1},
     [OP_div] = {2, DIV, -1},         [OP_eq] = {2, 0xc2, EQ},       [OP_ne] = {2, 0xc2, NE},
     [OP_lt] = {2, 0xc2, LT},         [OP_le] = {2, 0xc2, LE},       [OP_gt] = {2, 0xc2, GT},
     [OP_ge] = {2, 0xc2, GE},         [OP_logical_and] = {2, AND, -1}, [OP_logical_or] = {2, OR, -1},
@@ -347,13 +353,45 @@ static void look_ahead(emitter *e) {
   }
 }
 
+/* The step under way is a sum: one more vector to one of its ways; under the mask others are 0. */
+static void add_way(emitter *e, int fold) {
+  int a = reg(e, 0), t = take(e);
+  if (e->tail) arith(e, AND, t, a, in_reg(MASK)), a = t;
+  arith(e, ADD, t, a, way_of(fold, WAY, 0));
+  put(e, t, way_of(fold, WAY, 0));
+}
+
+/* The ways of each sum together, and out */
+static void join_ways(emitter *e) {
+  int fold = 0;
+  for (int i = 0; i < e->n; i++) {
+    if (e->s[i].op != STEP_FOLD) continue;
+    for (int w = 0; w < FOLD_WAYS / 2; w++) {
+      fetch(e, w, way_of(fold, 0, w));
+      arith(e, ADD, w, w, way_of(fold, 0, w + FOLD_WAYS / 2));
+    }
+    for (int half = FOLD_WAYS / 4; half; half /= 2)
+      for (int w = 0; w < half; w++) arith(e, ADD, w, w, in_reg(w + half));
+    place m = stream(e, e->s[i].to);
+    m.index = OUT;
+    vex(e, 1, 0, 0x11, 0, 0, m);
+    fold++;
+  }
+}
+
 static void body(emitter *e) {
+  int fold = 0;
   memset(e->reg, -1, sizeof e->reg);
   memset(e->in, -1, sizeof e->in);
   for (e->now = 0; e->now < e->n; e->now++) {
     const step *s = &e->s[e->now];
-    if (s->op >= NOP) continue;
     e->pinned = 0;
+    if (s->op == STEP_FOLD) {
+      add_way(e, fold++);
+      release(e);
+      release_places(e);
+    }
+    if (s->op >= NOP) continue;
     int r = compute(e);
     hold(e, e->now, r);
     if (s->to >= 0) put(e, r, stream(e, s->to));
@@ -364,21 +402,56 @@ static void body(emitter *e) {
 
 /* ---- the function ------------------------------------------------------------------------------- */
 
-static void save(emitter *e, bool back) { /* push, or pop from the last to the first */
-  for (int k = FREELY; k < e->nstream; k++) {
-    int r = address[back ? e->nstream - 1 - (k - FREELY) : k];
-    if (r >= 8) byte(e, 0x41);
-    byte(e, (back ? 0x58 : 0x50) + (r & 7));
-  }
-}
-
 static void add_stream(emitter *e, int at) {
   for (int i = 0; i < e->nstream; i++)
     if (e->stream[i] == at) return;
   if (e->nstream < ADDRESSES) e->stream[e->nstream++] = at;
 }
 
-static void patch(uint8_t *at, int32_t v) { memcpy(at - 4, &v, 4); }
+/* A jump whose end is not known yet; 0: it goes there. */
+static uint8_t *jump(emitter *e, int how) {
+  byte(e, 0x0f);
+  byte(e, how);
+  word(e, 0);
+  return e->p;
+}
+
+static void patch(emitter *e, uint8_t *at, int32_t v) {
+  if (e->p < e->end) memcpy(at - 4, &v, 4);
+}
+
+static void lands(emitter *e, uint8_t *jump) { patch(e, jump, (int32_t)(e->p - jump)); }
+static void goes_to(emitter *e, uint8_t *jump, const uint8_t *to) { patch(e, jump, (int32_t)(to - jump)); }
+
+enum { JE = 0x84, JNE = 0x85, JL = 0x8c, JLE = 0x8e, JG = 0x8f };
+
+/* The loop over one block, and what is left of the last one under the mask */
+static void loop(emitter *e) {
+  bytes(e, 3, "\x4c\x39\xf6"); /* cmp rsi, r14 */
+  uint8_t *none = jump(e, JG), *top = e->p;
+  look_ahead(e);
+  body(e);
+  if (e->nfold) bytes(e, 11, "\x41\x83\xc7\x20\x41\x81\xe7\xe0\0\0\0"); /* add r15d, 32; and r15d, 224 */
+  bytes(e, 4, "\x48\x83\xc6\x20"); /* add rsi, 32 */
+  bytes(e, 3, "\x4c\x39\xf6");     /* cmp rsi, r14 */
+  goes_to(e, jump(e, JLE), top);
+  lands(e, none);
+  bytes(e, 3, "\x49\x39\xd6"); /* cmp r14, rdx */
+  uint8_t *more = jump(e, JNE);
+  bytes(e, 4, "\x49\x83\xc6\x20"); /* add r14, 32 */
+  bytes(e, 3, "\x49\x29\xf6");     /* sub r14, rsi */
+  uint8_t *even = jump(e, JE);
+  bytes(e, 3, "\x49\xf7\xde"); /* neg r14; the mask: POOL_ONES and POOL_ZEROS seen from there */
+  fetch(e, MASK, (place){.memory = true, .base = POOL, .index = STOP, .at = VECTOR});
+  e->tail = true;
+  for (int i = 0; i < e->n; i++)
+    if (e->s[i].op != STEP_NUMBER) e->spill[i] = -1;
+  body(e);
+  e->tail = false;
+  bytes(e, 4, "\x48\x83\xc6\x20"); /* add rsi, 32 */
+  lands(e, more);
+  lands(e, even);
+}
 
 static void function(emitter *e) {
   memset(e->spill, -1, sizeof e->spill);
@@ -389,51 +462,44 @@ static void function(emitter *e) {
       if (s->in[j] >= 0) e->last[s->in[j]] = i;
     if (s->op == STEP_LOAD) add_stream(e, s->from);
     if (s->to >= 0) add_stream(e, s->to);
+    e->nfold += s->op == STEP_FOLD;
   }
-  save(e, false);
-  bytes(e, 3, "\x48\x81\xec"); /* sub rsp, */
+  /* push rbx, rbp, r12, r13, r14, r15; mov rbp, rsp; sub rsp, ...; and rsp, -32 */
+  bytes(e, 10, "\x53\x55\x41\x54\x41\x55\x41\x56\x41\x57");
+  bytes(e, 6, "\x48\x89\xe5\x48\x81\xec");
   word(e, 0);
-  uint8_t *down = e->p;
+  uint8_t *frame = e->p;
+  bytes(e, 4, "\x48\x83\xe4\xe0");
   for (int i = 0; i < e->n; i++) { /* numbers to the stack, where they stay */
     if (e->s[i].op != STEP_NUMBER) continue;
     load_address(e, ANY, e->s[i].from);
     bytes(e, 3, "\x4c\x01\xc0"); /* add rax, r8 */
     vex(e, 2, 1, e->wide ? 0x19 : 0x18, 0, 0, (place){.memory = true, .base = ANY});
-    put(e, 0, on_stack(e->spill[i] = take_place(e)));
+    put(e, 0, on_stack(e, e->spill[i] = take_place(e)));
   }
+  bytes(e, 3, "\x4d\x89\xcd"); /* mov r13, r9 */
   for (int i = 0; i < e->nstream; i++) load_address(e, address[i], e->stream[i]);
   bytes(e, 4, "\x48\x83\xea\x20"); /* sub rdx, 32 */
-  bytes(e, 3, "\x48\x39\xd6");     /* cmp rsi, rdx */
-  bytes(e, 2, "\x0f\x8f");         /* jg */
-  word(e, 0);
-  uint8_t *top = e->p;
-  look_ahead(e);
-  body(e);
-  bytes(e, 4, "\x48\x83\xc6\x20"); /* add rsi, 32 */
-  bytes(e, 3, "\x48\x39\xd6");     /* cmp rsi, rdx */
-  bytes(e, 2, "\x0f\x8e");         /* jle */
-  word(e, 0);
-  if (e->p >= e->end) return;
-  patch(e->p, (int32_t)(top - e->p));
-  patch(top, (int32_t)(e->p - top));
-  bytes(e, 4, "\x48\x83\xc2\x20"); /* add rdx, 32 */
-  bytes(e, 3, "\x48\x29\xf2");     /* sub rdx, rsi */
-  bytes(e, 2, "\x0f\x84");         /* jz */
-  word(e, 0);
-  uint8_t *rest = e->p;
-  bytes(e, 3, "\x48\xf7\xda"); /* neg rdx; the mask: POOL_ONES and POOL_ZEROS seen from there */
-  bytes(e, 6, "\xc5\x7c\x10\x7c\x11\x20"); /* vmovups ymm15, [rcx + rdx + 32] */
-  e->tail = true;
-  for (int i = 0; i < e->n; i++)
-    if (e->s[i].op != STEP_NUMBER) e->spill[i] = -1;
-  body(e);
-  if (e->p >= e->end) return;
-  patch(rest, (int32_t)(e->p - rest));
-  bytes(e, 3, "\x48\x81\xc4"); /* add rsp, */
-  word(e, 32 * e->frame);
-  patch(down, 32 * e->frame);
-  save(e, true);
-  bytes(e, 4, "\xc5\xf8\x77\xc3"); /* vzeroupper; ret */
+  if (!e->nfold) {
+    bytes(e, 3, "\x49\x89\xd6"); /* mov r14, rdx: all is one block */
+    loop(e);
+  } else {
+    const uint8_t *block = e->p;
+    vex(e, 1, 0, XOR, 0, 0, in_reg(0));
+    for (int i = 0; i < e->nfold * FOLD_WAYS; i++) put(e, 0, way_of(0, 0, i));
+    bytes(e, 6, "\x45\x31\xff\x4c\x8d\xb6"); /* xor r15d, r15d; lea r14, [rsi + ...] */
+    word(e, FOLD_BLOCK * (e->wide ? 8 : 4) - VECTOR);
+    bytes(e, 7, "\x49\x39\xd6\x4c\x0f\x4f\xf2"); /* cmp r14, rdx; cmovg r14, rdx */
+    loop(e);
+    join_ways(e);
+    bytes(e, 4, "\x49\x83\xc5\x20");             /* add r13, 32 */
+    bytes(e, 7, "\x4c\x8d\x72\x20\x4c\x39\xf6"); /* lea r14, [rdx + 32]; cmp rsi, r14 */
+    goes_to(e, jump(e, JL), block);
+  }
+  /* mov rsp, rbp; pop all; vzeroupper; ret */
+  bytes(e, 13, "\x48\x89\xec\x41\x5f\x41\x5e\x41\x5d\x41\x5c\x5d\x5b");
+  bytes(e, 4, "\xc5\xf8\x77\xc3");
+  patch(e, frame, (e->nfold * FOLD_WAYS + e->frame) * VECTOR);
 }
 
 /* ---- what is known ------------------------------------------------------------------------------ */

@@ -2,11 +2,12 @@
 #ifndef MG_CODE_H
 #define MG_CODE_H
 
-#include "array/array.h"
+#include "array/kern.h"
 
 /* What a step is that is no op: a number for each element at at[from], one for all at at[from], one of
-** the pool */
-enum { STEP_LOAD = NOP, STEP_NUMBER, STEP_POOL };
+** the pool; or a sum of in[0]: the last vector of each block (kern.h) goes to at[to], one after the other
+** from byte `lanes` on */
+enum { STEP_LOAD = NOP, STEP_NUMBER, STEP_POOL, STEP_FOLD };
 enum { STEPS = 256 }; /* of one unit, at most */
 
 /* A value of the loop: op over earlier steps. A comparison's is a mask, all bits or none, as wide as
@@ -21,9 +22,10 @@ typedef struct {
 
 /* Elements at bytes begin..end-1 of each at[]; its numbers are those at byte `number`. Elements are
 ** computed each by itself and in order, so at[to] may be at[from] of a step that is not read later. */
-typedef void code_fn(char *const *at, int64_t begin, int64_t end, const void *pool, int64_t number);
+typedef void code_fn(char *const *at, int64_t begin, int64_t end, const void *pool, int64_t number,
+                     int64_t lanes);
 
-enum { POOL_LINE = 32 };              /* bytes of a number in the pool, repeated */
+enum { POOL_LINE = VECTOR };          /* bytes of a number in the pool, repeated */
 enum { POOL_BEGIN = 8 };              /* numbers that code_pool puts there first */
 void code_pool(char *pool, dtype t);
 

@@ -32,10 +32,6 @@ enum { VB = 16 };
 #define SLEEF_F32(name, ulp) Sleef_cinz_##name##f4_##ulp##sse4
 #endif
 
-/* Elements folded in vectors before the result joins the running state: every tile but a row's last
-** holds some whole blocks, whatever else its program computes, so the bits do not depend on it. */
-enum { BLOCK = TILE / 8 };
-
 /* ---- numbers --------------------------------------------------------------------------------- */
 
 typedef double T_F64;
@@ -242,9 +238,6 @@ static const double erf_terms_F32[] = {
   {kind##_F64_##name, kind##_F32_##name, kind##_I64_##name, kind##_U8_##name, kind##_BOOL_##name}
 #define FROM(t) {cast_##t##_F64, cast_##t##_F32, cast_##t##_I64, cast_##t##_U8, cast_##t##_BOOL}
 
-#define PAIRS_OF(outer) \
-  {FOR_FLOAT(map, outer##_add), FOR_FLOAT(map, outer##_sub), FOR_FLOAT(map, outer##_mul)}
-
 const kernels JOIN2(mg_kernels, ISA) = {
   .map = {
 #define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(map, name),
@@ -252,8 +245,6 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #define TERNARY UNARY
 #include "array/ops.def"
   },
-  .pair = {PAIRS_OF(add_of), PAIRS_OF(sub_of), PAIRS_OF(from_of), PAIRS_OF(mul_of),
-           PAIRS_OF(square_of), PAIRS_OF(exp_of)},
   .cast = {FROM(F64), FROM(F32), FROM(I64), FROM(U8), FROM(BOOL)},
   .rows = {
     [OP_add] = FOR_ARITH(rows, add), [OP_mul] = FOR_ARITH(rows, mul),

@@ -12,6 +12,11 @@
 enum { TILE = 4096 };         /* bytes of the widest value of a tile; no kernel is given more elements
                               ** than TILE / its widest dtype, fold excepted */
 
+/* A fold joins its running state block by block: a tile but a row's last holds some whole ones, whatever
+** else its program computes. A block's vectors go to its ways in turn, ways meet in pairs (v[i], v[i +
+** half]), and so do the lanes of the last: at every level the same bits. */
+enum { FOLD_BLOCK = TILE / 8, FOLD_WAYS = 8, VECTOR = 32 }; /* elements; vectors of so many bytes */
+
 /* r[i] = op(a[i], b[i], d[i]), 0 <= i < n; any alignment; r may be an operand whose elements are not
 ** narrower, not overlap otherwise. Operands an op does not have are not read. */
 typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);
@@ -26,14 +31,9 @@ typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] i
 /* inner elements at r, and so many rows of as many at x: r = op(r, row), one after the other */
 typedef void rows_fn(void *r, const void *x, int64_t rows, int64_t inner);
 
-/* Two ops in one pass, the first of them cheap, each rounded as by itself: outer(inner(a, b), d) */
-enum inner { ADD_IN, SUB_IN, MUL_IN, NINNER };
-enum outer { ADD_OF, SUB_OF, FROM_OF, MUL_OF, SQUARE_OF, EXP_OF, NOUTER }; /* FROM: d - inner */
-
 typedef struct {
-  map_fn *map[NOP][NDTYPE];             /* by the operands' dtype (where: by that of b and d) */
-  map_fn *pair[NOUTER][NINNER][NDTYPE]; /* of floats */
-  map_fn *cast[NDTYPE][NDTYPE];         /* [from][to]; b, d unused */
+  map_fn *map[NOP][NDTYPE];   /* by the operands' dtype (where: by that of b and d) */
+  map_fn *cast[NDTYPE][NDTYPE]; /* [from][to]; b, d unused */
   fold_fn *fold[NOP][NDTYPE];
   rows_fn *rows[NOP][NDTYPE];           /* by the op that folds two rows into one */
   spread_fn *spread[NDTYPE];

@@ -71,6 +71,7 @@ static bool add_value(void *arg, array *a) {
                .root = -1,
                .slot = -1,
                .called = true,
+               .fold = -1,
                .per_row = p->row && a->size != p->size,
                .esz = dtype_size[a->dtype]};
   if (a->state == PENDING) {
@@ -123,7 +124,7 @@ static bool add_root(prog *p, array *a, int32_t v) {
   if (p->nr) memcpy(r, p->r, p->nr * sizeof *r);
   mg_free(p->r);
   p->r = r;
-  r[p->nr] = (root){.a = a, .v = v, .wide = -1};
+  r[p->nr] = (root){.a = a, .v = v, .fold = -1, .wide = -1};
   if (!ends(a)) p->v[v].root = p->nr;
   p->nr++;
   return true;
@@ -202,7 +203,7 @@ static bool plan_slots(prog *p) {
   int32_t *freed = mg_alloc(p->c, (p->nv + 1) * sizeof *freed);
   if (!freed) return false;
   for (int i = 0; i < p->nr; i++) {
-    p->v[p->r[i].v].last = INT_MAX; /* reductions read it after the last instruction */
+    if (p->r[i].fold < 0) p->v[p->r[i].v].last = INT_MAX; /* read after the last instruction */
     if (ends(p->r[i].a) && p->inner > 1 && p->inner <= SMALL) p->r[i].wide = p->nslot++;
   }
   for (int i = 0; i < p->nv; i++) {
@@ -224,6 +225,7 @@ static bool plan_slots(prog *p) {
       if (pass == 0 && v->root < 0 && !v->inside) v->slot = nfree ? freed[--nfree] : p->nslot++;
     }
   }
+  p->nslot += p->nfold;
   mg_free(freed);
   return true;
 }
@@ -236,8 +238,9 @@ static void plan_tile(prog *p) {
     if (p->v[i].esz > widest) widest = p->v[i].esz;
   if (p->inner > 1 || p->row) return;
   int64_t most = p->tile < p->n && p->n < CHUNK ? p->n : CHUNK;
-  while (p->tile * 2 <= most && p->tile * 2 * widest * p->nslot <= CACHED) p->tile *= 2;
-  p->room = (p->tile * widest + 127) / 64 * 64;
+  int nslot = p->nslot - p->nfold; /* lanes are few: less than a byte for each element */
+  while (p->tile * 2 <= most && p->tile * 2 * widest * nslot <= CACHED) p->tile *= 2;
+  p->room = (p->tile * (nslot ? widest : 1) + 127) / 64 * 64;
 }
 
 static int act_of(const prog *p, const value *v, int i) {
@@ -246,6 +249,7 @@ static int act_of(const prog *p, const value *v, int i) {
     return v->root >= 0 ? COPY : v->number ? NUMBERS : v->strided ? FETCH : PLACE;
   if (v->unit) return p->u[v->unit - 1].last == i ? UNIT : PLACE;
   if (v->f) return MAP;
+  if (v->fold >= 0) return JOIN;
   return a->op == OP_broadcast_to ? SPREAD : op_reduces[a->op] ? REDUCE : RANDOM;
 }
 

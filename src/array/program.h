@@ -68,13 +68,15 @@ typedef struct {
   int32_t phase;      /* scratch of unit.c, as the two after */
   int32_t step;
   uint8_t lanes;      /* step: the dtype of the numbers it works on */
+  int32_t sums;       /* ... how many sums of it there are */
+  int32_t fold;       /* a sum of a step, made in its unit: the index into at of its lanes; -1: none */
   bool needed;        /* some array that stays pending will need it again */
   const char *base;   /* READY leaf: first element; root: its output */
   space q;            /* strided leaf */
 } value;
 
 /* What is done for each tile, in order. Values are many and large, and most need nothing. */
-enum act { PLACE, FETCH, NUMBERS, COPY, UNIT, MAP, SPREAD, REDUCE, RANDOM };
+enum act { PLACE, FETCH, NUMBERS, COPY, UNIT, MAP, SPREAD, REDUCE, JOIN, RANDOM };
 typedef struct {
   uint8_t kind, esz;
   bool per_row;
@@ -98,6 +100,7 @@ typedef struct {
   acc *part;   /* reduction of rows in pieces: states[row * pieces + piece] */
   char *cols;  /* reduction of columns in pieces: (rows, pieces, inner) */
   buffer *partbuf;
+  int32_t fold; /* reduction of rows: as that of a value */
   int32_t wide; /* reduction of columns: scratch tile that gathers several rows */
 } root;
 
@@ -109,10 +112,11 @@ typedef struct {
   int nr;
   unit *u;
   int nu;
+  int nfold;       /* sums made in units: at[nv] and after are their lanes */
   char *pool;      /* numbers that the units' code reads, aligned */
   act *act;
   int nact;
-  int nslot;
+  int nslot;       /* those of the lanes are the last */
   size_t room;     /* bytes of a scratch tile */
   buffer *scratch; /* threads x nslot of them */
   char *filled;    /* per thread: constants stand in its scratch */

@@ -123,14 +123,46 @@ static char *numbers_of(run *t, const value *v, int64_t first, int64_t count) {
   return tile_of(t, v->slot);
 }
 
+static int64_t blocks_of(int64_t n) { return (n + FOLD_BLOCK - 1) / FOLD_BLOCK; }
+
 static void run_unit(run *t, const unit *u, int64_t first, int64_t count) {
   prog *p = t->p;
   const char *pool = p->pool + u->pool * POOL_LINE;
   int esz = dtype_size[p->v[u->first].lanes];
-  int64_t step = u->runs ? p->align - first % p->align : count, number = 0;
+  int64_t step = u->runs ? p->align - first % p->align : count, number = 0, lanes = 0;
   for (int64_t at = 0; at < count; at += step, step = p->align, number += esz) {
     int64_t end = at + step < count ? at + step : count;
-    u->f(t->at, at * esz, end * esz, pool, number);
+    u->f(t->at, at * esz, end * esz, pool, number, lanes);
+    lanes += blocks_of(end - at) * VECTOR;
+  }
+}
+
+/* n elements that a unit has added up: the lanes of each block, in order, to the state. Gives what
+** follows them. */
+static const char *join_lanes(int op, dtype t, acc *s, const char *lanes, int64_t n) {
+  for (int64_t k = blocks_of(n); k > 0; k--, lanes += VECTOR) {
+    acc o = {.v.f = 0};
+    if (t == F64) {
+      double v[4];
+      memcpy(v, lanes, sizeof v);
+      o.v.f = (v[0] + v[2]) + (v[1] + v[3]);
+    } else {
+      float v[8];
+      memcpy(v, lanes, sizeof v);
+      o.v.f = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+    }
+    acc_merge(op, t, s, &o);
+  }
+  return lanes;
+}
+
+/* Whole rows, each to its result */
+static void join_rows(int op, dtype t, int64_t rows, int64_t n, const char *lanes, char *r) {
+  for (; rows > 0; rows--, r += dtype_size[t]) {
+    acc s;
+    acc_start(op, t, &s);
+    lanes = join_lanes(op, t, &s, lanes, n);
+    imm_store(t, r, acc_result(op, t, &s, n));
   }
 }
 
@@ -158,6 +190,7 @@ static void compute(run *t, int64_t first, int64_t count) {
       case MAP: d->f(dst, x[0], x[1], x[2], n); break;
       case SPREAD: kern_get()->spread[v->a->dtype](dst, x[0], row_n, row); break;
       case REDUCE: reduce_block(v->a->op, v->a->in[0]->dtype, n, row, 1, x[0], dst); break;
+      case JOIN: join_rows(v->a->op, v->a->dtype, n, row, at[v->fold], dst); break;
       case RANDOM:
         if (v->a->dtype == F64) random_f64(v->a->off, v->a->k.i, pos, n, (double *)dst);
         else random_f32(v->a->off, v->a->k.i, pos, n, (float *)dst);
@@ -173,6 +206,11 @@ static void feed_rows(run *t, int i, const char *x, int64_t pos, int64_t n, int6
   root *r = &p->r[i];
   dtype st = p->v[r->v].a->dtype, rt = r->a->dtype;
   char *out = r->buf->p;
+  const char *lanes = r->fold >= 0 ? t->at[r->fold] : NULL;
+  if (p->n <= p->tile && lanes) {
+    join_rows(r->a->op, st, n / p->n, p->n, lanes, out + pos / p->n * dtype_size[rt]);
+    return;
+  }
   if (p->n <= p->tile) {
     reduce_block(r->a->op, st, n / p->n, p->n, 1, x, out + pos / p->n * dtype_size[rt]);
     return;
@@ -180,7 +218,8 @@ static void feed_rows(run *t, int i, const char *x, int64_t pos, int64_t n, int6
   int64_t row = pos / p->n, at = pos % p->n;
   acc *s = &t->state[i];
   if (at == 0 || pos == begin) acc_start(r->a->op, st, s);
-  kern_get()->fold[r->a->op][st](s, x, n, at);
+  if (lanes) join_lanes(r->a->op, st, s, lanes, n);
+  else kern_get()->fold[r->a->op][st](s, x, n, at);
   if (r->part) {
     if (pos + n == end) r->part[row * p->pieces + at / p->nb] = *s;
   } else if (at + n == p->n)
@@ -261,7 +300,7 @@ static int64_t chunks(const prog *p) {
 static void run_chunk(void *arg, int64_t i) {
   prog *p = arg;
   int worker = par_worker();
-  char *at[p->nv];
+  char *at[p->nv + p->nfold];
   acc state[p->nr];
   int64_t wide[p->nr];
   run t = {p, (char *)p->scratch->p + (size_t)worker * p->nslot * p->room, at, state, wide};
@@ -271,6 +310,7 @@ static void run_chunk(void *arg, int64_t i) {
     if (v->a->state == CONST && v->slot >= 0 && !p->filled[worker])
       imm_fill(v->a->dtype, at[k], v->a->k, p->room / v->esz);
   }
+  for (int k = 0; k < p->nfold; k++) at[p->nv + k] = tile_of(&t, p->nslot - p->nfold + k);
   p->filled[worker] = 1;
   int64_t whole = p->n * p->inner;
   if (p->rpc > 1 || (p->pieces == 1 && p->jblocks == 1 && p->inner <= p->tile)) { /* whole rows */

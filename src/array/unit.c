@@ -46,10 +46,28 @@ static bool can_be_step(const prog *p, value *v) {
   return a->dtype == BOOL || a->dtype == v->lanes;
 }
 
+static bool is_sum(int op) { return op == OP_sum || op == OP_mean; }
+
+/* Is v a sum of rows of a step? It is made where the step is, which need not be stored for it. */
+static bool folds_step(const prog *p, const value *v) {
+  if (v->a->state != PENDING || !is_sum(v->a->op) || p->row < LONG) return false;
+  const value *x = &p->v[v->in[0]];
+  return is_step(x) && x->a->dtype == x->lanes;
+}
+
+static bool ends_in_step(const prog *p, const root *r) {
+  const value *x = &p->v[r->v];
+  return ends(r->a) && is_sum(r->a->op) && p->inner == 1 && p->n >= LONG && is_step(x) &&
+         x->a->dtype == x->lanes;
+}
+
 /* Phases: a step follows the calls it reads; a call follows the steps, in the same phase. A mask whose
 ** reader is elsewhere was no step after all. */
 static void find_phases(prog *p, int16_t (*count)[2]) {
   bool again;
+  for (int i = 0; i < p->nv; i++)
+    if (p->v[i].a->state == PENDING && is_sum(p->v[i].a->op)) p->v[p->v[i].in[0]].sums++;
+  for (int i = 0; i < p->nr; i++) p->v[p->r[i].v].sums++;
   do {
     again = false;
     memset(count, 0, (p->nv + 2) * sizeof *count);
@@ -65,7 +83,11 @@ static void find_phases(prog *p, int16_t (*count)[2]) {
         if (x->phase + later > v->phase) v->phase = x->phase + later;
       }
       if (!v->unit) continue;
-      int needs = 1 + (power_of(p, v) ? 14 : v->a->nin); /* steps, sources among them */
+      int needs = 1 + (power_of(p, v) ? 14 : v->a->nin) + v->sums; /* steps, sources among them */
+      if (needs > STEPS) {
+        v->unit = 0;
+        continue;
+      }
       while (count[v->phase][v->lanes] + needs > STEPS) v->phase++;
       count[v->phase][v->lanes] += needs;
       v->inside = v->root < 0;
@@ -74,10 +96,16 @@ static void find_phases(prog *p, int16_t (*count)[2]) {
       for (int j = 0; j < 3; j++) {
         if (p->v[i].in[j] < 0) continue;
         value *x = &p->v[p->v[i].in[j]];
+        if (folds_step(p, &p->v[i])) continue;
         x->called = x->called || !is_step(&p->v[i]);
         x->inside = x->inside && together(x, &p->v[i]);
       }
-    for (int i = 0; i < p->nr; i++) p->v[p->r[i].v].called = true, p->v[p->r[i].v].inside = false;
+    for (int i = 0; i < p->nr; i++) {
+      value *x = &p->v[p->r[i].v];
+      if (ends_in_step(p, &p->r[i])) continue;
+      x->called = true;
+      x->inside = false;
+    }
     for (int i = 0; i < p->nv; i++) {
       value *v = &p->v[i];
       if (!v->unit || v->a->dtype != BOOL || v->inside) continue;
@@ -184,6 +212,21 @@ static int power_steps(text *t, int x, int n) {
   return n == 1 ? add_step(t, OP_broadcast_to, r, -1, -1) : r;
 }
 
+static void add_fold(text *t, int x, int32_t *at) {
+  t->u->runs = true;
+  *at = t->p->nv + t->p->nfold++;
+  t->s[add_step(t, STEP_FOLD, x, -1, -1)].to = *at;
+}
+
+/* The sums of value i, whose step is x */
+static void add_folds(text *t, int i, int x) {
+  prog *p = t->p;
+  for (int k = i + 1; k < p->nv; k++)
+    if (p->v[k].in[0] == i && folds_step(p, &p->v[k])) add_fold(t, x, &p->v[k].fold);
+  for (int k = 0; k < p->nr; k++)
+    if (p->r[k].v == i && ends_in_step(p, &p->r[k])) add_fold(t, x, &p->r[k].fold);
+}
+
 static bool write_unit(prog *p, unit *u) {
   text t = {.p = p, .u = u, .npool = POOL_BEGIN};
   dtype lanes = p->v[u->first].lanes;
@@ -195,9 +238,9 @@ static bool write_unit(prog *p, unit *u) {
     int in[3] = {-1, -1, -1}, power = power_of(p, v);
     for (int j = 0; j < (power ? 1 : v->a->nin); j++) in[j] = source(&t, v, v->in[j]);
     v->step = power ? power_steps(&t, in[0], power) : add_step(&t, v->a->op, in[0], in[1], in[2]);
-    if (v->inside) continue;
-    t.s[v->step].to = i;
+    if (!v->inside) t.s[v->step].to = i;
     if (p->row && v->root >= 0) t.s[v->step].ahead = (int32_t)(p->tile * v->esz);
+    add_folds(&t, i, v->step);
   }
   return (u->f = code_of(p->c, lanes, t.s, t.n));
 }
@@ -250,6 +293,9 @@ bool plan_units(prog *p) {
     v->unit = 0;
     v->number = v->inside = false;
     v->called = true;
+    v->fold = -1;
   }
+  for (int i = 0; i < p->nr; i++) p->r[i].fold = -1;
+  p->nfold = 0;
   return true;
 }
