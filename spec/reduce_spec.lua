@@ -7,6 +7,16 @@ local samples = require "spec.samples"
 local near, exact, same, raises = helper.near, helper.exact, helper.same, helper.raises
 local huge, nan = math.huge, 0 / 0
 
+-- A composition that is to do all that the reductions of the core do
+samples = setmetatable({logsumexp = {
+  dtypes = {"float64", "float32"},
+  expected = function(list)
+    local top, sum = math.max(table.unpack(list)), 0
+    for _, v in ipairs(list) do sum = sum + math.exp(v - top) end
+    return top + math.log(sum)
+  end,
+}}, {__index = samples})
+
 -- Lists of those elements of `list`, seen in `shape`, that meet when `axes` (a set) go; in order.
 local function cells(list, shape, axes)
   local strides, size = {}, 1
@@ -89,6 +99,7 @@ describe("reductions", function()
   for _, op in ipairs(mg._ops()) do
     if op.kind == "reduce" and samples[op.name] then reductions[#reductions + 1] = op.name end
   end
+  reductions[#reductions + 1] = "logsumexp"
 
   for _, name in ipairs(reductions) do
     it(name .. " agrees along all choices of axes", function()
@@ -250,6 +261,18 @@ describe("reductions", function()
     assert(exact(values, {{1, 2, 0}}))
     assert(exact(indices, {{1, 2, 2}}))
     assert.equal(1, select("#", x:max()))
+  end)
+
+  it("amax and amin give values alone, and equals the same share of the gradient", function()
+    local x = mg.Variable{{1, 5, 5}, {7, 2, 0}}
+    local values = x:amax(2)
+    assert.equal(1, select("#", x:amax(2)))
+    assert(exact(values, {5, 7}))
+    values:backward()
+    assert(exact(x.grad, {{0, 0.5, 0.5}, {1, 0, 0}}))
+    assert(exact(x:amin{axis = 1, keepdims = true}, {{1, 2, 0}}))
+    assert(exact(x:amax(), 7))
+    assert(raises("amax: axis 3", function() x:amax(3) end))
   end)
 
   it("max of all gives equals the same share", function()

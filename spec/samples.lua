@@ -215,12 +215,6 @@ samples.mean = float{function(list) return sum(list) / #list end, SOME}
 samples.max = number{max, SOME}
 samples.min = number{min, SOME}
 samples.prod_fused = number{folded(function(a, b) return a * b end, 1), SOME, refuses = true}
-samples.logsumexp = float{function(list)
-  local top, s = max(list), 0
-  if top == -huge then return top end
-  for _, v in ipairs(list) do s = s + exp(v - top) end
-  return top + log(s)
-end, SOME}
 samples.argmax = number{place(function(a, b) return a > b end), SOME, gives = "int64"}
 samples.argmin = number{place(function(a, b) return a < b end), SOME, gives = "int64"}
 samples.all = any{function(list)

@@ -12,13 +12,12 @@ __attribute__((constructor)) static void choose(void) {
 void acc_start(int op, dtype t, acc *s) {
   double f = 0;
   int64_t i = 0;
-  if (op == OP_max || op == OP_argmax || op == OP_logsumexp) f = -INFINITY, i = INT64_MIN;
+  if (op == OP_max || op == OP_argmax) f = -INFINITY, i = INT64_MIN;
   if (op == OP_min || op == OP_argmin) f = INFINITY, i = INT64_MAX;
   if (op == OP_prod_fused || op == OP_all) f = 1, i = 1;
   if (is_float(t)) s->v.f = f;
   else s->v.i = i;
   s->w.i = -1; /* argmax, argmin: nothing seen yet */
-  if (op == OP_logsumexp) s->w.f = 0;
 }
 
 /* Whether o goes before s as an extreme: the first nan is the most extreme of all. */
@@ -26,10 +25,6 @@ static bool beats(dtype t, bool down, imm o, imm s) {
   if (!is_float(t)) return down ? o.i < s.i : o.i > s.i;
   if (isnan(s.f) || isnan(o.f)) return !isnan(s.f);
   return down ? o.f < s.f : o.f > s.f;
-}
-
-static double rescaled(const acc *s, double top) {
-  return s->v.f == top ? s->w.f : s->w.f * exp(s->v.f - top);
 }
 
 void acc_merge(int op, dtype t, acc *s, const acc *o) {
@@ -52,12 +47,6 @@ void acc_merge(int op, dtype t, acc *s, const acc *o) {
     case OP_argmin:
       if (o->w.i >= 0 && (s->w.i < 0 || beats(t, down, o->v, s->v))) *s = *o;
       break;
-    case OP_logsumexp: {
-      const double top = beats(t, false, o->v, s->v) ? o->v.f : s->v.f;
-      s->w.f = rescaled(s, top) + rescaled(o, top);
-      s->v.f = top;
-      break;
-    }
     case OP_all: s->v.i &= o->v.i; break;
     case OP_any: s->v.i |= o->v.i; break;
     default: break;
@@ -68,7 +57,6 @@ imm acc_result(int op, dtype t, const acc *s, int64_t n) {
   imm r = s->v;
   if (op == OP_argmax || op == OP_argmin) return (imm){.i = s->w.i + 1};
   if (op == OP_mean) r.f /= (double)n;
-  if (op == OP_logsumexp) r.f += log(s->w.f);
   if (t == F32) r.f = (float)r.f;
   return r;
 }

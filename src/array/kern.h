@@ -22,7 +22,7 @@ enum { FOLD_BLOCK = TILE / 8, FOLD_WAYS = 8, VECTOR = 32 }; /* elements; vectors
 typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);
 
 /* A reduction's running state. sum, mean, prod: v. max, min: v. argmax, argmin: value v, index w (0-based).
-** logsumexp: maximum v, sum of exp(x - v) w. all, any: v.i. Floats of both widths stand in .f (sums of
+** all, any: v.i. Floats of both widths stand in .f (sums of
 ** up to 512 are made in lanes of the dtype, added up across tiles in double); others in .i. */
 typedef struct { imm v, w; } acc;
 typedef void spread_fn(void *r, const void *x, int64_t n, int64_t times); /* each x[i] so many times */

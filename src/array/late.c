@@ -254,7 +254,7 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
   if (ends(x) && !arr_ready(c, x)) return NULL;
   dtype rt = reduce_dtype(op, x->dtype);
   bool index = op == OP_argmax || op == OP_argmin;
-  if (n == 1 && !index && op != OP_logsumexp) return arr_reshape(c, x, s); /* nothing to fold */
+  if (n == 1 && !index) return arr_reshape(c, x, s); /* nothing to fold */
   if (inner > 1 && n > 0 && !op_step[op]) { /* folds rows only: bring the axes to the end */
     int perm[MAXDIM], k = 0;
     for (int i = 0; i < x->s.n; i++)

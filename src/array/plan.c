@@ -140,7 +140,7 @@ static bool plan_stores(prog *p) {
     array *a = v->a;
     if (a->state != PENDING || v->root >= 0 || a->refs == a->uses) continue;
     bool dear = op_cost[a->op] == DEAR;
-    if ((dear && v->per_row) || (lean   ? !a->saved && a->passes > 1
+    if (v->per_row || (lean   ? !a->saved && a->passes > 1
                                  : dear ? a->saved || a->passes
                                         : a->passes > 1)) {
       if (!add_root(p, a, i)) return false;

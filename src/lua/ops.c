@@ -175,9 +175,8 @@ static shape shape_at(lua_State *L, state *S, int i, const char *who) {
   return s;
 }
 
-static int reduce(lua_State *L, int op) {
+static int reduce(lua_State *L, int op, const char *who) {
   state *S = get_state(L);
-  const char *who = op_table[op].name;
   lua_settop(L, 3);
   shape s = shape_at(L, S, 1, who);
   along a = check_along(L, who, &s);
@@ -188,8 +187,11 @@ static int reduce(lua_State *L, int op) {
 }
 
 #define REDUCE(name, ...)                                                                          \
-  static int reduce_##name(lua_State *L) { return reduce(L, OP_##name); }
+  static int reduce_##name(lua_State *L) { return reduce(L, OP_##name, #name); }
 #include "array/ops.def"
+
+static int amax(lua_State *L) { return reduce(L, OP_max, "amax"); }
+static int amin(lua_State *L) { return reduce(L, OP_min, "amin"); }
 
 /* Values and indices along one axis: values are gathered, so the gradient goes to the first of
 ** equals. */
@@ -567,6 +569,10 @@ const entry op_entries[] = {
     {"clamp", clamp, NULL, true},
     {"max", extreme_max, NULL, true},
     {"min", extreme_min, NULL, true},
+    {"amax", amax,
+     "amax(x [, axis | {axis =, keepdims =}])\nlargest element alone; equals share the gradient", true},
+    {"amin", amin,
+     "amin(x [, axis | {axis =, keepdims =}])\nsmallest element alone; equals share the gradient", true},
     {"transpose", transpose, "transpose(x [, ...])\naxes in the order given, or reversed", true},
     {"flip", flip, "flip(x, axis | {axes})\nbackwards along the axes", true},
     {NULL, NULL, NULL, false}};

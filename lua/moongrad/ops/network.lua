@@ -40,7 +40,7 @@ return function(mg, args)
     x = args.variable("softmax", x)
     local axis = args.axis("softmax", args.by_axis("softmax", v, {axis = -1}).axis, x.shape)
     local along = {axis = axis, keepdims = true}
-    local e = (x - mg.max(x:detach(), along)):exp()
+    local e = (x - x:detach():amax(along)):exp()
     return e / e:sum(along)
   end, "softmax(x [, axis = -1])\nexp(x) / sum(exp(x)) along an axis")
 

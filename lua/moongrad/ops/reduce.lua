@@ -68,6 +68,23 @@ return function(mg, args)
   end, "std(x [, axis | {axis =, keepdims =, correction = 1}])\n" ..
        "standard deviation; gradient 0 where it is 0")
 
+  -- Shifted by the largest, which changes nothing but keeps exp within bounds.
+  define("logsumexp", function(x, v)
+    x = args.variable("logsumexp", x)
+    local opts, shape = args.by_axis("logsumexp", v, REDUCTION), x.shape
+    local axis = opts.axis or nil
+    local axes = args.axes("logsumexp", axis, shape)
+    local along = {axis = axis, keepdims = true}
+    local sum, top = x, 0
+    if x.size > 0 then
+      top = x:detach():amax(along)
+      top = where(top:isinf(), 0, top)
+      sum = x - top
+    end
+    local r = sum:exp():sum(along):log() + top
+    return opts.keepdims and r or r:reshape(args.reduced(shape, axes, false))
+  end, "logsumexp(x [, axis | {axis =, keepdims =}])\nlog of the sum of exp(x), without overflow")
+
   local NORM = {axis = false, keepdims = false, p = 2}
 
   define("norm", function(x, v)
