@@ -158,7 +158,7 @@ static bool plan_stores(prog *p) {
 /* How the work is cut. Depends on the shape, the widest dtype and the reductions alone; n, inner: of
 ** those that end it, 0 if none does. A program that folds rows is cut as sums of columns are. */
 static void plan_cut(prog *p, int64_t n, int64_t inner) {
-  enum { SEVERAL = 16 };
+  enum { SEVERAL = 8, PIECES = 32 };
   int64_t widest = 1, short_row = 0;
   bool plain = true;
   for (int i = 0; i < p->nv; i++) {
@@ -187,6 +187,9 @@ static void plan_cut(prog *p, int64_t n, int64_t inner) {
     p->nb = row <= CHUNK ? p->n : (CHUNK / p->inner + unit - 1) / unit * unit;
     p->rpc = row <= CHUNK ? CHUNK / row : 1;
   }
+  /* pieces of columns are as long as a row: few, as they are put together by one thread */
+  int64_t least = (p->n + PIECES - 1) / PIECES;
+  if (p->inner > 1 && p->nb < least) p->nb = least;
   if (p->row && !n) p->nb = (CHUNK + p->row - 1) / p->row;
   p->pieces = (p->n + p->nb - 1) / p->nb;
   bool long_rows = p->inner > most && p->inner <= ROW;
