@@ -27,17 +27,18 @@ typedef struct known {
 } known;
 
 struct codes {
-  char *write, *run;   /* the same ROOM bytes; NULL: none to be had */
+  char *write, *run; /* the same ROOM bytes; NULL: none to be had */
   size_t used;
-  pid_t owner;         /* a child made by fork shares the memory, and must not */
+  pid_t owner; /* a child made by fork shares the memory, and must not */
   known *list[LISTS];
 };
 
 /* ---- instructions ------------------------------------------------------------------------------- */
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 };
-enum { AT = RDI, HERE = RSI, END = RDX, POOL = RCX, ANY = RAX, FRAME = RBP };
-enum { OUT = 13, STOP = 14, WAY = 15 }; /* where lanes go; the block's last vector; which of its ways */
+enum { AT = RDI, HERE = RSI, POOL = RCX, ANY = RAX };
+/* where lanes go; the last whole vector of the block; which way is next */
+enum { OUT = 13, STOP, WAY };
 
 static const uint8_t address[] = {8, 9, 10, 11, RBX, 12}; /* registers for addresses of at[] */
 enum { ADDRESSES = sizeof address };
@@ -53,15 +54,15 @@ typedef struct {
 typedef struct {
   uint8_t *p, *end;
   const step *s;
-  int n, now;                /* the step under way */
-  bool wide;                 /* of doubles */
-  bool tail;                 /* in the copy that is masked */
-  uint16_t pinned;           /* registers the step under way needs */
-  int16_t in[VECTORS];       /* the step whose value it holds, -1: none */
+  int n, now;                                    /* the step under way */
+  bool wide;                                     /* of doubles */
+  bool tail;                                     /* in the copy that is masked */
+  uint16_t pinned;                               /* registers the step under way needs */
+  int16_t in[VECTORS];                           /* the step whose value it holds, -1: none */
   int16_t reg[STEPS], spill[STEPS], last[STEPS]; /* of each step; -1: none */
-  bool busy[STEPS];          /* places on the stack */
-  int frame;                 /* of them */
-  int nfold;                 /* whose ways come first on the stack */
+  bool busy[STEPS];                              /* places on the stack */
+  int frame;                                     /* of them */
+  int nfold;                                     /* whose ways come first on the stack */
   int16_t stream[ADDRESSES]; /* the index into at[] whose address each register holds */
   int nstream;
 } emitter;
@@ -84,7 +85,8 @@ static void vex(emitter *e, int map, int pp, int op, int reg, int second, place 
   byte(e, (reg < 8) << 7 | (m.index < 8) << 6 | (m.base < 8) << 5 | map);
   byte(e, (~second & 15) << 3 | 1 << 2 | pp);
   byte(e, op);
-  int low = m.base & 7, mod = !m.memory ? 3 : m.at == 0 && low != RBP ? 0 : m.at == (int8_t)m.at ? 1 : 2;
+  int low = m.base & 7, mod = 3; /* how `at` is written: not, in 1 byte or 4; 3: a register */
+  if (m.memory) mod = m.at == 0 && low != RBP ? 0 : m.at == (int8_t)m.at ? 1 : 2;
   bool sib = m.memory && (m.index || low == RSP);
   byte(e, mod << 6 | (reg & 7) << 3 | (sib ? RSP : low));
   if (sib) byte(e, (m.index ? m.index & 7 : RSP) << 3 | low);
@@ -98,7 +100,8 @@ static place on_stack(const emitter *e, int i) {
   return (place){.memory = true, .base = RSP, .at = (e->nfold * FOLD_WAYS + i) * VECTOR};
 }
 static place way_of(int fold, int index, int way) {
-  return (place){.memory = true, .base = RSP, .index = index, .at = (fold * FOLD_WAYS + way) * VECTOR};
+  return (place){
+      .memory = true, .base = RSP, .index = index, .at = (fold * FOLD_WAYS + way) * VECTOR};
 }
 
 /* The numbers every pool begins with */
@@ -112,15 +115,14 @@ void code_pool(char *pool, dtype t) {
     for (int j = 0; j < POOL_LINE; j += 8) memcpy(pool + i * POOL_LINE + j, &k[i], 8);
 }
 
-static void arith(emitter *e, int op, int r, int a, place b) {
-  vex(e, 1, e->wide, op, r, a, b);
-}
+static void arith(emitter *e, int op, int r, int a, place b) { vex(e, 1, e->wide, op, r, a, b); }
 
-enum { ADD = 0x58, AND = 0x54, ANDNOT = 0x55, OR = 0x56, XOR = 0x57, SQRT = 0x51, MUL = 0x59, DIV = 0x5e };
+/* Opcodes of map 1; the relations of CMP */
+enum { SQRT = 0x51, AND = 0x54, ANDNOT, OR, XOR, ADD, MUL, SUB = 0x5c, DIV = 0x5e, CMP = 0xc2 };
 enum { LT = 0x11, LE = 0x12, GE = 0x1d, GT = 0x1e, EQ = 0, NE = 4, UNORDERED = 3 };
 
 static void compare(emitter *e, int how, int r, int a, place b) {
-  arith(e, 0xc2, r, a, b);
+  arith(e, CMP, r, a, b);
   byte(e, how);
 }
 
@@ -246,25 +248,37 @@ static void release_places(emitter *e) {
 
 /* What one instruction does, by op */
 typedef struct {
-  uint8_t nin, code;   /* of the operands; of masks too */
-  int8_t how;          /* of a comparison; -1: it is none */
+  uint8_t code; /* on two operands, numbers or masks */
+  uint8_t how;  /* CMP: the relation */
 } simple;
 
 static const simple simples[NOP] = {
-    [OP_add] = {2, ADD, -1},        [OP_sub] = {2, 0x5c, -1},      [OP_mul] = {2, MUL, -1},
-    [OP_div] = {2, DIV, -1},         [OP_eq] = {2, 0xc2, EQ},       [OP_ne] = {2, 0xc2, NE},
-    [OP_lt] = {2, 0xc2, LT},         [OP_le] = {2, 0xc2, LE},       [OP_gt] = {2, 0xc2, GT},
-    [OP_ge] = {2, 0xc2, GE},         [OP_logical_and] = {2, AND, -1}, [OP_logical_or] = {2, OR, -1},
-    [OP_logical_xor] = {2, XOR, -1},
+    [OP_add] = {ADD},         [OP_sub] = {SUB},       [OP_mul] = {MUL},         [OP_div] = {DIV},
+    [OP_logical_and] = {AND}, [OP_logical_or] = {OR}, [OP_logical_xor] = {XOR}, [OP_eq] = {CMP, EQ},
+    [OP_ne] = {CMP, NE},      [OP_lt] = {CMP, LT},    [OP_le] = {CMP, LE},      [OP_gt] = {CMP, GT},
+    [OP_ge] = {CMP, GE},
 };
 
 bool code_knows(int op) {
   switch (op) {
-    case OP_neg: case OP_abs: case OP_square: case OP_sqrt: case OP_rsqrt: case OP_reciprocal:
-    case OP_relu: case OP_floor: case OP_ceil: case OP_round: case OP_logical_not: case OP_maximum:
-    case OP_minimum: case OP_leaky_relu: case OP_where: case OP_clamp: case OP_broadcast_to:
-      return true;
-    default: return op < NOP && simples[op].nin;
+    case OP_neg:
+    case OP_abs:
+    case OP_square:
+    case OP_sqrt:
+    case OP_rsqrt:
+    case OP_reciprocal:
+    case OP_relu:
+    case OP_floor:
+    case OP_ceil:
+    case OP_round:
+    case OP_logical_not:
+    case OP_maximum:
+    case OP_minimum:
+    case OP_leaky_relu:
+    case OP_where:
+    case OP_clamp:
+    case OP_broadcast_to: return true;
+    default: return op < NOP && simples[op].code;
   }
 }
 
@@ -275,12 +289,29 @@ static int compute(emitter *e) {
   place m;
 #define RESULT (release(e), e->pinned = 0, r = take(e))
   switch (op) {
-    case OP_square: a = reg(e, 0); arith(e, MUL, RESULT, a, in_reg(a)); return r;
-    case OP_neg: a = reg(e, 0); arith(e, XOR, RESULT, a, in_pool(POOL_SIGN)); return r;
-    case OP_abs: a = reg(e, 0); arith(e, AND, RESULT, a, in_pool(POOL_REST)); return r;
-    case OP_logical_not: a = reg(e, 0); arith(e, XOR, RESULT, a, in_pool(POOL_ONES)); return r;
-    case OP_sqrt: m = anywhere(e, 0); arith(e, SQRT, RESULT, 0, m); return r;
-    case OP_floor: case OP_ceil: case OP_round:
+    case OP_square:
+      a = reg(e, 0);
+      arith(e, MUL, RESULT, a, in_reg(a));
+      return r;
+    case OP_neg:
+      a = reg(e, 0);
+      arith(e, XOR, RESULT, a, in_pool(POOL_SIGN));
+      return r;
+    case OP_abs:
+      a = reg(e, 0);
+      arith(e, AND, RESULT, a, in_pool(POOL_REST));
+      return r;
+    case OP_logical_not:
+      a = reg(e, 0);
+      arith(e, XOR, RESULT, a, in_pool(POOL_ONES));
+      return r;
+    case OP_sqrt:
+      m = anywhere(e, 0);
+      arith(e, SQRT, RESULT, 0, m);
+      return r;
+    case OP_floor:
+    case OP_ceil:
+    case OP_round:
       m = anywhere(e, 0);
       vex(e, 3, 1, 8 + e->wide, RESULT, 0, m);
       byte(e, op == OP_floor ? 9 : op == OP_ceil ? 10 : 8);
@@ -307,7 +338,8 @@ static int compute(emitter *e) {
       arith(e, MUL, u, a, m);
       choose(e, RESULT, t, in_reg(a), u);
       return r;
-    case OP_maximum: case OP_minimum:
+    case OP_maximum:
+    case OP_minimum:
       a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
       compare(e, op == OP_maximum ? GT : LT, t, a, in_reg(b));
       compare(e, UNORDERED, u, a, in_reg(a));
@@ -328,11 +360,14 @@ static int compute(emitter *e) {
       t = reg(e, 0), b = reg(e, 2), m = anywhere(e, 1);
       choose(e, RESULT, t, m, b);
       return r;
-    case OP_broadcast_to: m = anywhere(e, 0); fetch(e, RESULT, m); return r;
+    case OP_broadcast_to:
+      m = anywhere(e, 0);
+      fetch(e, RESULT, m);
+      return r;
     default:
       a = reg(e, 0), m = anywhere(e, 1);
       arith(e, simples[op].code, RESULT, a, m);
-      if (simples[op].code == 0xc2) byte(e, simples[op].how);
+      if (simples[op].code == CMP) byte(e, simples[op].how);
       return r;
   }
 }
@@ -421,7 +456,9 @@ static void patch(emitter *e, uint8_t *at, int32_t v) {
 }
 
 static void lands(emitter *e, uint8_t *jump) { patch(e, jump, (int32_t)(e->p - jump)); }
-static void goes_to(emitter *e, uint8_t *jump, const uint8_t *to) { patch(e, jump, (int32_t)(to - jump)); }
+static void goes_to(emitter *e, uint8_t *jump, const uint8_t *to) {
+  patch(e, jump, (int32_t)(to - jump));
+}
 
 enum { JE = 0x84, JNE = 0x85, JL = 0x8c, JLE = 0x8e, JG = 0x8f };
 
@@ -431,9 +468,10 @@ static void loop(emitter *e) {
   uint8_t *none = jump(e, JG), *top = e->p;
   look_ahead(e);
   body(e);
-  if (e->nfold) bytes(e, 11, "\x41\x83\xc7\x20\x41\x81\xe7\xe0\0\0\0"); /* add r15d, 32; and r15d, 224 */
-  bytes(e, 4, "\x48\x83\xc6\x20"); /* add rsi, 32 */
-  bytes(e, 3, "\x4c\x39\xf6");     /* cmp rsi, r14 */
+  if (e->nfold)
+    bytes(e, 11, "\x41\x83\xc7\x20\x41\x81\xe7\xe0\0\0\0"); /* add r15d, 32; and r15d, 224 */
+  bytes(e, 4, "\x48\x83\xc6\x20");                          /* add rsi, 32 */
+  bytes(e, 3, "\x4c\x39\xf6");                              /* cmp rsi, r14 */
   goes_to(e, jump(e, JLE), top);
   lands(e, none);
   bytes(e, 3, "\x49\x39\xd6"); /* cmp r14, rdx */
@@ -557,8 +595,11 @@ code_fn *code_of(ctx *c, dtype t, const step *s, int n) {
   for (e = *list; e; e = e->next)
     if (e->t == t && e->n == n && memcmp(e->s, s, n * sizeof *s) == 0) return e->f;
   if (!(e = mg_alloc(c, sizeof *e + n * sizeof *s))) return NULL;
-  emitter m = {.p = (uint8_t *)k->write + k->used, .end = (uint8_t *)k->write + ROOM, .s = s,
-               .n = n, .wide = t == F64};
+  emitter m = {.p = (uint8_t *)k->write + k->used,
+               .end = (uint8_t *)k->write + ROOM,
+               .s = s,
+               .n = n,
+               .wide = t == F64};
   function(&m);
   if (m.p >= m.end) return mg_free(e), NULL;
   e->f = (code_fn *)(void *)(k->run + k->used);

@@ -141,8 +141,8 @@ static bool plan_stores(prog *p) {
     if (a->state != PENDING || v->root >= 0 || a->refs == a->uses) continue;
     bool dear = op_cost[a->op] == DEAR;
     if (v->per_row || (lean   ? !a->saved && a->passes > 1
-                                 : dear ? a->saved || a->passes
-                                        : a->passes > 1)) {
+                       : dear ? a->saved || a->passes
+                              : a->passes > 1)) {
       if (!add_root(p, a, i)) return false;
     } else v->needed = true; /* stays pending: what is below may not be given away */
   }
@@ -261,8 +261,14 @@ static bool plan_acts(prog *p) {
   if (!(p->act = mg_alloc(p->c, 2 * p->nv * sizeof *p->act))) return false;
   for (int i = 0; i < p->nv; i++) {
     const value *v = &p->v[i];
-    act d = {.kind = act_of(p, v, i), .esz = v->esz, .per_row = v->per_row, .i = i,
-             .in = {v->in[0], v->in[1], v->in[2]}, .f = v->f, .base = v->base, .v = v};
+    act d = {.kind = act_of(p, v, i),
+             .esz = v->esz,
+             .per_row = v->per_row,
+             .i = i,
+             .in = {v->in[0], v->in[1], v->in[2]},
+             .f = v->f,
+             .base = v->base,
+             .v = v};
     if (d.kind == PLACE && !v->base) continue; /* a constant, or within its unit */
     if (v->a->state == PENDING && v->root >= 0 && d.kind != PLACE) {
       p->act[p->nact] = d;

@@ -179,8 +179,7 @@ static void compute(run *t, int64_t first, int64_t count) {
     switch (d->kind) {
       case PLACE: at[d->i] = (char *)d->base + pos * d->esz; break;
       case FETCH:
-        at[d->i] =
-            (char *)strided_read(&v->q, v->base, d->esz, pos, n, tile_of(t, v->slot), false);
+        at[d->i] = (char *)strided_read(&v->q, v->base, d->esz, pos, n, tile_of(t, v->slot), false);
         break;
       case NUMBERS: at[d->i] = numbers_of(t, v, first, count); break;
       case COPY:

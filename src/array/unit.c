@@ -27,14 +27,17 @@ static bool together(const value *v, const value *w) {
 static int power_of(const prog *p, const value *v) {
   if (v->a->op != OP_powi) return 0;
   const array *n = p->v[v->in[1]].a;
-  return n->state == CONST && n->k.f >= -POWER && n->k.f <= POWER && n->k.f == (int)n->k.f ? (int)n->k.f : 0;
+  return n->state == CONST && n->k.f >= -POWER && n->k.f <= POWER && n->k.f == (int)n->k.f
+             ? (int)n->k.f
+             : 0;
 }
 
 /* Can v be a step? Its operands have been asked before. */
 static bool can_be_step(const prog *p, value *v) {
   const array *a = v->a;
   if (a->state != PENDING || v->per_row || a->nin == 0) return false;
-  if (a->op == OP_broadcast_to ? p->row < LONG : !code_knows(a->op) && !power_of(p, v)) return false;
+  if (a->op == OP_broadcast_to ? p->row < LONG : !code_knows(a->op) && !power_of(p, v))
+    return false;
   v->lanes = NDTYPE;
   for (int i = a->nin - 1; i >= 0; i--) {
     const value *x = &p->v[v->in[i]];

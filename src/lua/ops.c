@@ -570,9 +570,11 @@ const entry op_entries[] = {
     {"max", extreme_max, NULL, true},
     {"min", extreme_min, NULL, true},
     {"amax", amax,
-     "amax(x [, axis | {axis =, keepdims =}])\nlargest element alone; equals share the gradient", true},
+     "amax(x [, axis | {axis =, keepdims =}])\nlargest element alone; equals share the gradient",
+     true},
     {"amin", amin,
-     "amin(x [, axis | {axis =, keepdims =}])\nsmallest element alone; equals share the gradient", true},
+     "amin(x [, axis | {axis =, keepdims =}])\nsmallest element alone; equals share the gradient",
+     true},
     {"transpose", transpose, "transpose(x [, ...])\naxes in the order given, or reversed", true},
     {"flip", flip, "flip(x, axis | {axes})\nbackwards along the axes", true},
     {NULL, NULL, NULL, false}};
