@@ -143,6 +143,25 @@ describe("memory", function()
       assert.is_true(added(function() loss:backward() end) <= 4 * MB)
     end)
 
+    it("when a loop keeps its last result, young or old", function()
+      local was = collectgarbage "incremental"
+      finally(function() collectgarbage(was) end)
+      for _, mode in ipairs{"incremental", "generational"} do
+        collectgarbage(mode)
+        local x, kept = mg.rand(500000), nil
+        mg.eval(x)
+        collectgarbage()
+        local before = mg.memory().live
+        for _ = 1, 60 do
+          local y = x + 1
+          mg.eval(y)
+          kept = y
+          assert.is_true(mg.memory().live - before < 40 * MB)
+        end
+        assert.equal(x.size, kept.size)
+      end
+    end)
+
     it("by x:free(), at once", function()
       collectgarbage "stop"
       finally(function() collectgarbage "restart" end)

@@ -43,12 +43,11 @@ void pace_now(lua_State *L, state *S) {
 ** little beside what was computed since the last. */
 void collect_before_backward(lua_State *L, state *S) {
   if (mem_total() - S->collected < PACE || lua_gc(L, LUA_GCISRUNNING) <= 0) return;
-  lua_gc(L, LUA_GCSTEP, 0);
-  S->seen = mem_total();
+  if (mem_total() - S->seen >= PACE / 16) lua_gc(L, LUA_GCSTEP, 0), S->seen = mem_total();
   size_t live = live_bytes();
   if (live < S->low) S->low = live;
   uint64_t least = (uint64_t)lua_gc(L, LUA_GCCOUNT) << 12;
-  if (live > S->low + S->low / 64 + PACE / 16 && S->seen - S->collected >= least) collect(L, S);
+  if (live > S->low + S->low / 64 + PACE / 16 && mem_total() - S->collected >= least) collect(L, S);
 }
 
 static int memory(lua_State *L) {
