@@ -30,6 +30,12 @@ describe("an error", function()
     says("sum: axis 3 is out of range for shape (2, 3)", "mg.sum(x, 3)")
     says("cross_entropy: label 0 at position 5 is not in 1..10",
       "mg.cross_entropy(mg.zeros(6, 10), mg.tensor({1, 2, 3, 10, 0, 11}, 'int64'))")
+    says("one_hot: label 0 at position 1 is not in 1..3", "mg.one_hot({0, 1}, 3)")
+    says("one_hot: label 0 at position 1 is below 1", "mg.one_hot {0, 1}")
+    says("grad: f must be a function, got userdata", "mg.grad(x)")
+    says("Variable: argument 2 is the name; for float32: mg.Variable(mg.tensor(data, \"float32\"))",
+      "mg.Variable({1, 2}, 'float32')")
+    says("Adam: the table of parameters has keys, expected a list", "mg.optim.Adam {W = x}")
     says("add: shapes (2, 3) and (2) do not broadcast", "return x + mg.ones(2)")
     mentions("(2, 3)", "x:reshape(4, 2)")
     mentions("reshape", "x:reshape(4, 2)")

@@ -53,12 +53,16 @@ return function(mg)
     return false
   end
 
-  -- y = f(...) with the arguments numbered in `which` replaced by points, the points, and whether
-  -- what is derived from them stays tracked.
-  local function trace(op, outside, f, which, ...)
+  local function check_function(op, f)
     if type(f) ~= "function" and not (getmetatable(f) or {}).__call then
       raise("%s: f must be a function, got %s", op, type(f))
     end
+  end
+
+  -- y = f(...) with the arguments numbered in `which` replaced by points, the points, and whether
+  -- what is derived from them stays tracked.
+  local function trace(op, outside, f, which, ...)
+    check_function(op, f)
     local args, points, keep = table.pack(...), {}, false
     for k, n in ipairs(which) do
       points[k] = point(op, args[n], n, outside)
@@ -97,6 +101,7 @@ return function(mg)
   -- ---- first order ----------------------------------------------------------------------------
 
   local function value_and_grad(op, f, argnum)
+    check_function(op, f)
     local which = type(argnum) == "table" and argnum or {argnum or 1}
     for _, n in ipairs(which) do
       if math.type(n) ~= "integer" or n < 1 then

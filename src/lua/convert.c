@@ -390,6 +390,9 @@ static int make_variable(lua_State *L) {
   state *S = get_state(L);
   if (!lua_isnoneornil(L, 2) && lua_type(L, 2) != LUA_TSTRING)
     refuse(L, "Variable: the name is a %s, expected a string", kind_of(L, 2));
+  if (lua_isstring(L, 2) && dtype_find(lua_tostring(L, 2)) >= 0)
+    refuse(L, "Variable: argument 2 is the name; for %s: mg.Variable(mg.tensor(data, \"%s\"))",
+           lua_tostring(L, 2), lua_tostring(L, 2));
   lua_settop(L, 2);
   node *n = *push_values(L, S, 1, "Variable", -1);
   if (is_float(n->dtype)) n->flags |= TRACKED;

@@ -138,7 +138,8 @@ return function(mg)
     if t.size > 0 and (t:min():item() < 1 or t:max():item() > n) then
       for i, v in ipairs(t:reshape(t.size):totable()) do
         if v < 1 or v > n then
-          raise("%s: %s %d at position %d is not in 1..%d", op, name, v, i, n)
+          raise("%s: %s %d at position %d is %s", op, name, v, i,
+            n == math.maxinteger and "below 1" or "not in 1.." .. n)
         end
       end
     end

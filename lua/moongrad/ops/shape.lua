@@ -268,9 +268,9 @@ return function(mg, args)
   -- ---- picking --------------------------------------------------------------------------------
 
   define("one_hot", function(labels, n)
-    local given = args.labels("one_hot", "label", labels, math.maxinteger)
-    n = n and args.integer("one_hot", n, "n", 1) or given:max():item()
-    local t = args.labels("one_hot", "label", given, n)
+    n = n and args.integer("one_hot", n, "n", 1)
+    local t = args.labels("one_hot", "label", labels, n or math.maxinteger)
+    n = n or t:max():item()
     local shape = t.shape
     shape[#shape + 1] = 1
     return t:reshape(shape):eq(args.count(n)):to("int64")

@@ -22,7 +22,10 @@ function Optimizer:init(target, opts)
   if type(target) ~= "table" then
     raise("%s: got a %s, expected a module or a table of parameters", name, type(target))
   elseif not target.named_parameters then
-    if #target == 0 then raise("%s: the table of parameters is empty", name) end
+    if #target == 0 then
+      raise(next(target) == nil and "%s: the table of parameters is empty" or
+        "%s: the table of parameters has keys, expected a list", name)
+    end
     for i, p in ipairs(target) do
       if not mg.is_variable(p) then
         raise("%s: parameter %d is a %s, expected a Variable", name, i, type(p))
