@@ -164,6 +164,20 @@ describe("random numbers", function()
     assert(raises("dropout: p must be a number in 0..1, got 2", mg.dropout, x, 2))
   end)
 
+  it("are not lost to an allocation that failed and was made again", function()
+    for _, n in ipairs{40, 4000} do
+      mg.seed(3)
+      local want = mg.tensor(mg.rand(n):totable())
+      for at = 1, 4 do
+        mg.seed(3)
+        mg._fail_at(at)
+        local ok, x = pcall(mg.rand, n)
+        mg._fail_at(0)
+        if ok then assert(same(x, want)) end
+      end
+    end
+  end)
+
   it("refuse other dtypes", function()
     assert(raises("rand: dtype must be float64 or float32, not int64", mg.rand,
       {2, dtype = "int64"}))

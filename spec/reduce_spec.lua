@@ -273,6 +273,8 @@ describe("reductions", function()
     assert(exact(x:amin{axis = 1, keepdims = true}, {{1, 2, 0}}))
     assert(exact(x:amax(), 7))
     assert(raises("amax: axis 3", function() x:amax(3) end))
+    assert(raises("amin: nothing to choose from in shape (2, 0)",
+      function() mg.zeros(2, 0):amin(2) end))
   end)
 
   it("max of all gives equals the same share", function()

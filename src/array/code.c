@@ -14,6 +14,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { ROOM = 1 << 18, LISTS = 64 };
@@ -561,6 +562,8 @@ static char *map(int file, int how) {
 }
 
 static void map_room(struct codes *k) {
+  struct rlimit most; /* past which ftruncate would end the process */
+  if (getrlimit(RLIMIT_FSIZE, &most) != 0 || most.rlim_cur < ROOM) return;
   int file = memfd_create("moongrad", MFD_CLOEXEC);
   if (file < 0) return;
   if (ftruncate(file, ROOM) == 0) {

@@ -89,15 +89,6 @@ node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims) {
   shape s;
   node_shape(y, &s);
   axes &= (1u << s.n) - 1;
-  int64_t n = 1, kept = 1;
-  for (int i = 0; i < s.n; i++) *(axes >> i & 1 ? &n : &kept) *= s.d[i];
-  bool needs_some = op == OP_max || op == OP_min || op == OP_argmax || op == OP_argmin;
-  if (needs_some && n == 0 && kept > 0) {
-    char text[128];
-    node_drop(G, y);
-    fail(&G->c, "%s: nothing to choose from in shape %s", op_table[op].name, shape_text(&s, text));
-    return NULL;
-  }
   array *a = node_as_array(G, y);
   bool index = op == OP_argmax || op == OP_argmin;
   uint32_t run = axes ? axes >> __builtin_ctz(axes) : 0;

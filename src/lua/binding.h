@@ -48,8 +48,10 @@ void push_where(lua_State *L);
 /* The core gave nothing. Without memory: makes room, once, and returns for another try. Else raises
 ** what the core said. */
 void failed(lua_State *L, state *S, int tries);
+/* Random numbers that a failed try took are there for the next. */
 #define TRY(L, S, expr)                                                                            \
-  for (int tries_ = 0; !(expr); tries_++) failed(L, S, tries_)
+  for (struct { int n; uint64_t counter; } try_ = {0, (S)->G.c.counter}; !(expr); try_.n++)        \
+    (S)->G.c.counter = try_.counter, failed(L, S, try_.n)
 
 const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
 

@@ -175,11 +175,22 @@ static shape shape_at(lua_State *L, state *S, int i, const char *who) {
   return s;
 }
 
+/* An extreme needs something to choose from, unless there is no choice to make. */
+static void check_some(lua_State *L, const char *who, int op, const shape *s, unsigned axes) {
+  int64_t n = 1, kept = 1;
+  char text[128];
+  if (op != OP_max && op != OP_min && op != OP_argmax && op != OP_argmin) return;
+  for (int i = 0; i < s->n; i++) *(axes >> i & 1 ? &n : &kept) *= s->d[i];
+  if (n == 0 && kept > 0)
+    refuse(L, "%s: nothing to choose from in shape %s", who, shape_text(s, text));
+}
+
 static int reduce(lua_State *L, int op, const char *who) {
   state *S = get_state(L);
   lua_settop(L, 3);
   shape s = shape_at(L, S, 1, who);
   along a = check_along(L, who, &s);
+  check_some(L, who, op, &s, a.axes);
   node **r = box_new(L, S), *x = check_node(L, 1, who);
   TRY(L, S, *r = op_reduce(&S->G, op, x, a.axes, a.keepdims));
   made(L, S, *r);
@@ -203,6 +214,7 @@ static int extreme(lua_State *L, int op, int arg) {
   shape s = shape_at(L, S, 1, who), kept = s;
   along a = check_along(L, who, &s);
   if (a.n != 1) { /* of all, or of several axes together: there is no one index */
+    check_some(L, who, op, &s, a.axes);
     node **r = box_new(L, S), *x = check_node(L, 1, who);
     TRY(L, S, *r = op_reduce(G, op, x, a.axes, a.keepdims));
     made(L, S, *r);
