@@ -49,8 +49,9 @@ void push_where(lua_State *L);
 ** what the core said. */
 void failed(lua_State *L, state *S, int tries);
 /* Random numbers that a failed try took are there for the next. */
+typedef struct { int n; uint64_t counter; } attempt;
 #define TRY(L, S, expr)                                                                            \
-  for (struct { int n; uint64_t counter; } try_ = {0, (S)->G.c.counter}; !(expr); try_.n++)        \
+  for (attempt try_ = {0, (S)->G.c.counter}; !(expr); try_.n++)                                    \
     (S)->G.c.counter = try_.counter, failed(L, S, try_.n)
 
 const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
