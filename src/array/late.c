@@ -47,11 +47,10 @@ dtype reduce_dtype(int op, dtype t) { return op == OP_argmax || op == OP_argmin 
 /* ---- small arrays: at once ------------------------------------------------------------------------ */
 
 /* n <= SMALL elements of a READY or CONST array, in place or in buf */
-static const void *operand(const array *a, const shape *s, int64_t n, tile *buf) {
+static const void *operand(const array *a, int64_t n, tile *buf) {
   if (a->state == CONST) return imm_fill(a->dtype, buf, a->k, n), buf;
   if (arr_is_contiguous(a)) return arr_data(a);
   space q;
-  (void)s;
   strided_space(&q, a);
   return strided_read(&q, arr_data(a), dtype_size[a->dtype], 0, n, buf->bytes, false);
 }
@@ -65,7 +64,7 @@ static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s,
     if (!arr_ready(c, in[i])) return NULL;
   array *r = arr_new(c, rt, s);
   if (!r || !r->size) return r;
-  for (int i = 0; i < nin; i++) p[i] = operand(in[i], s, r->size, &buf[i]);
+  for (int i = 0; i < nin; i++) p[i] = operand(in[i], r->size, &buf[i]);
   const kernels *k = kern_get();
   (op == OP_to ? k->cast[t][rt] : k->map[op][t])(r->buf->p, p[0], p[1], p[2], r->size);
   return r;
@@ -272,7 +271,7 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
     array *r = arr_new(c, rt, s);
     if (!r || !r->size) return r;
     tile buf;
-    reduce_block(op, x->dtype, rows, n, inner, x->size ? operand(x, &x->s, x->size, &buf) : NULL,
+    reduce_block(op, x->dtype, rows, n, inner, x->size ? operand(x, x->size, &buf) : NULL,
                  r->buf->p);
     if (op == OP_mean && inner > 1 && n) reduce_scale(r->dtype, r->buf->p, r->size, n);
     return r;

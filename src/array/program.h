@@ -64,6 +64,7 @@ typedef struct {
   bool inside;        /* of its unit alone: a register, no memory */
   bool called;        /* read by what is no step of a unit */
   bool number;        /* leaf: strided, one number a run of the units that read it */
+  bool barred;        /* from being a step: a mask that is read elsewhere */
   int32_t unit;       /* which it is a step of, from 1; 0: none, a call of f */
   int32_t phase;      /* scratch of unit.c, as the two after */
   int32_t step;

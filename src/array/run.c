@@ -76,13 +76,14 @@ void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const
   const kernels *k = kern_get();
   int esz = dtype_size[t];
   dtype rt = reduce_dtype(op, t);
+  acc start;
+  acc_start(op, t, &start);
   for (int64_t i = 0; i < rows; i++, x += n * inner * esz, r += inner * dtype_size[rt]) {
     if (inner == 1 || n == 0) { /* n == 0: every element is the start */
-      acc s;
-      acc_start(op, t, &s);
+      acc s = start;
       if (n) k->fold[op][t](&s, x, n, 0);
-      for (int64_t j = 0; j < inner; j++)
-        imm_store(rt, r + j * dtype_size[rt], acc_result(op, t, &s, n));
+      imm v = acc_result(op, t, &s, n);
+      for (int64_t j = 0; j < inner; j++) imm_store(rt, r + j * dtype_size[rt], v);
     } else {
       memcpy(r, x, inner * esz);
       k->rows[op_step[op]][t](r, x + inner * esz, n - 1, inner);

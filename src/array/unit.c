@@ -25,7 +25,7 @@ static bool together(const value *v, const value *w) {
 
 /* The exponent of a power that is a chain of products; 0: v is none */
 static int power_of(const prog *p, const value *v) {
-  if (v->a->op != OP_powi) return 0;
+  if (v->a->state != PENDING || v->a->op != OP_powi) return 0;
   const array *n = p->v[v->in[1]].a;
   return n->state == CONST && n->k.f >= -POWER && n->k.f <= POWER && n->k.f == (int)n->k.f
              ? (int)n->k.f
@@ -64,58 +64,69 @@ static bool ends_in_step(const prog *p, const root *r) {
          x->a->dtype == x->lanes;
 }
 
-/* Phases: a step follows the calls it reads; a call follows the steps, in the same phase. A mask whose
-** reader is elsewhere was no step after all. */
+/* A step follows the calls it reads; a call follows the steps, in the same phase. */
 static void find_phases(prog *p, int16_t (*count)[2]) {
-  bool again;
+  memset(count, 0, (p->nv + 2) * sizeof *count);
+  for (int i = 0; i < p->nv; i++) {
+    value *v = &p->v[i];
+    int needs = 1 + (power_of(p, v) ? 14 : v->a->nin) + v->sums; /* steps, sources among them */
+    v->unit = !v->barred && needs <= STEPS && can_be_step(p, v);
+    v->phase = 0;
+    for (int j = 0; j < 3; j++) {
+      if (v->in[j] < 0) continue;
+      value *x = &p->v[v->in[j]];
+      bool later = v->unit && x->a->state == PENDING && !(is_step(x) && x->lanes == v->lanes);
+      if (x->phase + later > v->phase) v->phase = x->phase + later;
+    }
+    if (!v->unit) continue;
+    while (count[v->phase][v->lanes] + needs > STEPS) v->phase++;
+    count[v->phase][v->lanes] += needs;
+  }
+}
+
+/* Who reads each value: calls, or the steps of its unit alone */
+static void find_readers(prog *p) {
+  for (int i = 0; i < p->nv; i++) {
+    p->v[i].called = false;
+    p->v[i].inside = is_step(&p->v[i]) && p->v[i].root < 0;
+  }
+  for (int i = 0; i < p->nv; i++)
+    for (int j = 0; j < 3; j++) {
+      if (p->v[i].in[j] < 0 || folds_step(p, &p->v[i])) continue;
+      value *x = &p->v[p->v[i].in[j]];
+      x->called = x->called || !is_step(&p->v[i]);
+      x->inside = x->inside && together(x, &p->v[i]);
+    }
+  for (int i = 0; i < p->nr; i++) {
+    value *x = &p->v[p->r[i].v];
+    if (ends_in_step(p, &p->r[i])) continue;
+    x->called = true;
+    x->inside = false;
+  }
+}
+
+/* Masks that are read elsewhere are no steps after all. Were there any? */
+static bool bar_masks(prog *p) {
+  bool any = false;
+  for (int i = 0; i < p->nv; i++) {
+    value *v = &p->v[i];
+    if (is_step(v) && v->a->dtype == BOOL && !v->inside) v->barred = any = true;
+  }
+  return any;
+}
+
+static bool find_units(prog *p) {
+  int16_t(*count)[2] = mg_alloc(p->c, (p->nv + 2) * sizeof *count);
+  if (!count) return false;
   for (int i = 0; i < p->nv; i++)
     if (p->v[i].a->state == PENDING && is_sum(p->v[i].a->op)) p->v[p->v[i].in[0]].sums++;
   for (int i = 0; i < p->nr; i++) p->v[p->r[i].v].sums++;
   do {
-    again = false;
-    memset(count, 0, (p->nv + 2) * sizeof *count);
-    for (int i = 0; i < p->nv; i++) {
-      value *v = &p->v[i];
-      v->called = v->inside = false;
-      v->phase = 0;
-      v->unit = v->step == 0 && can_be_step(p, v);
-      for (int j = 0; j < 3; j++) {
-        if (v->in[j] < 0) continue;
-        value *x = &p->v[v->in[j]];
-        bool later = v->unit && x->a->state == PENDING && !(is_step(x) && x->lanes == v->lanes);
-        if (x->phase + later > v->phase) v->phase = x->phase + later;
-      }
-      if (!v->unit) continue;
-      int needs = 1 + (power_of(p, v) ? 14 : v->a->nin) + v->sums; /* steps, sources among them */
-      if (needs > STEPS) {
-        v->unit = 0;
-        continue;
-      }
-      while (count[v->phase][v->lanes] + needs > STEPS) v->phase++;
-      count[v->phase][v->lanes] += needs;
-      v->inside = v->root < 0;
-    }
-    for (int i = 0; i < p->nv; i++)
-      for (int j = 0; j < 3; j++) {
-        if (p->v[i].in[j] < 0) continue;
-        value *x = &p->v[p->v[i].in[j]];
-        if (folds_step(p, &p->v[i])) continue;
-        x->called = x->called || !is_step(&p->v[i]);
-        x->inside = x->inside && together(x, &p->v[i]);
-      }
-    for (int i = 0; i < p->nr; i++) {
-      value *x = &p->v[p->r[i].v];
-      if (ends_in_step(p, &p->r[i])) continue;
-      x->called = true;
-      x->inside = false;
-    }
-    for (int i = 0; i < p->nv; i++) {
-      value *v = &p->v[i];
-      if (!v->unit || v->a->dtype != BOOL || v->inside) continue;
-      v->step = -1; /* never again */
-      again = true;
-    }
-  } while (again);
+    find_phases(p, count);
+    find_readers(p);
+  } while (bar_masks(p));
+  mg_free(count);
+  return true;
 }
 
 static int group_of(const value *v) {
@@ -261,11 +272,7 @@ static void find_numbers(prog *p) {
 
 bool plan_units(prog *p) {
   if (p->size < WORTH || !code_open(p->c)) return p->c->err == OK;
-  int16_t(*count)[2] = mg_alloc(p->c, (p->nv + 2) * sizeof *count);
-  if (!count) return false;
-  find_phases(p, count);
-  mg_free(count);
-  if (!sort_values(p)) return false;
+  if (!find_units(p) || !sort_values(p)) return false;
   if (!p->nu) return true;
   int numbers = p->nu * POOL_BEGIN;
   for (int i = 0; i < p->nv; i++) numbers += p->v[i].unit ? p->v[i].a->nin : 0;
