@@ -247,131 +247,163 @@ static void release_places(emitter *e) {
 
 /* ---- ops ----------------------------------------------------------------------------------------- */
 
-/* What one instruction does, by op */
-typedef struct {
-  uint8_t code; /* on two operands, numbers or masks */
-  uint8_t how;  /* CMP: the relation */
-} simple;
+/* How the step under way gets its value, in the register that is given back. Operands are in their
+** registers before that is chosen, as it may be one of theirs; what needs several instructions writes it
+** in the last. `code`, `more`: of its row in the table. */
+typedef int make_fn(emitter *e, int code, int more);
+#define RESULT (release(e), e->pinned = 0, r = take(e))
 
-static const simple simples[NOP] = {
-    [OP_add] = {ADD},         [OP_sub] = {SUB},       [OP_mul] = {MUL},         [OP_div] = {DIV},
-    [OP_logical_and] = {AND}, [OP_logical_or] = {OR}, [OP_logical_xor] = {XOR}, [OP_eq] = {CMP, EQ},
-    [OP_ne] = {CMP, NE},      [OP_lt] = {CMP, LT},    [OP_le] = {CMP, LE},      [OP_gt] = {CMP, GT},
-    [OP_ge] = {CMP, GE},
+static int two(emitter *e, int code, int more) {
+  int r, a = reg(e, 0);
+  place m = anywhere(e, 1);
+  (void)more;
+  arith(e, code, RESULT, a, m);
+  return r;
+}
+
+static int relation(emitter *e, int code, int more) {
+  int r = two(e, CMP, more);
+  byte(e, code);
+  return r;
+}
+
+static int with_pool(emitter *e, int code, int more) {
+  int r, a = reg(e, 0);
+  arith(e, code, RESULT, a, in_pool(more));
+  return r;
+}
+
+static int squared(emitter *e, int code, int more) {
+  int r, a = reg(e, 0);
+  (void)more;
+  arith(e, code, RESULT, a, in_reg(a));
+  return r;
+}
+
+static int root(emitter *e, int code, int more) {
+  place m = anywhere(e, 0);
+  int r;
+  (void)more;
+  arith(e, code, RESULT, 0, m);
+  return r;
+}
+
+static int rounded(emitter *e, int code, int more) {
+  place m = anywhere(e, 0);
+  int r;
+  (void)more;
+  vex(e, 3, 1, 8 + e->wide, RESULT, 0, m);
+  byte(e, code);
+  return r;
+}
+
+static int reciprocal(emitter *e, int code, int more) {
+  place m = anywhere(e, 0);
+  int r, t = take(e);
+  (void)more;
+  fetch(e, t, in_pool(POOL_ONE));
+  arith(e, code, RESULT, t, m);
+  return r;
+}
+
+static int reciprocal_root(emitter *e, int code, int more) {
+  place m = anywhere(e, 0);
+  int r, t = take(e), u = take(e);
+  arith(e, code, t, 0, m);
+  fetch(e, u, in_pool(POOL_ONE));
+  arith(e, more, RESULT, u, in_reg(t));
+  return r;
+}
+
+static int relu(emitter *e, int code, int more) {
+  int r, a = reg(e, 0), t = take(e);
+  compare(e, code, t, a, in_pool(POOL_ZEROS));
+  arith(e, more, RESULT, t, in_reg(a));
+  return r;
+}
+
+static int leaky_relu(emitter *e, int code, int more) {
+  int r, a = reg(e, 0);
+  place m = anywhere(e, 1);
+  int t = take(e), u = take(e);
+  compare(e, code, t, a, in_pool(POOL_ZEROS));
+  arith(e, more, u, a, m);
+  choose(e, RESULT, t, in_reg(a), u);
+  return r;
+}
+
+static int extreme(emitter *e, int code, int more) {
+  int r, a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
+  compare(e, code, t, a, in_reg(b));
+  compare(e, more, u, a, in_reg(a));
+  arith(e, OR, t, t, in_reg(u));
+  choose(e, RESULT, t, in_reg(a), b);
+  return r;
+}
+
+static int clamp(emitter *e, int code, int more) {
+  int r, a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
+  compare(e, code, t, a, in_reg(b));
+  choose(e, u, t, in_reg(b), a);
+  b = reg(e, 2);
+  compare(e, more, t, u, in_reg(b));
+  choose(e, RESULT, t, in_reg(b), u);
+  return r;
+}
+
+static int where(emitter *e, int code, int more) {
+  int r, t = reg(e, 0), b = reg(e, 2);
+  place m = anywhere(e, 1);
+  (void)code, (void)more;
+  choose(e, RESULT, t, m, b);
+  return r;
+}
+
+static int copy(emitter *e, int code, int more) {
+  place m = anywhere(e, 0);
+  int r;
+  (void)code, (void)more;
+  fetch(e, RESULT, m);
+  return r;
+}
+
+static const struct {
+  make_fn *make;
+  uint8_t code, more;
+} table[NOP] = {
+    [OP_add] = {two, ADD},
+    [OP_sub] = {two, SUB},
+    [OP_mul] = {two, MUL},
+    [OP_div] = {two, DIV},
+    [OP_logical_and] = {two, AND},
+    [OP_logical_or] = {two, OR},
+    [OP_logical_xor] = {two, XOR},
+    [OP_eq] = {relation, EQ},
+    [OP_ne] = {relation, NE},
+    [OP_lt] = {relation, LT},
+    [OP_le] = {relation, LE},
+    [OP_gt] = {relation, GT},
+    [OP_ge] = {relation, GE},
+    [OP_neg] = {with_pool, XOR, POOL_SIGN},
+    [OP_abs] = {with_pool, AND, POOL_REST},
+    [OP_logical_not] = {with_pool, XOR, POOL_ONES},
+    [OP_square] = {squared, MUL},
+    [OP_sqrt] = {root, SQRT},
+    [OP_floor] = {rounded, 9},
+    [OP_ceil] = {rounded, 10},
+    [OP_round] = {rounded, 8},
+    [OP_reciprocal] = {reciprocal, DIV},
+    [OP_rsqrt] = {reciprocal_root, SQRT, DIV},
+    [OP_relu] = {relu, LE, ANDNOT},
+    [OP_leaky_relu] = {leaky_relu, GT, MUL},
+    [OP_maximum] = {extreme, GT, UNORDERED},
+    [OP_minimum] = {extreme, LT, UNORDERED},
+    [OP_clamp] = {clamp, LT, GT},
+    [OP_where] = {where},
+    [OP_broadcast_to] = {copy},
 };
 
-bool code_knows(int op) {
-  switch (op) {
-    case OP_neg:
-    case OP_abs:
-    case OP_square:
-    case OP_sqrt:
-    case OP_rsqrt:
-    case OP_reciprocal:
-    case OP_relu:
-    case OP_floor:
-    case OP_ceil:
-    case OP_round:
-    case OP_logical_not:
-    case OP_maximum:
-    case OP_minimum:
-    case OP_leaky_relu:
-    case OP_where:
-    case OP_clamp:
-    case OP_broadcast_to: return true;
-    default: return op < NOP && simples[op].code;
-  }
-}
-
-/* The step under way: its value in a register. Operands are in their registers before it is chosen, as
-** it may be one of theirs; what needs several instructions writes it in the last. */
-static int compute(emitter *e) {
-  int op = e->s[e->now].op, r, a, b, t, u;
-  place m;
-#define RESULT (release(e), e->pinned = 0, r = take(e))
-  switch (op) {
-    case OP_square:
-      a = reg(e, 0);
-      arith(e, MUL, RESULT, a, in_reg(a));
-      return r;
-    case OP_neg:
-      a = reg(e, 0);
-      arith(e, XOR, RESULT, a, in_pool(POOL_SIGN));
-      return r;
-    case OP_abs:
-      a = reg(e, 0);
-      arith(e, AND, RESULT, a, in_pool(POOL_REST));
-      return r;
-    case OP_logical_not:
-      a = reg(e, 0);
-      arith(e, XOR, RESULT, a, in_pool(POOL_ONES));
-      return r;
-    case OP_sqrt:
-      m = anywhere(e, 0);
-      arith(e, SQRT, RESULT, 0, m);
-      return r;
-    case OP_floor:
-    case OP_ceil:
-    case OP_round:
-      m = anywhere(e, 0);
-      vex(e, 3, 1, 8 + e->wide, RESULT, 0, m);
-      byte(e, op == OP_floor ? 9 : op == OP_ceil ? 10 : 8);
-      return r;
-    case OP_reciprocal:
-      m = anywhere(e, 0), t = take(e);
-      fetch(e, t, in_pool(POOL_ONE));
-      arith(e, DIV, RESULT, t, m);
-      return r;
-    case OP_rsqrt:
-      m = anywhere(e, 0), t = take(e), u = take(e);
-      arith(e, SQRT, t, 0, m);
-      fetch(e, u, in_pool(POOL_ONE));
-      arith(e, DIV, RESULT, u, in_reg(t));
-      return r;
-    case OP_relu:
-      a = reg(e, 0), t = take(e);
-      compare(e, LE, t, a, in_pool(POOL_ZEROS));
-      arith(e, ANDNOT, RESULT, t, in_reg(a));
-      return r;
-    case OP_leaky_relu:
-      a = reg(e, 0), m = anywhere(e, 1), t = take(e), u = take(e);
-      compare(e, GT, t, a, in_pool(POOL_ZEROS));
-      arith(e, MUL, u, a, m);
-      choose(e, RESULT, t, in_reg(a), u);
-      return r;
-    case OP_maximum:
-    case OP_minimum:
-      a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
-      compare(e, op == OP_maximum ? GT : LT, t, a, in_reg(b));
-      compare(e, UNORDERED, u, a, in_reg(a));
-      arith(e, OR, t, t, in_reg(u));
-      choose(e, RESULT, t, in_reg(a), b);
-      return r;
-    case OP_clamp:
-      a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
-      compare(e, LT, t, a, in_reg(b));
-      choose(e, u, t, in_reg(b), a);
-      m = anywhere(e, 2);
-      if (m.memory) fetch(e, b = take(e), m);
-      else b = m.base;
-      compare(e, GT, t, u, in_reg(b));
-      choose(e, RESULT, t, in_reg(b), u);
-      return r;
-    case OP_where:
-      t = reg(e, 0), b = reg(e, 2), m = anywhere(e, 1);
-      choose(e, RESULT, t, m, b);
-      return r;
-    case OP_broadcast_to:
-      m = anywhere(e, 0);
-      fetch(e, RESULT, m);
-      return r;
-    default:
-      a = reg(e, 0), m = anywhere(e, 1);
-      arith(e, simples[op].code, RESULT, a, m);
-      if (simples[op].code == CMP) byte(e, simples[op].how);
-      return r;
-  }
-}
+bool code_knows(int op) { return table[op].make; }
 
 /* Ask for the memory that the next tiles read and write: what lies between two loops over a tile would
 ** otherwise wait for it. */
@@ -428,7 +460,7 @@ static void body(emitter *e) {
       release_places(e);
     }
     if (s->op >= NOP) continue;
-    int r = compute(e);
+    int r = table[s->op].make(e, table[s->op].code, table[s->op].more);
     hold(e, e->now, r);
     if (s->to >= 0) put(e, r, stream(e, s->to));
     release(e);

@@ -159,18 +159,19 @@ static bool plan_stores(prog *p) {
 ** those that end it, 0 if none does. A program that folds rows is cut as sums of columns are. */
 static void plan_cut(prog *p, int64_t n, int64_t inner) {
   enum { SEVERAL = 8, PIECES = 32 };
-  int64_t widest = 1, short_row = 0;
+  int64_t short_row = 0;
+  p->widest = 1;
   bool plain = true;
   for (int i = 0; i < p->nv; i++) {
     plain = plain && p->v[i].a->state == READY && !p->v[i].strided;
-    if (p->v[i].esz > widest) widest = p->v[i].esz;
+    if (p->v[i].esz > p->widest) p->widest = p->v[i].esz;
     if (p->v[i].strided && p->v[i].q.n) short_row = p->v[i].q.d[p->v[i].q.n - 1];
   }
   bool red = n > 0 || p->row;
   p->n = n ? n : p->row ? p->size / p->row : p->size;
   p->inner = n ? inner : p->row ? p->row : 1;
   p->rows = p->size / (p->n * p->inner);
-  int64_t most = p->inner > 1 ? SMALL : TILE / widest; /* partial columns: by shape alone */
+  int64_t most = p->inner > 1 ? SMALL : TILE / p->widest; /* partial columns: by shape alone */
   /* tiles end with the rows of the reduction, or of the strided leaves where rows are not tiny */
   p->align = red ? (p->inner == 1 ? p->n : p->inner) : short_row >= 128 ? short_row : most;
   int64_t whole = red && p->n * p->inner <= most ? p->n * p->inner : p->align;
@@ -195,7 +196,7 @@ static void plan_cut(prog *p, int64_t n, int64_t inner) {
   bool long_rows = p->inner > most && p->inner <= ROW;
   if (long_rows) p->tile = p->inner;
   /* a line more: tiles that begin in the same cache set would drive each other out */
-  p->room = (p->tile * widest + 127) / 64 * 64;
+  p->room = (p->tile * p->widest + 127) / 64 * 64;
   if (long_rows && plain) /* nothing is computed: several rows at a time */
     p->tile *= p->n < SEVERAL ? SEVERAL / p->n * p->n : SEVERAL;
 }
@@ -236,14 +237,11 @@ static bool plan_slots(prog *p) {
 /* Where no bits hang on it, tiles are as long as the scratch that stays in the cache allows. */
 static void plan_tile(prog *p) {
   enum { CACHED = 4 * TILE };
-  int64_t widest = 1;
-  for (int i = 0; i < p->nv; i++)
-    if (p->v[i].esz > widest) widest = p->v[i].esz;
   if (p->inner > 1 || p->row) return;
   int64_t most = p->tile < p->n && p->n < CHUNK ? p->n : CHUNK;
   int nslot = p->nslot - p->nfold; /* lanes are few: less than a byte for each element */
-  while (p->tile * 2 <= most && p->tile * 2 * widest * nslot <= CACHED) p->tile *= 2;
-  p->room = (p->tile * (nslot ? widest : 1) + 127) / 64 * 64;
+  while (p->tile * 2 <= most && p->tile * 2 * p->widest * nslot <= CACHED) p->tile *= 2;
+  p->room = (p->tile * (nslot ? p->widest : 1) + 127) / 64 * 64;
 }
 
 static int act_of(const prog *p, const value *v, int i) {

@@ -118,6 +118,7 @@ typedef struct {
   act *act;
   int nact;
   int nslot;       /* those of the lanes are the last */
+  int64_t widest;  /* bytes of the widest dtype */
   size_t room;     /* bytes of a scratch tile */
   buffer *scratch; /* threads x nslot of them */
   char *filled;    /* per thread: constants stand in its scratch */
