@@ -46,11 +46,7 @@ local function operands(sample, dtype)
   return xs
 end
 
-local function part(xs, first, last)
-  local t = {}
-  for k, x in ipairs(xs) do t[k] = x[{{first, last}}]:clone() end
-  return table.unpack(t)
-end
+local function part(xs, first, last) return table.unpack(helper.parts(xs, first, last)) end
 
 describe("the bits of", function()
   helper.guard(before_each, after_each)

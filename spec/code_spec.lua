@@ -2,7 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
-local same = helper.same
+local same, parts = helper.same, helper.parts
 local huge, nan = math.huge, 0 / 0
 
 local PART = 250                  -- elements: so few are computed at once, by kernels
@@ -51,12 +51,6 @@ local function numbers(n, dtype)
   local t = {}
   for i = 1, n do t[i] = math.random() < 0.05 and pick(SPECIAL) or math.random() * 4 - 2 end
   return mg.tensor(t, dtype)
-end
-
-local function parts(xs, first, last)
-  local t = {}
-  for k, x in ipairs(xs) do t[k] = x[{{first, last}}]:clone() end
-  return t
 end
 
 -- The values from `from` on, computed in one go and part by part.

@@ -2,7 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
-local exact, same = helper.exact, helper.same
+local exact, same, parts = helper.exact, helper.same, helper.parts
 
 local N, SMALL = 3000, 250
 
@@ -49,12 +49,6 @@ local function expression(seed, leaves, count)
   end
 end
 
-local function part(xs, first, last)
-  local t = {}
-  for k, x in ipairs(xs) do t[k] = x[{{first, last}}]:clone() end
-  return t
-end
-
 local function uniform(count, dtype)
   local xs = {}
   for k = 1, count do xs[k] = (mg.rand(N) * 4 - 2):to(dtype or "float64") end
@@ -95,7 +89,7 @@ describe("a random expression", function()
           end
           local small = {}
           for i = 1, N // SMALL do
-            local v = f(part(xs, (i - 1) * SMALL + 1, i * SMALL))
+            local v = f(parts(xs, (i - 1) * SMALL + 1, i * SMALL))
             small[i] = v[#v]
           end
           assert(same(mg.cat(small), late[#late]))
@@ -123,7 +117,7 @@ describe("a random expression", function()
         local xs = uniform(3)
         local late, small = gradients(f, xs), {{}, {}, {}}
         for i = 1, N // SMALL do
-          local grads = gradients(f, part(xs, (i - 1) * SMALL + 1, i * SMALL))
+          local grads = gradients(f, parts(xs, (i - 1) * SMALL + 1, i * SMALL))
           for k, g in ipairs(grads) do small[k][i] = g end
         end
         local lean = mg.using_config("lean", true, gradients, f, xs)

@@ -148,6 +148,13 @@ function helper.differentiable(f, xs, tol)
   end, tol)
 end
 
+-- Elements first..last of each of xs, as copies
+function helper.parts(xs, first, last)
+  local t = {}
+  for k, x in ipairs(xs) do t[k] = x[{{first, last}}]:clone() end
+  return t
+end
+
 -- ---- memory -----------------------------------------------------------------------------------
 
 -- Bytes alive when the collector has had its say; the second round takes what finalizers let go.
