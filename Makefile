@@ -174,7 +174,7 @@ build/bench/limit_%: spec/bench/limit.c Makefile | packages
 
 bench-peers: packages
 	python3 -m venv build/peers
-	build/peers/bin/pip install torch jax numpy
+	build/peers/bin/python -m pip install torch jax numpy
 
 # ---- the rest ----------------------------------------------------------------------------------
 
