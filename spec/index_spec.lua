@@ -160,6 +160,15 @@ describe("index", function()
     end
     assert(raises("index: ", function() return mg.tensor(1)[1] .. "" end))
   end)
+
+  it("finds the first wrong index of very many", function()
+    local index, x = mg.ones{100000, dtype = "int64"}, mg.rand(2, 3)
+    for _, at in ipairs{100000, 70000, 40000, 1} do
+      index[at] = at % 3 == 1 and 3 or -3   -- outside of 1..2 and -2..-1
+      assert(raises(("index %d at position %d is not in 1..2"):format(at % 3 == 1 and 3 or -3, at),
+        mg.index_select, x, 1, index))
+    end
+  end)
 end)
 
 describe("assigning to an index", function()

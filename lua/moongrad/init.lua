@@ -15,13 +15,20 @@ require "moongrad.profile"(mg)
 local help = mg.help
 
 function mg.help(name)
-  local doc = type(name) == "string" and require "moongrad.docs"[name:match "[^.]*$"]
-  if doc then print(doc) else help(name) end
+  local docs = require "moongrad.docs"
+  local doc = type(name) == "string" and docs[name:match "[^.]*$"]
+  if doc then return print(doc) end
+  help(name)
+  if name ~= nil then return end
+  local names = {}
+  for k in pairs(docs) do names[#names + 1] = k end
+  table.sort(names)
+  print(table.concat(names, " "))
 end
 
 -- name -> the module it is, or the module and the field of it
 local later = {
-  nn = {"nn"}, optim = {"optim"}, data = {"data"}, models = {"models"},
+  nn = {"nn"}, optim = {"optim"}, data = {"data"},
   save = {"io", "save"}, load = {"io", "load"},
   progress = {"progress"},
   plot = {"plot", "plot"}, plot_graph = {"plot", "plot_graph"}, dot_graph = {"plot", "dot_graph"},

@@ -148,13 +148,31 @@ array *arr_cat(ctx *c, int n, array *const *a, int axis) {
 
 /* ---- along an axis, by a 1-d index ------------------------------------------------------------ */
 
+typedef struct {
+  const int64_t *index;
+  int64_t size, n;
+  bool bad;
+} check;
+
+/* The first one from i on that is no position in 1..n or -n..-1, or end */
+static int64_t first_bad(const int64_t *v, int64_t i, int64_t end, int64_t n) {
+  while (i < end && (v[i] > 0 ? v[i] <= n : v[i] < 0 && v[i] >= -n)) i++;
+  return i;
+}
+
+static void check_part(void *arg, int64_t part) {
+  check *k = arg;
+  int64_t end = least((part + 1) * PART, k->size);
+  if (first_bad(k->index, part * PART, end, k->n) < end)
+    __atomic_store_n(&k->bad, true, __ATOMIC_RELAXED);
+}
+
 int64_t arr_check_index(ctx *c, array *idx, int64_t n) {
   array *x = arr_contiguous(c, idx);
   if (!x) return -1;
-  const int64_t *v = arr_data(x);
-  int64_t i = 0;
-  while (i < x->size && (v[i] > 0 ? v[i] <= n : v[i] < 0 && v[i] >= -n)) i++;
-  int64_t bad = i < x->size ? i + 1 : 0;
+  check k = {arr_data(x), x->size, n, false};
+  par_for(c, (x->size + PART - 1) / PART, check_part, &k);
+  int64_t bad = k.bad ? first_bad(k.index, 0, k.size, n) + 1 : 0;
   arr_unref(x);
   return bad;
 }
