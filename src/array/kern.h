@@ -7,7 +7,7 @@
 #ifndef MG_KERN_H
 #define MG_KERN_H
 
-#include "array/array.h"
+#include "array/acc.h"
 
 enum { TILE = 4096 };         /* bytes of the widest value of a tile; no kernel is given more elements
                               ** than TILE / its widest dtype, fold excepted */
@@ -21,10 +21,6 @@ enum { FOLD_BLOCK = TILE / 8, FOLD_WAYS = 8, VECTOR = 32 }; /* elements; vectors
 ** narrower, not overlap otherwise. Operands an op does not have are not read. */
 typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);
 
-/* A reduction's running state. sum, mean, prod: v. max, min: v. argmax, argmin: value v, index w (0-based).
-** all, any: v.i. Floats of both widths stand in .f (sums of
-** up to 512 are made in lanes of the dtype, added up across tiles in double); others in .i. */
-typedef struct { imm v, w; } acc;
 typedef void spread_fn(void *r, const void *x, int64_t n, int64_t times); /* each x[i] so many times */
 typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] is element `first` of its row */
 
@@ -48,9 +44,5 @@ static inline const kernels *kern_get(void) { return kern_chosen; }
 static inline imm op_scalar(int op, dtype t, imm a, imm b, imm d) {
   return kern_get()->scalar[op][t](a, b, d);
 }
-
-void acc_start(int op, dtype t, acc *s);
-void acc_merge(int op, dtype t, acc *s, const acc *o); /* s stands before o in the row */
-imm acc_result(int op, dtype t, const acc *s, int64_t n); /* n: elements folded; argmax from 1 */
 
 #endif

@@ -1,15 +1,23 @@
-/* acc.c -- reductions' running states, and the kernels of this machine. */
+/* acc.h -- reductions' running states.
+**
+** A kernel folds a block of a row in lanes, and joins what it finds to the state of what stands before;
+** inline, since where the op is a constant most of this is one instruction.
+*/
+#ifndef MG_ACC_H
+#define MG_ACC_H
+
 #include <math.h>
-#include "array/kern.h"
 
-const kernels *kern_chosen;
+#include "array/array.h"
 
-__attribute__((constructor)) static void choose(void) {
-  const int level = cpu_level();
-  kern_chosen = level >= 4 ? &mg_kernels_v4 : level == 3 ? &mg_kernels_v3 : &mg_kernels_v2;
-}
+/* sum, mean, prod, max, min: v. argmax, argmin: value v, index w, from 0. all, any: v.i. Floats of both
+** widths stand in .f (sums of up to 512 are made in lanes of the dtype, added up across tiles in
+** double); others in .i. */
+typedef struct {
+  imm v, w;
+} acc;
 
-void acc_start(int op, dtype t, acc *s) {
+static inline void acc_start(int op, dtype t, acc *s) {
   double f = 0;
   int64_t i = 0;
   if (op == OP_max || op == OP_argmax) f = -INFINITY, i = INT64_MIN;
@@ -21,13 +29,14 @@ void acc_start(int op, dtype t, acc *s) {
 }
 
 /* Whether o goes before s as an extreme: the first nan is the most extreme of all. */
-static bool beats(dtype t, bool down, imm o, imm s) {
+static inline bool beats(dtype t, bool down, imm o, imm s) {
   if (!is_float(t)) return down ? o.i < s.i : o.i > s.i;
   if (isnan(s.f) || isnan(o.f)) return !isnan(s.f);
   return down ? o.f < s.f : o.f > s.f;
 }
 
-void acc_merge(int op, dtype t, acc *s, const acc *o) {
+/* s stands before o in the row */
+static inline void acc_merge(int op, dtype t, acc *s, const acc *o) {
   const bool down = op == OP_min || op == OP_argmin;
   switch (op) {
     case OP_sum:
@@ -53,10 +62,13 @@ void acc_merge(int op, dtype t, acc *s, const acc *o) {
   }
 }
 
-imm acc_result(int op, dtype t, const acc *s, int64_t n) {
+/* n: elements folded; argmax counts from 1 */
+static inline imm acc_result(int op, dtype t, const acc *s, int64_t n) {
   imm r = s->v;
   if (op == OP_argmax || op == OP_argmin) return (imm){.i = s->w.i + 1};
   if (op == OP_mean) r.f /= (double)n;
   if (t == F32) r.f = (float)r.f;
   return r;
 }
+
+#endif
