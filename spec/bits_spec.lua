@@ -182,9 +182,10 @@ describe("the bits of", function()
   it("products, sums of rows and sorting are the same for any number of threads", function()
     mg.seed(6)
     local x, y = mg.randn(300, 500), mg.randn(500, 400)
-    local at = mg.randint(1, 300, {2000})
+    local at, v, wide = mg.randint(1, 300, {2000}), mg.randn(4000), mg.randn(4000, 1501)
     with_any_threads(function()
-      return x:matmul(y), x:to("float32"):matmul(y:to("float32")), x:cumsum(1), x:cumsum(2),
+      return v:matmul(wide), wide.T:matmul(v), v:to("float32"):matmul(wide:to("float32")),
+        x:matmul(y), x:to("float32"):matmul(y:to("float32")), x:cumsum(1), x:cumsum(2),
         x:argsort(1), x:argsort(2), x:index_select(1, at),
         mg.zeros(300, 500):index_add(1, at, mg.cat({x, x, x, x, x, x, x})[{{1, 2000}}]),
         mg.zeros(300, 500):scatter_add(1, (x.T.T * 40):to("int64"):clamp{min = 1, max = 300}, x)

@@ -1,10 +1,10 @@
 /* blas.c -- matrix products.
 **
-** The result is cut into tiles by the shape alone, each computed by one thread from whole rows of a and
-** whole columns of b: the number of threads cannot be seen. Vectors and small products are computed
-** here, so that a first tiny product opens no library; the others, tile by tile, by OpenBLAS. Without
-** it (or with lengths past its int) our own loop does them too. Which way is taken depends on
-** shape and strides only.
+** The result is cut into tiles by the shape alone (where no bits hang on it, by the threads too), each
+** computed by one thread from whole rows of a and whole columns of b: the number of threads cannot be
+** seen. Vectors and small products are computed here, so that a first tiny product opens no library;
+** the others, tile by tile, by OpenBLAS. Without it (or with lengths past its int) our own loop does
+** them too. Which way is taken depends on shape and strides only.
 */
 #define _GNU_SOURCE
 #include "array/array.h"
@@ -23,7 +23,8 @@ enum {
   SMALL = 1 << 15,
   PART = 1 << 18,
   LARGE = 1 << 19,
-  STRIP = 1 << 10, /* elements of a row that are read in one go */
+  SHORT = 1 << 8,  /* elements of a row that are read in one go, at least, */
+  STRIP = 1 << 11, /* and at most where threads wait for some */
   AREA = 1 << 17   /* of a tile, where there are more than four: packing pays */
 };
 
@@ -193,15 +194,19 @@ static void cut(job *j) {
     else j->tn = ((j->n + 2 * across - 1) / (2 * across) + 15) / 16 * 16, across *= 2;
 }
 
-static void plan(job *j) {
+static void plan(job *j, int threads) {
   const int64_t most = INT_MAX;
   double each = (double)j->m * j->n * j->k;
   j->tm = j->m;
   j->tn = j->n;
   if (j->m == 1 || j->n == 1) {
-    bool dense = j->m == 1 ? j->b.row == 1 : j->a.col == 1; /* else parts are pieces of rows */
+    bool dense = j->m == 1 ? j->b.row == 1 : j->a.col == 1;
     int64_t len = (PART / j->k + 64) / 64 * 64;
-    if (!dense && len < STRIP) len = STRIP;
+    if (!dense) { /* pieces of rows, each element by itself: the longer, the quicker */
+      int64_t share = (j->m * j->n / threads + 64) / 64 * 64;
+      int64_t piece = share < SHORT ? SHORT : least(share, STRIP);
+      if (len < piece) len = piece;
+    }
     if (j->m == 1) j->tn = least(j->n, len);
     else j->tm = least(j->m, len);
   } else if (each > SMALL) {
@@ -237,7 +242,7 @@ array *arr_matmul(ctx *c, array *a, array *b) {
   if (ok) {
     j.c = arr_data(y);
     fold(&j);
-    plan(&j);
+    plan(&j, c->threads);
     bool omp = j.blas && omp_get && omp_set;
     int was = omp ? omp_get() : 1; /* told 1, OpenBLAS does not start threads from this one; */
     if (omp) omp_set(1);           /* inside par_for's it never does */
