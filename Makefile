@@ -69,7 +69,8 @@ endif
 # told where to put things (BUILD, CORE), so that the sanitizers' build lies beside the usual one.
 # The kernels are built once for each x86-64 level and chosen at run time; nothing else is. TUNE: a
 # node is cleared by a few vector stores, not by `rep stos`, which takes longer than a scalar op. LTO: a
-# small op is a dozen short functions of as many files; inlined, it takes a ninth less.
+# small op is a dozen short functions of as many files; inlined, it takes a ninth less. Not by clang, whose
+# linker would need a plugin.
 
 BUILD = build
 CORE  = lua/moongrad/core.so

@@ -37,11 +37,12 @@ describe("help", function()
   end)
 
   it("knows all functions; each doc is a signature and a line", function()
-    local documented, alias, all = {}, {}, help()
-    assert(all:find "%f[%w]matmul%f[^%w_]" and all:find "%f[%w]LayerNorm%f[^%w_]")
-    for name in all:gmatch "%S+" do
+    local documented, alias = {}, {}
+    local core, parts = help():match "^(%C+)\n(%C+)$"
+    assert(parts:find "%f[%w]LayerNorm%f[^%w_]")
+    for name in core:gmatch "%S+" do
       local doc = help(name)
-      assert(doc:find("^" .. name .. "[({:].*[)}]\n%C+$"), doc)
+      assert(doc:find("^" .. name .. "[({].*[)}]\n%C+$"), doc)
       if mg[name] then documented[mg[name]] = name end
     end
     for name, value in pairs(mg) do

@@ -164,8 +164,9 @@ describe("index", function()
   it("finds the first wrong index of very many", function()
     local index, x = mg.ones{100000, dtype = "int64"}, mg.rand(2, 3)
     for _, at in ipairs{100000, 70000, 40000, 1} do
-      index[at] = at % 3 == 1 and 3 or -3   -- outside of 1..2 and -2..-1
-      assert(raises(("index %d at position %d is not in 1..2"):format(at % 3 == 1 and 3 or -3, at),
+      local wrong = at % 3 == 1 and 3 or -3   -- outside of 1..2 and -2..-1
+      index[at] = wrong
+      assert(raises(("index %d at position %d is not in 1..2"):format(wrong, at),
         mg.index_select, x, 1, index))
     end
   end)

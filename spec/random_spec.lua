@@ -173,7 +173,8 @@ describe("random numbers", function()
         mg._fail_at(at)
         local ok, x = pcall(mg.rand, n)
         mg._fail_at(0)
-        if ok then assert(same(x, want)) end
+        assert(ok, x)
+        assert(same(x, want))
       end
     end
   end)

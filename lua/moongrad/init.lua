@@ -12,18 +12,23 @@ require "moongrad.ops"(mg)
 require "moongrad.transform"(mg)
 require "moongrad.profile"(mg)
 
-local help = mg.help
-
-function mg.help(name)
-  local docs = require "moongrad.docs"
-  local doc = type(name) == "string" and docs[name:match "[^.]*$"]
-  if doc then return print(doc) end
-  help(name)
-  if name ~= nil then return end
+local function print_names(docs)
   local names = {}
-  for k in pairs(docs) do names[#names + 1] = k end
+  for name in pairs(docs) do names[#names + 1] = name end
   table.sort(names)
   print(table.concat(names, " "))
+end
+
+-- help(name): its signature and one line; help(): all names.
+function mg.help(name)
+  local docs = require "moongrad.docs"
+  if name == nil then
+    print_names(mg._docs)
+    return print_names(docs)
+  end
+  local doc = type(name) == "string" and (docs[name:match "[^.]*$"] or mg._docs[name])
+  if not doc then mg.raise("help: nothing is known of %s", tostring(name)) end
+  print(doc)
 end
 
 -- name -> the module it is, or the module and the field of it

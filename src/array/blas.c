@@ -126,8 +126,6 @@ typedef struct {
   int64_t tm, tn, across, tiles, group; /* a tile; tiles in a row, in a product; in a part */
 } job;
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Where product q of the batch has its matrix in x */
 static const char *matrix(const job *j, const side *x, int64_t q) {
   int64_t off = 0;

@@ -10,7 +10,6 @@
 
 enum { PART = 1 << 15 }; /* elements in a part, roughly: about 10 us of work */
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t position(int64_t i, int64_t n) { return i < 0 ? i + n : i - 1; }
 
 /* a seen as (outer, n, inner) about an axis */

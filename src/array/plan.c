@@ -189,8 +189,8 @@ static void plan_cut(prog *p, int64_t n, int64_t inner) {
     p->rpc = row <= CHUNK ? CHUNK / row : 1;
   }
   /* pieces of columns are as long as a row: few, as they are put together by one thread */
-  int64_t least = (p->n + PIECES - 1) / PIECES;
-  if (p->inner > 1 && p->nb < least) p->nb = least;
+  int64_t shortest = (p->n + PIECES - 1) / PIECES;
+  if (p->inner > 1 && p->nb < shortest) p->nb = shortest;
   if (p->row && !n) p->nb = (CHUNK + p->row - 1) / p->row;
   p->pieces = (p->n + p->nb - 1) / p->nb;
   bool long_rows = p->inner > most && p->inner <= ROW;

@@ -8,8 +8,6 @@
 
 enum { PART = 1 << 15, SMALL = 1 << 11, COLS = 64, RUN = 12 };
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* An array seen as (outer, n, inner) about the axis: outer * inner rows of n */
 typedef struct {
   const void *from;

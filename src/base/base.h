@@ -14,6 +14,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 /* ---- errors ------------------------------------------------------------------------------- */
 
 enum { OK, E_VALUE, E_MEMORY };

@@ -1,5 +1,5 @@
-/* module.c -- opening the module: the state, the metatables, the table of functions; memory and
-** help.
+/* module.c -- opening the module: the state, the metatables, the table of functions, their docs;
+** memory.
 **
 ** The state and the metatables are made once for a lua_State, the table of functions as often as
 ** the module is opened (busted opens it for every file). At lua_close finalizers run in reverse
@@ -46,8 +46,9 @@ void collect_before_backward(lua_State *L, state *S) {
   if (mem_total() - S->seen >= PACE / 16) lua_gc(L, LUA_GCSTEP, 0), S->seen = mem_total();
   size_t live = live_bytes();
   if (live < S->low) S->low = live;
-  uint64_t least = (uint64_t)lua_gc(L, LUA_GCCOUNT) << 12;
-  if (live > S->low + S->low / 64 + PACE / 16 && mem_total() - S->collected >= least) collect(L, S);
+  uint64_t enough = (uint64_t)lua_gc(L, LUA_GCCOUNT) << 12;
+  if (live > S->low + S->low / 64 + PACE / 16 && mem_total() - S->collected >= enough)
+    collect(L, S);
 }
 
 static int memory(lua_State *L) {
@@ -200,7 +201,7 @@ static int eval(lua_State *L) {
 
 /* ---- names and their docs -------------------------------------------------------------------- */
 
-/* The tables of functions, methods and docs stand in the upvalues 3, 4, 5 of define and help. */
+/* The tables of functions, methods and docs stand in the upvalues 3, 4, 5 of define. */
 enum { FUNCTIONS = 3, METHODS, DOCS };
 
 /* define(name, fn, doc [, "function"]) */
@@ -219,37 +220,6 @@ static int define(lua_State *L) {
   if (!lua_isnil(L, 4) || lua_rawget(L, lua_upvalueindex(METHODS)) == LUA_TNUMBER) return 0;
   lua_settop(L, 2);
   lua_rawset(L, lua_upvalueindex(METHODS));
-  return 0;
-}
-
-/* help(name): its signature and one line; help(): all names. */
-static int help(lua_State *L) {
-  lua_settop(L, 1);
-  lua_getglobal(L, "print");
-  if (!lua_isnil(L, 1)) {
-    const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : NULL;
-    if (!name || lua_getfield(L, lua_upvalueindex(DOCS), name) != LUA_TSTRING)
-      refuse(L, "help: nothing is known of %s", luaL_tolstring(L, 1, NULL));
-    lua_call(L, 1, 0);
-    return 0;
-  }
-  lua_newtable(L);
-  int n = 0;
-  for (lua_pushnil(L); lua_next(L, lua_upvalueindex(DOCS)); lua_pop(L, 1)) {
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, 3, ++n);
-  }
-  lua_getglobal(L, "table");
-  lua_getfield(L, -1, "sort");
-  lua_pushvalue(L, 3);
-  lua_call(L, 1, 0);
-  lua_getfield(L, -1, "concat");
-  lua_pushvalue(L, 3);
-  lua_pushliteral(L, " ");
-  lua_call(L, 2, 1);
-  lua_pushvalue(L, 2);
-  lua_insert(L, -2);
-  lua_call(L, 1, 0);
   return 0;
 }
 
@@ -395,16 +365,6 @@ static void add_all(lua_State *L, const entry *e) {
   for (; e->name; e++) add(L, e->name, e->f, e->doc, e->method);
 }
 
-/* One that needs the tables too: define and help. */
-static void add_namer(lua_State *L, const char *name, lua_CFunction f) {
-  for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
-  lua_pushvalue(L, MODULE);
-  lua_pushvalue(L, VARIABLE_METHODS);
-  lua_pushvalue(L, MODULE_DOCS);
-  lua_pushcclosure(L, f, 5);
-  lua_setfield(L, MODULE, name);
-}
-
 __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   luaL_checkversion(L);
   lua_settop(L, 0);
@@ -427,8 +387,14 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);
   lua_pushstring(L, config_doc);
   lua_setfield(L, MODULE_DOCS, "Config");
-  add_namer(L, "define", define);
-  add_namer(L, "help", help);
+  for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
+  lua_pushvalue(L, MODULE);
+  lua_pushvalue(L, VARIABLE_METHODS);
+  lua_pushvalue(L, MODULE_DOCS);
+  lua_pushcclosure(L, define, 5);
+  lua_setfield(L, MODULE, "define");
+  lua_pushvalue(L, MODULE_DOCS);
+  lua_setfield(L, MODULE, "_docs");
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
