@@ -138,6 +138,26 @@ describe("a program that folds rows", function()
     assert(same(z:sum(3) + u:softmax(), a + b))
   end)
 
+  it("reads a view of a row statistic that has been stored since the view was made", function()
+    for _, op in ipairs{"sum", "mean", "max", "argmax"} do
+      local x = mg.rand(40, 100)
+      local function statistic() return (mg[op](x, {axis = 2})) end
+      local late = statistic()
+      local view = late:unsqueeze(2)
+      local wide = view:broadcast_to{40, 100}
+      mg.eval(late)
+      assert(same(view:reshape(40), statistic()))
+      assert(same(view:reshape(8, 5):reshape(40), statistic()))
+      assert(same(view:reshape(40, 1):unsqueeze(1):reshape(40), statistic()))
+      assert(same(wide:sum(2), late:unsqueeze(2):broadcast_to{40, 100}:sum(2)))
+    end
+    local x = mg.rand(16, 16, 16):cumsum(1)
+    local late = x:mean(3)
+    local view = late:unsqueeze(3)
+    mg.eval(late)
+    assert(same(view:reshape(16, 16):sum(1), x:mean(3):sum(1)))
+  end)
+
   it("computes a loss, its gradient and nothing else of that size", function()
     local x, t = mg.Variable(mg.rand(1000, 500)), mg.randint(1, 500, {1000})
     mg.eval(x, t)

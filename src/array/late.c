@@ -187,7 +187,10 @@ array *arr_cast(ctx *c, array *a, dtype t) {
 }
 
 array *late_rows(ctx *c, int op, array *a, const shape *s) {
-  array *x = op == OP_reshape && a->op == OP_reshape ? a->in[0] : a;
+  /* a reshape of a reshape is one, unless what the first reads has been stored since: such a value does not
+  ** say any more that it stands one a row */
+  bool twice = op == OP_reshape && a->op == OP_reshape && a->in[0]->state == PENDING;
+  array *x = twice ? a->in[0] : a;
   array *r = pend(c, op, a->dtype, s, 1, &x);
   if (r) r->per_row = op == OP_reshape;
   return bounded(c, r);
