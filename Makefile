@@ -81,7 +81,7 @@ LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
              -fno-trapping-math -fopenmp-simd $(SANITIZE) -Isrc -MMD -MP
 
-KERN   = src/array/kern.c
+KERN   = src/cpu/kern.c
 LEVELS = v2 v3 v4
 OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN),$(wildcard src/*/*.c))) \
          $(LEVELS:%=$(BUILD)/kern_%.o)

@@ -1,7 +1,7 @@
 /* array.c -- arrays: making, holding, viewing and reading them.
 **
 ** A READY array points into a buffer by offset and strides (in elements); views share buffers. A CONST
-** array is one number in any shape and costs no memory. What computes is in late.c, plan.c and run.c.
+** array is one number in any shape and costs no memory. What computes is in lazy.c, fuse.c and run.c.
 */
 #include <string.h>
 
@@ -88,7 +88,7 @@ array *arr_const(ctx *c, dtype t, const shape *s, imm k) {
 
 array *arr_scalar(ctx *c, dtype t, imm k) { return arr_const(c, t, &(shape){0}, k); }
 
-/* Take a buffer over (plan.c's commit): a becomes READY and dense, its operands go. */
+/* Take a buffer over (fuse.c's commit): a becomes READY and dense, its operands go. */
 void arr_settle(array *a, buffer *b) {
   array *in[3] = {a->in[0], a->in[1], a->in[2]};
   memset(a->in, 0, sizeof a->in);

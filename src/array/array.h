@@ -19,7 +19,7 @@ enum op {
 #define TERNARY(name, ...) OP_##name,
 #define REDUCE(name, ...) OP_##name,
 #define OTHER(name, ...) OP_##name,
-#include "array/ops.def"
+#include "ops.def"
   NOP
 };
 

@@ -1,4 +1,4 @@
-/* program.h -- a fused expression as plain data: what late.c, plan.c and run.c share.
+/* program.h -- a fused expression as plain data: what lazy.c, fuse.c and run.c share.
 **
 ** A program is a list of values in the order of computation, each with an address for the current
 ** tile: leaf memory, output memory or scratch that stays in the cache. Roots are the values that are
@@ -11,8 +11,8 @@
 #define MG_PROGRAM_H
 
 #include "array/array.h"
-#include "array/code.h"
-#include "array/kern.h"
+#include "cpu/code.h"
+#include "cpu/kern.h"
 
 enum {
   SMALL = TILE / 8, /* elements: up to here ops run when called */
@@ -22,7 +22,7 @@ enum {
 
 typedef union { char bytes[TILE]; double number; } tile __attribute__((aligned(64)));
 
-/* ---- the op table, as data (late.c) ------------------------------------------------------------ */
+/* ---- the op table, as data (lazy.c) ------------------------------------------------------------ */
 
 extern const uint8_t op_cost[NOP];
 extern const uint8_t op_step[NOP];      /* what folds two rows into one; 0: nothing does */
@@ -66,7 +66,7 @@ typedef struct {
   bool number;        /* leaf: strided, one number a run of the units that read it */
   bool barred;        /* from being a step: a mask that is read elsewhere */
   int32_t unit;       /* which it is a step of, from 1; 0: none, a call of f */
-  int32_t phase;      /* scratch of unit.c, as the two after */
+  int32_t phase;      /* scratch of loop.c, as the two after */
   int32_t step;
   uint8_t lanes;      /* step: the dtype of the numbers it works on */
   int32_t sums;       /* ... how many sums of it there are */
@@ -129,11 +129,11 @@ typedef struct {
   int64_t jw, jblocks;     /* ... of jw columns each, where inner is long */
 } prog;
 
-/* plan.c: visit the arrays below `top` once each, operands first; uses are counted on the way */
+/* fuse.c: visit the arrays below `top` once each, operands first; uses are counted on the way */
 uint32_t plan_mark(void);
 bool plan_visit(array *top, uint32_t mark, bool (*visit)(void *, array *), void *arg);
 
-/* unit.c: gather what can be one loop, in an order that has it side by side. Values may change places. */
+/* loop.c: gather what can be one loop, in an order that has it side by side. Values may change places. */
 bool plan_units(prog *p);
 
 /* profile.c: the work under way is this program; its buffers are there */

@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "array/kern.h"
-#include "graph/inside.h"
+#include "cpu/kern.h"
+#include "graph/internal.h"
 
 bool recording(const graph *G, int n, node *const *in) {
   for (int i = 0; G->met && i < n; i++) node_meet(in[i], G->met);

@@ -8,8 +8,8 @@
 */
 #include <string.h>
 
-#include "array/kern.h"
-#include "graph/inside.h"
+#include "cpu/kern.h"
+#include "graph/internal.h"
 
 typedef struct {
   node *n, *acc;

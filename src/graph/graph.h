@@ -43,7 +43,7 @@ typedef struct extra {        /* what few nodes need */
   saved *sv;
   uint8_t *kind;
   shape s;                    /* shape of the first input, for ops that change shapes */
-  int64_t p[2 * MAXDIM];      /* axes, first and step ...: op by op, see shape.c */
+  int64_t p[2 * MAXDIM];      /* axes, first and step ...: op by op, see forward.c */
   int nout;                   /* OP_FUNCTION: outputs, weak (NULL where gone), and their shapes and dtypes */
   node **out;
   shape *outs;
@@ -58,7 +58,7 @@ struct node {
   uint32_t generation;        /* of the Variable: 0 for leaves; of the Function: one less */
   uint8_t op;                 /* OP_NONE: no creator */
   uint8_t dtype, flags;
-  uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved: see inside.h */
+  uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved: see internal.h */
   array *a;                   /* the value, or NULL: the scalar in k (0-d); DROPPED: a CONST that keeps the shape */
   imm k;
   node *grad;
@@ -126,7 +126,7 @@ size_t node_bytes(const node *n);                     /* of the value */
 ** some perhaps twice. */
 void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg);
 
-/* ---- ops (apply.c, shape.c); they broadcast, promote, compute (late) and record ---------------- */
+/* ---- ops (apply.c, forward.c); they broadcast, promote, compute (late) and record ---------------- */
 
 typedef struct { const char *name, *doc; uint8_t arity, kind; } op_info; /* kind: 'e'lementwise 'r'educe 'o'ther */
 extern const op_info op_table[NOP];

@@ -6,7 +6,7 @@
 */
 #include <string.h>
 
-#include "graph/inside.h"
+#include "graph/internal.h"
 
 const op_info op_table[NOP] = {
 #define UNARY(name, rule, cost, body, saves, vjp, doc) [OP_##name] = {#name, doc, 1, 'e'},
@@ -15,7 +15,7 @@ const op_info op_table[NOP] = {
   [OP_##name] = {#name, doc, 3, 'e'},
 #define REDUCE(name, rule, step, saves, vjp, doc) [OP_##name] = {#name, doc, 1, 'r'},
 #define OTHER(name, doc) [OP_##name] = {#name, doc, 0, 'o'},
-#include "array/ops.def"
+#include "ops.def"
 };
 
 void graph_init(graph *G) {

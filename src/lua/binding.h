@@ -134,7 +134,7 @@ bool option_bool(lua_State *L, int i, const char *who, const char *name, bool ot
 void push_shape(lua_State *L, const shape *s);
 int variable_tostring(lua_State *L);
 
-/* ---- indexing (index.c) ---------------------------------------------------------------------- */
+/* ---- indexing (subscript.c) ---------------------------------------------------------------------- */
 
 int variable_subscript(lua_State *L);     /* x[key] */
 int variable_set_subscript(lua_State *L); /* x[key] = v */
@@ -179,7 +179,7 @@ void call_guarded(lua_State *L, int nargs);
 
 void check_callable(lua_State *L, int i, const char *who); /* a function, or what has __call */
 
-/* ---- where time and memory go (profile.c) ---------------------------------------------------- */
+/* ---- where time and memory go (report.c) ---------------------------------------------------- */
 
 int profile_call(lua_State *L);
 void push_memory_by(lua_State *L, state *S, bool name); /* a table: by op, or by Variable name */

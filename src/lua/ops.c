@@ -70,7 +70,7 @@ static int map3(lua_State *L, int op) { return map(L, op, 3); }
   static int map_##name(lua_State *L) { return map2(L, OP_##name); }
 #define TERNARY(name, ...)                                                                         \
   static int map_##name(lua_State *L) { return map3(L, OP_##name); }
-#include "array/ops.def"
+#include "ops.def"
 
 static int gelu(lua_State *L) {
   static const char *const names[] = {"approximate", NULL};
@@ -199,7 +199,7 @@ static int reduce(lua_State *L, int op, const char *who) {
 
 #define REDUCE(name, ...)                                                                          \
   static int reduce_##name(lua_State *L) { return reduce(L, OP_##name, #name); }
-#include "array/ops.def"
+#include "ops.def"
 
 static int amax(lua_State *L) { return reduce(L, OP_max, "amax"); }
 static int amin(lua_State *L) { return reduce(L, OP_min, "amin"); }
@@ -555,7 +555,7 @@ const lua_CFunction op_functions[NOP] = {
 #define BINARY(name, ...) [OP_##name] = map_##name,
 #define TERNARY(name, ...) [OP_##name] = map_##name,
 #define REDUCE(name, ...) [OP_##name] = reduce_##name,
-#include "array/ops.def"
+#include "ops.def"
     [OP_to] = to,
     [OP_identity] = identity,
     [OP_reshape] = reshape,

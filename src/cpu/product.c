@@ -1,4 +1,4 @@
-/* blas.c -- matrix products.
+/* product.c -- matrix products.
 **
 ** The result is cut into tiles by the shape alone (where no bits hang on it, by the threads too), each
 ** computed by one thread from whole rows of a and whole columns of b: the number of threads cannot be
@@ -18,7 +18,7 @@
 enum {
   LANES = 32,
   VECS = 4,
-  DEEP = 64, /* of plain.h */
+  DEEP = 64, /* of product.inc */
   /* multiplications: up to here OpenBLAS is not worth opening; a part for a thread; worth four tiles */
   SMALL = 1 << 15,
   PART = 1 << 18,
@@ -30,9 +30,9 @@ enum {
 
 #define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define T float
-#include "array/plain.h"
+#include "cpu/product.inc"
 #define T double
-#include "array/plain.h"
+#include "cpu/product.inc"
 
 /* ---- OpenBLAS, opened at first use ------------------------------------------------------------ */
 

@@ -1,4 +1,4 @@
-/* profile.c -- where time and memory go: profile, and memory by op and by name.
+/* report.c -- where time and memory go: profile, and memory by op and by name.
 **
 ** A profile stands in the guard of its call. The walk over all that is alive runs with the collector
 ** stopped: no finalizer lets go of anything meanwhile.

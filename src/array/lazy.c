@@ -1,6 +1,6 @@
-/* late.c -- elementwise ops and reductions as they are called: late, or at once where small.
+/* lazy.c -- elementwise ops and reductions as they are called: late, or at once where small.
 **
-** An op on a large array makes a PENDING array and computes nothing; see plan.c. Expressions are kept
+** An op on a large array makes a PENDING array and computes nothing; see fuse.c. Expressions are kept
 ** small: not too many nodes, not too many bytes that live for them alone. Ops on one tile or less run
 ** when called, through the same kernels, and give the same bits.
 */
@@ -20,7 +20,7 @@ const uint8_t op_rule[NOP] = {
 #define BINARY(name, rule, ...) [OP_##name] = rule,
 #define TERNARY(name, rule, ...) [OP_##name] = rule,
 #define REDUCE(name, rule, ...) [OP_##name] = rule,
-#include "array/ops.def"
+#include "ops.def"
 };
 
 const uint8_t op_cost[NOP] = {
@@ -28,18 +28,18 @@ const uint8_t op_cost[NOP] = {
 #define BINARY(name, rule, cost, ...) [OP_##name] = cost,
 #define TERNARY(name, rule, cost, ...) [OP_##name] = cost,
 #define REDUCE(name, ...) [OP_##name] = DEAR,
-#include "array/ops.def"
+#include "ops.def"
 };
 
 /* the op that folds two rows into one, by reduction; 0 for what is no reduction or has no such op */
 const uint8_t op_step[NOP] = {
 #define REDUCE(name, rule, step, ...) [OP_##name] = step,
-#include "array/ops.def"
+#include "ops.def"
 };
 
 const bool op_reduces[NOP] = {
 #define REDUCE(name, ...) [OP_##name] = true,
-#include "array/ops.def"
+#include "ops.def"
 };
 
 dtype reduce_dtype(int op, dtype t) { return op == OP_argmax || op == OP_argmin ? I64 : t; }

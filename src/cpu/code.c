@@ -10,7 +10,7 @@
 **   - the memory is mapped twice, to be written and to be run: no address is both
 */
 #define _GNU_SOURCE
-#include "array/code.h"
+#include "cpu/code.h"
 
 #include <string.h>
 #include <sys/mman.h>

@@ -7,7 +7,7 @@
 #ifndef MG_KERN_H
 #define MG_KERN_H
 
-#include "array/acc.h"
+#include "cpu/acc.h"
 
 enum { TILE = 4096 };         /* bytes of the widest value of a tile; no kernel is given more elements
                               ** than TILE / its widest dtype, fold excepted */

@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
-#include "array/kern.h"
+#include "cpu/kern.h"
 
 #define UNROLL(n) _Pragma(TEXT(GCC unroll n))
 #define TEXT(x) #x
@@ -211,19 +211,19 @@ static const double erf_terms_F32[] = {
 
 #define DT F64
 #define KIND FLOATS
-#include "array/kern.inc"
+#include "cpu/kern.inc"
 #define DT F32
 #define KIND FLOATS
-#include "array/kern.inc"
+#include "cpu/kern.inc"
 #define DT I64
 #define KIND WHOLES
-#include "array/kern.inc"
+#include "cpu/kern.inc"
 #define DT U8
 #define KIND BYTES
-#include "array/kern.inc"
+#include "cpu/kern.inc"
 #define DT BOOL
 #define KIND TRUTHS
-#include "array/kern.inc"
+#include "cpu/kern.inc"
 
 // clang-format off
 /* ---- the table ------------------------------------------------------------------------------- */
@@ -243,7 +243,7 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(map, name),
 #define BINARY UNARY
 #define TERNARY UNARY
-#include "array/ops.def"
+#include "ops.def"
   },
   .cast = {FROM(F64), FROM(F32), FROM(I64), FROM(U8), FROM(BOOL)},
   .rows = {
@@ -254,13 +254,13 @@ const kernels JOIN2(mg_kernels, ISA) = {
   .spread = {spread_F64, spread_F32, spread_I64, spread_U8, spread_BOOL},
   .fold = {
 #define REDUCE(name, rule, ...) [OP_##name] = FOR_##rule(fold, name),
-#include "array/ops.def"
+#include "ops.def"
   },
   .scalar = {
 #define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(one, name),
 #define BINARY UNARY
 #define TERNARY UNARY
-#include "array/ops.def"
+#include "ops.def"
   }
 };
 // clang-format on

@@ -1,8 +1,8 @@
-/* code.h -- machine code for steps that are element-wise: what unit.c asks of code.c. */
+/* code.h -- machine code for steps that are element-wise: what loop.c asks of code.c. */
 #ifndef MG_CODE_H
 #define MG_CODE_H
 
-#include "array/kern.h"
+#include "cpu/kern.h"
 
 /* What a step is that is no op: a number for each element at at[from], one for all at at[from], one of
 ** the pool; or a sum of in[0]: the last vector of each block (kern.h) goes to at[to], one after the other

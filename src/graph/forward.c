@@ -1,4 +1,4 @@
-/* shape.c -- ops that are not elementwise: forward and record. Their gradients stand in vjp.c.
+/* forward.c -- ops that are not elementwise: forward and record. Their gradients stand in rules.c.
 **
 ** What a gradient needs beyond values stands in the node's extra: s, the shape of the first input, and
 **   reductions          p[0] axes (bit i: axis i)
@@ -10,7 +10,7 @@
 */
 #include <string.h>
 
-#include "graph/inside.h"
+#include "graph/internal.h"
 
 /* r = op(in[0..n-1]) if it is recorded, with in[0]'s shape kept; *x is where parameters go, or NULL */
 static node *made(graph *G, array *a, int op, int n, node *const *in, int saves, extra **x) {

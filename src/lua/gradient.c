@@ -1,4 +1,4 @@
-/* backward.c -- the loop of backward, and gradients.
+/* gradient.c -- the loop of backward, and gradients.
 **
 ** The core walks the graph and stops at Functions written in Lua, which are called here. The walk
 ** is guarded: an error anywhere frees it with all that was not committed, and goes on unchanged, but

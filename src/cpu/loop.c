@@ -1,4 +1,4 @@
-/* unit.c -- which values of a program are computed together, in one loop of machine code.
+/* loop.c -- which values of a program are computed together, in one loop of machine code.
 **
 ** A unit is what is element-wise, of one dtype, and of one phase: no value of a unit waits for a call
 ** (a kernel, a fold) that waits for another of its values. What always holds here:

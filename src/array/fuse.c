@@ -1,4 +1,4 @@
-/* plan.c -- evaluation: pending expressions become one program, and its roots values.
+/* fuse.c -- evaluation: pending expressions become one program, and its roots values.
 **
 ** Plan, reserve all, run, commit: without memory nothing has changed. What always holds:
 **   - operands of a PENDING elementwise array have its size, or are CONST
@@ -13,7 +13,7 @@
 
 #include "array/program.h"
 
-enum { MAXVALUES = 4096, MAXDEPTH = 2048 }; /* of one program; of one expression, see late.c */
+enum { MAXVALUES = 4096, MAXDEPTH = 2048 }; /* of one program; of one expression, see lazy.c */
 
 uint32_t plan_mark(void) {
   static _Atomic uint32_t mark;

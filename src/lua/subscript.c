@@ -1,4 +1,4 @@
-/* index.c -- x[...] and x[...] = v.
+/* subscript.c -- x[...] and x[...] = v.
 **
 ** A number drops its axis, {} is all of an axis, {first, last [, step]} a part of it, both ends
 ** included; negative positions count from the end. An int64 Variable picks along axis 1, a bool

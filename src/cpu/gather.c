@@ -1,4 +1,4 @@
-/* index.c -- elements by position: joining, slices, gathers.
+/* gather.c -- elements by position: joining, slices, gathers.
 **
 ** All of it is computed at once. However work is cut into parts, every element of a result belongs to
 ** one part, and what is added into it is added in the order of the index: the number of threads

@@ -1,4 +1,4 @@
-/* vjp.c -- the gradient rules: the vjp columns of ops.def made functions, and those of shape ops.
+/* rules.c -- the gradient rules: the vjp columns of ops.def made functions, and those of shape ops.
 **
 ** A rule is written with ops, so that with create_graph its result can be differentiated again. What
 ** it makes on the way is kept in the vjp and dropped together at the end; pointers here are borrowed.
@@ -6,7 +6,7 @@
 */
 #include <string.h>
 
-#include "graph/inside.h"
+#include "graph/internal.h"
 
 static node *keep(vjp *v, node *n) {
   if (!n) return NULL;
@@ -156,14 +156,14 @@ static node *mish_grad(vjp *v, node *g, node *x) {
 #define TERNARY(name, rule, cost, body, s1, v1, s2, v2, s3, v3, doc)                               \
   RULE(name, 0, s1, v1) RULE(name, 1, s2, v2) RULE(name, 2, s3, v3)
 #define REDUCE(name, rule, step, saves, vjp, doc) RULE(name, 0, saves, vjp)
-#include "array/ops.def"
+#include "ops.def"
 
 static node *(*const rules[NOP][3])(vjp *v, node *g) = {
 #define UNARY(name, ...) [OP_##name] = {name##_0},
 #define BINARY(name, ...) [OP_##name] = {name##_0, name##_1},
 #define TERNARY(name, ...) [OP_##name] = {name##_0, name##_1, name##_2},
 #define REDUCE(name, ...) [OP_##name] = {name##_0},
-#include "array/ops.def"
+#include "ops.def"
 };
 
 const uint8_t op_saves[NOP][3] = {
@@ -171,7 +171,7 @@ const uint8_t op_saves[NOP][3] = {
 #define BINARY(name, rule, cost, body, s1, v1, s2, v2, doc) [OP_##name] = {s1, s2},
 #define TERNARY(name, rule, cost, body, s1, v1, s2, v2, s3, v3, doc) [OP_##name] = {s1, s2, s3},
 #define REDUCE(name, rule, step, saves, vjp, doc) [OP_##name] = {saves},
-#include "array/ops.def"
+#include "ops.def"
 };
 
 /* ---- shape ops ---------------------------------------------------------------------------------------------- */
@@ -292,7 +292,7 @@ static node *vjp_rand(vjp *v, int i, node *g) { return (void)i, (void)g, refuse(
 
 static node *(*const shape_rules[NOP])(vjp *v, int i, node *g) = {
 #define OTHER(name, doc) [OP_##name] = vjp_##name,
-#include "array/ops.def"
+#include "ops.def"
 };
 
 node *vjp_run(vjp *v, int i, node *g) {

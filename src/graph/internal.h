@@ -1,4 +1,4 @@
-/* inside.h -- what the files of the graph share among themselves. */
+/* internal.h -- what the files of the graph share among themselves. */
 #ifndef MG_INSIDE_H
 #define MG_INSIDE_H
 
@@ -27,7 +27,7 @@ node *like(graph *G, node *g, double v);                  /* a constant of g's s
 
 bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t); /* cast to the op's dtype */
 
-/* ---- the gradient of one Function (vjp.c), called by backward.c ---------------------------------- */
+/* ---- the gradient of one Function (rules.c), called by backward.c ---------------------------------- */
 
 typedef struct vjp {
   graph *G;

@@ -1,7 +1,7 @@
 /* level.c -- the kernels of this machine: those of its instruction level, chosen when the library is
 ** loaded.
 */
-#include "array/kern.h"
+#include "cpu/kern.h"
 
 const kernels *kern_chosen;
 
