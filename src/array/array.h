@@ -8,34 +8,7 @@
 #ifndef MG_ARRAY_H
 #define MG_ARRAY_H
 
-#include "base/base.h"
-
-/* ---- the op table, as this floor sees it ---------------------------------------------------- */
-
-enum op {
-  OP_NONE,
-#define UNARY(name, ...) OP_##name,
-#define BINARY(name, ...) OP_##name,
-#define TERNARY(name, ...) OP_##name,
-#define REDUCE(name, ...) OP_##name,
-#define OTHER(name, ...) OP_##name,
-#include "ops.def"
-  NOP
-};
-
-/* dtype rules of elementwise ops */
-enum rule {
-  FLOAT,   /* float in, same out; others are cast to the default float */
-  ARITH,   /* float or int64 in, same out; uint8 and bool are cast to int64 */
-  COMPARE, /* as ARITH in, bool out */
-  TEST,    /* as FLOAT in, bool out */
-  LOGIC,   /* bool in and out; numbers are cast (true where not 0) */
-  CHOOSE   /* first operand bool, the other two as ARITH */
-};
-
-enum cost { CHEAP, DEAR };
-
-extern const uint8_t op_rule[NOP];
+#include "base/op.h"
 
 /* ---- arrays --------------------------------------------------------------------------------- */
 
@@ -90,7 +63,6 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s);
 array *arr_cast(ctx *c, array *a, dtype t);                   /* late; a itself where t is its dtype */
 /* Reduce adjacent axes first..last (0-based, inclusive) of a; late. Axis kept as 1 where keepdims. */
 array *arr_reduce(ctx *c, int op, array *a, int first, int last, bool keepdims);
-dtype reduce_dtype(int op, dtype t);                          /* of the result */
 
 /* Views: the same buffer seen otherwise (evaluates a, mostly). New references. */
 array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t off);
@@ -105,12 +77,6 @@ array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const i
 ** whose buffer a[i] may take over if only the caller's one reference and a[i]'s own expression
 ** hold it (olds[i] is then left READY but must be dropped by the caller). All or nothing. */
 bool arr_eval(ctx *c, int n, array *const *a, array *const *olds);
-
-/* The dtype an elementwise op on operands of dtype t gives */
-static inline dtype op_result(int op, dtype t) {
-  int rule = op_rule[op];
-  return rule == COMPARE || rule == TEST || rule == LOGIC ? BOOL : t;
-}
 
 /* ---- what is not elementwise (computed at once; results READY) -------------------------------- */
 

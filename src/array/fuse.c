@@ -139,7 +139,7 @@ static bool plan_stores(prog *p) {
     value *v = &p->v[i];
     array *a = v->a;
     if (a->state != PENDING || v->root >= 0 || a->refs == a->uses) continue;
-    bool dear = op_cost[a->op] == DEAR;
+    bool dear = op_table[a->op].cost == DEAR;
     if (v->per_row || (lean   ? !a->saved && a->passes > 1
                        : dear ? a->saved || a->passes
                               : a->passes > 1)) {
@@ -251,7 +251,7 @@ static int act_of(const prog *p, const value *v, int i) {
   if (v->unit) return p->u[v->unit - 1].last == i ? UNIT : PLACE;
   if (v->f) return MAP;
   if (v->fold >= 0) return JOIN;
-  return a->op == OP_broadcast_to ? SPREAD : op_reduces[a->op] ? REDUCE : RANDOM;
+  return a->op == OP_broadcast_to ? SPREAD : op_reduces(a->op) ? REDUCE : RANDOM;
 }
 
 /* What to do for each tile; roots have their memory. */

@@ -13,37 +13,6 @@ enum {
   MAXBYTES = 6    /* bytes an expression may keep alive, in units of its result */
 };
 
-/* ---- the op table, as data ---------------------------------------------------------------------- */
-
-const uint8_t op_rule[NOP] = {
-#define UNARY(name, rule, ...) [OP_##name] = rule,
-#define BINARY(name, rule, ...) [OP_##name] = rule,
-#define TERNARY(name, rule, ...) [OP_##name] = rule,
-#define REDUCE(name, rule, ...) [OP_##name] = rule,
-#include "ops.def"
-};
-
-const uint8_t op_cost[NOP] = {
-#define UNARY(name, rule, cost, ...) [OP_##name] = cost,
-#define BINARY(name, rule, cost, ...) [OP_##name] = cost,
-#define TERNARY(name, rule, cost, ...) [OP_##name] = cost,
-#define REDUCE(name, ...) [OP_##name] = DEAR,
-#include "ops.def"
-};
-
-/* the op that folds two rows into one, by reduction; 0 for what is no reduction or has no such op */
-const uint8_t op_step[NOP] = {
-#define REDUCE(name, rule, step, ...) [OP_##name] = step,
-#include "ops.def"
-};
-
-const bool op_reduces[NOP] = {
-#define REDUCE(name, ...) [OP_##name] = true,
-#include "ops.def"
-};
-
-dtype reduce_dtype(int op, dtype t) { return op == OP_argmax || op == OP_argmin ? I64 : t; }
-
 /* ---- small arrays: at once ------------------------------------------------------------------------ */
 
 /* n <= SMALL elements of a READY or CONST array, in place or in buf */
@@ -231,7 +200,7 @@ static array *as_it_lies(ctx *c, int op, array *x, int *first, int *last) {
     if (!folded) kept = perm[k];
     else if ((at = perm[k]) == *first) begin = k;
   }
-  if (!op_step[op] && begin + *last - *first != n - 1) return arr_ref(x);
+  if (!op_table[op].step && begin + *last - *first != n - 1) return arr_ref(x);
   *last += begin - *first;
   *first = begin;
   return arr_permute(c, x, perm);
@@ -257,7 +226,7 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
   dtype rt = reduce_dtype(op, x->dtype);
   bool index = op == OP_argmax || op == OP_argmin;
   if (n == 1 && !index) return arr_reshape(c, x, s); /* nothing to fold */
-  if (inner > 1 && n > 0 && !op_step[op]) { /* folds rows only: bring the axes to the end */
+  if (inner > 1 && n > 0 && !op_table[op].step) { /* folds rows only: bring the axes to the end */
     int perm[MAXDIM], k = 0;
     for (int i = 0; i < x->s.n; i++)
       if (i < first || i > last) perm[k++] = i;

@@ -22,13 +22,7 @@ enum {
 
 typedef union { char bytes[TILE]; double number; } tile __attribute__((aligned(64)));
 
-/* ---- the op table, as data (lazy.c) ------------------------------------------------------------ */
-
-extern const uint8_t op_cost[NOP];
-extern const uint8_t op_step[NOP];      /* what folds two rows into one; 0: nothing does */
-extern const bool op_reduces[NOP];
-
-static inline bool reduces(const array *a) { return a->state == PENDING && op_reduces[a->op]; }
+static inline bool reduces(const array *a) { return a->state == PENDING && op_reduces(a->op); }
 /* A reduction that ends its program: nothing is fused onto it. The others fold rows. */
 static inline bool ends(const array *a) { return reduces(a) && !a->row; }
 static inline dtype operand_dtype(int op, array *const *in) { return in[op == OP_where]->dtype; }

@@ -86,7 +86,7 @@ void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const
       for (int64_t j = 0; j < inner; j++) imm_store(rt, r + j * dtype_size[rt], v);
     } else {
       memcpy(r, x, inner * esz);
-      k->rows[op_step[op]][t](r, x + inner * esz, n - 1, inner);
+      k->rows[op_table[op].step][t](r, x + inner * esz, n - 1, inner);
     }
   }
 }
@@ -232,7 +232,7 @@ static void feed_columns(run *t, int i, const char *x, int64_t pos, int64_t n, b
   prog *p = t->p;
   root *r = &p->r[i];
   int esz = dtype_size[r->a->dtype];
-  map_fn *step = kern_get()->map[op_step[r->a->op]][r->a->dtype];
+  map_fn *step = kern_get()->map[op_table[r->a->op].step][r->a->dtype];
   int64_t whole = p->n * p->inner;
   if (whole <= p->tile && n % whole == 0) { /* several results in one tile */
     reduce_block(r->a->op, r->a->dtype, n / whole, p->n, p->inner, x,
@@ -250,7 +250,7 @@ static void feed_columns(run *t, int i, const char *x, int64_t pos, int64_t n, b
   }
   char *wide = tile_of(t, r->wide);
   if (p->inner > SMALL) { /* row by row */
-    rows_fn *rows = kern_get()->rows[op_step[r->a->op]][r->a->dtype];
+    rows_fn *rows = kern_get()->rows[op_table[r->a->op].step][r->a->dtype];
     if (first) memcpy(dst, x, p->inner * esz);
     rows(dst, x + (first ? p->inner * esz : 0), n / p->inner - first, p->inner);
     return;
@@ -346,8 +346,9 @@ static void combine(prog *p, root *r) {
         }
         char *s = r->cols + (row * p->pieces + i) * p->inner * esz;
         for (int64_t j = 0; j < p->inner; j += SMALL)
-          kern_get()->map[op_step[op]][t](s + j * esz, s + j * esz, s + (gap * p->inner + j) * esz,
-                                          NULL, p->inner - j < SMALL ? p->inner - j : SMALL);
+          kern_get()->map[op_table[op].step][t](s + j * esz, s + j * esz,
+                                                s + (gap * p->inner + j) * esz, NULL,
+                                                p->inner - j < SMALL ? p->inner - j : SMALL);
       }
     if (r->part)
       imm_store(r->a->dtype, out + row * esz, acc_result(op, t, r->part + row * p->pieces, p->n));

@@ -104,7 +104,7 @@ static node *cast(graph *G, node *x, dtype t) {
 }
 
 bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t) {
-  int rule = op_rule[op], first = 0;
+  int rule = op_table[op].rule, first = 0;
   if (rule == CHOOSE) {
     if (!(out[0] = cast(G, in[0], BOOL))) return false;
     first = 1;
@@ -206,7 +206,7 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
 /* The dtype of 0-d floats, with numbers among them; NDTYPE: something else stands there */
 INLINE dtype of_scalars(int op, int n, node *const *in) {
   dtype t = NDTYPE;
-  if (op_rule[op] > TEST) return NDTYPE;
+  if (op_table[op].rule > TEST) return NDTYPE;
   for (int i = 0; i < n; i++) {
     const node *x = in[i];
     if (x->flags & NUMBER) continue;

@@ -128,9 +128,6 @@ void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), 
 
 /* ---- ops (apply.c, forward.c); they broadcast, promote, compute (late) and record ---------------- */
 
-typedef struct { const char *name, *doc; uint8_t arity, kind; } op_info; /* kind: 'e'lementwise 'r'educe 'o'ther */
-extern const op_info op_table[NOP];
-
 node *apply(graph *G, int op, int n, node *const *in);               /* elementwise */
 node *op_to(graph *G, node *x, dtype t);
 node *op_identity(graph *G, node *x);

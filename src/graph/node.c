@@ -8,16 +8,6 @@
 
 #include "graph/internal.h"
 
-const op_info op_table[NOP] = {
-#define UNARY(name, rule, cost, body, saves, vjp, doc) [OP_##name] = {#name, doc, 1, 'e'},
-#define BINARY(name, rule, cost, body, s1, v1, s2, v2, doc) [OP_##name] = {#name, doc, 2, 'e'},
-#define TERNARY(name, rule, cost, body, s1, v1, s2, v2, s3, v3, doc)                               \
-  [OP_##name] = {#name, doc, 3, 'e'},
-#define REDUCE(name, rule, step, saves, vjp, doc) [OP_##name] = {#name, doc, 1, 'r'},
-#define OTHER(name, doc) [OP_##name] = {#name, doc, 0, 'o'},
-#include "ops.def"
-};
-
 void graph_init(graph *G) {
   memset(G, 0, sizeof *G);
   G->backprop = G->train = true;
