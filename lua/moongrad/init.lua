@@ -14,7 +14,12 @@ require "moongrad.profile"(mg)
 
 local function print_names(docs)
   local names = {}
-  for name in pairs(docs) do names[#names + 1] = name end
+  for name in pairs(docs) do
+    if type(name) == "string" then names[#names + 1] = name end
+  end
+  for name, value in pairs(docs == mg._docs and mg or {}) do
+    if docs[value] then names[#names + 1] = name end
+  end
   table.sort(names)
   print(table.concat(names, " "))
 end
@@ -26,7 +31,8 @@ function mg.help(name)
     print_names(mg._docs)
     return print_names(docs)
   end
-  local doc = type(name) == "string" and (docs[name:match "[^.]*$"] or mg._docs[name])
+  local doc = type(name) == "string" and
+    (docs[name:match "[^.]*$"] or mg._docs[name] or mg._docs[mg[name]])
   if not doc then mg.raise("help: nothing is known of %s", tostring(name)) end
   print(doc)
 end

@@ -69,6 +69,10 @@ struct node {
   saved sv[2];
 };
 
+/* What an op is told beside its operands, in the order of its signature. */
+typedef union attr { int64_t i; double f; } attr;
+typedef struct attrs { int n; attr v[40]; } attrs;
+
 typedef struct graph {
   ctx c;
   bool backprop, train, debug; /* Config; lean is c.lean */

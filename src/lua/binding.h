@@ -134,6 +134,26 @@ bool option_bool(lua_State *L, int i, const char *who, const char *name, bool ot
 void push_shape(lua_State *L, const shape *s);
 int variable_tostring(lua_State *L);
 
+/* ---- signatures (signature.c) ---------------------------------------------------------------- */
+
+/* What a closure takes stands in its third upvalue: the text of its signature, in the first line. */
+typedef struct signature signature;
+
+/* The stack becomes the values of arguments and options, in the signature's order, checked and
+** converted; then those that ... stands for. Their number. */
+int sig_values(lua_State *L);
+/* Pushes arrays and lists alone (nil: left out) and writes all else into attributes. The index of the
+** first pushed. */
+int sig_operands(lua_State *L, attrs *to);
+/* Their nodes, lists' among them, NULL where left out, at most so many: to be fetched when nothing is
+** allocated any more. */
+int sig_nodes(lua_State *L, int base, node **in, int most);
+
+int signature_new(lua_State *L);
+void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
+bool signature_has_method(lua_State *L); /* that on top: does it begin with an array? */
+int name_distance(const char *a, const char *b); /* 9: nobody meant b by a */
+
 /* ---- indexing (subscript.c) ---------------------------------------------------------------------- */
 
 int variable_subscript(lua_State *L);     /* x[key] */

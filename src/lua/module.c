@@ -204,8 +204,44 @@ static int eval(lua_State *L) {
 /* The tables of functions, methods and docs stand in the upvalues 3, 4, 5 of define. */
 enum { FUNCTIONS = 3, METHODS, DOCS };
 
+static const char *check_signature(lua_State *L, const char *who) {
+  const char *text = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
+  lua_settop(L, 3);
+  if (!strchr(text, '(') || lua_type(L, 2) != LUA_TSTRING || lua_type(L, 3) != LUA_TFUNCTION)
+    refuse(L, "%s: expected a signature, a doc and a function", who);
+  return text;
+}
+
+/* checked(signature, doc, fn): fn, called with what the signature makes of its arguments. */
+static int checked(lua_State *L) {
+  check_signature(L, "checked");
+  push_checked(L, 1, 3);
+  return 1;
+}
+
+/* define(signature, doc, fn): mg.name, and a method where an array comes first. */
+static int define_signature(lua_State *L) {
+  const char *text = check_signature(L, "define");
+  lua_pushlstring(L, text, strcspn(text, "("));
+  push_checked(L, 1, 3);
+  lua_pushvalue(L, 4);
+  lua_pushfstring(L, "%s\n%s", text, lua_tostring(L, 2));
+  lua_rawset(L, lua_upvalueindex(DOCS));
+  lua_pushvalue(L, 4);
+  lua_pushvalue(L, 5);
+  lua_rawset(L, lua_upvalueindex(FUNCTIONS));
+  lua_pushvalue(L, 1);
+  if (!signature_has_method(L)) return 0;
+  lua_pushvalue(L, 4);
+  if (lua_rawget(L, lua_upvalueindex(METHODS)) == LUA_TNUMBER) return 0;
+  lua_settop(L, 5);
+  lua_rawset(L, lua_upvalueindex(METHODS));
+  return 0;
+}
+
 /* define(name, fn, doc [, "function"]) */
 static int define(lua_State *L) {
+  if (lua_type(L, 1) == LUA_TSTRING && strchr(lua_tostring(L, 1), '(')) return define_signature(L);
   lua_settop(L, 4);
   if (lua_type(L, 1) != LUA_TSTRING || lua_type(L, 2) != LUA_TFUNCTION ||
       lua_type(L, 3) != LUA_TSTRING)
@@ -351,7 +387,9 @@ static void make_metatables(lua_State *L) {
 
 /* A function of the module, with its doc, and perhaps a method. */
 static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc, bool method) {
-  push_closure(L, f);
+  for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
+  lua_pushstring(L, doc);
+  lua_pushcclosure(L, f, 3);
   lua_pushvalue(L, -1);
   lua_setfield(L, MODULE, name);
   if (method) lua_setfield(L, VARIABLE_METHODS, name);
@@ -398,6 +436,10 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
+  add(L, "signature", signature_new,
+      "signature(text)\na function that gives its arguments back, checked and in order", false);
+  add(L, "checked", checked,
+      "checked(signature, doc, fn)\nfn, given what the signature makes of its arguments", false);
   add(L, "_profile", profile_call, NULL, false);
   lua_pushvalue(L, STATE);
   lua_pushvalue(L, VARIABLE_META);

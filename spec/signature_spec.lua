@@ -1,0 +1,134 @@
+-- A signature is the parser: what functions take, and how they refuse the rest.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local raises = helper.raises
+
+-- The values that signature makes of the arguments; tables of numbers as text.
+local function values(signature, ...)
+  local t = table.pack(mg.signature(signature)(...))
+  for i = 1, t.n do
+    local v = t[i]
+    if type(v) == "table" and type(v[1]) ~= "userdata" then t[i] = table.concat(v, ",") end
+  end
+  return table.unpack(t, 1, t.n)
+end
+
+describe("a signature", function()
+  local x = mg.ones(2, 3)
+  local SUM = "sum(x: array, axis: axes?, {keepdims: bool = false})"
+  local SOFTMAX = "softmax(x: array, axis: axis = -1)"
+  local ZEROS = "zeros(dims: shape..., {dtype: dtype})"
+  local LINEAR = "Linear([in: int(1..),] out: int(1..), {bias: bool = true})"
+  local NORM = "norm(x: array, [shape: ints,] w: array?, b: array?, {eps: number(0..) = 1e-5})"
+  local POOL = 'pool(x: array, kernel: pair, {stride: pair = kernel, padding: pair | "same" = 0})'
+
+  it("gives arguments, then options, checked and with defaults", function()
+    assert.same({x, 2}, {values(SOFTMAX, x)})
+    assert.same({x, 1}, {values(SOFTMAX, x, -2)})
+    assert.same({x, nil, false}, {values(SUM, x)})
+    assert.same({x, "1,2", true}, {values(SUM, x, {2, 1}, {keepdims = true})})
+    assert.same({x, "2", false}, {values(SUM, x, -1)})
+    assert.same({"4"}, {values("f(n: ints)", 4)})
+    assert.same({4, "integer"}, {values("f(n: int)", 4.0), math.type(values("f(n: int)", 4.0))})
+    assert.same({"2,2", "same"}, {select(3, values(POOL, x, 2, {padding = "same"}))})
+    assert.same({"1,2", "1,2", "0,0"}, {select(2, values(POOL, x, {1, 2}))})
+    assert.same({"0.9,0.999"}, {values("f({betas: numbers = {0.9, 0.999}})")})
+    assert.same({"a", "b"}, {values('f({how: "a" | "b" = "a", mode: string = "b"})')})
+  end)
+
+  it("takes names for arguments, and options beside numbers", function()
+    assert.same({x, 1}, {values(SOFTMAX, x, {axis = 1})})
+    assert.same({x, "1,2", true}, {values(SUM, x, {axis = {1, 2}, keepdims = true})})
+    assert.same({x, "1,2", true}, {values(SUM, x, {1, 2, keepdims = true})})
+    for _, given in ipairs{{2, 3}, {{2, 3}}} do
+      assert.same({"2,3", nil}, {values(ZEROS, table.unpack(given))})
+      table.insert(given, {dtype = "float32"})
+      assert.same({"2,3", "float32"}, {values(ZEROS, table.unpack(given))})
+    end
+    assert.same({"2,3", "float32"}, {values(ZEROS, {2, 3, dtype = "float32"})})
+    assert.same({"", "float32"}, {values(ZEROS, {dtype = "float32"})})
+    assert.same({""}, {values(ZEROS)})
+  end)
+
+  it("lets what stands in brackets be left out", function()
+    assert.same({nil, 4, true}, {values(LINEAR, 4)})
+    assert.same({nil, 4, false}, {values(LINEAR, 4, {bias = false})})
+    assert.same({nil, 4, true}, {values(LINEAR, nil, 4)})
+    assert.same({3, 4, false}, {values(LINEAR, 3, 4, {bias = false})})
+    assert.same({x, nil, x, x, 1e-5}, {values(NORM, x, x, x)})
+    assert.same({x, "3", x, x, 1e-5}, {values(NORM, x, {3}, x, x)})
+    assert.same({x, nil, nil, nil, 1}, {values(NORM, x, nil, nil, {eps = 1})})
+  end)
+
+  it("makes constants of numbers and tables", function()
+    local y = values(SOFTMAX, {1, 2})
+    assert(mg.equal(y, mg.tensor{1, 2}))
+    assert.equal("int64", values("f(labels: int64)", {1, 2}).dtype)
+    local list = mg.signature("f(xs: list)")({x, 3, {1, 2}})
+    assert.equal(3, #list)
+    assert(list[1] == x and list[2]:item() == 3 and mg.equal(list[3], mg.tensor{1, 2}))
+  end)
+
+  it("passes on what follows", function()
+    local rest = table.pack(values("f(fn: function, ...)", print, nil, 2, nil))
+    assert.same({4, print, nil, 2}, {rest.n, rest[1], rest[2], rest[3]})
+    assert.same({"xy", x, x}, {values('f(...: array, {how: "ij" | "xy"})', x, x, {how = "xy"})})
+    assert(raises("argument 2 is a string", values, "f(...: array)", x, "a"))
+  end)
+
+  it("knows objects and what can be called", function()
+    local opt, callable = {is_optimizer = true}, setmetatable({}, {__call = print})
+    assert.equal(opt, (mg.signature("f(o: optimizer)")(opt)))
+    assert.equal(callable, (mg.signature("f(fn: function)")(callable)))
+    assert(raises("f: argument 1 is a table, expected an optimizer (o)", values, "f(o: optimizer)",
+      {}))
+  end)
+
+  it("refuses, naming function and argument, and shows itself", function()
+    local function refuses(text, signature, ...)
+      assert(raises(text, values, signature, ...))
+      local ok, err = pcall(values, signature, ...)
+      assert(not ok and err:find("\n  " .. signature, 1, true), err)
+    end
+    refuses("softmax: argument 1 is a nil, expected a Variable (x)", SOFTMAX)
+    refuses("softmax: argument 2 is a string, expected an axis (axis)", SOFTMAX, x, "a")
+    refuses("softmax: argument 3, a number, is one too many", SOFTMAX, x, 1, 2)
+    refuses("softmax: argument 3, a table, is one too many", SOFTMAX, x, 1, {})
+    refuses("softmax: axis is given twice", SOFTMAX, x, 1, {axis = 1})
+    refuses("softmax: unknown option axs; did you mean axis?", SOFTMAX, x, {axs = 1})
+    refuses("softmax: unknown option dim; did you mean axis?", SOFTMAX, x, {dim = 1})
+    refuses("softmax: unknown option inplace\n", SOFTMAX, x, {inplace = true})
+    refuses("softmax: unknown option axis", SOFTMAX, x, {["axis\0x"] = 1})
+    refuses("sum: argument 3 is a boolean, expected a table of options", SUM, x, 1, true)
+    refuses("sum: option keepdims is a number, expected true or false", SUM, x, {keepdims = 1})
+    refuses("sum: unknown option 3", SUM, x, {[3] = 1, keepdims = true})
+    refuses("zeros: argument 2 is a string, expected a table of options", ZEROS, {2}, "float32")
+    refuses("zeros: unknown option dtyp; did you mean dtype?", ZEROS, {2, dtyp = "float32"})
+    refuses("Linear: in = 0 is not in 1..", LINEAR, 0, 2)
+    refuses("norm: eps = nan is not in 0..", NORM, x, {eps = 0 / 0})
+    refuses("norm: eps = -1 is negative", NORM, x, {eps = -1})
+    refuses('pool: padding is "sme", expected a whole number or a table of two or "same"', POOL, x,
+      2, {padding = "sme"})
+    refuses("f: labels is float64, expected int64; say x:to \"int64\"", "f(labels: int64)", x)
+    assert(raises("softmax: axis 3 is out of range for shape (2, 3)", values, SOFTMAX, x, 3))
+    assert(raises("sum: the table of axes is empty", values, SUM, x, {axis = {}}))
+    assert(raises("sum: axis 1 is given twice", values, SUM, x, {1, -2}))
+    assert(raises("f: input 2 is a string", values, "f(xs: list)", {x, "x"}))
+    assert(raises('zeros: no dtype "float32', values, ZEROS, {2, dtype = "float32\0x"}))
+  end)
+
+  it("counts a method's arguments after its object", function()
+    local object = {method = mg.checked("method(self, n: int)", "", function(_, n) return n end)}
+    assert.equal(3, object:method(3))
+    assert(raises("method: argument 1 is a string", function() object:method "a" end))
+    assert(raises("method: argument 2 is a string", function() object.method(object, "a") end))
+  end)
+
+  it("that makes no sense is an error", function()
+    for _, text in ipairs{"f(x: )", "f(x: array", "f(x array)", "f({n: int = })", "f(a: axis)",
+                          "f(n: int = m)", "f(n: number(1)", 'f(s: "a)', "f(x) y"} do
+      assert.is_false(pcall(mg.signature(text)), text)
+    end
+  end)
+end)

@@ -1,0 +1,974 @@
+/* signature.c -- one string says what a function takes, and reads it.
+**
+**   conv2d(x: float, weight: float, bias: float?, {stride: pair = 1, padding: pair | "same" = 0})
+**   Linear([in: int(1..),] out: int(1..), {bias: bool = true})     zeros(dims: shape..., {dtype: dtype})
+**
+** After a name and a colon stand types, joined by |, and then ? where it may be nil, or = and a value:
+** a number, a string, true, false, a table of numbers, or the name of an argument before. An argument
+** in brackets may be left out, and those behind move up: it is, where a value is not of its type or
+** there are too few. `type...` are all values that are left, or one table of them; `...` at the end is
+** whatever follows. What stands in braces are options: the names in one table behind the arguments. It
+** may also hold arguments by name, and a table of numbers may carry its options itself: {2, 3, dtype =}.
+**
+**   array             a Variable of any dtype; numbers and tables become constants
+**   float, int64 ...  of these dtypes alone; `bool array` is one of bool
+**   list              a table of Variables
+**   int, number       perhaps within bounds: number(0..1), int(1..), number(0<..), number(0..<1)
+**   bool, string, dtype, function (or what can be called), table, tree, any; "a" | "b": one of these
+**   axis, new_axis    of the first array; new_axis: where one is inserted
+**   axes              a number or a table of them
+**   ints, shape       whole numbers in a table, or one; shape: as dims
+**   pair              a number, for both, or a table of two
+**   numbers           a table of numbers
+**   another word w    an object that says is_w
+**
+** A signature is compiled when its function is first called, into a userdata that takes the place of
+** the string in the closure's third upvalue. It holds Lua's own strings: names are compared by address.
+*/
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lua/binding.h"
+
+enum kind {
+  K_ARRAY = 1,
+  K_LIST = 2,
+  K_INT = 4,
+  K_NUMBER = 8,
+  K_BOOL = 16,
+  K_STRING = 32,
+  K_DTYPE = 64,
+  K_FUNCTION = 128,
+  K_TABLE = 256,
+  K_TREE = 512,
+  K_ANY = 1024,
+  K_AXIS = 2048,
+  K_NEW_AXIS = 4096,
+  K_AXES = 8192,
+  K_INTS = 1 << 14,
+  K_SHAPE = 1 << 15,
+  K_PAIR = 1 << 16,
+  K_NUMBERS = 1 << 17,
+  K_CHOICE = 1 << 18,
+  K_OBJECT = 1 << 19
+};
+enum {
+  FROM_NUMBER = K_INT | K_NUMBER | K_AXIS | K_NEW_AXIS | K_AXES | K_INTS | K_SHAPE | K_PAIR,
+  LISTS = K_AXES | K_INTS | K_SHAPE | K_PAIR | K_NUMBERS | K_LIST, /* from a table without names */
+  TABLES = K_TABLE | K_TREE | K_ANY | K_OBJECT                     /* from any table */
+};
+enum { MAXPARAM = 32, EVERY = (1 << NDTYPE) - 1 };
+
+typedef struct {
+  const char *name, *type; /* the type's text, for messages; both kept by the user value */
+  int type_len;
+  uint32_t kinds;
+  uint8_t dtypes;                     /* of arrays, a bit each */
+  bool optional, usual, spread, skip; /* may be nil; has a default; type...; in brackets */
+  bool bounded, above, below;         /* low and high count; they themselves are outside */
+  double low, high;
+  const char *object; /* the word, as "is_word" */
+} param;
+
+struct signature {
+  const char *name, *text;
+  int nargs, n;    /* arguments; options too */
+  int first;       /* the first array or list, or -1 */
+  bool rest;       /* ends in ... */
+  param more, p[]; /* more: what each of ... is */
+};
+/* The user value of its userdata: at [i + 1] the default of p[i]; all strings as keys. */
+
+/* ---- reading the text ------------------------------------------------------------------------ */
+
+typedef struct {
+  lua_State *L;
+  const char *text, *at;
+  int keep; /* where the table stands that becomes the user value */
+} scan;
+
+static _Noreturn void bad(scan *c, const char *what) {
+  luaL_error(c->L, "signature %s: %s at \"%s\"", c->text, what, c->at);
+  __builtin_unreachable();
+}
+
+static void blanks(scan *c) { c->at += strspn(c->at, " \n"); }
+
+static bool accept(scan *c, const char *token) {
+  blanks(c);
+  size_t n = strlen(token);
+  if (strncmp(c->at, token, n) != 0) return false;
+  c->at += n;
+  return true;
+}
+
+static void expect(scan *c, const char *token) {
+  if (!accept(c, token)) bad(c, lua_pushfstring(c->L, "\"%s\" expected", token));
+}
+
+static size_t word_len(const char *s) {
+  size_t n = 0;
+  while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z') || s[n] == '_' ||
+         (n > 0 && s[n] >= '0' && s[n] <= '9'))
+    n++;
+  return n;
+}
+
+/* A Lua string, kept as long as the signature. */
+static const char *keep(scan *c, const char *s, size_t n) {
+  const char *kept = lua_pushlstring(c->L, s, n);
+  lua_pushboolean(c->L, true);
+  lua_rawset(c->L, c->keep);
+  return kept;
+}
+
+static bool number(scan *c, double *v) {
+  blanks(c);
+  size_t n = strcspn(c->at, ".,})?=< "); /* ".." is no part of it */
+  if (c->at[n] == '.' && c->at[n + 1] != '.') n += 1 + strcspn(c->at + n + 1, ".,})?=< ");
+  char digits[40];
+  if (n == 0 || n >= sizeof digits) return false;
+  memcpy(digits, c->at, n);
+  digits[n] = 0;
+  lua_State *L = c->L;
+  if (lua_stringtonumber(L, digits) == 0) return false;
+  *v = lua_tonumber(L, -1);
+  c->at += n;
+  return true; /* it stays on the stack */
+}
+
+static void bounds(scan *c, param *p) {
+  p->bounded = true;
+  p->low = -INFINITY;
+  p->high = INFINITY;
+  if (number(c, &p->low)) lua_pop(c->L, 1);
+  p->above = accept(c, "<");
+  expect(c, "..");
+  p->below = accept(c, "<");
+  if (number(c, &p->high)) lua_pop(c->L, 1);
+  expect(c, ")");
+}
+
+static const struct {
+  const char *word;
+  uint32_t kind;
+  uint8_t dtypes;
+} words[] = {{"array", K_ARRAY, EVERY},
+             {"float", K_ARRAY, 1 << F64 | 1 << F32},
+             {"float64", K_ARRAY, 1 << F64},
+             {"float32", K_ARRAY, 1 << F32},
+             {"int64", K_ARRAY, 1 << I64},
+             {"uint8", K_ARRAY, 1 << U8},
+             {"list", K_LIST, EVERY},
+             {"int", K_INT, 0},
+             {"number", K_NUMBER, 0},
+             {"bool", K_BOOL, 0},
+             {"string", K_STRING, 0},
+             {"dtype", K_DTYPE, 0},
+             {"function", K_FUNCTION, 0},
+             {"table", K_TABLE, 0},
+             {"tree", K_TREE, 0},
+             {"any", K_ANY, 0},
+             {"axis", K_AXIS, 0},
+             {"new_axis", K_NEW_AXIS, 0},
+             {"axes", K_AXES, 0},
+             {"ints", K_INTS, 0},
+             {"shape", K_SHAPE, 0},
+             {"pair", K_PAIR, 0},
+             {"numbers", K_NUMBERS, 0}};
+
+static void one_type(scan *c, param *p) {
+  blanks(c);
+  if (*c->at == '"') {
+    const char *end = strchr(c->at + 1, '"');
+    if (!end) bad(c, "unfinished string");
+    c->at = end + 1;
+    p->kinds |= K_CHOICE;
+    return;
+  }
+  size_t n = word_len(c->at), i = 0;
+  if (n == 0) bad(c, "type expected");
+  if (n == 4 && strncmp(c->at, "bool array", 10) == 0) {
+    c->at += 10;
+    p->kinds |= K_ARRAY;
+    p->dtypes |= 1 << BOOL;
+    return;
+  }
+  while (i < sizeof words / sizeof *words &&
+         (strncmp(c->at, words[i].word, n) != 0 || words[i].word[n]))
+    i++;
+  if (i < sizeof words / sizeof *words) {
+    p->kinds |= words[i].kind;
+    p->dtypes |= words[i].dtypes;
+  } else {
+    lua_pushfstring(c->L, "is_%s", lua_pushlstring(c->L, c->at, n));
+    p->object = keep(c, lua_tostring(c->L, -1), n + 3);
+    lua_pop(c->L, 2);
+    p->kinds |= K_OBJECT;
+  }
+  c->at += n;
+  if (*c->at == '(') c->at++, bounds(c, p);
+}
+
+static void types(scan *c, param *p) {
+  blanks(c);
+  const char *from = c->at;
+  do one_type(c, p);
+  while (accept(c, "|"));
+  p->type_len = (int)(c->at - from);
+  p->type = keep(c, from, p->type_len);
+}
+
+/* The value after =, into the table of what is kept; the params so far may be named. */
+static void usual(scan *c, param *p, const param *before, int n) {
+  lua_State *L = c->L;
+  double v;
+  blanks(c);
+  p->usual = true;
+  if (*c->at == '"') {
+    const char *end = strchr(c->at + 1, '"');
+    if (!end) bad(c, "unfinished string");
+    lua_pushlstring(L, c->at + 1, end - c->at - 1);
+    c->at = end + 1;
+  } else if (accept(c, "true")) lua_pushboolean(L, true);
+  else if (accept(c, "false")) lua_pushboolean(L, false);
+  else if (accept(c, "{")) {
+    lua_newtable(L);
+    for (int i = 1; !accept(c, "}"); i++) {
+      if (!number(c, &v)) bad(c, "number expected");
+      lua_rawseti(L, -2, i);
+      accept(c, ",");
+    }
+  } else if (word_len(c->at)) { /* an argument's name: a light userdata, its number */
+    size_t len = word_len(c->at);
+    int i = 0;
+    while (i < n && (strncmp(before[i].name, c->at, len) != 0 || before[i].name[len])) i++;
+    if (i == n) bad(c, "no argument before is called so");
+    lua_pushlightuserdata(L, (void *)(intptr_t)i);
+    c->at += len;
+  } else if (!number(c, &v)) bad(c, "value expected");
+  lua_rawseti(L, c->keep, n + 1);
+}
+
+static void one_param(scan *c, param *p, int n) {
+  blanks(c);
+  *p = (param){.optional = false};
+  size_t len = word_len(c->at);
+  if (len == 0) bad(c, "name expected");
+  if (n == MAXPARAM) bad(c, "too many arguments");
+  p->name = keep(c, c->at, len);
+  c->at += len;
+  if (accept(c, ":")) types(c, p);
+  else p->kinds = K_ANY, p->type = "any", p->type_len = 3;
+  p->spread = accept(c, "...");
+  p->optional = accept(c, "?");
+  if (accept(c, "=")) usual(c, p, p - n, n);
+}
+
+/* Pushes the userdata made of the text on top, whose first line counts. */
+static signature *compile(lua_State *L) {
+  param p[MAXPARAM + 1], more = {.kinds = K_ANY};
+  int top = lua_gettop(L), n = 0, nargs;
+  bool rest = false;
+  const char *doc = lua_tostring(L, top);
+  luaL_checkstack(L, 12, NULL);
+  lua_newtable(L);
+  lua_pushlstring(L, doc, strcspn(doc, "\n"));
+  scan c = {L, lua_tostring(L, -1), lua_tostring(L, -1), top + 1};
+  const char *text = keep(&c, c.text, strlen(c.text));
+  c.text = c.at = text;
+  size_t len = strcspn(text, "(");
+  const char *name = keep(&c, text, len);
+  c.at += len;
+  expect(&c, "(");
+  bool done = accept(&c, ")");
+  while (!done && !accept(&c, "{")) {
+    if (accept(&c, "...")) {
+      rest = true;
+      if (accept(&c, ":")) more.kinds = 0, types(&c, &more);
+    } else {
+      bool skip = accept(&c, "[");
+      one_param(&c, &p[n], n);
+      p[n].skip = skip;
+      p[n].optional |= skip;
+      if (skip) expect(&c, ","), expect(&c, "]");
+      n++;
+      if (skip) continue;
+    }
+    done = accept(&c, ")");
+    if (!done) expect(&c, ",");
+  }
+  nargs = n;
+  if (!done) {
+    do {
+      one_param(&c, &p[n], n);
+      p[n++].optional = true;
+    } while (accept(&c, ","));
+    expect(&c, "}");
+    expect(&c, ")");
+  }
+  blanks(&c);
+  if (*c.at) bad(&c, "nothing expected");
+  signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
+  *g = (signature){name, text, nargs, n, -1, rest, more};
+  memcpy(g->p, p, n * sizeof *p);
+  for (int i = n - 1; i >= 0; i--)
+    if (p[i].kinds & (K_ARRAY | K_LIST)) g->first = i;
+  for (int i = 0; i < n; i++)
+    if (p[i].kinds & (K_AXIS | K_AXES | K_NEW_AXIS) && (g->first < 0 || g->first > i))
+      bad(&c, "an axis stands after the first array");
+  lua_pushvalue(L, c.keep);
+  lua_setiuservalue(L, -2, 1);
+  lua_replace(L, top);
+  lua_settop(L, top);
+  return g;
+}
+
+static const signature *get_signature(lua_State *L) {
+  const signature *g = lua_touserdata(L, lua_upvalueindex(3));
+  if (g) return g;
+  lua_pushvalue(L, lua_upvalueindex(3));
+  g = compile(L);
+  lua_replace(L, lua_upvalueindex(3));
+  return g;
+}
+
+/* ---- refusing -------------------------------------------------------------------------------- */
+
+/* The message on top becomes an error, with the signature behind it. */
+static _Noreturn void refuse_shown(lua_State *L, const signature *g) {
+  push_where(L);
+  lua_pushfstring(L, "%s%s: %s\n  %s", lua_tostring(L, -1), g->name, lua_tostring(L, -2), g->text);
+  lua_error(L);
+  __builtin_unreachable();
+}
+
+/* 1 in a call x:name(...): arguments are counted after x. */
+static int self_counts(lua_State *L) {
+  lua_Debug ar;
+  return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && strcmp(ar.namewhat, "method") == 0;
+}
+
+/* Pushes what stands at i as a message says it: "a string". */
+static void push_kind(lua_State *L, int i) {
+  const char *kind = kind_of(L, i);
+  if (lua_type(L, i) == LUA_TTABLE && luaL_getmetafield(L, i, "__name") == LUA_TSTRING)
+    kind = lua_tostring(L, -1);
+  lua_pushfstring(L, strchr("aeiouAEIO", *kind) ? "an %s" : "a %s", kind);
+}
+
+static void push_types(lua_State *L, const param *p) {
+  static const struct {
+    uint32_t kind;
+    const char *text;
+  } says[] = {{K_ANY, "a value"},
+              {K_ARRAY, "a Variable"},
+              {K_LIST, "a table of Variables"},
+              {K_TREE, "a Variable or a table of them"},
+              {K_INT, "a whole number"},
+              {K_NUMBER, "a number"},
+              {K_BOOL, "true or false"},
+              {K_STRING, "a string"},
+              {K_DTYPE, "a dtype"},
+              {K_FUNCTION, "a function"},
+              {K_TABLE, "a table"},
+              {K_AXIS | K_NEW_AXIS, "an axis"},
+              {K_AXES, "an axis or a table of axes"},
+              {K_INTS, "a table of whole numbers"},
+              {K_SHAPE, "a table of dims"},
+              {K_PAIR, "a whole number or a table of two"},
+              {K_NUMBERS, "a table of numbers"}};
+  int n = 0;
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (size_t i = 0; i < sizeof says / sizeof *says; i++)
+    if (p->kinds & says[i].kind) {
+      if (n++) luaL_addstring(&b, " or ");
+      luaL_addstring(&b, says[i].text);
+    }
+  if (p->kinds & K_OBJECT) {
+    if (n++) luaL_addstring(&b, " or ");
+    luaL_addstring(&b, strchr("aeiou", p->object[3]) ? "an " : "a ");
+    luaL_addstring(&b, p->object + 3);
+  }
+  if (p->kinds & K_CHOICE)
+    for (const char *s = p->type; (s = memchr(s, '"', p->type + p->type_len - s));) {
+      const char *end = strchr(s + 1, '"') + 1;
+      if (n++) luaL_addstring(&b, " or ");
+      luaL_addlstring(&b, s, end - s);
+      s = end;
+    }
+  luaL_pushresult(&b);
+}
+
+/* What is being read: values for the params stand at at[i] (0: left out); above `top`, those that
+** came by name. */
+typedef struct {
+  const signature *g;
+  int top, at[MAXPARAM];
+  int spread; /* so many values stand from at[i] on for the one that has ... */
+  int rest;   /* from here on, up to top, stands what ... is */
+} reading;
+
+static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
+  const param *p = i < r->g->n ? &r->g->p[i] : &r->g->more;
+  int place = (at ? at : i + 1) - self_counts(L);
+  push_types(L, p);
+  const char *expected = lua_tostring(L, -1), *kind = "a nil";
+  if (at) push_kind(L, at), kind = lua_tostring(L, -1);
+  if (at > r->top) lua_pushfstring(L, "option %s is %s, expected %s", p->name, kind, expected);
+  else if (p->name)
+    lua_pushfstring(L, "argument %d is %s, expected %s (%s)", place, kind, expected, p->name);
+  else lua_pushfstring(L, "argument %d is %s, expected %s", place, kind, expected);
+  refuse_shown(L, r->g);
+}
+
+static _Noreturn void extra_argument(lua_State *L, const reading *r, int at) {
+  const signature *g = r->g;
+  push_kind(L, at);
+  const char *kind = lua_tostring(L, -1);
+  if (g->n > g->nargs && lua_type(L, at) != LUA_TTABLE)
+    lua_pushfstring(L, "argument %d is %s, expected a table of options", at - self_counts(L), kind);
+  else lua_pushfstring(L, "argument %d, %s, is one too many", at - self_counts(L), kind);
+  refuse_shown(L, g);
+}
+
+/* How many letters must be changed, put in or taken out; at most 9. */
+static int distance(const char *a, const char *b) {
+  int n = (int)strlen(b), row[64];
+  if (n > 60 || strlen(a) > 60) return 9;
+  for (int j = 0; j <= n; j++) row[j] = j;
+  for (int i = 1; a[i - 1]; i++) {
+    int corner = row[0];
+    row[0] = i;
+    for (int j = 1; j <= n; j++) {
+      int change = corner + (a[i - 1] != b[j - 1]);
+      corner = row[j];
+      int less = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+      row[j] = change < less ? change : less;
+    }
+  }
+  return row[n] < 9 ? row[n] : 9;
+}
+
+int name_distance(const char *a, const char *b) {
+  int d = distance(a, b), len = (int)strlen(a);
+  return d <= 1 + len / 5 && d < len ? d : 9;
+}
+
+static const char *near_option(const signature *g, const char *name) {
+  static const char *const others[][2] = {
+      {"dim", "axis"}, {"dims", "axis"}, {"keepdim", "keepdims"}};
+  const char *best = NULL;
+  int least = 9;
+  for (size_t k = 0; k < sizeof others / sizeof *others; k++)
+    if (strcmp(name, others[k][0]) == 0) name = others[k][1];
+  for (int i = 0; i < g->n; i++) {
+    int d = name_distance(name, g->p[i].name);
+    if (d < least) least = d, best = g->p[i].name;
+  }
+  return best;
+}
+
+/* The key on top is nobody's. */
+static _Noreturn void unknown_option(lua_State *L, const signature *g) {
+  const char *name = luaL_tolstring(L, -1, NULL), *near = near_option(g, name);
+  if (near) lua_pushfstring(L, "unknown option %s; did you mean %s?", name, near);
+  else lua_pushfstring(L, "unknown option %s", name);
+  refuse_shown(L, g);
+}
+
+/* ---- which value is whose -------------------------------------------------------------------- */
+
+static bool is_callable(lua_State *L, int i) {
+  int type = lua_type(L, i);
+  if (type == LUA_TFUNCTION) return true;
+  if ((type != LUA_TTABLE && type != LUA_TUSERDATA) || to_box(L, i)) return false;
+  if (luaL_getmetafield(L, i, "__call") == LUA_TNIL) return false;
+  lua_pop(L, 1);
+  return true;
+}
+
+static bool is_object(lua_State *L, int i, const param *p) {
+  if (lua_type(L, i) != LUA_TTABLE) return false;
+  lua_getfield(L, i, p->object);
+  bool is = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return is;
+}
+
+static bool is_choice(lua_State *L, int i, const param *p, int *which) {
+  size_t len;
+  const char *s = lua_tolstring(L, i, &len), *end = p->type + p->type_len;
+  *which = 0;
+  for (const char *q = p->type; (q = memchr(q, '"', end - q)); (*which)++) {
+    const char *close = strchr(++q, '"');
+    if ((size_t)(close - q) == len && memcmp(q, s, len) == 0) return true;
+    q = close + 1;
+  }
+  return false;
+}
+
+/* Could it be one? */
+static bool fits(lua_State *L, int i, const param *p) {
+  uint32_t k = p->kinds;
+  if (k & K_ANY) return true;
+  if (k & K_FUNCTION && is_callable(L, i)) return true;
+  if (k & K_OBJECT && is_object(L, i, p)) return true;
+  switch (lua_type(L, i)) {
+    case LUA_TNUMBER: return k & (FROM_NUMBER | K_ARRAY | K_TREE);
+    case LUA_TBOOLEAN: return k & (K_BOOL | K_ARRAY);
+    case LUA_TSTRING: return k & (K_STRING | K_DTYPE | K_CHOICE);
+    case LUA_TTABLE: return k & (LISTS | K_TABLE | K_TREE | K_ARRAY);
+    case LUA_TUSERDATA: return k & (K_ARRAY | K_TREE) && to_box(L, i);
+  }
+  return false;
+}
+
+/* A table of names alone, and nobody's object. */
+static bool only_names(lua_State *L, int i, bool *empty) {
+  *empty = false;
+  if (lua_type(L, i) != LUA_TTABLE || lua_rawlen(L, i) > 0) return false;
+  if (luaL_getmetafield(L, i, "__name") != LUA_TNIL) return lua_pop(L, 1), false;
+  lua_pushnil(L);
+  if (!lua_next(L, i)) return *empty = true;
+  bool name = lua_type(L, -2) == LUA_TSTRING;
+  lua_pop(L, 2);
+  return name;
+}
+
+/* Is the last value, in the place of p, the table of options? */
+static bool is_options(lua_State *L, int i, const param *p) {
+  bool empty, names = only_names(L, i, &empty);
+  if (!names) return false;
+  if (!p) return true;
+  if (p->kinds & TABLES || (p->kinds & K_FUNCTION && is_callable(L, i))) return false;
+  bool may_lack = p->optional || p->usual || (p->spread && !empty);
+  return p->kinds & (LISTS | K_ARRAY) ? may_lack || !(empty || p->kinds & K_ARRAY) : true;
+}
+
+static int required_after(const signature *g, int i) {
+  int n = 0;
+  while (++i < g->nargs) n += !g->p[i].optional && !g->p[i].usual && !g->p[i].spread;
+  return n;
+}
+
+static void by_name(lua_State *L, reading *r, int table, bool mixed) {
+  const signature *g = r->g;
+  for (lua_pushnil(L); lua_next(L, table);) {
+    if (mixed && lua_isinteger(L, -2)) {
+      lua_pop(L, 1);
+      continue;
+    }
+    int i = 0;
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+    while (i < g->n && g->p[i].name != name) i++;
+    if (i == g->n) lua_pop(L, 1), unknown_option(L, g);
+    if (r->at[i]) refuse_shown(L, (lua_pushfstring(L, "%s is given twice", name), g));
+    lua_insert(L, -2); /* the value stays below the key */
+    luaL_checkstack(L, 8, NULL);
+    r->at[i] = lua_gettop(L) - 1;
+  }
+}
+
+/* Sets r->at for all that was given. */
+static void distribute(lua_State *L, reading *r) {
+  const signature *g = r->g;
+  int top = lua_gettop(L), i = 1, j = 0, options = 0, mixed = 0;
+  memset(r->at, 0, sizeof r->at);
+  r->spread = 0;
+  r->top = top;
+  r->rest = top + 1;
+  int last = top;
+  if (!g->rest)
+    while (last > 0 && lua_isnil(L, last)) last--; /* left out */
+  bool empty;
+  while (i <= last) {
+    const param *p = j < g->nargs ? &g->p[j] : NULL;
+    bool table = lua_type(L, i) == LUA_TTABLE;
+    if (table && i == last && (p || g->n > g->nargs || !g->rest) && is_options(L, i, p) &&
+        (g->n > g->nargs || j < g->nargs || (only_names(L, i, &empty) && !empty))) {
+      options = i++;
+      continue;
+    }
+    if (!p) {
+      if (!g->rest) extra_argument(L, r, i);
+      r->rest = i;
+      if (g->n > g->nargs && last > i && is_options(L, last, NULL)) options = last, r->top = --top;
+      break;
+    }
+    if (p->skip && !lua_isnil(L, i)) {
+      int have = last - i + (is_options(L, last, NULL) ? 0 : 1);
+      if (!fits(L, i, p) || have <= required_after(g, j)) {
+        j++;
+        continue;
+      }
+    }
+    r->at[j++] = i++;
+    if (p->spread && !table) {
+      for (r->spread = 1; i <= last && lua_type(L, i) != LUA_TTABLE; i++) r->spread++;
+    } else if (table && p->kinds & LISTS && !(p->kinds & TABLES)) mixed = i - 1;
+  }
+  if (r->rest > r->top) r->rest = r->top + 1;
+  if (mixed) by_name(L, r, mixed, true);
+  if (options) by_name(L, r, options, false);
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+typedef struct {
+  const shape *first; /* of the first array */
+  attrs *to;          /* for C: attributes go there, arrays alone onto the stack */
+} target;
+
+static void give_int(attrs *a, int64_t i) { a->v[a->n++].i = i; }
+static void give_float(attrs *a, double f) { a->v[a->n++].f = f; }
+
+static int check_new_axis(lua_State *L, int at, const char *who, const shape *s) {
+  shape wider = *s;
+  if (wider.n < MAXDIM) wider.d[wider.n++] = 1;
+  int64_t axis = check_whole(L, at, who, "axis"), k = axis < 0 ? axis + wider.n : axis - 1;
+  char text[128];
+  if (k < 0 || k >= wider.n)
+    refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)axis,
+           shape_text(s, text));
+  return (int)k;
+}
+
+static void check_bounds(lua_State *L, const signature *g, const param *p, int at) {
+  double v = lua_tonumber(L, at);
+  if (!p->bounded) return;
+  if ((p->above ? v > p->low : v >= p->low) && (p->below ? v < p->high : v <= p->high)) return;
+  const char *said = v != v ? "nan" : luaL_tolstring(L, at, NULL);
+  if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", p->name, said);
+  else {
+    const char *range = strchr(p->type, '(') + 1;
+    lua_pushlstring(L, range, strchr(range, ')') - range);
+    lua_pushfstring(L, "%s = %s is not in %s", p->name, said, lua_tostring(L, -1));
+  }
+  refuse_shown(L, g);
+}
+
+/* The table at i, or one number, as whole numbers. */
+static int read_ints(lua_State *L, int at, const signature *g, const param *p,
+                     int64_t out[MAXDIM]) {
+  const char *who = g->name;
+  shape s;
+  if (lua_type(L, at) == LUA_TNUMBER) {
+    out[0] = check_whole(L, at, who, p->name);
+    check_bounds(L, g, p, at);
+    if (p->kinds & K_SHAPE && out[0] < 0)
+      refuse(L, "%s: dim %lld is negative", who, (long long)out[0]);
+    return 1;
+  }
+  if (!(p->kinds & K_SHAPE)) {
+    int n = check_list(L, at, who, p->name, out);
+    for (int i = 0; i < n; i++) {
+      lua_pushinteger(L, out[i]);
+      check_bounds(L, g, p, lua_gettop(L));
+      lua_pop(L, 1);
+    }
+    return n;
+  }
+  check_shape(L, at, who, &s);
+  memcpy(out, s.d, sizeof s.d);
+  return s.n;
+}
+
+static void give_ints(lua_State *L, const target *t, int n, const int64_t *v, bool counted) {
+  if (t->to && counted) {
+    give_int(t->to, n);
+    for (int i = 0; i < MAXDIM; i++) give_int(t->to, i < n ? v[i] : 0);
+    return;
+  }
+  if (!t->to) lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    if (t->to) give_int(t->to, v[i]);
+    else lua_pushinteger(L, v[i]), lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static void give_axes(lua_State *L, const target *t, int at, const char *who) {
+  int n = lua_type(L, at) == LUA_TTABLE ? (int)lua_rawlen(L, at) : -1, count = 0;
+  int64_t list[MAXDIM];
+  uint32_t axes = 0;
+  if (n == 0) refuse(L, "%s: the table of axes is empty", who);
+  for (int i = 1; i <= (n < 0 ? 1 : n); i++) {
+    if (n < 0) lua_pushvalue(L, at);
+    else lua_rawgeti(L, at, i);
+    int axis = check_axis(L, -1, who, t->first);
+    lua_pop(L, 1);
+    if (axes >> axis & 1) refuse(L, "%s: axis %d is given twice", who, axis + 1);
+    axes |= 1u << axis;
+  }
+  if (t->to) return give_int(t->to, axes);
+  for (int i = 0; i < t->first->n; i++)
+    if (axes >> i & 1) list[count++] = i + 1;
+  give_ints(L, t, count, list, false);
+}
+
+static void give_pair(lua_State *L, const target *t, int at, const char *who, const param *p) {
+  int64_t v[MAXDIM];
+  if (lua_type(L, at) == LUA_TNUMBER) v[0] = v[1] = check_whole(L, at, who, p->name);
+  else if (check_list(L, at, who, p->name, v) != 2)
+    refuse(L, "%s: %s must be a whole number or a table of two", who, p->name);
+  give_ints(L, t, 2, v, false);
+}
+
+static void give_numbers(lua_State *L, const signature *g, const param *p, int at) {
+  int n = (int)lua_rawlen(L, at);
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    if (lua_rawgeti(L, at, i) != LUA_TNUMBER)
+      refuse(L, "%s: %s[%d] is a %s, expected a number", g->name, p->name, i, kind_of(L, -1));
+    check_bounds(L, g, p, lua_gettop(L));
+    lua_rawseti(L, -2, i);
+  }
+}
+
+/* Other keys than 1..n are somebody's mistake, unless they were read as options. */
+static void only_elements(lua_State *L, const signature *g, int at, bool by_option) {
+  lua_Integer n = (lua_Integer)lua_rawlen(L, at);
+  for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
+    lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+    if ((i < 1 || i > n) && (by_option || lua_type(L, -2) != LUA_TSTRING))
+      lua_pop(L, 1), unknown_option(L, g);
+  }
+}
+
+static void give_array(lua_State *L, state *S, const reading *r, int i, int at) {
+  const signature *g = r->g;
+  const param *p = i < g->n ? &g->p[i] : &g->more;
+  bool floats = p->dtypes & (1 << F64 | 1 << F32);
+  if (to_box(L, at)) lua_pushvalue(L, at);
+  else push_values(L, S, at, g->name, floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : I64);
+  node *x = to_node(L, -1);
+  if (p->dtypes >> x->dtype & 1) return;
+  lua_pushlstring(L, p->type, p->type_len);
+  const char *dtype = dtype_name[x->dtype], *what = lua_tostring(L, -1);
+  bool whole = p->dtypes & 1 << I64;
+  lua_pushfstring(L, "%s is %s, expected %s%s", p->name ? p->name : "an argument", dtype, what,
+                  whole ? "; say x:to \"int64\"" : "");
+  refuse_shown(L, g);
+}
+
+static void give_list(lua_State *L, state *S, const reading *r, int i, int at) {
+  int n = (int)lua_rawlen(L, at), type;
+  lua_createtable(L, n, 0);
+  for (int k = 1; k <= n; k++) {
+    type = lua_rawgeti(L, at, k);
+    if (!to_box(L, -1) && type != LUA_TNUMBER && type != LUA_TTABLE)
+      refuse(L, "%s: input %d is a %s, expected a Variable", r->g->name, k, kind_of(L, -1));
+    give_array(L, S, r, i, lua_gettop(L));
+    lua_replace(L, -2);
+    lua_rawseti(L, -2, k);
+  }
+}
+
+static void give_nothing(lua_State *L, const target *t, const param *p) {
+  if (!t->to || p->kinds & (K_ARRAY | K_LIST)) return lua_pushnil(L);
+  if (p->kinds == K_NUMBER) return give_float(t->to, NAN);
+  int n = p->kinds & K_PAIR ? 2 : p->kinds & (K_INTS | K_SHAPE) ? 1 + MAXDIM : 1;
+  while (n--) give_int(t->to, INT64_MIN);
+}
+
+/* Pushes the value at `at` for param i, checked and converted, or puts it among the attributes. */
+static void give(lua_State *L, state *S, const reading *r, int i, int at, const target *t) {
+  const signature *g = r->g;
+  const param *p = i < g->n ? &g->p[i] : &g->more;
+  const char *who = g->name;
+  uint32_t k = p->kinds;
+  int64_t v[MAXDIM];
+  int which;
+  if (!fits(L, at, p)) mistyped(L, r, i, at);
+  if (k & (K_ANY | K_TREE)) return lua_pushvalue(L, at);
+  switch (lua_type(L, at)) {
+    case LUA_TNUMBER:
+      if (k & (K_INT | K_NUMBER)) {
+        if (!(k & K_NUMBER)) v[0] = check_whole(L, at, who, p->name);
+        check_bounds(L, g, p, at);
+        if (t->to && k & K_NUMBER) return give_float(t->to, lua_tonumber(L, at));
+        if (t->to) return give_int(t->to, v[0]);
+        if (k & K_NUMBER) lua_pushvalue(L, at);
+        else lua_pushinteger(L, v[0]);
+        return;
+      }
+      if (k & (K_AXIS | K_NEW_AXIS)) {
+        int axis = (k & K_AXIS ? check_axis : check_new_axis)(L, at, who, t->first);
+        if (t->to) give_int(t->to, axis);
+        else lua_pushinteger(L, axis + 1);
+        return;
+      }
+      break;
+    case LUA_TBOOLEAN:
+      if (!(k & K_BOOL)) break;
+      if (t->to) give_int(t->to, lua_toboolean(L, at));
+      else lua_pushvalue(L, at);
+      return;
+    case LUA_TSTRING:
+      if (k & K_CHOICE && is_choice(L, at, p, &which)) {
+        if (!t->to) return lua_pushvalue(L, at);
+        for (int n = k & K_PAIR ? 2 : 1; n--;) give_int(t->to, k == K_CHOICE ? which : -1 - which);
+        return;
+      }
+      if (k & K_DTYPE) which = check_dtype(L, at, who);
+      else if (!(k & K_STRING)) {
+        push_types(L, p);
+        lua_pushfstring(L, "%s is \"%s\", expected %s", p->name, lua_tostring(L, at),
+                        lua_tostring(L, -1));
+        refuse_shown(L, g);
+      }
+      if (t->to) give_int(t->to, which);
+      else lua_pushvalue(L, at);
+      return;
+    case LUA_TTABLE:
+      if (k & K_TABLE || (k & K_OBJECT && is_object(L, at, p)) ||
+          (k & K_FUNCTION && is_callable(L, at)))
+        return lua_pushvalue(L, at);
+      if (k & LISTS) only_elements(L, g, at, at > r->top);
+      if (k & K_NUMBERS) return give_numbers(L, g, p, at);
+      if (k & K_LIST) return give_list(L, S, r, i, at);
+      break;
+    case LUA_TUSERDATA:
+      if (!to_box(L, at)) return lua_pushvalue(L, at);
+      return give_array(L, S, r, i, at);
+    default: return lua_pushvalue(L, at);
+  }
+  if (k & K_PAIR) give_pair(L, t, at, who, p);
+  else if (k & K_AXES) give_axes(L, t, at, who);
+  else if (k & (K_INTS | K_SHAPE)) give_ints(L, t, read_ints(L, at, g, p, v), v, true);
+  else give_array(L, S, r, i, at);
+}
+
+/* For the param with ...: several values become a table, and are read as one. */
+static void give_spread(lua_State *L, state *S, const reading *r, int i, const target *t) {
+  int at = r->at[i], n = at ? r->spread : 0, top = lua_gettop(L);
+  if (at && (n == 0 || at > r->top)) return give(L, S, r, i, at, t);
+  lua_createtable(L, n, 0);
+  for (int k = 0; k < n; k++) {
+    lua_pushvalue(L, at + k);
+    lua_rawseti(L, -2, k + 1);
+  }
+  give(L, S, r, i, top + 1, t);
+  lua_remove(L, top + 1);
+}
+
+static void first_shape(lua_State *L, shape *s) {
+  s->n = 0;
+  if (lua_type(L, -1) == LUA_TTABLE) lua_rawgeti(L, -1, 1);
+  else lua_pushvalue(L, -1);
+  const node *x = to_node(L, -1);
+  if (x) node_shape(x, s);
+  lua_pop(L, 1);
+}
+
+/* Pushes the checked values, or just the arrays where `to` takes the others; the index of the first. */
+static int read_values(lua_State *L, attrs *to) {
+  state *S = get_state(L);
+  reading r = {.g = get_signature(L)};
+  const signature *g = r.g;
+  shape s = {0};
+  target t = {&s, to};
+  distribute(L, &r);
+  luaL_checkstack(L, g->n + 16, "too many arguments");
+  int base = lua_gettop(L) + 1;
+  if (to) to->n = 0;
+  for (int i = 0; i < g->n; i++) {
+    const param *p = &g->p[i];
+    int at = r.at[i], from = lua_gettop(L);
+    bool given = at && !lua_isnil(L, at);
+    if (p->spread && (given || !p->optional)) give_spread(L, S, &r, i, &t);
+    else if (given) give(L, S, &r, i, at, &t);
+    else if (p->usual) {
+      lua_getiuservalue(L, lua_upvalueindex(3), 1);
+      if (lua_rawgeti(L, -1, i + 1) == LUA_TLIGHTUSERDATA) {
+        int other = (int)(intptr_t)lua_touserdata(L, -1);
+        lua_pop(L, 1);
+        if (r.at[other]) lua_pushvalue(L, r.at[other]);
+        else lua_rawgeti(L, -1, other + 1);
+      }
+      if (lua_isnil(L, -1)) give_nothing(L, &t, p);
+      else give(L, S, &r, i, from + 2, &t);
+      if (lua_gettop(L) > from + 2) lua_replace(L, from + 1);
+      lua_settop(L, to && !(p->kinds & (K_ARRAY | K_LIST)) ? from : from + 1);
+    } else if (p->optional) give_nothing(L, &t, p);
+    else if (i < g->nargs) mistyped(L, &r, i, at);
+    if (i == g->first) first_shape(L, &s);
+  }
+  for (int i = r.rest; i <= r.top; i++) {
+    luaL_checkstack(L, 4, "too many arguments");
+    give(L, S, &r, g->n, i, &t);
+  }
+  return base;
+}
+
+int sig_operands(lua_State *L, attrs *to) { return read_values(L, to); }
+
+int sig_values(lua_State *L) {
+  int base = read_values(L, NULL), n = lua_gettop(L) - base + 1;
+  lua_rotate(L, 1, n);
+  lua_settop(L, n);
+  return n;
+}
+
+int sig_nodes(lua_State *L, int base, node **in, int most) {
+  int n = 0;
+  for (int i = base, top = lua_gettop(L); i <= top && n < most; i++) {
+    if (lua_type(L, i) != LUA_TTABLE) {
+      in[n++] = to_node(L, i);
+      continue;
+    }
+    for (int k = 1, len = (int)lua_rawlen(L, i); k <= len && n < most; k++, lua_pop(L, 1)) {
+      lua_rawgeti(L, i, k);
+      in[n++] = to_node(L, -1);
+    }
+  }
+  return n;
+}
+
+/* ---- for Lua --------------------------------------------------------------------------------- */
+
+static int finish(lua_State *L, int status, lua_KContext under) {
+  (void)status;
+  return lua_gettop(L) - (int)under;
+}
+
+/* Upvalue 4: the function that gets the checked values. */
+static int checked_call(lua_State *L) {
+  int base = read_values(L, NULL), n = lua_gettop(L) - base + 1;
+  lua_pushvalue(L, lua_upvalueindex(4));
+  lua_insert(L, base);
+  lua_callk(L, n, LUA_MULTRET, base - 1, finish);
+  return finish(L, LUA_OK, base - 1);
+}
+
+static int check(lua_State *L) { return sig_values(L); }
+
+/* signature(text): a function that gives its arguments back, checked. */
+int signature_new(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TSTRING);
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  lua_pushvalue(L, 1);
+  lua_pushcclosure(L, check, 3);
+  return 1;
+}
+
+/* Pushes fn, at i, called with what the signature at `text` makes of its arguments. */
+void push_checked(lua_State *L, int text, int fn) {
+  text = lua_absindex(L, text);
+  fn = lua_absindex(L, fn);
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  lua_pushvalue(L, text);
+  lua_pushvalue(L, fn);
+  lua_pushcclosure(L, checked_call, 4);
+}
+
+/* Is the first argument of the signature on top an array? */
+bool signature_has_method(lua_State *L) {
+  lua_pushvalue(L, -1);
+  const signature *g = compile(L);
+  bool is = g->nargs > 0 && g->p[0].kinds & K_ARRAY;
+  lua_pop(L, 1);
+  return is;
+}
