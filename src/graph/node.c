@@ -25,10 +25,23 @@ typedef struct slab {
   node *n; /* SLAB of them, from a cache line's begin on */
 } slab;
 
+#ifdef __SANITIZE_ADDRESS__ /* which shall see a use after the last ref; refs and grad are read */
+#include <sanitizer/asan_interface.h>
+#define AROUND(do, n)                                                                              \
+  do##_memory_region(&(n)->generation, offsetof(node, grad) - offsetof(node, generation)),         \
+      do##_memory_region(&(n)->acc, sizeof(node) - offsetof(node, acc))
+#define HIDE(n) (AROUND(__asan_poison, n))
+#define SHOW(n) (AROUND(__asan_unpoison, n))
+#else
+#define HIDE(n) ((void)(n))
+#define SHOW(n) ((void)(n))
+#endif
+
 static void put_away(graph *G, node *n) {
   n->refs = 0;
   n->grad = G->free;
   G->free = n;
+  HIDE(n);
 }
 
 static bool more_nodes(graph *G) {
@@ -49,6 +62,7 @@ void graph_close(graph *G) {
   while (G->slabs) {
     slab *s = G->slabs;
     G->slabs = s->next;
+    for (int i = 0; i < SLAB; i++) SHOW(&s->n[i]);
     mg_free(s);
   }
 }
@@ -59,6 +73,7 @@ node *node_new(graph *G, dtype t) {
   } else if (mem_refuse()) return fail_memory(&G->c, sizeof(node)), NULL;
   node *n = G->free;
   G->free = n->grad;
+  SHOW(n);
   __builtin_prefetch(G->free, 1); /* it may not have been touched for long */
   __builtin_prefetch((char *)G->free + LINE, 1);
   memset(n, 0, offsetof(node, in));

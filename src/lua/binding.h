@@ -3,9 +3,17 @@
 ** One `state` hangs on each lua_State, in the registry. Every closure made here has it as its first
 ** upvalue and the metatable of Variables as its second, so a Variable is told by one comparison.
 **
-** The order that keeps memory whole: boxes are made first, empty, then nodes are fetched from the
-** stack, then the core is called, and what it gives goes into the box. Anything that may run Lua
-** (an allocation may, through a finalizer) happens before nodes are fetched or after they are used.
+** The rule that keeps memory whole. Every allocation of Lua's may run a finalizer, and so may a second
+** try after the core found no memory; and a finalizer may free any Variable, give it other values,
+** another grad or none. So what was looked up in a node before is looked up again after:
+**   boxes for results are made first, empty; then nodes are taken from the boxes on the stack, last of
+**   all, within the expression of TRY, which is computed anew at each try:
+**       node **r = box_new(L, S);
+**       TRY(L, S, *r = op_to(&S->G, node_at(L, 1), t));
+**   What stays as it was: what stands on our stack, the address of a box there, the dtype and the shape
+**   of a Variable, and nodes in boxes made here that no script has seen.
+** mg._hostile(fn) calls fn wherever a box is made or a TRY begins: specs prove with it that the rule is
+** kept.
 */
 #ifndef MG_BINDING_H
 #define MG_BINDING_H
@@ -19,6 +27,7 @@ typedef struct {
   graph G;       /* first: a graph is its state */
   uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
   int tidy;      /* calls of mg.tidy under way */
+  int hostile;   /* mg._hostile is set */
   uint64_t collected; /* mem_total() when the collector last looked through everything */
   size_t low; /* the fewest bytes alive since, as far as was seen */
   const void *meta; /* the metatable of Variables, by its address */
@@ -51,8 +60,14 @@ void failed(lua_State *L, state *S, int tries);
 /* Random numbers that a failed try took are there for the next. */
 typedef struct { int n; uint64_t counter; } attempt;
 #define TRY(L, S, expr)                                                                            \
-  for (attempt try_ = {0, (S)->G.c.counter}; !(expr); try_.n++)                                    \
+  for (attempt try_ = first_try(L, S); !(expr); try_.n++)                                          \
     (S)->G.c.counter = try_.counter, failed(L, S, try_.n)
+
+void hostile(lua_State *L, state *S); /* module.c: calls the function of mg._hostile */
+static inline attempt first_try(lua_State *L, state *S) {
+  if (__builtin_expect(S->hostile, 0)) hostile(L, S);
+  return (attempt){0, S->G.c.counter};
+}
 
 const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
 
@@ -69,7 +84,10 @@ static inline node **box_new(lua_State *L, state *S) {
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, -2);
   S->seen -= BOX_COST;
-  if (__builtin_expect(S->tidy, 0)) tidy_enter(L, S);
+  if (__builtin_expect(S->tidy | S->hostile, 0)) {
+    if (S->tidy) tidy_enter(L, S);
+    if (S->hostile) hostile(L, S);
+  }
   return b;
 }
 
@@ -95,6 +113,9 @@ static inline node *to_node(lua_State *L, int i) { /* NULL: not a Variable */
   node **b = to_box(L, i);
   return b ? unpack(L, b) : NULL;
 }
+
+/* Of the Variable that stands at i, as was found before */
+static inline node *node_at(lua_State *L, int i) { return unpack(L, lua_touserdata(L, i)); }
 
 node *check_node(lua_State *L, int i, const char *who);
 void box_drop(state *S, node **b); /* the box is empty after */

@@ -45,6 +45,7 @@ void failed(lua_State *L, state *S, int tries) {
   c->err = OK;
   if (err == E_MEMORY && tries == 0) {
     lua_gc(L, LUA_GCCOLLECT);
+    if (S->hostile) hostile(L, S);
     mem_trim();
     return;
   }
@@ -83,10 +84,10 @@ node **creator_new(lua_State *L) {
   node **b = lua_newuserdatauv(L, sizeof *b, 0);
   *b = NULL;
   luaL_setmetatable(L, "moongrad.Function");
+  state *S = get_state(L);
+  if (S->hostile) hostile(L, S);
   return b;
 }
-
-static void push_creator(lua_State *L, node *f) { *creator_new(L) = node_ref(f); }
 
 node *check_creator(lua_State *L, int i, const char *who) {
   node **b = luaL_testudata(L, i, "moongrad.Function");
@@ -126,7 +127,11 @@ static shape shape_of(const node *n) {
   return s;
 }
 
-static void push_box(lua_State *L, state *S, node *n) { *box_new(L, S) = node_hold(n); }
+/* The Function that made y; NULL: none */
+static node *maker(node *y) {
+  if (y->op == OP_OUTPUT) y = y->in[0];
+  return node_has_creator(y) ? y : NULL;
+}
 
 static node *transposed(graph *G, node *x) {
   shape s = shape_of(x);
@@ -142,17 +147,18 @@ static int get_property(lua_State *L, int which) {
   switch (which) {
     case DATA:
       r = box_new(L, S);
-      TRY(L, S, *r = node_detach(&S->G, n));
+      TRY(L, S, *r = node_detach(&S->G, node_at(L, 1)));
       (*r)->flags |= FROZEN;
       made(L, S, *r);
       break;
     case GRAD:
-      if (n->grad) push_box(L, S, n->grad);
+      r = n->grad ? box_new(L, S) : NULL;
+      if (r && (n = node_at(L, 1)->grad)) *r = node_hold(n);
       else lua_pushnil(L);
       break;
     case CREATOR:
-      if (n->op == OP_OUTPUT) n = n->in[0];
-      if (node_has_creator(n)) push_creator(L, n);
+      r = maker(n) ? creator_new(L) : NULL;
+      if (r && (n = maker(node_at(L, 1)))) *r = node_ref(n);
       else lua_pushnil(L);
       break;
     case GENERATION: lua_pushinteger(L, n->generation); break;
@@ -166,7 +172,7 @@ static int get_property(lua_State *L, int which) {
     case T:
       if (shape_of(n).n < 2) return lua_pushvalue(L, 1), 1;
       r = box_new(L, S);
-      TRY(L, S, *r = transposed(&S->G, n));
+      TRY(L, S, *r = transposed(&S->G, node_at(L, 1)));
       made(L, S, *r);
       break;
   }
@@ -221,6 +227,9 @@ void note_line(lua_State *L, state *S, node *n) {
 }
 
 static bool set_gradient(graph *G, node *x, node *g) {
+  for (node *n = g; n; n = n->grad) /* a ring would never be let go of */
+    if (n == x)
+      return fail(&G->c, "grad: this Variable itself, or one whose grad leads back to it");
   g = g->dtype == x->dtype ? node_hold(g) : op_to(G, g, x->dtype);
   if (g) node_set_grad(G, x, g);
   return g != NULL;
@@ -233,10 +242,8 @@ static void set_property(lua_State *L, state *S, int which) {
       if (n->flags & FROZEN)
         refuse(L, "data: x.data is frozen: a value written into it would be lost");
       push_values(L, S, 3, "data", -1);
-      n = to_node(L, 1);
-      v = to_node(L, -1);
-      same_shape(L, "data", n, v);
-      TRY(L, S, node_assign(&S->G, 1, &n, &v));
+      same_shape(L, "data", node_at(L, 1), node_at(L, -1));
+      TRY(L, S, (n = node_at(L, 1), v = node_at(L, -1), node_assign(&S->G, 1, &n, &v)));
       break;
     case GRAD:
       v = lua_isnil(L, 3) ? NULL : to_node(L, 3);
@@ -245,14 +252,12 @@ static void set_property(lua_State *L, state *S, int which) {
       if (!v) return node_set_grad(&S->G, n, NULL);
       same_shape(L, "grad", n, v);
       if (!is_float(n->dtype)) refuse(L, "grad: a Variable of %s has none", dtype_name[n->dtype]);
-      for (node *g = v; g; g = g->grad) /* a ring would never be let go of */
-        if (g == n) refuse(L, "grad: this Variable itself, or one whose grad leads back to it");
-      TRY(L, S, set_gradient(&S->G, n, v));
+      TRY(L, S, set_gradient(&S->G, node_at(L, 1), node_at(L, 3)));
       break;
     case NAME:
       if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING)
         refuse(L, "name: a %s, expected a string or nil", kind_of(L, 3));
-      TRY(L, S, node_set_name(&S->G, n, lua_tostring(L, 3)));
+      TRY(L, S, node_set_name(&S->G, node_at(L, 1), lua_tostring(L, 3)));
       break;
     case REQUIRES_GRAD:
       if (!lua_isboolean(L, 3))
@@ -299,9 +304,10 @@ static int compare(lua_State *L, const char *who, int op) {
     if (shape_size(&s) != 1)
       refuse(L, "%s: compares Variables of size 1, not %s; mg.lt and its kin go by elements", who,
              shape_text(&s, text));
-    TRY(L, S, node_item(&S->G, n, &v));
-    if (n->dtype == BOOL) lua_pushinteger(L, v.i);
-    else push_imm(L, n->dtype, v);
+    dtype t = n->dtype;
+    TRY(L, S, node_item(&S->G, node_at(L, i), &v));
+    if (t == BOOL) lua_pushinteger(L, v.i);
+    else push_imm(L, t, v);
   }
   lua_pushboolean(L, lua_compare(L, -2, -1, op));
   return 1;
@@ -318,23 +324,35 @@ static int variable_len(lua_State *L) {
 
 /* ---- Functions, as y.creator ----------------------------------------------------------------- */
 
-static void push_outputs(lua_State *L, state *S, node *f) {
+/* Output i of f, if anybody still holds it */
+static node *output(node *f, int i) {
+  node *y = f->op != OP_FUNCTION ? f : i < f->x->nout ? f->x->out[i] : NULL;
+  return y && y->handles ? y : NULL;
+}
+
+/* Of the Function at 1, as the two after */
+static void push_outputs(lua_State *L, state *S) {
+  node *f = node_at(L, 1), *y;
+  int n = f->op == OP_FUNCTION ? f->x->nout : 1;
   lua_newtable(L);
-  bool host = f->op == OP_FUNCTION;
-  for (int i = 0, n = host ? f->x->nout : 1; i < n; i++) {
-    node *y = host ? f->x->out[i] : f;
-    if (!y || y->handles == 0) continue; /* outputs are held weakly */
-    push_box(L, S, y);
-    lua_rawseti(L, -2, i + 1);
+  for (int i = 0; i < n; i++) {
+    node **b = box_new(L, S);
+    if ((y = output(node_at(L, 1), i))) *b = node_hold(y), lua_rawseti(L, -2, i + 1);
+    else lua_pop(L, 1);
   }
 }
 
-static void push_inputs(lua_State *L, state *S, node *f) {
-  int n = node_nin(f);
+static node *input(graph *G, node *f, int i) {
+  if (i < node_nin(f)) return node_input(G, f, i);
+  return fail(&G->c, "index: this Function was unchained"), NULL;
+}
+
+static void push_inputs(lua_State *L, state *S) {
+  int n = node_nin(node_at(L, 1));
   lua_createtable(L, n, 0);
   for (int i = 0; i < n; i++) {
     node **b = box_new(L, S);
-    TRY(L, S, *b = node_input(&S->G, f, i));
+    TRY(L, S, *b = input(&S->G, node_at(L, 1), i));
     lua_rawseti(L, -2, i + 1);
   }
 }
@@ -344,35 +362,38 @@ static const char *name_of(const node *f) {
   return name ? name : "Function"; /* one without: unchained since */
 }
 
-/* The Variable's name, if it has one, and what then stands before the next. */
-static const char *add_name(luaL_Buffer *b, const char *before, const node *v) {
-  if (!v || !v->x || !v->x->name) return before;
-  luaL_addstring(b, before);
-  luaL_addchar(b, '"');
-  luaL_addstring(b, v->x->name);
-  luaL_addchar(b, '"');
-  return ", ";
+/* Appends to the text at `to` of so many bytes, as far as it goes. Gives the end. */
+__attribute__((format(printf, 3, 4))) static char *add_text(char *to, const char *end,
+                                                            const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  int n = vsnprintf(to, end - to, fmt, ap);
+  va_end(ap);
+  return n < end - to ? to + n : (char *)end - 1;
 }
 
 void push_origin(lua_State *L, const node *f) {
+  char text[400], *p = text, *end = text + sizeof text - 1;
   extra *x = f->x;
   bool host = f->op == OP_FUNCTION;
+  p = add_text(p, end, " (%s", name_of(f));
   const char *before = " ";
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
-  luaL_addstring(&b, " (");
-  luaL_addstring(&b, name_of(f));
-  for (int i = 0, n = host ? x->nout : 1; i < n; i++)
-    before = add_name(&b, before, host ? x->out[i] : f);
-  before = " of ";
-  for (int i = 0, n = node_nin(f); i < n; i++)
-    before = add_name(&b, before, i < 2 ? f->in[i] : x->in[i - 2]);
-  if (x && x->line) {
-    luaL_addstring(&b, " made at ");
-    luaL_addstring(&b, x->line);
+  for (int i = 0, n = host ? x->nout : 1; i < n; i++) {
+    const node *y = host ? x->out[i] : f;
+    if (!y || !y->x || !y->x->name) continue;
+    p = add_text(p, end, "%s\"%s\"", before, y->x->name);
+    before = ", ";
   }
-  luaL_addchar(&b, ')');
-  luaL_pushresult(&b);
+  before = " of ";
+  for (int i = 0, n = node_nin(f); i < n; i++) {
+    const node *v = i < 2 ? f->in[i] : x->in[i - 2];
+    if (!v || !v->x || !v->x->name) continue;
+    p = add_text(p, end, "%s\"%s\"", before, v->x->name);
+    before = ", ";
+  }
+  if (x && x->line) p = add_text(p, end, " made at %s", x->line);
+  *p++ = ')', *p = 0;
+  lua_pushstring(L, text);
 }
 
 static int creator_index(lua_State *L) {
@@ -384,8 +405,8 @@ static int creator_index(lua_State *L) {
   while (names[which] && strcmp(names[which], key) != 0) which++;
   switch (which) {
     case 0: lua_pushstring(L, name_of(f)); break;
-    case 1: push_inputs(L, S, f); break;
-    case 2: push_outputs(L, S, f); break;
+    case 1: push_inputs(L, S); break;
+    case 2: push_outputs(L, S); break;
     case 3: lua_pushinteger(L, f->generation - (f->op != OP_NONE)); break;
     case 4: lua_pushinteger(L, f->id * 2 + 1); break;
     default: refuse(L, "a Function has no property \"%s\"", key);
@@ -424,23 +445,25 @@ static int variable_unchain(lua_State *L) {
 
 static int variable_unchain_backward(lua_State *L) {
   state *S = get_state(L);
-  node *y = check_node(L, 1, "unchain_backward");
-  TRY(L, S, node_unchain_backward(&S->G, y));
+  check_node(L, 1, "unchain_backward");
+  TRY(L, S, node_unchain_backward(&S->G, node_at(L, 1)));
   return 0;
 }
 
 static int variable_set_creator(lua_State *L) {
   state *S = get_state(L);
-  node *x = check_node(L, 1, "set_creator"), *f = check_creator(L, 2, "set_creator");
-  TRY(L, S, node_set_creator(&S->G, x, f));
+  check_node(L, 1, "set_creator");
+  check_creator(L, 2, "set_creator");
+  TRY(L, S, node_set_creator(&S->G, node_at(L, 1), node_at(L, 2)));
   return 0;
 }
 
 static int copied(lua_State *L, const char *who, node *(*copy)(graph *, node *)) {
   state *S = get_state(L);
   lua_settop(L, 1);
-  node **r = box_new(L, S), *x = check_node(L, 1, who);
-  TRY(L, S, *r = copy(&S->G, x));
+  check_node(L, 1, who);
+  node **r = box_new(L, S);
+  TRY(L, S, *r = copy(&S->G, node_at(L, 1)));
   made(L, S, *r);
   return 1;
 }
@@ -456,8 +479,9 @@ static int variable_item(lua_State *L) {
   if (shape_size(&s) != 1)
     refuse(L, "item: shape %s has %lld elements, not one", shape_text(&s, text),
            (long long)shape_size(&s));
-  TRY(L, S, node_item(&S->G, n, &v));
-  push_imm(L, n->dtype, v);
+  dtype t = n->dtype;
+  TRY(L, S, node_item(&S->G, node_at(L, 1), &v));
+  push_imm(L, t, v);
   return 1;
 }
 

@@ -135,8 +135,9 @@ static node *dense_node(graph *G, node *n) { return node_array(G, node_values(G,
 /* Those of the Variable at 1; a box that keeps them is pushed. */
 static dense push_dense(lua_State *L, const char *who) {
   state *S = get_state(L);
-  node **keep = box_new(L, S), *n = check_node(L, 1, who);
-  TRY(L, S, *keep = dense_node(&S->G, n));
+  check_node(L, 1, who);
+  node **keep = box_new(L, S), *n;
+  TRY(L, S, *keep = dense_node(&S->G, node_at(L, 1)));
   n = *keep;
   dense d = {n->dtype, {0}, n->a ? arr_data(n->a) : NULL, n->k};
   node_shape(n, &d.s);
@@ -363,7 +364,7 @@ static node *detached_to(graph *G, node *x, int t) {
 
 node **push_values(lua_State *L, state *S, int i, const char *who, int t) {
   i = lua_absindex(L, i);
-  node **r = box_new(L, S), *x;
+  node **r = box_new(L, S);
   dtype from = F64;
   imm v = {0};
   switch (lua_type(L, i)) {
@@ -379,8 +380,7 @@ node **push_values(lua_State *L, state *S, int i, const char *who, int t) {
     default:
       if (!to_box(L, i))
         refuse(L, "%s: a %s, expected a number, a table or a Variable", who, kind_of(L, i));
-      x = to_node(L, i);
-      TRY(L, S, *r = detached_to(&S->G, x, t));
+      TRY(L, S, *r = detached_to(&S->G, node_at(L, i), t));
       return r;
   }
   if (t < 0) t = from == BOOL ? BOOL : S->G.dtype;

@@ -34,6 +34,8 @@ static bool unchanged(node *f, int i) {
 
 static node *input_then(graph *G, node *f, int i, bool create_graph) {
   node *x = input_of(f, i);
+  if (f->flags & RELEASED)
+    return fail(&G->c, "backward: this graph was released by an earlier backward"), NULL;
   if (unchanged(f, i)) return node_input(G, f, i);
   if (create_graph && node_tracked(x))
     return fail(&G->c, "%s: input %d was given a new value since; its old one is needed",
@@ -75,8 +77,8 @@ static void record_results(lua_State *L, state *S, int first, int last, int self
   node_extra(&S->G, *box)->ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pop(L, 1);
   for (int i = 0; i < nout; i++) {
-    node **r = box_new(L, S), *y = check_node(L, base + 1 + i, name);
-    TRY(L, S, *r = function_output(&S->G, *box, i, nout, y));
+    node **r = box_new(L, S);
+    TRY(L, S, *r = function_output(&S->G, *box, i, nout, node_at(L, base + 1 + i)));
     made(L, S, *r);
     lua_replace(L, base + 1 + i);
   }
@@ -144,8 +146,8 @@ static int function_call(lua_State *L) {
   push_method(L, self, name, "forward");
   lua_pushvalue(L, self);
   for (int i = 2; i <= n + 1; i++) {
-    node **d = box_new(L, S), *x = to_node(L, i);
-    TRY(L, S, *d = node_detach(&S->G, x));
+    node **d = box_new(L, S);
+    TRY(L, S, *d = node_detach(&S->G, node_at(L, i)));
   }
   call_in_modes(L, S, n + 1, &(modes){.what = M_BACKPROP, .backprop = false});
   check_results(L, S, self + 1, name);
@@ -155,8 +157,8 @@ static int function_call(lua_State *L) {
   else if (any_tracked(L, self + 1, top,
                        NULL)) /* a tracked Variable from elsewhere is its values here */
     for (int i = self + 1; i <= top; i++) {
-      node **d = box_new(L, S), *x = to_node(L, i);
-      TRY(L, S, *d = node_detach(&S->G, x));
+      node **d = box_new(L, S);
+      TRY(L, S, *d = node_detach(&S->G, node_at(L, i)));
       lua_replace(L, i);
     }
   return top - self;
@@ -326,7 +328,7 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
       refuse(L, "checkpoint: result %d was another when the function was run again", i + 1);
     if (!is_float(y->dtype)) continue;
     TRY(L, S, *gy = backward_gy(b, i));
-    TRY(L, S, backward_splice(b, y, *gy));
+    TRY(L, S, backward_splice(b, node_at(L, base + 1 + i), *gy));
   }
 }
 

@@ -19,6 +19,15 @@ static void end(state *S, guard *g) {
   if (b) backward_free(b);
 }
 
+/* The Variables of our own list at 3, in `targets`, which is NULL without one */
+static backward *begin(lua_State *L, state *S, node **targets, int n, backward_opts o) {
+  for (int i = 0; i < n; i++, lua_pop(L, 1)) {
+    lua_rawgeti(L, 3, i + 1);
+    targets[i] = node_at(L, -1);
+  }
+  return backward_new(&S->G, node_at(L, 2), NULL, n, targets, o);
+}
+
 /* run(walk, y, targets or nil, options): the targets' gradients, or nothing. */
 static int run(lua_State *L) {
   state *S = get_state(L);
@@ -29,14 +38,8 @@ static int run(lua_State *L) {
   if (!lua_isnil(L, 3)) {
     n = (int)lua_rawlen(L, 3);
     targets = lua_newuserdatauv(L, (n + 1) * sizeof *targets, 0);
-    for (int i = 0; i < n; i++) {
-      lua_rawgeti(L, 3, i + 1);
-      targets[i] = to_node(L, -1);
-      lua_pop(L, 1);
-    }
   }
-  node *y = to_node(L, 2);
-  TRY(L, S, w->b = backward_new(&S->G, y, NULL, n, targets, o));
+  TRY(L, S, w->b = begin(L, S, targets, n, o));
   while ((status = backward_next(w->b, &f)) == 1) function_backward(L, S, w->b, f, o.create_graph);
   if (status < 0) failed(L, S, 1);
   if (!backward_finish(w->b)) failed(L, S, 1);

@@ -91,6 +91,27 @@ static int fail_at(lua_State *L) {
   return 0;
 }
 
+static const char key = 0; /* its address is the registry's: the function of _hostile */
+
+/* Not in itself, and its errors are lost, as those of finalizers are. */
+void hostile(lua_State *L, state *S) {
+  S->hostile = 0;
+  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key);
+  S->hostile = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+}
+
+/* _hostile(fn or nil): fn is called at any moment at which a finalizer might be. */
+static int set_hostile(lua_State *L) {
+  lua_settop(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+  get_state(L)->hostile = !lua_isnil(L, 1);
+  return 0;
+}
+
 /* ---- threads and random numbers -------------------------------------------------------------- */
 
 static int set_num_threads(lua_State *L) {
@@ -189,13 +210,18 @@ static int assign(lua_State *L) {
   return 0;
 }
 
+static bool eval_all(lua_State *L, state *S, int n, node **nodes) {
+  for (int i = 0; i < n; i++) nodes[i] = node_at(L, i + 1);
+  return node_eval(&S->G, n, nodes);
+}
+
 /* eval(...) */
 static int eval(lua_State *L) {
   state *S = get_state(L);
   int n = lua_gettop(L);
   node **nodes = lua_newuserdatauv(L, (n + 1) * sizeof *nodes, 0);
-  for (int i = 0; i < n; i++) nodes[i] = check_node(L, i + 1, "eval");
-  TRY(L, S, node_eval(&S->G, n, nodes));
+  for (int i = 1; i <= n; i++) check_node(L, i, "eval");
+  TRY(L, S, eval_all(L, S, n, nodes));
   return 0;
 }
 
@@ -434,6 +460,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_pushvalue(L, MODULE_DOCS);
   lua_setfield(L, MODULE, "_docs");
   add(L, "_fail_at", fail_at, NULL, false);
+  add(L, "_hostile", set_hostile, NULL, false);
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
   add(L, "signature", signature_new,

@@ -191,8 +191,8 @@ static int reduce(lua_State *L, int op, const char *who) {
   shape s = shape_at(L, S, 1, who);
   along a = check_along(L, who, &s);
   check_some(L, who, op, &s, a.axes);
-  node **r = box_new(L, S), *x = check_node(L, 1, who);
-  TRY(L, S, *r = op_reduce(&S->G, op, x, a.axes, a.keepdims));
+  node **r = box_new(L, S);
+  TRY(L, S, *r = op_reduce(&S->G, op, node_at(L, 1), a.axes, a.keepdims));
   made(L, S, *r);
   return 1;
 }
@@ -215,21 +215,20 @@ static int extreme(lua_State *L, int op, int arg) {
   along a = check_along(L, who, &s);
   if (a.n != 1) { /* of all, or of several axes together: there is no one index */
     check_some(L, who, op, &s, a.axes);
-    node **r = box_new(L, S), *x = check_node(L, 1, who);
-    TRY(L, S, *r = op_reduce(G, op, x, a.axes, a.keepdims));
+    node **r = box_new(L, S);
+    TRY(L, S, *r = op_reduce(G, op, node_at(L, 1), a.axes, a.keepdims));
     made(L, S, *r);
     return 1;
   }
   if (s.d[a.axis] == 0) refuse(L, "%s: axis %d has no elements", who, a.axis + 1);
   node **at = box_new(L, S), **index = box_new(L, S), **wide = box_new(L, S),
        **values = box_new(L, S);
-  node *x = check_node(L, 1, who);
   kept.d[a.axis] = 1;
   for (int i = a.axis; i < s.n - 1; i++) s.d[i] = s.d[i + 1];
   s.n--;
   if (a.keepdims) s = kept;
-  TRY(L, S, *at = op_reduce(G, arg, x, a.axes, true));
-  TRY(L, S, *wide = op_gather(G, x, a.axis, *at));
+  TRY(L, S, *at = op_reduce(G, arg, node_at(L, 1), a.axes, true));
+  TRY(L, S, *wide = op_gather(G, node_at(L, 1), a.axis, *at));
   TRY(L, S, *index = op_reshape(G, *at, &s));
   TRY(L, S, *values = op_reshape(G, *wide, &s));
   box_drop(S, at);
@@ -246,8 +245,8 @@ static int extreme_min(lua_State *L) { return extreme(L, OP_min, OP_argmin); }
 /* Makes the result of an op on x = argument 1, once all else is known. */
 #define RESULT(who, expr)                                                                          \
   do {                                                                                             \
-    node **r_ = box_new(L, S), *x = check_node(L, 1, who);                                         \
-    TRY(L, S, *r_ = (expr));                                                                       \
+    node **r_ = box_new(L, S), *x;                                                                 \
+    TRY(L, S, (x = check_node(L, 1, who), *r_ = (expr)));                                          \
     made(L, S, *r_);                                                                               \
     return 1;                                                                                      \
   } while (0)
@@ -469,6 +468,15 @@ static node *to_index(lua_State *L, state *S, int i, const char *who, shape *s) 
   return n;
 }
 
+static node *apply_indexed(graph *G, int op, int axis, node *x, node *index, node *src) {
+  switch (op) {
+    case OP_index_select: return op_index_select(G, x, axis, index);
+    case OP_gather: return op_gather(G, x, axis, index);
+    case OP_index_add: return op_index_add(G, x, axis, index, src);
+    default: return op_scatter_add(G, x, axis, index, src);
+  }
+}
+
 /* index_select and index_add go by a 1-d index, gather and scatter_add by one of x's rank, no
 ** larger than x beside the axis. src has the shape that reading x so would give. */
 static int indexed(lua_State *L, int op) {
@@ -494,17 +502,12 @@ static int indexed(lua_State *L, int op) {
     if (!shape_eq(&ss, &want))
       refuse(L, "%s: src has shape %s, expected %s", who, shape_text(&ss, a), shape_text(&want, b));
     node **cast = box_new(L, S);
-    TRY(L, S, *cast = op_to(G, check_node(L, 4, who), check_node(L, 1, who)->dtype));
+    TRY(L, S, *cast = op_to(G, node_at(L, 4), node_at(L, 1)->dtype));
     lua_replace(L, 4);
   }
-  node **r = box_new(L, S), *x = check_node(L, 1, who), *index = to_index(L, S, 3, who, &is);
-  node *src = source ? check_node(L, 4, who) : NULL;
-  switch (op) {
-    case OP_index_select: TRY(L, S, *r = op_index_select(G, x, axis, index)); break;
-    case OP_gather: TRY(L, S, *r = op_gather(G, x, axis, index)); break;
-    case OP_index_add: TRY(L, S, *r = op_index_add(G, x, axis, index, src)); break;
-    case OP_scatter_add: TRY(L, S, *r = op_scatter_add(G, x, axis, index, src)); break;
-  }
+  node **r = box_new(L, S);
+  TRY(L, S,
+      *r = apply_indexed(G, op, axis, node_at(L, 1), node_at(L, 3), source ? node_at(L, 4) : NULL));
   made(L, S, *r);
   return 1;
 }
@@ -542,8 +545,8 @@ static int matmul(lua_State *L) {
   lua_settop(L, 2);
   check_operand(L, S, 1, "matmul");
   check_operand(L, S, 2, "matmul");
-  node **r = box_new(L, S), *x = check_node(L, 1, "matmul"), *y = check_node(L, 2, "matmul");
-  TRY(L, S, *r = op_matmul(&S->G, x, y));
+  node **r = box_new(L, S);
+  TRY(L, S, *r = op_matmul(&S->G, node_at(L, 1), node_at(L, 2)));
   made(L, S, *r);
   return 1;
 }

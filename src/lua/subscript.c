@@ -155,7 +155,7 @@ static void unbox_key(lua_State *L, state *S) {
   shape s;
   imm v;
   if (!key || key->dtype != I64 || (node_shape(key, &s), s.n > 0)) return;
-  TRY(L, S, node_item(&S->G, key, &v));
+  TRY(L, S, node_item(&S->G, node_at(L, 2), &v));
   lua_pushinteger(L, v.i);
   lua_replace(L, 2);
 }
@@ -171,16 +171,14 @@ int variable_subscript(lua_State *L) {
     part p;
     check_part(L, 2, &s, &p);
     node **r = box_new(L, S);
-    x = check_node(L, 1, "index");
-    TRY(L, S, *r = sliced(&S->G, x, &p));
+    TRY(L, S, *r = sliced(&S->G, node_at(L, 1), &p));
     made(L, S, *r);
     return 1;
   }
   if (!to_box(L, 2))
     refuse(L, "index: a %s, expected a number, a table or a Variable", kind_of(L, 2));
-  node **r = box_new(L, S), *key = to_node(L, 2);
-  x = check_node(L, 1, "index");
-  TRY(L, S, *r = picked(&S->G, x, &s, key));
+  node **r = box_new(L, S);
+  TRY(L, S, *r = picked(&S->G, node_at(L, 1), &s, node_at(L, 2)));
   made(L, S, *r);
   return 1;
 }
@@ -275,9 +273,9 @@ int variable_set_subscript(lua_State *L) {
   if (type == LUA_TNUMBER || type == LUA_TTABLE) check_part(L, 2, &s, &p);
   else if (!to_box(L, 2))
     refuse(L, "index: a %s, expected a number, a table or a Variable", kind_of(L, 2));
-  node *v = *push_values(L, S, 3, "index", x->dtype), *key = to_node(L, 2);
-  x = check_node(L, 1, "newindex");
-  if (key) TRY(L, S, write_picked(&S->G, x, &s, key, v));
-  else TRY(L, S, write_part(&S->G, x, &p, v));
+  bool picks = lua_type(L, 2) == LUA_TUSERDATA;
+  node *v = *push_values(L, S, 3, "index", x->dtype);
+  if (picks) TRY(L, S, write_picked(&S->G, node_at(L, 1), &s, node_at(L, 2), v));
+  else TRY(L, S, write_part(&S->G, node_at(L, 1), &p, v));
   return 0;
 }
