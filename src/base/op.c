@@ -10,6 +10,7 @@ const op_info op_table[NOP] = {
   [OP_##name] = {#name, doc, 'e', 3, rule, cost, OP_NONE},
 #define REDUCE(name, rule, step, saves, vjp, doc)                                                  \
   [OP_##name] = {#name, doc, 'r', 1, rule, DEAR, step},
-#define OTHER(name, doc) [OP_##name] = {#name, doc, 'o', 0, 0, 0, OP_NONE},
+#define OTHER(name, signature, saves, vjp, doc)                                                    \
+  [OP_##name] = {#name, signature "\n" doc, 'o', 0, 0, 0, OP_NONE},
 #include "ops.def"
 };

@@ -10,10 +10,11 @@
 #include "graph/internal.h"
 
 bool recording(const graph *G, int n, node *const *in) {
-  for (int i = 0; G->met && i < n; i++) node_meet(in[i], G->met);
+  for (int i = 0; G->met && i < n; i++)
+    if (in[i]) node_meet(in[i], G->met);
   if (!G->backprop) return false;
   for (int i = 0; i < n; i++)
-    if (node_tracked(in[i])) return true;
+    if (in[i] && node_tracked(in[i])) return true;
   return false;
 }
 
@@ -29,16 +30,17 @@ static bool room_for(graph *G, node *r, int n) {
 }
 
 /* Input i of r, which op makes of it, and what is saved of it */
-INLINE void take(node *r, int op, int i, node *a, int saves) {
+INLINE void take(node *r, int op, int i, node *a, uint32_t saves) {
   int kind = SAVED_NONE;
   saved sv = {NULL};
-  if (a->flags & NUMBER) {
+  if (!a) {
+  } else if (a->flags & NUMBER) {
     kind = SAVED_NUMBER;
     sv.k = a->k;
     a = NULL;
   } else {
     if (a->generation >= r->generation) r->generation = a->generation + 1;
-    if (op == OP_FUNCTION || (i < 3 && saves >> i & 1)) {
+    if (op == OP_FUNCTION || (i < MAXSAVES && saves & IN(i))) {
       if (a->a) {
         kind = SAVED_ARRAY;
         sv.a = arr_ref(a->a);
@@ -57,7 +59,7 @@ INLINE void take(node *r, int op, int i, node *a, int saves) {
   else r->x->kind[i - 2] = kind;
 }
 
-INLINE void made_by(node *r, int op, int saves) {
+INLINE void made_by(node *r, int op, uint32_t saves) {
   if (saves & OUT) {
     r->flags |= SAVES_OUT;
     if (r->a) r->a->saved++;
@@ -66,10 +68,11 @@ INLINE void made_by(node *r, int op, int saves) {
   r->flags |= TRACKED;
 }
 
-bool record(graph *G, node *r, int op, int n, node *const *in, int saves) {
+bool record(graph *G, node *r, int op, int n, node *const *in, uint32_t saves) {
   for (int i = 0; i < n;
        i++) /* what is saved of a scalar is the number: it would move into its node */
-    if (in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) && !node_ready(G, in[i]))
+    if (in[i] && in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) &&
+        !node_ready(G, in[i]))
       return node_drop(G, r), false;
   if (!room_for(G, r, n)) return false;
   r->generation = 1; /* without inputs too */
@@ -103,8 +106,8 @@ static node *cast(graph *G, node *x, dtype t) {
   return r;
 }
 
-bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t) {
-  int rule = op_table[op].rule, first = 0;
+bool op_inputs(graph *G, int rule, int n, node *const *in, node **out, dtype *t) {
+  int first = 0;
   if (rule == CHOOSE) {
     if (!(out[0] = cast(G, in[0], BOOL))) return false;
     first = 1;
@@ -143,10 +146,10 @@ static bool shapes_of(graph *G, int op, int n, node *const *in, shape *s, bool *
   return true;
 }
 
-static int saves_for(int op, int n, node *const *in) {
-  int saves = 0;
-  for (int i = 0; i < n; i++)
-    if (node_tracked(in[i])) saves |= op_saves[op][i];
+uint32_t saves_for(int op, int n, node *const *in) {
+  uint32_t saves = 0;
+  for (int i = 0; i < n && i < MAXSAVES; i++)
+    if (in[i] && node_tracked(in[i])) saves |= op_saves[op][i];
   return saves;
 }
 
@@ -172,7 +175,7 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
   shape s;
   bool same;
   if (!shapes_of(G, op, n, in, &s, &same)) return NULL;
-  if (!op_inputs(G, op, n, in, x, &t)) return NULL;
+  if (!op_inputs(G, op_table[op].rule, n, in, x, &t)) return NULL;
   bool rec = is_float(op_result(op, t)) && recording(G, n, x), ok = true;
   for (int i = 0; i < n && ok && rec && !same; i++) { /* the gradient must know what was repeated */
     shape u;
@@ -226,7 +229,7 @@ INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t)
   r->k = op_scalar(op, t, k[0], k[1], k[2]);
   if (!is_float(r->dtype) || !recording(G, n, in)) return r;
   if (!room_for(G, r, n)) return NULL;
-  int saves = saves_for(op, n, in);
+  uint32_t saves = saves_for(op, n, in);
   for (int i = 0; i < n; i++) {
     take(r, op, i, in[i], saves);
     if (in[i]->flags & NUMBER) sv_at(r, i)->k = k[i];

@@ -102,7 +102,7 @@ static bool both_scalars(const backward *b, const node *x, const node *y) {
 }
 
 static bool add(backward *b, node *x, node *g) {
-  bool alias = x->op == OP_OUTPUT && x->in[0]->op != OP_FUNCTION; /* by set_creator: passes it on */
+  bool alias = x->op == OP_OUTPUT && !node_is_function(x->in[0]); /* by set_creator: passes it on */
   if (x->acc && x->acc->refs == 1 && both_scalars(b, x->acc, g)) {
     x->acc->k = op_scalar(OP_add, g->dtype, x->acc->k, g->k, (imm){0});
     return !alias || add(b, x->in[0], g);
@@ -173,7 +173,7 @@ backward *backward_new(graph *G, node *y, node *seed, int ntargets, node *const 
   backward *b = mg_alloc(&G->c, sizeof *b);
   if (!b) return NULL;
   memset(b, 0, offsetof(backward, v));
-  b->v = (vjp){.G = G, .b = b, .create = o.create_graph};
+  vjp_begin(&b->v, G, b, o.create_graph);
   b->park = NULL;
   b->nparked = 0;
   b->G = G;
@@ -215,26 +215,32 @@ failed:
 
 /* ---- run ----------------------------------------------------------------------------------------------- */
 
-/* f's gradient has been used */
+/* The gradient of y, a result of f, has been used */
+static void used(backward *b, node *y) {
+  if (!y || b->o.retain_grad) return;
+  if (!b->targets) node_set_grad(b->G, y, NULL);
+  if (!(b->ninner && is_target(b, y))) lose_acc(b, y);
+}
+
+/* f is done with */
 static void done(backward *b, node *f) {
-  if (!b->o.retain_grad) {
-    if (!b->targets) node_set_grad(b->G, f, NULL);
-    if (!(b->ninner && is_target(b, f))) lose_acc(b, f);
-  }
+  if (!node_is_function(f)) used(b, f);
+  else
+    for (int k = 0; k < f->x->nout; k++) used(b, f->x->out[k].n);
+  if (!b->o.retain_graph) node_release(b->G, f);
 }
 
 static bool run_rule(backward *b, node *f) {
   vjp *v = &b->v;
   node *g = f->acc;
   bool ok = true;
-  v->f = f;
-  v->nkept = 0;
+  vjp_function(v, f);
   for (int i = 0, n = slots(f); i < n && ok; i++) {
     node *x = *in_at(f, i);
     if (!wanted(b, f, i)) continue;
     node *gx = vjp_run(v, i, g);
     ok = gx && (gx == DONE || add(b, x, gx));
-    vjp_end(v);
+    vjp_clear(v);
   }
   return ok;
 }
@@ -242,10 +248,7 @@ static bool run_rule(backward *b, node *f) {
 int backward_next(backward *b, node **host) {
   graph *G = b->G;
   if (b->f) { /* the host has finished with it */
-    extra *x = b->f->x;
-    for (int i = 0; i < x->nout; i++)
-      if (x->out[i]) done(b, x->out[i]);
-    if (!b->o.retain_graph) node_release(G, b->f);
+    done(b, b->f);
     b->f = NULL;
   }
   G->backprop = b->o.create_graph;
@@ -261,7 +264,6 @@ int backward_next(backward *b, node **host) {
       state = 1;
     } else if (run_rule(b, f)) {
       done(b, f);
-      if (!b->o.retain_graph) node_release(G, f);
     } else state = -1;
   }
   if (state == 0) b->at = NULL;
@@ -271,12 +273,7 @@ int backward_next(backward *b, node **host) {
 
 const node *backward_at(const backward *b) { return b->at; }
 
-node *backward_gy(backward *b, int i) {
-  extra *x = b->f->x;
-  if (x->out[i] && x->out[i]->acc) return node_hold(x->out[i]->acc);
-  if (x->outs[i].n == 0) return node_scalar(b->G, x->outt[i], (imm){0});
-  return node_array(b->G, arr_const(&b->G->c, x->outt[i], &x->outs[i], (imm){0}));
-}
+node *backward_gy(backward *b, int i) { return output_grad(b->G, &b->f->x->out[i]); }
 
 bool backward_accept(backward *b, int i, node *gx) {
   node *x = *in_at(b->f, i);
@@ -347,6 +344,7 @@ node *backward_target(backward *b, int i) { return node_hold(b->results[i]); }
 
 void backward_free(backward *b) {
   graph *G = b->G;
+  vjp_end(&b->v);
   for (int i = 0; i < b->ntouched; i++) {
     node *n = b->touched[i];
     n->flags &= ~MARKS;

@@ -15,8 +15,8 @@
 #include "array/array.h"
 
 enum {
-  OP_FUNCTION = NOP,          /* a host (Lua) Function; its Variables are OP_OUTPUT nodes */
-  OP_OUTPUT                   /* output number `index` of in[0] */
+  OP_FUNCTION = NOP,          /* a host (Lua) Function */
+  OP_OUTPUT                   /* one of the outputs of in[0]; by set_creator, in[0] once more */
 };
 
 enum flag {                   /* node.flags */
@@ -37,28 +37,46 @@ typedef union { array *a; imm k; } saved;
 ** applied; only then is saved what its gradient reads. */
 enum { SAVED_NONE, SAVED_SCALAR, SAVED_NUMBER, SAVED_ARRAY = 8, FLOWS = 4 };
 
+/* What an op is told beside its inputs, in the order of its signature, one after the other:
+**   int, bool (0, 1), axis (0-based), choice (0-based), dtype    one i
+**   axes (bit i: axis i, 0-based)                                one i
+**   number                                                       one f
+**   pair                                                         two i; -1, -2 ... for a choice in its place
+**   ints, shape                                                  their count, then MAXDIM i
+** What was left out and has no default: INT64_MIN, of a number nan. */
+typedef union attr { int64_t i; double f; } attr;
+typedef struct attrs { int n; attr v[40]; } attrs;
+
+typedef struct output {       /* one of several results */
+  node *n;                    /* held weakly; NULL where gone */
+  array *a;                   /* its value, where the gradient reads it; NULL else */
+  uint8_t dtype;
+  shape s;
+} output;
+
 typedef struct extra {        /* what few nodes need */
+  char *name;                 /* of the Variable, or of the host's Function; malloc'd by mg_alloc */
+  char *line;                 /* Config.debug: "script.lua:12" */
   int nin;                    /* all inputs; from the third on they stand here */
   node **in;
   saved *sv;
   uint8_t *kind;
-  shape s;                    /* shape of the first input, for ops that change shapes */
-  int64_t p[2 * MAXDIM];      /* axes, first and step ...: op by op, see forward.c */
-  int nout;                   /* OP_FUNCTION: outputs, weak (NULL where gone), and their shapes and dtypes */
-  node **out;
-  shape *outs;
-  uint8_t *outt;
+  shape s;                    /* of the first input, for ops that are not elementwise */
+  int nkept;                  /* arrays that only the gradient reads: the op's own */
+  array **kept;
+  int nout;                   /* not 0: this is a Function alone, its Variables are OP_OUTPUT nodes */
+  output *out;
   int ref;                    /* OP_FUNCTION: the host's object, let go through G->release; 0: none */
-  char *name;                 /* of the Variable, or of the host's Function; malloc'd by mg_alloc */
-  char *line;                 /* Config.debug: "script.lua:12" */
+  int nat;
+  attr at[];
 } extra;
 
 struct node {
   int32_t refs, handles;
   uint32_t generation;        /* of the Variable: 0 for leaves; of the Function: one less */
-  uint8_t op;                 /* OP_NONE: no creator */
-  uint8_t dtype, flags;
-  uint8_t kind;               /* how sv[0] (low four bits) and sv[1] are saved: see internal.h */
+  uint32_t op : 8;            /* OP_NONE: no creator */
+  uint32_t kind : 8;          /* how sv[0] (low four bits) and sv[1] are saved: see internal.h */
+  uint32_t dtype : 3, flags : 13;
   array *a;                   /* the value, or NULL: the scalar in k (0-d); DROPPED: a CONST that keeps the shape */
   imm k;
   node *grad;
@@ -68,10 +86,6 @@ struct node {
   node *in[2];                /* from here on only Functions touch it; NULL in all others */
   saved sv[2];
 };
-
-/* What an op is told beside its operands, in the order of its signature. */
-typedef union attr { int64_t i; double f; } attr;
-typedef struct attrs { int n; attr v[40]; } attrs;
 
 typedef struct graph {
   ctx c;
@@ -106,6 +120,8 @@ node *node_ref(node *n);                              /* skeleton only */
 void node_unref(graph *G, node *n);
 bool node_shape(const node *n, shape *s);
 static inline bool node_has_creator(const node *n) { return n->op != OP_NONE; }
+/* A Function alone, with outputs that are not itself */
+static inline bool node_is_function(const node *n) { return n->x && n->x->nout; }
 static inline bool node_tracked(const node *n) { return n->flags & TRACKED; }
 static inline void node_meet(const node *n, uint32_t *met) {
   if (node_tracked(n) && n->generation > *met) *met = n->generation;
@@ -133,25 +149,28 @@ void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), 
 /* ---- ops (apply.c, forward.c); they broadcast, promote, compute (late) and record ---------------- */
 
 node *apply(graph *G, int op, int n, node *const *in);               /* elementwise */
+node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims); /* axes: bit i = axis i (0-based) */
+
+/* The others: in[i] is NULL where an input is left out; the results go into out. Their number, 0:
+** an error. op_one gives the first alone. */
+enum { MAXOUT = 8 };
+int op_apply(graph *G, int op, int n, node *const *in, int nat, const attr *at, node *out[MAXOUT]);
+node *op_one(graph *G, int op, int n, node *const *in, int nat, const attr *at);
+
+/* Of these, what C calls often */
 node *op_to(graph *G, node *x, dtype t);
 node *op_identity(graph *G, node *x);
-node *op_rand(graph *G, dtype t, const shape *s);
-node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims); /* axes: bit i = axis i (0-based) */
 node *op_reshape(graph *G, node *x, const shape *s);
 node *op_permute(graph *G, node *x, const int *perm);
 node *op_broadcast_to(graph *G, node *x, const shape *s);
 node *op_sum_to(graph *G, node *x, const shape *s);
 node *op_slice(graph *G, node *x, const shape *s, const int64_t *first, const int64_t *step); /* 0-based first; s keeps every axis */
-node *op_slice_grad(graph *G, node *x, const shape *full, const int64_t *first, const int64_t *step);
-node *op_cat(graph *G, int n, node *const *xs, int axis);
 node *op_index_select(graph *G, node *x, int axis, node *idx);
-node *op_index_add(graph *G, node *x, int axis, node *idx, node *src);
 node *op_gather(graph *G, node *x, int axis, node *idx);
-node *op_scatter_add(graph *G, node *x, int axis, node *idx, node *src);
-node *op_cumsum(graph *G, node *x, int axis);
-node *op_argsort(graph *G, node *x, int axis, bool descending);
-node *op_nonzero(graph *G, node *mask);                               /* 1-d int64, not recorded */
 node *op_matmul(graph *G, node *x, node *y);
+
+node *op_rand(graph *G, dtype t, const shape *s);
+node *op_nonzero(graph *G, node *mask);                               /* 1-d int64, not recorded */
 
 /* A host Function: records node f with inputs; its outputs are made of untracked nodes' values. */
 /* Its generation lies above `met` too, that of Variables it leads back to without their being inputs. */

@@ -4,7 +4,10 @@
 
 #include "graph/graph.h"
 
-enum { X = 1, Y = 2, D = 4, OUT = 8 }; /* the saves column of ops.def */
+/* The saves column of ops.def: inputs in bits 0 to 15, results from 16 on. */
+enum { X = 1, Y = 2, D = 4, OUT = 1 << 16 };
+#define IN(i) (1u << (i))
+#define RESULT(k) ((uint32_t)OUT << (k))
 
 /* Inputs and what is saved of them, wherever they stand */
 static inline node **in_at(node *f, int i) { return i < 2 ? &f->in[i] : &f->x->in[i - 2]; }
@@ -18,14 +21,56 @@ static inline int kind_of(const node *f, int i) { return kind_bits(f, i) & ~FLOW
 static inline bool flows(const node *f, int i) { return kind_bits(f, i) & FLOWS; }
 
 node *node_new(graph *G, dtype t);                         /* a scalar, to be set */
+extra *node_extra_at(graph *G, node *n, int nat, const attr *at); /* of a node that has none yet */
 /* Make r the output of op on in[0..n-1], keeping the values of `saves`. False: r is dropped. */
-bool record(graph *G, node *r, int op, int n, node *const *in, int saves);
+bool record(graph *G, node *r, int op, int n, node *const *in, uint32_t saves);
 bool recording(const graph *G, int n, node *const *in);   /* does an op on these make a creator? */
+uint32_t saves_for(int op, int n, node *const *in);        /* what the gradients of the tracked ones read */
+bool outputs_new(graph *G, node *f, int nout);             /* room for them */
+void output_set(node *f, int k, node *y);                  /* y, untracked, is f's output k; not if no float */
+node *output_grad(graph *G, const output *o);              /* new handle; zeros where there is none */
 void node_restore(node *n, array *a);                     /* the value that n let go of */
 void node_release(graph *G, node *f);                     /* let go of what f saved; the skeleton stays */
 node *like(graph *G, node *g, double v);                  /* a constant of g's shape and dtype */
 
-bool op_inputs(graph *G, int op, int n, node *const *in, node **out, dtype *t); /* cast to the op's dtype */
+/* Cast to the dtype that a rule of op.h gives for all of them together */
+bool op_inputs(graph *G, int rule, int n, node *const *in, node **out, dtype *t);
+
+/* ---- ops that are not elementwise: the bodies of ops.def's OTHER rows -------------------------------- */
+
+/* One being applied. A body reads inputs and attributes and gives its results: arrays it has computed,
+** which are then recorded for its gradient, or nodes made by other ops, which are so already. */
+enum { MAXIN = 8, MAXKEPT = 4 };  /* but for lists, whose bodies do without arg and promote */
+typedef struct call {
+  graph *G;
+  int op, n, nat, nout, nkept;
+  bool composed;
+  node *const *in;            /* NULL: left out */
+  const attr *at;             /* kept for the gradient; a body may put fewer in their place */
+  node *out[MAXOUT];
+  array *kept[MAXKEPT];
+  node *cast[MAXIN];          /* ours, to be dropped at the end; likewise */
+  array *a[MAXIN];
+  attr own[2 * MAXDIM];       /* room for attributes that the body makes */
+} call;
+
+typedef bool forward_fn(call *c);
+
+array *arg(call *c, int i);                               /* input i, borrowed; NULL: an error */
+bool promote(call *c, int rule, int n);                   /* the first n inputs as one dtype, see op_inputs */
+bool give(call *c, array *a);                             /* a result, taken over; NULL passes on */
+bool give_node(call *c, node *n);                         /* of a composition; likewise */
+array *keep_array(call *c, array *a);                     /* for the gradient: rules find it by own(); taken over */
+
+/* int64_t axis; double p; ... as one struct `at`: the attributes in the signature's order. */
+#define ATTRS(of, ...)                                                                             \
+  struct {                                                                                         \
+    __VA_ARGS__;                                                                                   \
+  } at;                                                                                            \
+  attrs_read((of)->nat, (of)->at, &at, sizeof at)
+typedef struct { int64_t n, d[MAXDIM]; } ints;            /* one of ints or shape */
+void attrs_read(int nat, const attr *from, void *to, size_t bytes);
+static inline bool given(int64_t i) { return i != INT64_MIN; }
 
 /* ---- the gradient of one Function (rules.c), called by backward.c ---------------------------------- */
 
@@ -34,18 +79,42 @@ typedef struct vjp {
   node *f;
   struct backward *b;
   bool create;              /* gradients are recorded */
-  int nkept;
-  node *kept[64];           /* handles to drop when the rule is done */
+  int nkept, room;
+  node **kept;              /* handles to drop when the rule is done */
+  node *few[64];            /* where they stand while they are few */
   node number[3];           /* operands that were numbers */
+  int next;                 /* of cat: the input after those met, and where it begins */
+  int64_t begin;
 } vjp;
 
 #define DONE ((node *)1)    /* added to the accumulator already */
 
-extern const uint8_t op_saves[NOP][3];                    /* what the gradient of each input reads */
+/* The gradient of f's input i. g: that of its only result; of several, each by grad_of. */
+typedef node *vjp_fn(vjp *v, int i, node *g);
+
+enum { MAXSAVES = 8 };
+extern const uint32_t op_saves[NOP][MAXSAVES];            /* what the gradient of each input reads */
+void vjp_begin(vjp *v, graph *G, struct backward *b, bool create);
+void vjp_function(vjp *v, node *f);                       /* f's gradients come next, by inputs in order */
 node *vjp_run(vjp *v, int i, node *g);                    /* borrowed from `kept`; NULL: error */
+void vjp_clear(vjp *v);                                   /* after each rule */
 void vjp_end(vjp *v);
+
+node *keep(vjp *v, node *n);                              /* n until the rule is done; NULL passes on */
+node *use(vjp *v, int i);                                 /* input i as it was, if the saves column says so */
+node *result(vjp *v, int k);                              /* result k, likewise */
+node *grad_of(vjp *v, int k);                             /* gradient of result k; zeros where it is unused */
+bool unused(const vjp *v, int k);
+node *own(vjp *v, int i);                                 /* what keep_array kept as number i, a constant */
+
+node *op_part(graph *G, int op, node *x, const shape *s, const int64_t *first, const int64_t *step); /* op: slice, slice_grad */
 
 /* An array that is the accumulator of f's input i alone: add in place. NULL: error. */
 array *backward_own(struct backward *b, node *x, const shape *s);
+
+#define OTHER(name, signature, saves, vjp, doc)                                                    \
+  forward_fn forward_##name;                                                                       \
+  vjp_fn vjp;
+#include "ops.def"
 
 #endif

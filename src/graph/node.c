@@ -151,8 +151,22 @@ static void set_kind(node *f, int i, int kind) {
   else f->x->kind[i - 2] = kind;
 }
 
+static void lose_array(array **a) {
+  if (!*a) return;
+  (*a)->saved--;
+  arr_unref(*a);
+  *a = NULL;
+}
+
+/* What stands beside the operands */
+static void lose_kept(extra *x) {
+  for (int i = 0; i < x->nkept; i++) lose_array(&x->kept[i]);
+  for (int k = 0; k < x->nout; k++) lose_array(&x->out[k].a);
+}
+
 static void lose_saved(node *f) {
   if (!(f->kind & (SAVED_ARRAY | SAVED_ARRAY << 4)) && !f->x) return;
+  if (f->x) lose_kept(f->x);
   for (int i = 0, n = slots(f); i < n; i++) {
     if (kind_of(f, i) != SAVED_ARRAY) continue;
     array *a = sv_at(f, i)->a;
@@ -165,12 +179,12 @@ static void lose_saved(node *f) {
 /* Only what belongs to the Variable stays */
 static void empty(graph *G, extra *x) {
   if (x->ref) G->release(G, x->ref);
+  lose_kept(x);
   mg_free(x->in);
   mg_free(x->sv);
   mg_free(x->kind);
+  mg_free(x->kept);
   mg_free(x->out);
-  mg_free(x->outs);
-  mg_free(x->outt);
   char *name = x->name, *line = x->line;
   memset(x, 0, sizeof *x);
   x->name = name;
@@ -180,10 +194,10 @@ static void empty(graph *G, extra *x) {
 static void lose_creator(graph *G, heap *h, node *n) {
   if (n->op == OP_NONE) return;
   lose_saved(n);
-  if (n->op == OP_OUTPUT && n->in[0]->x && n->in[0]->op == OP_FUNCTION) {
+  if (n->op == OP_OUTPUT && node_is_function(n->in[0])) {
     extra *fx = n->in[0]->x;
     for (int i = 0; i < fx->nout; i++)
-      if (fx->out[i] == n) fx->out[i] = NULL;
+      if (fx->out[i].n == n) fx->out[i].n = NULL;
   }
   for (int i = 0, k = slots(n); i < k; i++) {
     lose_ref(h, *in_at(n, i));
@@ -338,13 +352,22 @@ void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), 
       if (n->a) visit(arg, n, n->a);
       for (int i = 0, k = node_nin(n); i < k; i++)
         if (kind_of(n, i) == SAVED_ARRAY) visit(arg, *in_at(n, i), sv_at(n, i)->a);
+      for (int i = 0, k = n->x ? n->x->nkept : 0; i < k; i++)
+        if (n->x->kept[i]) visit(arg, n, n->x->kept[i]);
+      for (int i = 0, k = n->x ? n->x->nout : 0; i < k; i++)
+        if (n->x->out[i].a) visit(arg, n, n->x->out[i].a);
     }
 }
 
-extra *node_extra(graph *G, node *n) {
-  if (!n->x && (n->x = mg_alloc(&G->c, sizeof *n->x))) memset(n->x, 0, sizeof *n->x);
-  return n->x;
+extra *node_extra_at(graph *G, node *n, int nat, const attr *at) {
+  extra *x = mg_alloc(&G->c, sizeof *x + nat * sizeof *at);
+  if (!x) return NULL;
+  memset(x, 0, sizeof *x);
+  if ((x->nat = nat)) memcpy(x->at, at, nat * sizeof *at);
+  return n->x = x;
 }
+
+extra *node_extra(graph *G, node *n) { return n->x ? n->x : node_extra_at(G, n, 0, NULL); }
 
 /* ---- changing -------------------------------------------------------------------------------------- */
 
@@ -463,9 +486,9 @@ bool node_set_creator(graph *G, node *x, node *f) {
   if (f == (x->op == OP_OUTPUT ? x->in[0] : x)) return true;
   if (G->running) return fail(&G->c, "set_creator: not while a backward runs");
   node_shape(x, &s);
-  bool host = f->op == OP_FUNCTION;
-  dtype t = host ? f->x->outt[0] : f->dtype;
-  if (host) want = f->x->outs[0];
+  output *first = node_is_function(f) ? f->x->out : NULL;
+  dtype t = first ? first->dtype : f->dtype;
+  if (first) want = first->s;
   else node_shape(f, &want);
   if (!shape_eq(&s, &want) || x->dtype != t)
     return fail(&G->c, "set_creator: a Variable of shape %s and %s, the Function gives %s and %s",
@@ -477,6 +500,6 @@ bool node_set_creator(graph *G, node *x, node *f) {
   x->kind = FLOWS;
   x->generation = f->generation;
   x->flags |= TRACKED;
-  if (host && !f->x->out[0]) f->x->out[0] = x;
+  if (first && !first->n) first->n = x;
   return true;
 }

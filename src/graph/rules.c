@@ -8,22 +8,54 @@
 
 #include "graph/internal.h"
 
-static node *keep(vjp *v, node *n) {
+/* ---- what rules are given ----------------------------------------------------------------------------- */
+
+void vjp_begin(vjp *v, graph *G, struct backward *b, bool create) {
+  v->G = G;
+  v->b = b;
+  v->create = create;
+  v->nkept = 0;
+  v->room = sizeof v->few / sizeof *v->few;
+  v->kept = v->few;
+}
+
+void vjp_function(vjp *v, node *f) {
+  v->f = f;
+  v->next = 0;
+  v->begin = 0;
+}
+
+node *keep(vjp *v, node *n) {
   if (!n) return NULL;
-  if (v->nkept == (int)(sizeof v->kept / sizeof *v->kept)) {
-    node_drop(v->G, n);
-    fail(&v->G->c, "backward: a gradient rule is too long");
-    return NULL;
+  if (v->nkept == v->room) {
+    node **more = mg_alloc(&v->G->c, 2 * v->room * sizeof *more);
+    if (!more) return node_drop(v->G, n), NULL;
+    memcpy(more, v->kept, v->nkept * sizeof *more);
+    if (v->kept != v->few) mg_free(v->kept);
+    v->kept = more;
+    v->room *= 2;
   }
   return v->kept[v->nkept++] = n;
 }
 
-void vjp_end(vjp *v) {
+void vjp_clear(vjp *v) {
   while (v->nkept) node_drop(v->G, v->kept[--v->nkept]);
 }
 
+void vjp_end(vjp *v) {
+  vjp_clear(v);
+  if (v->kept != v->few) mg_free(v->kept);
+}
+
+static node *changed(vjp *v, const char *what, int i) {
+  fail(&v->G->c,
+       "backward: %s %d of %s was given a new value since; create_graph needs the old one", what,
+       i + 1, op_table[v->f->op].name);
+  return NULL;
+}
+
 /* Operand i as it was when f was applied */
-static node *use(vjp *v, int i) {
+node *use(vjp *v, int i) {
   node *f = v->f, *n = *in_at(f, i);
   saved *sv = sv_at(f, i);
   int kind = kind_of(f, i);
@@ -43,15 +75,43 @@ static node *use(vjp *v, int i) {
   } else
     return fail(&v->G->c, "backward: %s did not save operand %d", op_table[f->op].name, i + 1),
            NULL;
-  if (v->create && node_tracked(n)) {
-    fail(&v->G->c,
-         "backward: operand %d of %s was given a new value since; create_graph needs the old one",
-         i + 1, op_table[f->op].name);
-    return NULL;
-  }
+  if (v->create && node_tracked(n)) return changed(v, "operand", i);
   return keep(v, kind == SAVED_SCALAR ? node_scalar(v->G, n->dtype, sv->k)
                                       : node_array(v->G, arr_ref(sv->a)));
 }
+
+/* An output that is gone is made anew, of what was saved of it. */
+node *result(vjp *v, int k) {
+  graph *G = v->G;
+  node *f = v->f, *n = f;
+  if (!node_is_function(f)) {
+    if (f->flags & SAVES_OUT) return f;
+    return fail(&G->c, "backward: %s did not save its result", op_table[f->op].name), NULL;
+  }
+  output *o = &f->x->out[k];
+  if (!o->a)
+    return fail(&G->c, "backward: %s did not save result %d", op_table[f->op].name, k + 1), NULL;
+  if (!(n = o->n)) {
+    if ((n = keep(v, node_array(G, arr_ref(o->a)))) && v->create) output_set(f, k, n);
+    return n;
+  }
+  if (n->flags & DROPPED) {
+    node_restore(n, o->a);
+    return keep(v, node_hold(n));
+  }
+  if (!n->a || n->a == o->a) return n;
+  if (v->create) return changed(v, "result", k);
+  return keep(v, node_array(G, arr_ref(o->a)));
+}
+
+bool unused(const vjp *v, int k) {
+  const output *o = &v->f->x->out[k];
+  return !o->n || !o->n->acc;
+}
+
+node *grad_of(vjp *v, int k) { return keep(v, output_grad(v->G, &v->f->x->out[k])); }
+
+node *own(vjp *v, int i) { return keep(v, node_array(v->G, arr_ref(v->f->x->kept[i]))); }
 
 /* ---- the language of the vjp column ------------------------------------------------------------------ */
 
@@ -67,13 +127,15 @@ static node *refuse(vjp *v) {
   return NULL;
 }
 
+node *no_gradient(vjp *v, int i, node *g) { return (void)i, (void)g, refuse(v); }
+
 /* A reduction's result, or its gradient, back in the shape of what was reduced */
 static node *spread(vjp *v, node *g) {
   if (!g) return NULL;
   const extra *x = v->f->x;
   shape one = x->s, s;
   for (int i = 0; i < one.n; i++)
-    if (x->p[0] >> i & 1) one.d[i] = 1;
+    if (x->at[0].i >> i & 1) one.d[i] = 1;
   node_shape(g, &s);
   if (!shape_eq(&s, &one) && s.n) g = keep(v, op_reshape(v->G, g, &one));
   return g ? keep(v, op_broadcast_to(v->G, g, &x->s)) : NULL;
@@ -83,7 +145,7 @@ static node *spread(vjp *v, node *g) {
 static double reduced(vjp *v) {
   double n = 1;
   for (int i = 0; i < v->f->x->s.n; i++)
-    if (v->f->x->p[0] >> i & 1) n *= (double)v->f->x->s.d[i];
+    if (v->f->x->at[0].i >> i & 1) n *= (double)v->f->x->s.d[i];
   return n;
 }
 
@@ -92,7 +154,7 @@ static node *extreme_grad(vjp *v, node *g, node *x, node *out) {
   node *hit = B(eq, x, spread(v, out));
   node *mask = hit ? keep(v, op_to(v->G, hit, x->dtype)) : NULL;
   node *count =
-      mask ? keep(v, op_reduce(v->G, OP_sum, mask, (uint32_t)v->f->x->p[0], false)) : NULL;
+      mask ? keep(v, op_reduce(v->G, OP_sum, mask, (uint32_t)v->f->x->at[0].i, false)) : NULL;
   return B(mul, B(div, spread(v, g), spread(v, count)), mask);
 }
 
@@ -166,109 +228,121 @@ static node *(*const rules[NOP][3])(vjp *v, node *g) = {
 #include "ops.def"
 };
 
-const uint8_t op_saves[NOP][3] = {
+#define LIST(...)                                                                                  \
+  { __VA_ARGS__ }
+const uint32_t op_saves[NOP][MAXSAVES] = {
 #define UNARY(name, rule, cost, body, saves, vjp, doc) [OP_##name] = {saves},
 #define BINARY(name, rule, cost, body, s1, v1, s2, v2, doc) [OP_##name] = {s1, s2},
 #define TERNARY(name, rule, cost, body, s1, v1, s2, v2, s3, v3, doc) [OP_##name] = {s1, s2, s3},
 #define REDUCE(name, rule, step, saves, vjp, doc) [OP_##name] = {saves},
+#define OTHER(name, signature, saves, vjp, doc) [OP_##name] = LIST saves,
 #include "ops.def"
 };
 
-/* ---- shape ops ---------------------------------------------------------------------------------------------- */
+/* ---- the others --------------------------------------------------------------------------------------------- */
 
-static node *vjp_to(vjp *v, int i, node *g) { return keep(v, op_to(v->G, g, v->f->in[i]->dtype)); }
-static node *vjp_identity(vjp *v, int i, node *g) { return (void)v, (void)i, g; }
-static node *vjp_reshape(vjp *v, int i, node *g) {
+node *pass_on(vjp *v, int i, node *g) { return (void)v, (void)i, g; }
+node *to_grad(vjp *v, int i, node *g) { return keep(v, op_to(v->G, g, v->f->in[i]->dtype)); }
+node *reshape_grad(vjp *v, int i, node *g) {
   return (void)i, keep(v, op_reshape(v->G, g, &v->f->x->s));
 }
-static node *vjp_broadcast_to(vjp *v, int i, node *g) {
+node *broadcast_to_grad(vjp *v, int i, node *g) {
   return (void)i, keep(v, op_sum_to(v->G, g, &v->f->x->s));
 }
 
-static node *vjp_permute(vjp *v, int i, node *g) {
+node *permute_grad(vjp *v, int i, node *g) {
   (void)i;
+  extra *x = v->f->x;
   int inverse[MAXDIM];
-  for (int k = 0; k < v->f->x->s.n; k++) inverse[v->f->x->p[k]] = k;
+  for (int k = 0; k < x->nat; k++) inverse[x->at[k].i] = k;
   return keep(v, op_permute(v->G, g, inverse));
 }
 
-static node *vjp_slice(vjp *v, int i, node *g) {
+node *slice_grad(vjp *v, int i, node *g) {
   (void)i;
   extra *x = v->f->x;
   if (x->s.n == 0) return g; /* all of a number, which has no array to add in */
-  if (v->create) return keep(v, op_slice_grad(v->G, g, &x->s, x->p, x->p + MAXDIM));
+  const int64_t *first = &x->at[0].i, *step = &x->at[x->s.n].i;
+  if (v->create) return keep(v, op_part(v->G, OP_slice_grad, g, &x->s, first, step));
   WORK(&v->G->c, OP_slice_grad);
   array *dst = backward_own(v->b, v->f->in[0], &x->s), *src = dst ? node_as_array(v->G, g) : NULL;
-  bool ok = src && arr_add_slice(&v->G->c, dst, x->p, x->p + MAXDIM, src);
+  bool ok = src && arr_add_slice(&v->G->c, dst, first, step, src);
   arr_unref(src);
   return ok ? DONE : NULL;
 }
 
-static node *vjp_slice_grad(vjp *v, int i, node *g) {
+node *slice_grad_grad(vjp *v, int i, node *g) {
   (void)i;
   extra *x = v->f->x;
-  return keep(v, op_slice(v->G, g, &x->s, x->p, x->p + MAXDIM));
+  return keep(v, op_slice(v->G, g, &x->s, &x->at[0].i, &x->at[x->s.n].i));
 }
 
-static node *vjp_cat(vjp *v, int i, node *g) {
-  extra *x = v->f->x;
-  int axis = (int)x->p[0];
+node *cat_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t axis);
+  shape part;
   int64_t first[MAXDIM] = {0}, step[MAXDIM];
   for (int k = 0; k < MAXDIM; k++) step[k] = 1;
-  for (int k = 0; k < i; k++) first[axis] += sv_at(v->f, k)->k.i;
-  shape s = x->s;
-  s.d[axis] = sv_at(v->f, i)->k.i;
-  return keep(v, op_slice(v->G, g, &s, first, step));
+  for (; v->next <= i; v->next++) {
+    node_shape(*in_at(v->f, v->next), &part);
+    first[at.axis] = v->begin;
+    v->begin += part.d[at.axis];
+  }
+  return keep(v, op_slice(v->G, g, &part, first, step));
 }
 
 /* Add g where indices point: into the accumulator, or as an op on zeros */
-static node *put(vjp *v, node *g, bool (*add)(ctx *, array *, int, array *, array *),
-                 node *(*op)(graph *, node *, int, node *, node *)) {
-  extra *x = v->f->x;
+static node *put(vjp *v, node *g, int op, bool (*add)(ctx *, array *, int, array *, array *)) {
+  ATTRS(v->f->x, int64_t axis);
+  const shape *s = &v->f->x->s;
   node *idx = use(v, 1);
   if (!idx) return NULL;
   if (v->create) {
-    node *zero = keep(v, node_array(v->G, arr_const(&v->G->c, g->dtype, &x->s, (imm){0})));
-    return zero ? keep(v, op(v->G, zero, (int)x->p[0], idx, g)) : NULL;
+    node *zero = keep(v, node_array(v->G, arr_const(&v->G->c, g->dtype, s, (imm){0})));
+    return keep(v, op_one(v->G, op, 3, (node *[]){zero, idx, g}, 1, &(attr){at.axis}));
   }
-  WORK(&v->G->c, v->f->op == OP_gather ? OP_scatter_add : OP_index_add);
-  array *dst = backward_own(v->b, v->f->in[0], &x->s), *src = dst ? node_as_array(v->G, g) : NULL;
-  array *at = src ? node_as_array(v->G, idx) : NULL;
-  bool ok = at && add(&v->G->c, dst, (int)x->p[0], at, src);
+  WORK(&v->G->c, op);
+  array *dst = backward_own(v->b, v->f->in[0], s), *src = dst ? node_as_array(v->G, g) : NULL;
+  array *index = src ? node_as_array(v->G, idx) : NULL;
+  bool ok = index && add(&v->G->c, dst, (int)at.axis, index, src);
   arr_unref(src);
-  arr_unref(at);
+  arr_unref(index);
   return ok ? DONE : NULL;
 }
 
-static node *vjp_index_select(vjp *v, int i, node *g) {
-  return (void)i, put(v, g, arr_add_take, op_index_add);
+node *index_select_grad(vjp *v, int i, node *g) {
+  return (void)i, put(v, g, OP_index_add, arr_add_take);
 }
-static node *vjp_gather(vjp *v, int i, node *g) {
-  return (void)i, put(v, g, arr_add_gather, op_scatter_add);
-}
-
-static node *vjp_index_add(vjp *v, int i, node *g) {
-  if (i == 0) return g;
-  node *idx = use(v, 1);
-  return idx ? keep(v, op_index_select(v->G, g, (int)v->f->x->p[0], idx)) : NULL;
+node *gather_grad(vjp *v, int i, node *g) {
+  return (void)i, put(v, g, OP_scatter_add, arr_add_gather);
 }
 
-static node *vjp_scatter_add(vjp *v, int i, node *g) {
-  if (i == 0) return g;
-  node *idx = use(v, 1);
-  return idx ? keep(v, op_gather(v->G, g, (int)v->f->x->p[0], idx)) : NULL;
+node *index_add_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t axis);
+  return i == 0 ? g : keep(v, op_index_select(v->G, g, (int)at.axis, use(v, 1)));
 }
 
-static node *vjp_cumsum(vjp *v, int i, node *g) { /* the running sum from the other end */
-  (void)i;
-  int axis = (int)v->f->x->p[0];
+node *scatter_add_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t axis);
+  return i == 0 ? g : keep(v, op_gather(v->G, g, (int)at.axis, use(v, 1)));
+}
+
+static node *flipped(vjp *v, node *n, int axis) {
   int64_t first[MAXDIM] = {0}, step[MAXDIM];
+  shape s;
+  if (!n) return NULL;
+  node_shape(n, &s);
   for (int k = 0; k < MAXDIM; k++) step[k] = 1;
-  first[axis] = v->f->x->s.d[axis] - 1;
+  first[axis] = s.d[axis] - 1;
   step[axis] = -1;
-  node *r = keep(v, op_slice(v->G, g, &v->f->x->s, first, step));
-  r = r ? keep(v, op_cumsum(v->G, r, axis)) : NULL;
-  return r ? keep(v, op_slice(v->G, r, &v->f->x->s, first, step)) : NULL;
+  return keep(v, op_slice(v->G, n, &s, first, step));
+}
+
+node *cumsum_grad(vjp *v, int i, node *g) { /* the running sum from the other end */
+  (void)i;
+  ATTRS(v->f->x, int64_t axis);
+  node *r = flipped(v, g, (int)at.axis);
+  r = keep(v, op_one(v->G, OP_cumsum, 1, &r, 1, &(attr){at.axis}));
+  return flipped(v, r, (int)at.axis);
 }
 
 static node *swapped(vjp *v, node *n) { /* last two axes */
@@ -280,22 +354,17 @@ static node *swapped(vjp *v, node *n) { /* last two axes */
   return keep(v, op_permute(v->G, n, perm));
 }
 
-static node *vjp_matmul(vjp *v, int i, node *g) {
+node *matmul_grad(vjp *v, int i, node *g) {
   node *other = swapped(v, use(v, 1 - i));
-  if (!other) return NULL;
   return keep(v, i == 0 ? op_matmul(v->G, g, other) : op_matmul(v->G, other, g));
 }
 
-static node *vjp_rand(vjp *v, int i, node *g) { return (void)i, (void)g, refuse(v); }
-#define vjp_sum_to vjp_rand  /* made of sum and reshape */
-#define vjp_argsort vjp_rand /* gives integers */
-
-static node *(*const shape_rules[NOP])(vjp *v, int i, node *g) = {
-#define OTHER(name, doc) [OP_##name] = vjp_##name,
+static vjp_fn *const other_rules[NOP] = {
+#define OTHER(name, signature, saves, vjp, doc) [OP_##name] = vjp,
 #include "ops.def"
 };
 
 node *vjp_run(vjp *v, int i, node *g) {
   int op = v->f->op;
-  return shape_rules[op] ? shape_rules[op](v, i, g) : rules[op][i](v, g);
+  return other_rules[op] ? other_rules[op](v, i, g) : rules[op][i](v, g);
 }

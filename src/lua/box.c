@@ -325,19 +325,19 @@ static int variable_len(lua_State *L) {
 /* ---- Functions, as y.creator ----------------------------------------------------------------- */
 
 /* Output i of f, if anybody still holds it */
-static node *output(node *f, int i) {
-  node *y = f->op != OP_FUNCTION ? f : i < f->x->nout ? f->x->out[i] : NULL;
+static node *output_at(node *f, int i) {
+  node *y = !node_is_function(f) ? f : i < f->x->nout ? f->x->out[i].n : NULL;
   return y && y->handles ? y : NULL;
 }
 
 /* Of the Function at 1, as the two after */
 static void push_outputs(lua_State *L, state *S) {
   node *f = node_at(L, 1), *y;
-  int n = f->op == OP_FUNCTION ? f->x->nout : 1;
+  int n = node_is_function(f) ? f->x->nout : 1;
   lua_newtable(L);
   for (int i = 0; i < n; i++) {
     node **b = box_new(L, S);
-    if ((y = output(node_at(L, 1), i))) *b = node_hold(y), lua_rawseti(L, -2, i + 1);
+    if ((y = output_at(node_at(L, 1), i))) *b = node_hold(y), lua_rawseti(L, -2, i + 1);
     else lua_pop(L, 1);
   }
 }
@@ -375,11 +375,11 @@ __attribute__((format(printf, 3, 4))) static char *add_text(char *to, const char
 void push_origin(lua_State *L, const node *f) {
   char text[400], *p = text, *end = text + sizeof text - 1;
   extra *x = f->x;
-  bool host = f->op == OP_FUNCTION;
+  bool alone = node_is_function(f);
   p = add_text(p, end, " (%s", name_of(f));
   const char *before = " ";
-  for (int i = 0, n = host ? x->nout : 1; i < n; i++) {
-    const node *y = host ? x->out[i] : f;
+  for (int i = 0, n = alone ? x->nout : 1; i < n; i++) {
+    const node *y = alone ? x->out[i].n : f;
     if (!y || !y->x || !y->x->name) continue;
     p = add_text(p, end, "%s\"%s\"", before, y->x->name);
     before = ", ";

@@ -324,7 +324,7 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
   for (int i = 0; i < nout; i++) {
     node **gy = box_new(L, S), *y = to_node(L, base + 1 + i);
     shape s;
-    if (!y || (node_shape(y, &s), !shape_eq(&s, &f->x->outs[i])))
+    if (!y || (node_shape(y, &s), !shape_eq(&s, &f->x->out[i].s)))
       refuse(L, "checkpoint: result %d was another when the function was run again", i + 1);
     if (!is_float(y->dtype)) continue;
     TRY(L, S, *gy = backward_gy(b, i));

@@ -313,7 +313,7 @@ static int ops(lua_State *L) {
     if (!op_table[i].name) continue;
     char kind = op_table[i].kind;
     lua_createtable(L, 0, 4);
-    lua_pushstring(L, op_table[i].name);
+    lua_pushlstring(L, op_table[i].doc, strcspn(op_table[i].doc, "("));
     lua_setfield(L, -2, "name");
     lua_pushstring(L, op_table[i].doc);
     lua_setfield(L, -2, "doc");
@@ -425,6 +425,15 @@ static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc
   lua_setfield(L, MODULE_DOCS, name);
 }
 
+/* Under the name that its doc begins with */
+static void add_op(lua_State *L, int op) {
+  const char *doc = op_table[op].doc;
+  bool private = *doc == '_';
+  lua_pushlstring(L, doc, strcspn(doc, "("));
+  add(L, lua_tostring(L, -1), op_functions[op], private ? NULL : doc, !private);
+  lua_pop(L, 1);
+}
+
 static void add_all(lua_State *L, const entry *e) {
   for (; e->name; e++) add(L, e->name, e->f, e->doc, e->method);
 }
@@ -445,7 +454,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_newtable(L);
   lua_newtable(L);
   for (int op = 0; op < NOP; op++)
-    if (op_functions[op]) add(L, op_table[op].name, op_functions[op], op_table[op].doc, true);
+    if (op_functions[op]) add_op(L, op);
   const entry *rooms[] = {op_entries,       box_entries,   convert_entries, function_entries,
                           backward_entries, modes_entries, tidy_entries,    module_entries};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);

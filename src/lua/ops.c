@@ -258,6 +258,18 @@ static int to(lua_State *L) {
   RESULT("to", op_to(&S->G, x, t));
 }
 
+static int private_rand(lua_State *L) {
+  state *S = get_state(L);
+  shape s;
+  lua_settop(L, 2);
+  check_shape(L, 1, "rand", &s);
+  dtype t = check_dtype(L, 2, "rand");
+  node **r = box_new(L, S);
+  TRY(L, S, *r = op_rand(&S->G, t, &s));
+  made(L, S, *r);
+  return 1;
+}
+
 static int identity(lua_State *L) {
   state *S = get_state(L);
   check_operand(L, S, 1, "identity");
@@ -329,36 +341,23 @@ static int sum_to(lua_State *L) {
   RESULT("sum_to", op_sum_to(&S->G, x, &to));
 }
 
-/* slice_grad(x, {dims}, {first}, {step}) */
-static int slice_grad(lua_State *L) {
+/* dims, first, step, each a table: of one part of an array */
+static int part(lua_State *L, int op) {
   state *S = get_state(L);
-  shape s = shape_at(L, S, 1, "slice_grad"), full;
-  int64_t first[MAXDIM], step[MAXDIM];
+  const char *who = op_table[op].name;
+  attr at[3 * (1 + MAXDIM)] = {{0}};
+  check_operand(L, S, 1, who);
   lua_settop(L, 4);
-  for (int i = 2; i <= 4; i++)
-    if (lua_type(L, i) != LUA_TTABLE)
-      refuse(L, "slice_grad: argument %d is a %s, expected a table", i, kind_of(L, i));
-  check_shape(L, 2, "slice_grad", &full);
-  int n = check_list(L, 3, "slice_grad", "a first", first);
-  int m = check_list(L, 4, "slice_grad", "a step", step);
-  char a[128], b[128];
-  if (full.n != s.n || n != s.n || m != s.n)
-    refuse(L, "slice_grad: %d dims, %d firsts and %d steps for shape %s", full.n, n, m,
-           shape_text(&s, a));
-  for (int i = 0; i < n; i++) {
-    first[i]--;
-    if (s.d[i] == 0) first[i] = 0;
-    if (s.d[i] < 2) step[i] = 1; /* any would do, but for what it is multiplied with */
-    int64_t reach, last;
-    bool over = __builtin_mul_overflow(s.d[i] - 1, step[i], &reach) ||
-                __builtin_add_overflow(first[i], reach, &last);
-    if (s.d[i] > 0 && (step[i] == 0 || over || first[i] < 0 || first[i] >= full.d[i] || last < 0 ||
-                       last >= full.d[i]))
-      refuse(L, "slice_grad: shape %s does not fit axis %d of %s", shape_text(&s, a), i + 1,
-             shape_text(&full, b));
+  for (int i = 0; i < 3; i++) {
+    if (lua_type(L, i + 2) != LUA_TTABLE)
+      refuse(L, "%s: argument %d is a %s, expected a table", who, i + 2, kind_of(L, i + 2));
+    attr *list = at + i * (1 + MAXDIM);
+    list->i = check_list(L, i + 2, who, "a number", &list[1].i);
   }
-  RESULT("slice_grad", op_slice_grad(&S->G, x, &full, first, step));
+  RESULT(who, op_one(&S->G, op, 1, &x, 3 * (1 + MAXDIM), at));
 }
+static int slice_part(lua_State *L) { return part(L, OP_slice); }
+static int slice_grad(lua_State *L) { return part(L, OP_slice_grad); }
 
 static int slice(lua_State *L) { /* slice(x, ...): x[{...}] */
   int n = lua_gettop(L) - 1;
@@ -390,46 +389,13 @@ static int flip(lua_State *L) {
   RESULT("flip", op_slice(&S->G, x, &s, first, step));
 }
 
-/* Several Variables as one dtype: the widest float, or one they all have, or int64. */
-static dtype common_dtype(node *const *in, int n) {
-  dtype t = in[0]->dtype;
-  for (int i = 1; i < n; i++) {
-    dtype u = in[i]->dtype;
-    if (u == t) continue;
-    if (is_float(t) && is_float(u)) t = F64;
-    else if (!is_float(t)) t = is_float(u) ? u : I64;
-  }
-  return t;
-}
-
-static node *cat_all(graph *G, int n, node **in, int axis) { /* in: borrowed; it is changed */
-  dtype t = common_dtype(in, n);
-  int done = 0;
-  while (done < n && (in[done] = op_to(G, in[done], t))) done++;
-  node *r = done == n ? op_cat(G, n, in, axis) : NULL;
-  while (done--) node_drop(G, in[done]);
-  return r;
-}
-
-/* Fetches the Variables of the list, which is our own, into `in`. */
 static node *cat_list(lua_State *L, state *S, int list, node **in, int n, int axis) {
-  shape s, u;
-  char a[128], b[128];
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, list, i + 1);
     in[i] = check_node(L, -1, "cat");
     lua_pop(L, 1);
-    node_shape(in[i], &u);
-    if (i == 0) s = u;
-    if (u.n == s.n) {
-      u.d[axis] = s.d[axis];
-      if (shape_eq(&u, &s)) continue;
-    }
-    node_shape(in[i], &u);
-    refuse(L, "cat: input %d has shape %s, input 1 %s; only axis %d may differ", i + 1,
-           shape_text(&u, a), shape_text(&s, b), axis + 1);
   }
-  return cat_all(&S->G, n, in, axis);
+  return op_one(&S->G, OP_cat, n, in, 1, &(attr){axis});
 }
 
 static int cat(lua_State *L) {
@@ -448,7 +414,6 @@ static int cat(lua_State *L) {
   lua_rawgeti(L, 3, 1);
   shape s = shape_at(L, S, -1, "cat");
   if (!lua_isnil(L, 2)) axis = check_axis(L, 2, "cat", &s);
-  else if (s.n == 0) refuse(L, "cat: 0-d Variables have no axis; mg.stack makes one");
   node **in = lua_newuserdatauv(L, n * sizeof *in, 0), **r = box_new(L, S);
   TRY(L, S, *r = cat_list(L, S, 3, in, n, axis));
   made(L, S, *r);
@@ -457,57 +422,26 @@ static int cat(lua_State *L) {
 
 /* Ops of (x, axis, index [, src]) */
 
-static node *to_index(lua_State *L, state *S, int i, const char *who, shape *s) {
-  if (lua_type(L, i) == LUA_TTABLE || lua_type(L, i) == LUA_TNUMBER) {
-    push_values(L, S, i, who, I64);
-    lua_replace(L, i);
-  }
-  node *n = check_node(L, i, who);
-  if (n->dtype != I64) refuse(L, "%s: the index is %s, expected int64", who, dtype_name[n->dtype]);
-  node_shape(n, s);
-  return n;
+static node *apply_indexed(lua_State *L, graph *G, int op, int n, int axis) {
+  node *in[3] = {node_at(L, 1), node_at(L, 3), n > 2 ? node_at(L, 4) : NULL};
+  return op_one(G, op, n, in, 1, &(attr){axis});
 }
 
-static node *apply_indexed(graph *G, int op, int axis, node *x, node *index, node *src) {
-  switch (op) {
-    case OP_index_select: return op_index_select(G, x, axis, index);
-    case OP_gather: return op_gather(G, x, axis, index);
-    case OP_index_add: return op_index_add(G, x, axis, index, src);
-    default: return op_scatter_add(G, x, axis, index, src);
-  }
-}
-
-/* index_select and index_add go by a 1-d index, gather and scatter_add by one of x's rank, no
-** larger than x beside the axis. src has the shape that reading x so would give. */
 static int indexed(lua_State *L, int op) {
   state *S = get_state(L);
-  graph *G = &S->G;
   const char *who = op_table[op].name;
-  bool line = op == OP_index_select || op == OP_index_add;
-  bool source = op == OP_index_add || op == OP_scatter_add;
-  char a[128], b[128];
-  lua_settop(L, source ? 4 : 3);
-  shape s = shape_at(L, S, 1, who), is, want;
+  int n = op == OP_index_add || op == OP_scatter_add ? 3 : 2;
+  lua_settop(L, n + 1);
+  shape s = shape_at(L, S, 1, who);
   int axis = check_axis(L, 2, who, &s);
-  to_index(L, S, 3, who, &is);
-  bool fits = is.n == (line ? 1 : s.n);
-  for (int i = 0; i < s.n && !line && fits; i++) fits = i == axis || is.d[i] <= s.d[i];
-  if (!fits)
-    refuse(L, "%s: an index of shape %s does not fit axis %d of shape %s", who, shape_text(&is, a),
-           axis + 1, shape_text(&s, b));
-  if (source) {
-    shape ss = shape_at(L, S, 4, who);
-    want = line ? s : is;
-    if (line) want.d[axis] = is.d[0];
-    if (!shape_eq(&ss, &want))
-      refuse(L, "%s: src has shape %s, expected %s", who, shape_text(&ss, a), shape_text(&want, b));
-    node **cast = box_new(L, S);
-    TRY(L, S, *cast = op_to(G, node_at(L, 4), node_at(L, 1)->dtype));
-    lua_replace(L, 4);
+  if (lua_type(L, 3) == LUA_TTABLE || lua_type(L, 3) == LUA_TNUMBER) {
+    push_values(L, S, 3, who, I64);
+    lua_replace(L, 3);
   }
+  check_node(L, 3, who);
+  if (n > 2) check_operand(L, S, 4, who);
   node **r = box_new(L, S);
-  TRY(L, S,
-      *r = apply_indexed(G, op, axis, node_at(L, 1), node_at(L, 3), source ? node_at(L, 4) : NULL));
+  TRY(L, S, *r = apply_indexed(L, &S->G, op, n, axis));
   made(L, S, *r);
   return 1;
 }
@@ -521,7 +455,7 @@ static int cumsum(lua_State *L) {
   lua_settop(L, 2);
   shape s = shape_at(L, S, 1, "cumsum");
   int axis = check_axis(L, 2, "cumsum", &s);
-  RESULT("cumsum", op_cumsum(&S->G, x, axis));
+  RESULT("cumsum", op_one(&S->G, OP_cumsum, 1, &x, 1, &(attr){axis}));
 }
 
 static int argsort(lua_State *L) {
@@ -537,7 +471,7 @@ static int argsort(lua_State *L) {
   }
   if (lua_isnil(L, -1)) lua_pushinteger(L, -1);
   int axis = check_axis(L, -1, "argsort", &s);
-  RESULT("argsort", op_argsort(&S->G, x, axis, descending));
+  RESULT("argsort", op_one(&S->G, OP_argsort, 1, &x, 2, (attr[]){{axis}, {descending}}));
 }
 
 static int matmul(lua_State *L) {
@@ -560,12 +494,13 @@ const lua_CFunction op_functions[NOP] = {
 #define REDUCE(name, ...) [OP_##name] = reduce_##name,
 #include "ops.def"
     [OP_to] = to,
+    [OP_rand] = private_rand,
     [OP_identity] = identity,
     [OP_reshape] = reshape,
     [OP_permute] = permute,
     [OP_broadcast_to] = broadcast_to,
     [OP_sum_to] = sum_to,
-    [OP_slice] = slice,
+    [OP_slice] = slice_part,
     [OP_slice_grad] = slice_grad,
     [OP_cat] = cat,
     [OP_index_select] = index_select,
@@ -591,5 +526,6 @@ const entry op_entries[] = {
      "amin(x [, axis | {axis =, keepdims =}])\nsmallest element alone; equals share the gradient",
      true},
     {"transpose", transpose, "transpose(x [, ...])\naxes in the order given, or reversed", true},
+    {"slice", slice, "slice(x, ...)\nx[...] by numbers and ranges", true},
     {"flip", flip, "flip(x, axis | {axes})\nbackwards along the axes", true},
     {NULL, NULL, NULL, false}};

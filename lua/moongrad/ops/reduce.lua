@@ -30,7 +30,7 @@ return function(mg, args)
     local axis, shape = opts.axis or nil, x.shape
     local axes = args.axes("prod", axis, shape)
     if not args.is_tracked(x) then
-      return mg.prod_fused(x, {axis = axis, keepdims = opts.keepdims})
+      return mg._prod_fused(x, {axis = axis, keepdims = opts.keepdims})
     end
     if axis then
       for _, a in ipairs(axes) do x = product(x, a) end

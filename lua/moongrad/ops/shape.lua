@@ -175,9 +175,9 @@ return function(mg, args)
       first[axis] = 1 + math.max(before, 0)
       dims[axis] = dims[axis] + before + after
     end
-    local y = mg.slice_grad(x, dims, first, step)
+    local y = mg._slice_grad(x, dims, first, step)
     if value == 0 then return y end
-    local inside = mg.slice_grad(mg.ones_like(x, {dtype = "bool"}), dims, first, step)
+    local inside = mg._slice_grad(mg.ones_like(x, {dtype = "bool"}), dims, first, step)
     return mg.where(inside, y, value):to(x.dtype)
   end, "pad(x, {before, after, ...} [, {value = 0}])\na border of value, the last axis first")
 
@@ -207,7 +207,7 @@ return function(mg, args)
     if #shape == 1 then
       n = n + math.abs(k)
       local first = 1 + (k >= 0 and k or -k * n)
-      return mg.slice_grad(x, {n * n}, {first}, {n + 1}):reshape(n, n)
+      return mg._slice_grad(x, {n * n}, {first}, {n + 1}):reshape(n, n)
     elseif #shape ~= 2 then
       raise("diag: needs 1 or 2 axes, got shape %s", args.text(shape))
     end
