@@ -231,10 +231,11 @@ end, P}
 local X = {{1, 2, 3}, {4, 5, 6}}
 
 samples.to = any{X, X, args = {"float64"}, dtypes = {"float64"}, bad = {"float16"}}
-samples._rand = float{nil, args = {{2, 3}, "float32"}, random = true, bad = {{-1}, "float32"}}
+samples.rand = float{nil, args = {2, 3}, random = true, bad = {-1}}
 samples._identity = any{X, X, bad = false}
 samples.reshape = any{{{1, 2}, {3, 4}, {5, 6}}, X, args = {3, -1}, bad = {4, 2}}
 samples.permute = any{{{1, 4}, {2, 5}, {3, 6}}, X, args = {2, 1}, bad = {1, 1}}
+samples.transpose = any{{{1, 4}, {2, 5}, {3, 6}}, X, bad = {1, 1}}
 samples.broadcast_to = any{{X, X}, X, args = {{2, 2, 3}}, bad = {{2, 2}}}
 samples.sum_to = number{{{6}, {15}}, X, args = {{2, 1}}, bad = {{3, 1}}}
 samples._slice = any{{{6, 4}}, X, args = {{1, 2}, {2, 3}, {1, -2}}, bad = {{1, 3}, {2, 3}, {1, -2}}}

@@ -159,7 +159,10 @@ node *op_rand(graph *G, dtype t, const shape *s) { return node_array(G, arr_rand
 bool forward_rand(call *c) {
   ATTRS(c, ints dims; int64_t t);
   shape s = shape_of(&at.dims);
-  return give(c, arr_random(&c->G->c, at.t, &s));
+  dtype t = given(at.t) ? (dtype)at.t : c->G->dtype;
+  if (!is_float(t))
+    return fail(&c->G->c, "rand: dtype must be float64 or float32, not %s", dtype_name[t]);
+  return give(c, arr_random(&c->G->c, t, &s));
 }
 
 node *like(graph *G, node *g, double v) {
@@ -287,22 +290,29 @@ bool forward_reshape(call *c) {
   return x && give(c, arr_reshape(&c->G->c, x, &to));
 }
 
+/* permute, and transpose: reversed where no axes are given */
 bool forward_permute(call *c) {
   ATTRS(c, ints axes);
+  const char *name = op_table[c->op].name;
   shape s;
   char text[128];
   int perm[MAXDIM];
   uint32_t seen = 0;
   node_shape(c->in[0], &s);
+  if (!given(at.axes.n)) {
+    at.axes.n = s.n;
+    for (int i = 0; i < s.n; i++) at.axes.d[i] = s.n - i;
+  }
   if (at.axes.n != s.n)
-    return fail(&c->G->c, "permute: %d axes given for shape %s", (int)at.axes.n,
+    return fail(&c->G->c, "%s: %d axes given for shape %s", name, (int)at.axes.n,
                 shape_text(&s, text));
   for (int i = 0; i < s.n; i++) {
     int64_t axis = at.axes.d[i], k = axis < 0 ? axis + s.n : axis - 1;
     if (k < 0 || k >= s.n)
-      return fail(&c->G->c, "permute: axis %lld is out of range for shape %s", (long long)axis,
+      return fail(&c->G->c, "%s: axis %lld is out of range for shape %s", name, (long long)axis,
                   shape_text(&s, text));
-    if (seen >> k & 1) return fail(&c->G->c, "permute: axis %lld is given twice", (long long)k + 1);
+    if (seen >> k & 1)
+      return fail(&c->G->c, "%s: axis %lld is given twice", name, (long long)k + 1);
     seen |= 1u << k;
     c->own[i].i = perm[i] = (int)k;
   }
@@ -311,6 +321,8 @@ bool forward_permute(call *c) {
   array *x = arg(c, 0);
   return x && give(c, arr_permute(&c->G->c, x, perm));
 }
+
+bool forward_transpose(call *c) { return forward_permute(c); }
 
 bool forward_broadcast_to(call *c) {
   ATTRS(c, ints dims);

@@ -154,7 +154,7 @@ node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims); /* axe
 
 /* The others: in[i] is NULL where an input is left out; the results go into out. Their number, 0:
 ** an error. op_one gives the first alone. */
-enum { MAXOUT = 8 };
+enum { MAXIN = 8, MAXOUT = 8 }; /* more inputs only in lists, whose bodies do without arg and promote */
 int op_apply(graph *G, int op, int n, node *const *in, int nat, const attr *at, node *out[MAXOUT]);
 node *op_one(graph *G, int op, int n, node *const *in, int nat, const attr *at);
 

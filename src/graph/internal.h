@@ -40,7 +40,7 @@ bool op_inputs(graph *G, int rule, int n, node *const *in, node **out, dtype *t)
 
 /* One being applied. A body reads inputs and attributes and gives its results: arrays it has computed,
 ** which are then recorded for its gradient, or nodes made by other ops, which are so already. */
-enum { MAXIN = 8, MAXKEPT = 4 };  /* but for lists, whose bodies do without arg and promote */
+enum { MAXKEPT = 4 };
 typedef struct call {
   graph *G;
   int op, n, nat, nout, nkept;

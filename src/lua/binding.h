@@ -169,6 +169,7 @@ int sig_operands(lua_State *L, attrs *to);
 /* Their nodes, lists' among them, NULL where left out, at most so many: to be fetched when nothing is
 ** allocated any more. */
 int sig_nodes(lua_State *L, int base, node **in, int most);
+int sig_results(lua_State *L); /* how many results it names behind ->; 1 where it names none */
 
 int signature_new(lua_State *L);
 void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */

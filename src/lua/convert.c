@@ -491,17 +491,6 @@ static int make_full(lua_State *L) {
   return 1;
 }
 
-static int make_rand(lua_State *L) {
-  state *S = get_state(L);
-  shape s;
-  dtype t = check_dims(L, "rand", &s);
-  if (!is_float(t)) refuse(L, "rand: dtype must be float64 or float32, not %s", dtype_name[t]);
-  node **r = box_new(L, S);
-  TRY(L, S, *r = op_rand(&S->G, t, &s));
-  made(L, S, *r);
-  return 1;
-}
-
 /* How many whole numbers from first to last by step. */
 static double count_whole(int64_t first, int64_t last, int64_t step) {
   bool up = step > 0;
@@ -568,7 +557,6 @@ const entry convert_entries[] = {
     {"empty", make_empty, "empty(...)\nfor values to come; dims as numbers or {dims, dtype =}",
      false},
     {"full", make_full, "full({dims}, value [, dtype])\nfilled with one value", false},
-    {"rand", make_rand, "rand(...)\nuniform in [0, 1); dims as numbers or {dims, dtype =}", false},
     {"range", make_range,
      "range(first, last [, step] [, {dtype =}])\nfirst, first + step ... last inclusive, as Lua's "
      "for",

@@ -412,16 +412,17 @@ static void make_metatables(lua_State *L) {
   lua_pop(L, 3);
 }
 
-/* A function of the module, with its doc, and perhaps a method. */
+/* A function of the module, with its doc, and perhaps a method. One whose name begins with _ is neither
+** a method nor in mg.help. */
 static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc, bool method) {
   for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
   lua_pushstring(L, doc);
   lua_pushcclosure(L, f, 3);
   lua_pushvalue(L, -1);
   lua_setfield(L, MODULE, name);
-  if (method) lua_setfield(L, VARIABLE_METHODS, name);
+  if (method && *name != '_') lua_setfield(L, VARIABLE_METHODS, name);
   else lua_pop(L, 1);
-  if (!doc) return;
+  if (!doc || *name == '_') return;
   lua_pushstring(L, doc);
   lua_setfield(L, MODULE_DOCS, name);
 }
@@ -429,9 +430,8 @@ static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc
 /* Under the name that its doc begins with */
 static void add_op(lua_State *L, int op) {
   const char *doc = op_table[op].doc;
-  bool private = *doc == '_';
   lua_pushlstring(L, doc, strcspn(doc, "("));
-  add(L, lua_tostring(L, -1), op_functions[op], private ? NULL : doc, !private);
+  add(L, lua_tostring(L, -1), op_functions[op], doc, op != OP_rand);
   lua_pop(L, 1);
 }
 

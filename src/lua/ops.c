@@ -242,122 +242,36 @@ static int extreme_min(lua_State *L) { return extreme(L, OP_min, OP_argmin); }
 
 /* ---- the others ------------------------------------------------------------------------------ */
 
-/* Makes the result of an op on x = argument 1, once all else is known. */
-#define RESULT(who, expr)                                                                          \
-  do {                                                                                             \
-    node **r_ = box_new(L, S), *x;                                                                 \
-    TRY(L, S, (x = check_node(L, 1, who), *r_ = (expr)));                                          \
-    made(L, S, *r_);                                                                               \
-    return 1;                                                                                      \
-  } while (0)
-
-static int to(lua_State *L) {
-  state *S = get_state(L);
-  check_operand(L, S, 1, "to");
-  dtype t = check_dtype(L, 2, "to");
-  RESULT("to", op_to(&S->G, x, t));
+/* The operands stand at base and after, lists among them: n in all. */
+static int apply_other(lua_State *L, state *S, int op, int base, node **in, int n, const attrs *at,
+                       node **out) {
+  sig_nodes(L, base, in, n);
+  return op_apply(&S->G, op, n, in, at->n, at->v, out);
 }
 
-static int private_rand(lua_State *L) {
+static int other(lua_State *L, int op) {
   state *S = get_state(L);
-  shape s;
-  lua_settop(L, 2);
-  check_shape(L, 1, "rand", &s);
-  dtype t = check_dtype(L, 2, "rand");
-  node **r = box_new(L, S);
-  TRY(L, S, *r = op_rand(&S->G, t, &s));
-  made(L, S, *r);
-  return 1;
-}
-
-static int identity(lua_State *L) {
-  state *S = get_state(L);
-  check_operand(L, S, 1, "identity");
-  RESULT("identity", op_identity(&S->G, x));
-}
-
-/* One dim may be -1: what is left over. */
-static int reshape(lua_State *L) {
-  state *S = get_state(L);
-  shape s = shape_at(L, S, 1, "reshape"), to;
-  int64_t size = shape_size(&s), known = 1;
-  int open = -1;
-  char a[128], b[128];
-  to.n = check_list(L, 2, "reshape", "a dim", to.d);
-  for (int i = 0; i < to.n; i++) {
-    if (to.d[i] == -1 && open < 0) open = i;
-    else if (to.d[i] < 0 || __builtin_mul_overflow(known, to.d[i], &known))
-      refuse(L, "reshape: %s does not fit %s", shape_text(&to, b), shape_text(&s, a));
+  attrs at;
+  int base = sig_operands(L, &at), top = lua_gettop(L), most = sig_results(L), n = 0, nout;
+  for (int i = base; i <= top; i++) n += lua_type(L, i) == LUA_TTABLE ? (int)lua_rawlen(L, i) : 1;
+  node *few[MAXIN], **in = few, **box[MAXOUT], *out[MAXOUT];
+  if (n > MAXIN) in = lua_newuserdatauv(L, n * sizeof *in, 0);
+  top = lua_gettop(L);
+  for (int k = 0; k < most; k++) box[k] = box_new(L, S);
+  TRY(L, S, nout = apply_other(L, S, op, base, in, n, &at, out));
+  for (int k = 0; k < nout; k++) {
+    *box[k] = out[k];
+    made(L, S, out[k]);
   }
-  if (open >= 0 && (known == 0 || size % known != 0))
-    refuse(L, "reshape: %s does not fit %s", shape_text(&to, b), shape_text(&s, a));
-  if (open >= 0) to.d[open] = size / known;
-  else if (known != size)
-    refuse(L, "reshape: %s has %lld elements, %s has %lld", shape_text(&s, a), (long long)size,
-           shape_text(&to, b), (long long)known);
-  RESULT("reshape", op_reshape(&S->G, x, &to));
+  lua_settop(L, top + nout);
+  return nout;
 }
 
-static int permuted(lua_State *L, const char *who, bool reverse) {
-  state *S = get_state(L);
-  shape s = shape_at(L, S, 1, who);
-  int64_t list[MAXDIM];
-  int perm[MAXDIM], n = check_list(L, 2, who, "an axis", list);
-  char a[128];
-  reverse = reverse && lua_isnoneornil(L, 2);
-  if (!reverse && n != s.n) refuse(L, "%s: %d axes given for shape %s", who, n, shape_text(&s, a));
-  uint32_t seen = 0;
-  for (int i = 0; i < s.n; i++) {
-    int64_t k = reverse ? s.n - 1 - i : list[i] < 0 ? list[i] + s.n : list[i] - 1;
-    if (k < 0 || k >= s.n)
-      refuse(L, "%s: axis %lld is out of range for shape %s", who, (long long)list[i],
-             shape_text(&s, a));
-    if (seen >> k & 1) refuse(L, "%s: axis %lld is given twice", who, (long long)k + 1);
-    seen |= 1u << k;
-    perm[i] = (int)k;
-  }
-  RESULT(who, op_permute(&S->G, x, perm));
-}
-static int permute(lua_State *L) { return permuted(L, "permute", false); }
-static int transpose(lua_State *L) { return permuted(L, "transpose", true); }
+#define OTHER(name, ...)                                                                           \
+  static int other_##name(lua_State *L) { return other(L, OP_##name); }
+#include "ops.def"
 
-static int broadcast_to(lua_State *L) {
-  state *S = get_state(L);
-  shape s = shape_at(L, S, 1, "broadcast_to"), to, both;
-  char a[128], b[128];
-  check_shape(L, 2, "broadcast_to", &to);
-  if (!shape_broadcast(&s, &to, &both) || !shape_eq(&both, &to))
-    refuse(L, "broadcast_to: %s does not broadcast to %s", shape_text(&s, a), shape_text(&to, b));
-  RESULT("broadcast_to", op_broadcast_to(&S->G, x, &to));
-}
-
-static int sum_to(lua_State *L) {
-  state *S = get_state(L);
-  shape s = shape_at(L, S, 1, "sum_to"), to, both;
-  char a[128], b[128];
-  check_shape(L, 2, "sum_to", &to);
-  if (!shape_broadcast(&to, &s, &both) || !shape_eq(&both, &s))
-    refuse(L, "sum_to: %s does not broadcast to %s", shape_text(&to, b), shape_text(&s, a));
-  RESULT("sum_to", op_sum_to(&S->G, x, &to));
-}
-
-/* dims, first, step, each a table: of one part of an array */
-static int part(lua_State *L, int op) {
-  state *S = get_state(L);
-  const char *who = op_table[op].name;
-  attr at[3 * (1 + MAXDIM)] = {{0}};
-  check_operand(L, S, 1, who);
-  lua_settop(L, 4);
-  for (int i = 0; i < 3; i++) {
-    if (lua_type(L, i + 2) != LUA_TTABLE)
-      refuse(L, "%s: argument %d is a %s, expected a table", who, i + 2, kind_of(L, i + 2));
-    attr *list = at + i * (1 + MAXDIM);
-    list->i = check_list(L, i + 2, who, "a number", &list[1].i);
-  }
-  RESULT(who, op_one(&S->G, op, 1, &x, 3 * (1 + MAXDIM), at));
-}
-static int slice_part(lua_State *L) { return part(L, OP_slice); }
-static int slice_grad(lua_State *L) { return part(L, OP_slice_grad); }
+/* ---- by x[...] ------------------------------------------------------------------------------- */
 
 static int slice(lua_State *L) { /* slice(x, ...): x[{...}] */
   int n = lua_gettop(L) - 1;
@@ -386,101 +300,8 @@ static int flip(lua_State *L) {
       first[i] = s.d[i] - 1;
       step[i] = -1;
     }
-  RESULT("flip", op_slice(&S->G, x, &s, first, step));
-}
-
-static node *cat_list(lua_State *L, state *S, int list, node **in, int n, int axis) {
-  for (int i = 0; i < n; i++) {
-    lua_rawgeti(L, list, i + 1);
-    in[i] = check_node(L, -1, "cat");
-    lua_pop(L, 1);
-  }
-  return op_one(&S->G, OP_cat, n, in, 1, &(attr){axis});
-}
-
-static int cat(lua_State *L) {
-  state *S = get_state(L);
-  lua_settop(L, 2);
-  if (lua_type(L, 1) != LUA_TTABLE || lua_rawlen(L, 1) == 0)
-    refuse(L, "cat: argument 1 is a %s, expected a table of Variables",
-           lua_istable(L, 1) ? "table without any" : kind_of(L, 1));
-  int n = (int)lua_rawlen(L, 1), axis = 0;
-  lua_createtable(L, n, 0);
-  for (int i = 1; i <= n; i++) {
-    lua_rawgeti(L, 1, i);
-    if (!to_node(L, -1)) refuse(L, "cat: input %d is a %s, expected a Variable", i, kind_of(L, -1));
-    lua_rawseti(L, 3, i);
-  }
-  lua_rawgeti(L, 3, 1);
-  shape s = shape_at(L, S, -1, "cat");
-  if (!lua_isnil(L, 2)) axis = check_axis(L, 2, "cat", &s);
-  node **in = lua_newuserdatauv(L, n * sizeof *in, 0), **r = box_new(L, S);
-  TRY(L, S, *r = cat_list(L, S, 3, in, n, axis));
-  made(L, S, *r);
-  return 1;
-}
-
-/* Ops of (x, axis, index [, src]) */
-
-static node *apply_indexed(lua_State *L, graph *G, int op, int n, int axis) {
-  node *in[3] = {node_at(L, 1), node_at(L, 3), n > 2 ? node_at(L, 4) : NULL};
-  return op_one(G, op, n, in, 1, &(attr){axis});
-}
-
-static int indexed(lua_State *L, int op) {
-  state *S = get_state(L);
-  const char *who = op_table[op].name;
-  int n = op == OP_index_add || op == OP_scatter_add ? 3 : 2;
-  lua_settop(L, n + 1);
-  shape s = shape_at(L, S, 1, who);
-  int axis = check_axis(L, 2, who, &s);
-  if (lua_type(L, 3) == LUA_TTABLE || lua_type(L, 3) == LUA_TNUMBER) {
-    push_values(L, S, 3, who, I64);
-    lua_replace(L, 3);
-  }
-  check_node(L, 3, who);
-  if (n > 2) check_operand(L, S, 4, who);
   node **r = box_new(L, S);
-  TRY(L, S, *r = apply_indexed(L, &S->G, op, n, axis));
-  made(L, S, *r);
-  return 1;
-}
-static int index_select(lua_State *L) { return indexed(L, OP_index_select); }
-static int index_add(lua_State *L) { return indexed(L, OP_index_add); }
-static int gather(lua_State *L) { return indexed(L, OP_gather); }
-static int scatter_add(lua_State *L) { return indexed(L, OP_scatter_add); }
-
-static int cumsum(lua_State *L) {
-  state *S = get_state(L);
-  lua_settop(L, 2);
-  shape s = shape_at(L, S, 1, "cumsum");
-  int axis = check_axis(L, 2, "cumsum", &s);
-  RESULT("cumsum", op_one(&S->G, OP_cumsum, 1, &x, 1, &(attr){axis}));
-}
-
-static int argsort(lua_State *L) {
-  static const char *const names[] = {"axis", "descending", NULL};
-  state *S = get_state(L);
-  lua_settop(L, 2);
-  shape s = shape_at(L, S, 1, "argsort");
-  bool table = lua_type(L, 2) == LUA_TTABLE, descending = false;
-  if (table) {
-    check_options(L, 2, "argsort", names, false);
-    descending = option_bool(L, 2, "argsort", "descending", false);
-    lua_getfield(L, 2, "axis");
-  }
-  if (lua_isnil(L, -1)) lua_pushinteger(L, -1);
-  int axis = check_axis(L, -1, "argsort", &s);
-  RESULT("argsort", op_one(&S->G, OP_argsort, 1, &x, 2, (attr[]){{axis}, {descending}}));
-}
-
-static int matmul(lua_State *L) {
-  state *S = get_state(L);
-  lua_settop(L, 2);
-  check_operand(L, S, 1, "matmul");
-  check_operand(L, S, 2, "matmul");
-  node **r = box_new(L, S);
-  TRY(L, S, *r = op_matmul(&S->G, node_at(L, 1), node_at(L, 2)));
+  TRY(L, S, *r = op_slice(&S->G, node_at(L, 1), &s, first, step));
   made(L, S, *r);
   return 1;
 }
@@ -492,24 +313,9 @@ const lua_CFunction op_functions[NOP] = {
 #define BINARY(name, ...) [OP_##name] = map_##name,
 #define TERNARY(name, ...) [OP_##name] = map_##name,
 #define REDUCE(name, ...) [OP_##name] = reduce_##name,
+#define OTHER(name, ...) [OP_##name] = other_##name,
 #include "ops.def"
-    [OP_to] = to,
-    [OP_rand] = private_rand,
-    [OP_identity] = identity,
-    [OP_reshape] = reshape,
-    [OP_permute] = permute,
-    [OP_broadcast_to] = broadcast_to,
-    [OP_sum_to] = sum_to,
-    [OP_slice] = slice_part,
-    [OP_slice_grad] = slice_grad,
-    [OP_cat] = cat,
-    [OP_index_select] = index_select,
-    [OP_index_add] = index_add,
-    [OP_gather] = gather,
-    [OP_scatter_add] = scatter_add,
-    [OP_cumsum] = cumsum,
-    [OP_argsort] = argsort,
-    [OP_matmul] = matmul};
+};
 
 /* These take the place of their rows' plain functions. */
 const entry op_entries[] = {
@@ -525,7 +331,6 @@ const entry op_entries[] = {
     {"amin", amin,
      "amin(x [, axis | {axis =, keepdims =}])\nsmallest element alone; equals share the gradient",
      true},
-    {"transpose", transpose, "transpose(x [, ...])\naxes in the order given, or reversed", true},
     {"slice", slice, "slice(x, ...)\nx[...] by numbers and ranges", true},
     {"flip", flip, "flip(x, axis | {axes})\nbackwards along the axes", true},
     {NULL, NULL, NULL, false}};

@@ -22,6 +22,8 @@
 **   numbers           a table of numbers
 **   another word w    an object that says is_w
 **
+** Behind the arguments may stand what it gives: max(x: array, axis: axis) -> values, indices
+**
 ** A signature is compiled when its function is first called, into a userdata that takes the place of
 ** the string in the closure's third upvalue. It holds Lua's own strings: names are compared by address.
 */
@@ -75,6 +77,7 @@ struct signature {
   const char *name, *text;
   int nargs, n;    /* arguments; options too */
   int first;       /* the first array or list, or -1 */
+  int results;     /* named behind -> */
   bool rest;       /* ends in ... */
   param more, p[]; /* more: what each of ... is */
 };
@@ -308,10 +311,18 @@ static signature *compile(lua_State *L) {
     expect(&c, "}");
     expect(&c, ")");
   }
+  int results = 1;
+  if (accept(&c, "->"))
+    for (results = 0; results == 0 || accept(&c, ","); results++) {
+      blanks(&c);
+      size_t len = word_len(c.at);
+      if (len == 0) bad(&c, "name expected");
+      c.at += len;
+    }
   blanks(&c);
   if (*c.at) bad(&c, "nothing expected");
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
-  *g = (signature){name, text, nargs, n, -1, rest, more};
+  *g = (signature){name, text, nargs, n, -1, results, rest, more};
   memcpy(g->p, p, n * sizeof *p);
   for (int i = n - 1; i >= 0; i--)
     if (p[i].kinds & (K_ARRAY | K_LIST)) g->first = i;
@@ -926,6 +937,8 @@ int sig_nodes(lua_State *L, int base, node **in, int most) {
   }
   return n;
 }
+
+int sig_results(lua_State *L) { return get_signature(L)->results; }
 
 /* ---- for Lua --------------------------------------------------------------------------------- */
 
