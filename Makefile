@@ -37,11 +37,11 @@ build:
 # What each goal needs. They are asked for together, so that a run has one apt-get at most.
 
 packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev librandom123-dev \
-                    libopenblas-openmp-dev
+                    libopenblas-openmp-dev zlib1g-dev
 packages.install := $(packages.build)
-packages.repl    := $(packages.build) lua-zlib lua-dkjson
+packages.repl    := $(packages.build)
 packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
-packages.test    := $(packages.demo) lua-busted
+packages.test    := $(packages.demo) lua-busted lua-zlib
 packages.asan    := $(packages.test)
 packages.lint    := lua-check clang-format cppcheck
 packages.bench   := $(packages.demo) lua-socket util-linux

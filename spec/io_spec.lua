@@ -20,6 +20,23 @@ local function samples()
   }
 end
 
+-- The same form, numbers and strings; Variables of the same bits.
+local function alike(a, b, path)
+  if mg.is_variable(b) then return helper.same(a, b) end
+  if type(b) ~= "table" then
+    local same = a == b and math.type(a) == math.type(b) or a ~= a and b ~= b
+    return same and (a ~= 0 or 1 / a == 1 / b), ("%s is %s, expected %s"):format(path, a, b)
+  end
+  for k in pairs(a) do
+    if b[k] == nil then return false, path .. "." .. k .. " is too much" end
+  end
+  for k, v in pairs(b) do
+    local ok, message = alike(a[k], v, path .. "." .. k)
+    if not ok then return false, message end
+  end
+  return true
+end
+
 describe("saved and loaded again", function()
   helper.guard(before_each, after_each)
 
@@ -37,16 +54,90 @@ describe("saved and loaded again", function()
       assert.is_nil(next(got))
     end)
 
-    it("tables within tables and numbers as " .. kind, function()
+    it("tables of any form as " .. kind, function()
       local path = child.folder(finally) .. "/t" .. kind
-      mg.save(path, {layers = {{w = mg.ones(2)}, {w = mg.zeros(2)}}, lr = 0.5, step = 3})
-      local got = mg.load(path)
-      assert(helper.same(got["layers.1.w"], mg.ones(2)))
-      assert(helper.same(got["layers.2.w"], mg.zeros(2)))
-      assert.equal(0.5, got.lr:item())
-      assert.equal("int64", got.step.dtype)
+      local t = {
+        model = {["0.weight"] = mg.rand(2, 3), ["0.bias"] = mg.rand(3)},
+        layers = {{w = mg.ones(2)}, {w = mg.zeros(2)}, 7, "x"},
+        lr = 0.1, step = 3, one = 1.0, least = math.mininteger, zero = -0.0,
+        inf = math.huge, less = -math.huge, nan = 0 / 0,
+        note = "\u{fc}\n\0\"\\", bytes = "\255\0", yes = true, no = false,
+        empty = {}, [3] = "three", ["#"] = "hash", [""] = mg.ones(1),
+        mixed = {1, 2, [5] = 3, a = false}, holes = {[1] = 1, [3] = mg.ones(1)},
+        rng = mg.get_rng_state(),
+      }
+      mg.save(path, t)
+      assert(alike(mg.load(path), t, "t"))
       mg.save(path, {})
-      assert.same({}, mg.load(path))
+      assert.same({}, (mg.load(path)))
+    end)
+
+    it("parts of a file as " .. kind, function()
+      local path = child.folder(finally) .. "/t" .. kind
+      mg.save(path, {a = mg.ones(2), ["a.b"] = mg.zeros(2)})
+      assert(alike(mg.load(path, {"a.b"}), {["a.b"] = mg.zeros(2)}, "t"))
+      assert(raises("t" .. kind .. ": there is no c in it", mg.load, path, {"a", "c"}))
+      mg.save(path, {model = {w = mg.ones(2), b = mg.zeros(2)}, epoch = 3, no = false})
+      assert(alike(mg.load(path, {"model.w", "no"}), {model = {w = mg.ones(2)}, no = false}, "t"))
+      assert(alike(mg.load(path, {"model"}), {model = {w = mg.ones(2), b = mg.zeros(2)}}, "t"))
+      assert(raises("there is no model.x in it", mg.load, path, {"model.x"}))
+      assert(raises("name 2 is a number", mg.load, path, {"model", 3}))
+      assert(raises("load: unknown option names", mg.load, path, {names = {"model"}}))
+    end)
+
+    it("what is in a file as " .. kind, function()
+      local path = child.folder(finally) .. "/t" .. kind
+      local k = mg.tensor({1, 2}, "int64")
+      mg.save(path, {a = mg.ones(2, 3), l = {k}, n = 3}, {dtype = "int8"})
+      assert.same({a = {dtype = "float64", shape = {2, 3}},
+                   ["l.1"] = {dtype = "int8", shape = {2}}}, (mg.load(path, {list = true})))
+      assert.same({["l.1"] = {dtype = "int8", shape = {2}}}, (mg.load(path, {"l.1", list = true})))
+    end)
+
+    it("metadata as " .. kind, function()
+      local path = child.folder(finally) .. "/t" .. kind
+      local given = {format = "pt", ["a \"b\""] = "\u{fc}\0\n"}
+      for _, t in ipairs{{x = mg.ones(2)}, {x = {mg.ones(2)}, 3}} do
+        mg.save(path, t, {metadata = given})
+        local got, metadata = mg.load(path)
+        assert(alike(got, t, "t"))
+        assert.same(given, metadata)
+        assert.same(given, select(2, mg.load(path, {list = true})))
+        mg.save(path, t)
+        assert.equal(1, select("#", mg.load(path)))
+      end
+      assert(raises("metadata: a is a number", mg.save, path, {}, {metadata = {a = 3}}))
+      assert(raises("metadata: a number is no name", mg.save, path, {}, {metadata = {"a"}}))
+      assert(raises("is no UTF-8", mg.save, path, {}, {metadata = {a = "\255"}}))
+      assert(raises("the name moongrad is taken", mg.save, path, {}, {metadata = {moongrad = "a"}}))
+      assert(raises("metadata is a number", mg.save, path, {}, {metadata = 3}))
+    end)
+
+    it("a checkpoint as " .. kind, function()
+      local path = child.folder(finally) .. "/t" .. kind
+      local nn, optim = mg.nn, mg.optim
+      local function make()
+        local model = nn.Sequential(nn.Linear(3, 4), mg.tanh, nn.Linear(4, 1))
+        return model, optim.Adam(model, {lr = 0.25})
+      end
+      local function step(model, opt)
+        model:cleargrads()
+        model(mg.ones(2, 3)):sum():backward()
+        opt:step()
+      end
+      local model, opt = make()
+      step(model, opt)
+      local rng = mg.get_rng_state()
+      mg.save(path, {model = model:state(), opt = opt:state(), epoch = 3, rng = rng})
+      local other, its = make()
+      local t = mg.load(path)
+      other:load_state(t.model)
+      its:load_state(t.opt)
+      assert.equal(3, t.epoch)
+      assert.same(rng, t.rng)
+      step(model, opt)
+      step(other, its)
+      for name, x in pairs(model:state()) do assert(helper.same(other:state()[name], x)) end
     end)
   end
 
@@ -56,6 +147,79 @@ describe("saved and loaded again", function()
       mg.save(path, x)
       assert(helper.same(mg.load(path), x.data))
     end
+  end)
+
+  it("by the dtypes of files", function()
+    local folder = child.folder(finally)
+    local x = mg.tensor{1, -2.5, 65504, 1 / 3, 2^-24, 1e-40, math.huge, 0 / 0, 1e300}
+    local k = mg.tensor({0, 1, 100, 127}, "int64")
+    -- by hand: 65504 is the largest float16, 2^-24 the least; a bfloat16 has 8 bits
+    local want = {
+      float16 = {1, -2.5, 65504, 0x1.554p-2, 2^-24, 0, math.huge, 0 / 0, math.huge},
+      bfloat16 = {1, -2.5, 65536, 0x1.56p-2, 2^-24, 2^-133, math.huge, 0 / 0, math.huge},
+      float32 = x:to("float32"):totable(),
+      float64 = x:totable(),
+    }
+    for dtype, values in pairs(want) do
+      local path = folder .. "/x.safetensors"
+      mg.save(path, {x = x, k = k}, {dtype = dtype})
+      local got = mg.load(path)
+      assert(helper.same(got.x, mg.tensor(values, dtype == "float64" and dtype or "float32")))
+      assert(helper.same(got.k, k))
+      assert.equal(dtype, (mg.load(path, {list = true})).x.dtype)
+    end
+    for _, dtype in ipairs{"int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"} do
+      for _, kind in ipairs{".safetensors", ".npz"} do
+        local path = folder .. "/k" .. kind
+        mg.save(path, {x = x, k = k}, {dtype = dtype})
+        local got = mg.load(path)
+        assert(helper.same(got.k, k))
+        assert(helper.same(got.x, x))
+        assert.equal(dtype, (mg.load(path, {list = true})).k.dtype)
+      end
+      mg.save(folder .. "/k.npy", k, {dtype = dtype})
+      assert.same({dtype = dtype, shape = {4}}, mg.load(folder .. "/k.npy", {list = true}))
+      mg.save(folder .. "/k.npy", mg.tensor{2.5, 3.5, 1.0}, {dtype = dtype})  -- to even
+      assert.same({2, 4, 1}, mg.load(folder .. "/k.npy"):totable())
+    end
+    mg.save(folder .. "/k.npy", k, {dtype = "uint8"})
+    assert(helper.same(mg.load(folder .. "/k.npy"), k:to "uint8"))
+    mg.save(folder .. "/k.npy", k, {dtype = "float16"})
+    assert(helper.same(mg.load(folder .. "/k.npy"), k:to "float32"))
+    mg.save(folder .. "/k.npy", mg.tensor(7, "int64"), {dtype = "int16"})
+    assert(helper.same(mg.load(folder .. "/k.npy"), mg.tensor(7, "int64")))
+  end)
+
+  it("unless a dtype cannot hold a whole number", function()
+    local path = child.folder(finally) .. "/x.npy"
+    for dtype, bad in pairs{
+      int8 = {128, -129}, int16 = {32768}, int32 = {1 << 31}, uint8 = {-1, 256},
+      uint16 = {-1, 65536}, uint32 = {1 << 32}, uint64 = {-1}, bool = {2}, float16 = {2049, 65536},
+      float32 = {(1 << 24) + 1}, float64 = {(1 << 53) + 1, math.maxinteger},
+    } do
+      for _, v in ipairs(bad) do
+        local message = ("save: %s: %s cannot hold %d, at position 2"):format(path, dtype, v)
+        assert(raises(message, mg.save, path, mg.tensor({1, v}, "int64"), {dtype = dtype}))
+      end
+    end
+    for _, v in ipairs{300.0, -129.5, 0 / 0, math.huge} do
+      assert(raises("int8 cannot hold", mg.save, path, mg.tensor{1, v}, {dtype = "int8"}))
+    end
+    assert(raises('no dtype "float8"', mg.save, path, mg.ones(1), {dtype = "float8"}))
+    assert(raises("NumPy has no bfloat16", mg.save, path, mg.ones(1), {dtype = "bfloat16"}))
+    assert(raises("unknown option dtpe", mg.save, path, mg.ones(1), {dtpe = "int8"}))
+    assert.is_nil(io.open(path))
+  end)
+
+  it("as bytes of other dtypes", function()
+    local x = mg.tensor{1.5, -2}
+    assert.equal("\xc0\x3f\0\xc0", x:tobytes "bfloat16")
+    assert(helper.same(mg.frombytes("\xc0\x3f\0\xc0", "bfloat16", {2}), x:to "float32"))
+    assert(helper.same(mg.frombytes("\xff\xff", "int16", {}), mg.tensor(-1, "int64")))
+    assert(raises("uint64 at position 2 is more", mg.frombytes,
+      ("\0"):rep(8) .. ("\xff"):rep(8), "uint64", {2}))
+    assert(raises("tobytes: int8 cannot hold 300, at position 2", mg.tobytes,
+      mg.tensor({1, 300}, "int64"), "int8"))
   end)
 
   it("the same bytes every time", function()
@@ -160,7 +324,7 @@ describe("a file that cannot be trusted is refused:", function()
       {safetensors '{"x":3}', "malformed"},
       {entry '"dtype":"F64","shape":[1]', "malformed"},
       {entry('"dtype":"F64","shape":[1],"data_offsets":["a","b"]', ("\0"):rep(8)), "malformed"},
-      {entry('"dtype":"BF16","shape":[1],"data_offsets":[0,2]', "\0\0"), "has dtype BF16"},
+      {entry('"dtype":"Q7","shape":[1],"data_offsets":[0,2]', "\0\0"), "has dtype Q7"},
       {entry('"shape":[1],"data_offsets":[0,2]', "\0\0"), "has dtype nil"},
       {entry('"dtype":"F64","shape":[2],"data_offsets":[0,8]', ("\0"):rep(8)), "does not fit"},
       {entry('"dtype":"F64","shape":[-1],"data_offsets":[0,8]', ("\0"):rep(8)), "does not fit"},
@@ -169,8 +333,6 @@ describe("a file that cannot be trusted is refused:", function()
       {entry('"dtype":"F64","shape":[1],"data_offsets":[0,8]', "\0"), "does not fit"},
       {entry('"dtype":"F64","shape":[1],"data_offsets":[-8,0]', ("\0"):rep(8)), "does not fit"},
       {entry('"dtype":"F64","shape":[4611686018427387904,4],"data_offsets":[0,0]'), nil},
-      {entry('"dtype":"F64","shape":[0,4611686018427387904,4],"data_offsets":[0,0]'), nil},
-      {entry('"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]', "\0"), nil},
       {entry('"dtype":"U8","shape":[1],"data_offsets":[1,2]', "\0\0"), "a gap or an overlap"},
       {entry('"dtype":"U8","shape":[1],"data_offsets":[0,1]', "\0\0"), "belong to no array"},
       {entry('"dtype":"BOOL","shape":[1],"data_offsets":[0,1]', "\2"), "neither 0 nor 1"},
@@ -191,7 +353,6 @@ describe("a file that cannot be trusted is refused:", function()
       {"\x93NUMPY\1\0\255\255" .. ("x"):rep(20), "ends too early"},
       {npy "{'descr': '<f8'}", "malformed"},
       {npy(dict("'<c16'", "(1,)"), ("\0"):rep(16)), "numpy dtype <c16"},
-      {npy(dict("'>f8'", "(1,)"), ("\0"):rep(8)), "numpy dtype >f8"},
       {npy(dict("'|O'", "(1,)"), ("\0"):rep(8)), "numpy dtype |O"},
       {npy(dict("[('a', '<f8')]", "(1,)"), ("\0"):rep(8)), "of records"},
       {npy(dict("'<f8'", "(2,)"), ("\0"):rep(8)), "does not fit 8 bytes"},
@@ -214,8 +375,6 @@ describe("a file that cannot be trusted is refused:", function()
       {npz("x.npy", x, {size = 10}), nil},
       {npz("x.npy", x, {size = 1 << 31}), "damaged"},
       {npz("x.npy", x, {crc = 1}), "damaged"},
-      {npz("x.npy", x, {method = 9}), "unknown compression"},
-      {npz("x.npy", x, {flags = 1}), "encrypted"},
       {npz("x.npy", x, {at = 1 << 31}), nil},
       {npz("x.npy", x, {packed = 1 << 31}), "not where the directory says"},
       {npz("x.npy", "no array"), "no .npy data"},
@@ -249,7 +408,7 @@ describe("a file", function()
     local x = mg.ones(2)
     assert(raises("holds a table of Variables by name", mg.save, folder .. "/x.npz", x))
     assert(raises("holds one Variable", mg.save, folder .. "/x.npy", {x = x}))
-    assert(raises("save: x.y is a string", mg.save, folder .. "/x.npz", {x = {y = "z"}}))
+    assert(raises("save: x.y is a function", mg.save, folder .. "/x.npz", {x = {y = print}}))
     assert(raises("save: two Variables are called a.b", mg.save, folder .. "/x.npz",
       {a = {b = x}, ["a.b"] = x}))
     assert(raises("save: in .safetensors the name __metadata__", mg.save,
@@ -269,11 +428,8 @@ describe("a file", function()
     end
     mg.save(path, {x = mg.ones(3)})
     local broken = mg.ones(3)
-    local tobytes = mg.tobytes
-    mg.tobytes = function() error "in the middle" end
-    local ok = pcall(mg.save, path, {x = broken})
-    mg.tobytes = tobytes
-    assert.is_false(ok)
+    assert(raises("int8 cannot hold 300", mg.save, path,
+      {a = mg.tensor({1}, "int64"), b = mg.tensor({300}, "int64")}, {dtype = "int8"}))
     assert.equal("x.npz\n", files())
     assert(helper.same(mg.load(path).x, mg.ones(3)))
     mg.save(path, {x = mg.zeros(2)})

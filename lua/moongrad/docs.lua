@@ -68,10 +68,13 @@ return {
   SinCurve = "SinCurve([{split = \"train\", seed}])\n" ..
     "a sine, each value with the next as its target",
   -- files, pictures
-  save = "save(path, x or {name = x, ...})\n" ..
-    "by ending .safetensors, .npz or .npy; a module saves itself: model:save(path)",
-  load = "load(path)\n" ..
-    "what save wrote; a module loads itself: model:load(path)",
+  save = "save(path, x or {name = x, ...} [, {dtype, metadata = {name = \"text\"}}])\n" ..
+    "by ending .safetensors, .npz or .npy; tables may be nested and hold numbers, strings and " ..
+    "booleans; dtype: floats are stored as a float dtype (bfloat16, float16 ...), whole numbers " ..
+    "as another (int8 ... uint64), which raises where it cannot hold one",
+  load = "load(path [, {\"name\", ..., list = true}])\n" ..
+    "what save or others wrote, all or the names given, and the metadata if there are any; list: " ..
+    "name -> {dtype, shape}, without reading; also .idx and idx3-ubyte.gz",
   plot = "plot{...}\n" ..
     "curves and pictures through gnuplot",
   plot_graph = "plot_graph(y, path)\n" ..

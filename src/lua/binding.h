@@ -45,9 +45,9 @@ typedef struct {
   bool method;
 } entry;
 extern const entry box_entries[], convert_entries[], op_entries[], function_entries[],
-    backward_entries[], modes_entries[], tidy_entries[];
+    backward_entries[], modes_entries[], tidy_entries[], bytes_entries[];
 extern const lua_CFunction op_functions[NOP];
-extern const luaL_Reg variable_meta[], function_meta[], guard_meta[];
+extern const luaL_Reg variable_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
 
 /* ---- errors (box.c) -------------------------------------------------------------------------- */
 
@@ -197,9 +197,7 @@ typedef struct modes {
   unsigned what; /* which of these count */
   bool backprop, train, lean, debug;
   dtype dtype;
-  struct {
-    uint64_t seed, counter;
-  } random;
+  uint64_t seed, counter;
   uint32_t *met;
 } modes;
 

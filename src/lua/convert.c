@@ -162,22 +162,6 @@ static int variable_totable(lua_State *L) {
   return 1;
 }
 
-static int variable_tobytes(lua_State *L) {
-  lua_settop(L, 1);
-  dense d = push_dense(L, "tobytes");
-  union {
-    float f32;
-    uint8_t u8;
-  } one = {0};
-  if (!d.p) { /* as an array would hold it */
-    d.p = &d.k;
-    if (d.t == F32) d.p = (one.f32 = (float)d.k.f, &one);
-    if (dtype_size[d.t] == 1) d.p = (one.u8 = (uint8_t)d.k.i, &one);
-  }
-  lua_pushlstring(L, d.p, shape_size(&d.s) * dtype_size[d.t]);
-  return 1;
-}
-
 /* ---- text ------------------------------------------------------------------------------------ */
 
 /* Two walks over what is shown: one for the width of a column, one that writes. */
@@ -412,36 +396,6 @@ static int make_tensor(lua_State *L) {
   return 1;
 }
 
-static int frombytes(lua_State *L) {
-  state *S = get_state(L);
-  size_t len;
-  shape s;
-  if (lua_type(L, 1) != LUA_TSTRING)
-    refuse(L, "frombytes: argument 1 is a %s, expected a string", kind_of(L, 1));
-  const char *bytes = lua_tolstring(L, 1, &len);
-  dtype t = check_dtype(L, 2, "frombytes");
-  check_shape(L, 3, "frombytes", &s);
-  size_t need = shape_size(&s) * dtype_size[t];
-  if (need != len) {
-    char text[128];
-    refuse(L, "frombytes: shape %s of %s needs %zu bytes, the string has %zu", shape_text(&s, text),
-           dtype_name[t], need, len);
-  }
-  node **r = box_new(L, S);
-  if (s.n == 0) {
-    char one[8] __attribute__((aligned(8)));
-    memcpy(one, bytes, need);
-    TRY(L, S, *r = node_scalar(&S->G, t, element(t, one, 0)));
-    return 1;
-  }
-  TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, t, &s)));
-  uint8_t *p = arr_data((*r)->a);
-  memcpy(p, bytes, len);
-  for (size_t i = 0; t == BOOL && i < len; i++) p[i] = p[i] != 0;
-  made(L, S, *r);
-  return 1;
-}
-
 /* ---- arrays from nothing --------------------------------------------------------------------- */
 
 static const char *const dtype_option[] = {"dtype", NULL};
@@ -563,8 +517,4 @@ const entry convert_entries[] = {
      false},
     {"randperm", make_randperm, "randperm(n)\nint64: 1..n in random order", false},
     {"totable", variable_totable, "totable(x)\nnested tables of x's elements", true},
-    {"frombytes", frombytes,
-     "frombytes(string, dtype, {dims})\na constant of raw little-endian bytes, as tobytes gives",
-     false},
-    {"tobytes", variable_tobytes, "tobytes(x)\nx's elements as raw little-endian bytes", true},
     {NULL, NULL, NULL, false}};

@@ -354,7 +354,6 @@ static const entry module_entries[] = {
 static int state_close(lua_State *L) {
   state *S = lua_touserdata(L, 1);
   graph_close(&S->G);
-  S->meta = NULL; /* finalizers still to come are older than the state: no box is known to them */
   return 0;
 }
 
@@ -392,6 +391,15 @@ static void fill_metatable(lua_State *L, const luaL_Reg *functions) {
   luaL_setfuncs(L, functions, 3);
 }
 
+/* A metatable that is its objects' table of methods, too */
+static void make_class(lua_State *L, const char *name, const luaL_Reg *functions) {
+  luaL_newmetatable(L, name);
+  fill_metatable(L, functions);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}
+
 static void make_metatables(lua_State *L) {
   static const struct {
     const char *name;
@@ -409,6 +417,8 @@ static void make_metatables(lua_State *L) {
   fill_metatable(L, function_meta);
   luaL_newmetatable(L, "moongrad.guard");
   fill_metatable(L, guard_meta);
+  make_class(L, "moongrad.reader", reader_meta);
+  make_class(L, "moongrad.writer", writer_meta);
   lua_pop(L, 3);
 }
 
@@ -456,8 +466,9 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_newtable(L);
   for (int op = 0; op < NOP; op++)
     if (op_functions[op]) add_op(L, op);
-  const entry *rooms[] = {op_entries,       box_entries,   convert_entries, function_entries,
-                          backward_entries, modes_entries, tidy_entries,    module_entries};
+  const entry *rooms[] = {op_entries,       box_entries,      convert_entries,
+                          function_entries, backward_entries, modes_entries,
+                          tidy_entries,     bytes_entries,    module_entries};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);
   lua_pushstring(L, config_doc);
   lua_setfield(L, MODULE_DOCS, "Config");

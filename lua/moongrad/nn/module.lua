@@ -196,7 +196,7 @@ end
 -- Through mg.save and mg.load: a .safetensors file is PyTorch's state_dict.
 function Module:save(path) mg.save(path, self:state()) end
 
-function Module:load(path) return self:load_state(mg.load(path)) end
+function Module:load(path) return self:load_state((mg.load(path))) end
 
 -- Converts the floats among parameters and buffers. They become new Variables without a grad, so
 -- do it before making an optimizer from a list of them.

@@ -1,0 +1,208 @@
+-- io -- mg.save and mg.load: what a path's ending says is read and written by the file beside this
+-- one that is called so.
+--
+-- A file is written beside its place and renamed when complete, so that no reader and no crash
+-- meets half of it. What is read is trusted in nothing: every size is checked against the file
+-- before memory is asked for.
+--
+-- A format has open(reader), which gives what the file holds, and save(writer, ...). Formats that
+-- hold arrays by name give a list of entries {name, dtype, dims, read or problem} (or {name, open},
+-- which gives one) and the metadata, a table of strings by name; `single` ones one such entry.
+
+local mg = require "moongrad.core"
+local json = require "moongrad.io.json"
+local options = require "moongrad.options"
+local tree = require "moongrad.io.tree"
+local raise = mg.raise
+
+local files = {}
+
+local FORMATS = {safetensors = "safetensors", npz = "npz", npy = "npy"}
+local PICKLES = {pt = true, pth = true, bin = true, ckpt = true}
+local FORM = "moongrad" -- the metadata that say the form of what was saved
+
+local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+
+local function format_of(op, path)
+  if type(path) ~= "string" then raise("%s: path must be a string, got %s", op, type(path)) end
+  if path:find "\0" then raise("%s: the path %q has a NUL", op, path) end
+  local ending = path:match("%.(%w+)$")
+  if op == "load" and PICKLES[ending] then
+    local to = path:gsub("%w+$", "safetensors")
+    raise("load: %s is a pickle of PyTorch's, which only Python can read; this converts it:\n" ..
+      'python3 -c "import sys, torch; from safetensors.torch import save_file; save_file({k: ' ..
+      "v.contiguous().clone() for k, v in torch.load(sys.argv[1], 'cpu').items()}, " ..
+      'sys.argv[2])" %s %s', path, quote(path), quote(to))
+  end
+  local plain = path:gsub("%.gz$", "")
+  local name = FORMATS[ending] or op == "load" and
+    (plain:find "%.idx$" or plain:find "idx%d%-%w+$") and "idx"
+  if not name then
+    raise('%s: "%s" does not end in .safetensors, .npz or .npy', op, path)
+  end
+  return require("moongrad.io." .. name)
+end
+
+-- ---- saving -----------------------------------------------------------------------------------
+
+local FLOATS = {float64 = true, float32 = true, float16 = true, bfloat16 = true}
+
+-- Gives each array the dtype it is stored with: `dtype`, if it is of its kind (a float dtype for
+-- floats, another for whole numbers), or if none of them is.
+local function choose(arrays, dtype)
+  local some = false
+  for _, a in ipairs(arrays) do
+    local fits = dtype and (FLOATS[dtype] == FLOATS[a.x.dtype])
+    a.dtype = fits and dtype or a.x.dtype
+    some = some or fits
+  end
+  if not dtype or some then return end
+  for _, a in ipairs(arrays) do a.dtype = dtype end
+end
+
+local function check_metadata(t)
+  for k, v in pairs(t) do
+    if type(k) ~= "string" then raise("save: metadata: a %s is no name", type(k)) end
+    if type(v) ~= "string" then
+      raise("save: metadata: %s is a %s, expected a string", k, type(v))
+    end
+    if not utf8.len(k) or not utf8.len(v) then raise("save: metadata: %q is no UTF-8", k) end
+    if k == FORM then raise("save: metadata: the name %s is taken", k) end
+  end
+end
+
+-- The metadata and the form, as JSON; nil: there are none.
+local function metadata_text(t, form)
+  local names, parts = {}, {}
+  for k in pairs(t or {}) do names[#names + 1] = k end
+  table.sort(names)
+  for i, k in ipairs(names) do parts[i] = json.quote(k) .. ":" .. json.quote(t[k]) end
+  if form then parts[#parts + 1] = json.quote(FORM) .. ":" .. json.quote(form) end
+  return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or nil
+end
+
+local function save_table(format, path, t, opts)
+  if mg.is_variable(t) or type(t) ~= "table" then
+    raise("save: this kind of file holds a table of Variables by name, got %s",
+      mg.is_variable(t) and "a Variable" or "a " .. type(t))
+  end
+  local arrays, form = tree.encode(t)
+  for _, a in ipairs(arrays) do
+    if a.name == "__metadata__" then
+      raise("save: in .%s the name __metadata__ is not an array's", format.ending)
+    end
+  end
+  choose(arrays, opts.dtype)
+  local w <close> = mg._create(path, "save", format.sum)
+  format.save(w, arrays, metadata_text(opts.metadata, form))
+  w:commit()
+end
+
+local function save_single(format, path, x, opts)
+  if not mg.is_variable(x) then
+    raise("save: a .%s file holds one Variable, got a %s", format.ending, type(x))
+  end
+  if opts.metadata then raise("save: a .%s file has no place for metadata", format.ending) end
+  local arrays = {{x = x}}
+  choose(arrays, opts.dtype)
+  local w <close> = mg._create(path, "save")
+  format.save(w, arrays[1])
+  w:commit()
+end
+
+-- save(path, x [, {dtype =, metadata =}])
+function files.save(path, x, opts)
+  local format = format_of("save", path)
+  opts = options("save", opts, {dtype = false, metadata = false})
+  if opts.dtype then mg.tobytes(mg.tensor(0), opts.dtype) end -- raises where there is none
+  if opts.metadata and type(opts.metadata) ~= "table" then
+    raise("save: option metadata is a %s, expected a table", type(opts.metadata))
+  end
+  check_metadata(opts.metadata or {})
+  return (format.single and save_single or save_table)(format, path, x, opts)
+end
+
+-- ---- loading ----------------------------------------------------------------------------------
+
+local function complete(e) return e.open and not e.problem and e.open() or e end
+
+local function listed(e)
+  e = complete(e)
+  if e.close then e.close() end
+  return {dtype = e.dtype, shape = e.dims, problem = e.problem}
+end
+
+-- What cannot be read is told if it was asked for by name, or is all there is; else left out.
+local function read(r, e, asked)
+  e = complete(e)
+  if not e.problem then return e.read() end
+  if e.close then e.close() end
+  if asked then raise("%s: %s cannot be read: %s", r:label(), e.name, e.problem) end
+  io.stderr:write(("moongrad: %s: %s is left out: %s\n"):format(r:label(), e.name, e.problem))
+end
+
+local function set_of(names)
+  if not names then return nil end
+  local set = {}
+  for _, name in ipairs(names) do set[name] = true end
+  return set
+end
+
+local function load_table(r, format, names, opts)
+  local entries, metadata = format.open(r)
+  local form, wanted, known, by_name, t = metadata and metadata[FORM], set_of(names), {}, {}, {}
+  if metadata then metadata[FORM] = nil end
+  for _, e in ipairs(entries) do by_name[e.name] = e end
+  if form and not opts.list then
+    t = tree.decode(r:label(), form, function(name, inside, asked)
+      if not by_name[name] then raise("%s: the array %s is missing", r:label(), name) end
+      known[name] = true
+      if inside then return read(r, by_name[name], asked) end
+    end, wanted)
+  end
+  for _, e in ipairs(entries) do
+    if not known[e.name] and (not wanted or wanted[e.name]) then
+      if t[e.name] ~= nil then raise("%s: two things are called %s", r:label(), e.name) end
+      if opts.list then t[e.name] = listed(e)
+      else t[e.name] = read(r, e, wanted) end
+      if wanted then wanted[e.name] = nil end
+    end
+  end
+  local name = next(wanted or {})
+  if name then raise("%s: there is no %s in it", r:label(), name) end
+  if metadata and next(metadata) ~= nil then return t, metadata end
+  return t
+end
+
+local function load_single(r, format, names, opts)
+  if names then raise("%s: a .%s file holds one array, and no names", r:label(), format.ending) end
+  local e = format.open(r, opts)
+  if opts.list then return listed(e) end
+  return read(r, e, true)
+end
+
+-- The names that are asked for, if any, and the options
+local function split(format, given)
+  if given ~= nil and type(given) ~= "table" then
+    raise("load: argument 2 is a %s, expected a table of names and options", type(given))
+  end
+  local names, opts, defaults = {}, {}, {list = false}
+  for k, v in pairs(given or {}) do
+    if math.type(k) ~= "integer" then opts[k] = v
+    elseif type(v) ~= "string" then raise("load: name %d is a %s, expected a string", k, type(v))
+    else names[#names + 1] = v end
+  end
+  for k, v in pairs(format.options or {}) do defaults[k] = v end
+  return next(names) and names, options("load", opts, defaults)
+end
+
+-- load(path [, {"name", ..., list = true}])
+function files.load(path, opts)
+  local format = format_of("load", path)
+  local names
+  names, opts = split(format, opts)
+  local r <close> = mg._open(path, "load")
+  return (format.single and load_single or load_table)(r, format, names, opts)
+end
+
+return files
