@@ -159,6 +159,54 @@ describe("in another mode", function()
     assert.is_true(backprop())
   end)
 
+  -- Ctrl-C is one: lua5.4 raises it from a hook, which comes once.
+  it("an error in a hook leaves nothing behind, wherever it comes", function()
+    local Same = mg.Function{
+      name = "same",
+      forward = function(_, x) return x * 1 end,
+      backward = function(_, g) return g end,
+    }
+    local x = mg.Variable{1, 2}
+    local programs = {
+      function() pcall(mg.no_grad, error, "x") end,
+      function() mg.test_mode(mg.using_config, "dtype", "float32", error, "x") end,
+      function() mg.tidy(mg.no_grad, error, "x") end,
+      function() mg._profile(mg.no_grad, error, "x") end,
+      function() Same(x * 2):backward{create_graph = true} end,
+      function() mg.checkpoint(Same, x):backward() end,
+      function() mg.gradients(Same(x), {x}) end,
+    }
+    local function interrupt(event, at, fn)
+      local count = 0
+      pcall(pcall, function()               -- it may come when the inner one is over
+        debug.sethook(function()
+          count = count + 1
+          if count == at then
+            debug.sethook()
+            error "hook"
+          end
+        end, event, event == "" and 1 or 0)
+        pcall(fn)
+        debug.sethook()
+      end)
+      debug.sethook()
+      return count >= at
+    end
+    for _, event in ipairs{"", "c", "r", "l"} do
+      for _, program in ipairs(programs) do
+        local at = 1
+        while interrupt(event, at, program) do
+          at = at + 1
+          assert.same({true, true, "float64"}, {backprop(), Config.train, Config.dtype})
+          mg._profile(function() end)       -- none is running
+          x:unchain_backward()              -- nor is a backward
+          x:cleargrad()
+          mg.gradients(x * x, {x})
+        end
+      end
+    end
+  end)
+
   describe("a coroutine", function()
     it("works like the main thread", function()
       local co = coroutine.wrap(function()

@@ -37,6 +37,20 @@ describe("tidy", function()
     assert(near(x.grad, {2, 2, 2}))
   end)
 
+  it("looks into tables once, however deep they lie and whatever knows whom", function()
+    local deep = {x = mg.ones(2) + 1}
+    local list = mg.tidy(function()
+      for _ = 1, 300000 do deep = {deep} end
+      local all = {}
+      for i = 1, 200 do all[i] = {mg.ones(i) * 2} end
+      for i = 1, 200 do
+        for j = 1, 200 do all[i][#all[i] + 1] = all[j] end
+      end
+      return all[7], deep
+    end)
+    for i = 1, 200 do assert.equal(i, #list[i + 1][1]) end
+  end)
+
   it("hands what it returns to the tidy around it", function()
     local inner, x
     local outer = mg.tidy(function()

@@ -197,7 +197,9 @@ typedef struct modes {
   unsigned what; /* which of these count */
   bool backprop, train, lean, debug;
   dtype dtype;
-  uint64_t seed, counter;
+  struct {
+    uint64_t seed, counter;
+  } random;
   uint32_t *met;
 } modes;
 

@@ -1,34 +1,45 @@
 /* modes.c -- Config, and functions called with a mode changed.
 **
 ** A change of mode ends with the call, however it ends: a guard sees to that. On the main thread
-** it is a to-be-closed value, so that a traceback still shows the inner line; elsewhere the call
-** is protected, because the guard of a coroutine that died and was never closed would be
-** forgotten. No coroutine can yield across either, so none carries a mode out.
+** it is a to-be-closed value, so that a traceback still shows the inner line; twice, since an error
+** in a hook, such as Ctrl-C, may take the place of one close. Elsewhere the call is protected, because
+** the guard of a coroutine that died and was never closed would be forgotten. No coroutine can yield
+** across either, so none carries a mode out.
 */
 #include <string.h>
 
 #include "lua/binding.h"
 
+/* The modes that Config has: bit, name, field of `modes`, where it stands in the graph G; and others. */
+#define CONFIG(X)                                                                                  \
+  X(M_BACKPROP, "enable_backprop", backprop, G->backprop)                                          \
+  X(M_TRAIN, "train", train, G->train)                                                             \
+  X(M_DTYPE, "dtype", dtype, G->dtype)                                                             \
+  X(M_LEAN, "lean", lean, G->c.lean)                                                               \
+  X(M_DEBUG, "debug", debug, G->debug)
+#define MODES(X)                                                                                   \
+  CONFIG(X)                                                                                        \
+  X(M_RANDOM, "", random.seed, G->c.seed)                                                          \
+  X(M_RANDOM, "", random.counter, G->c.counter)                                                    \
+  X(M_MET, "", met, G->met)
+
 static modes modes_put(state *S, const modes *m) { /* what was */
   graph *G = &S->G;
   modes old = modes_now(S, m->what);
-  if (m->what & M_BACKPROP) G->backprop = m->backprop;
-  if (m->what & M_TRAIN) G->train = m->train;
-  if (m->what & M_DTYPE) G->dtype = m->dtype;
-  if (m->what & M_LEAN) G->c.lean = m->lean;
-  if (m->what & M_DEBUG) G->debug = m->debug;
-  if (m->what & M_RANDOM) {
-    G->c.seed = m->seed;
-    G->c.counter = m->counter;
-  }
-  if (m->what & M_MET) G->met = m->met;
+#define PUT(bit, name, field, place)                                                               \
+  if (m->what & bit) place = m->field;
+  MODES(PUT)
+#undef PUT
   return old;
 }
 
 modes modes_now(const state *S, unsigned what) {
   const graph *G = &S->G;
-  return (modes){what,     G->backprop, G->train,     G->c.lean, G->debug,
-                 G->dtype, G->c.seed,   G->c.counter, G->met};
+  modes m = {.what = what};
+#define NOW(bit, name, field, place) m.field = place;
+  MODES(NOW)
+#undef NOW
+  return m;
 }
 
 /* ---- guards ---------------------------------------------------------------------------------- */
@@ -42,6 +53,7 @@ static int guard_end(lua_State *L) {
 const luaL_Reg guard_meta[] = {{"__gc", guard_end}, {"__close", guard_end}, {NULL, NULL}};
 
 void *guard_new(lua_State *L, size_t bytes) {
+  luaL_checkstack(L, LUA_MINSTACK, NULL); /* once the guard has something to end, nothing fails */
   guard *g = lua_newuserdatauv(L, bytes, 0);
   g->end = NULL;
   luaL_setmetatable(L, "moongrad.guard");
@@ -54,11 +66,18 @@ void call_guarded(lua_State *L, int nargs) {
   bool main = lua_pushthread(L);
   lua_pop(L, 1);
   if (main) {
+    lua_pushvalue(L, at);
+    lua_insert(L, at);
     lua_toclose(L, at);
+    lua_toclose(L, at + 1);
     lua_call(L, nargs, LUA_MULTRET);
   } else status = lua_pcall(L, nargs, LUA_MULTRET, 0);
   if (g->end) g->end(get_state(L), g);
-  if (main) lua_closeslot(L, at);
+  if (main) {
+    lua_closeslot(L, at + 1);
+    lua_closeslot(L, at);
+    lua_remove(L, at);
+  }
   if (status != LUA_OK) lua_error(L);
 }
 
@@ -85,20 +104,19 @@ void call_in_modes(lua_State *L, state *S, int nargs, const modes *m) {
 
 /* ---- Config ---------------------------------------------------------------------------------- */
 
-static const char *const names[] = {"enable_backprop", "train", "dtype", "lean", "debug", NULL};
-
 const char config_doc[] = "Config{enable_backprop, train, dtype, lean, debug}\n"
                           "modes: ops are recorded; dropout drops; the default dtype; backward "
                           "computes dear values again; "
                           "its errors say what made the Function they came from, and where";
 
+/* The bit of the mode that is named at i */
 static unsigned check_name(lua_State *L, int i) {
-  int k = 0;
-  if (lua_type(L, i) == LUA_TSTRING)
-    while (names[k] && strcmp(names[k], lua_tostring(L, i)) != 0) k++;
-  else k = 5;
-  if (!names[k]) refuse(L, "Config: there is no mode %s", luaL_tolstring(L, i, NULL));
-  return 1u << k;
+  const char *given = lua_type(L, i) == LUA_TSTRING ? lua_tostring(L, i) : "";
+#define NAMED(bit, name, field, place)                                                             \
+  if (strcmp(given, name) == 0) return bit;
+  CONFIG(NAMED)
+#undef NAMED
+  refuse(L, "Config: there is no mode %s", luaL_tolstring(L, i, NULL));
 }
 
 /* The mode named at i with the value at i + 1. */
@@ -120,14 +138,13 @@ static modes check_mode(lua_State *L, int i) {
 }
 
 static int config_index(lua_State *L) {
-  modes m = modes_now(get_state(L), 0);
-  switch (check_name(L, 2)) {
-    case M_BACKPROP: lua_pushboolean(L, m.backprop); break;
-    case M_TRAIN: lua_pushboolean(L, m.train); break;
-    case M_DTYPE: lua_pushstring(L, dtype_name[m.dtype]); break;
-    case M_LEAN: lua_pushboolean(L, m.lean); break;
-    case M_DEBUG: lua_pushboolean(L, m.debug); break;
-  }
+  unsigned which = check_name(L, 2);
+  graph *G = &get_state(L)->G;
+  if (which == M_DTYPE) return lua_pushstring(L, dtype_name[G->dtype]), 1;
+#define PUSH(bit, name, field, place)                                                              \
+  if (which == bit) lua_pushboolean(L, place);
+  CONFIG(PUSH)
+#undef PUSH
   return 1;
 }
 

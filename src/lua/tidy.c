@@ -41,21 +41,26 @@ static void leave(state *S, guard *g) {
   g->end = NULL;
 }
 
-/* The Variable at i stays, and so do those in a table there: they are marked in the table `kept`. */
-static void keep(lua_State *L, int i, int kept, int depth) {
-  if (to_box(L, i)) {
-    lua_pushvalue(L, i);
+/* If the value on top is a Variable, it stays: it is marked in the table `kept`. So is a table, once, and
+** becomes the next of n in the list after it. It is popped. */
+static int keep(lua_State *L, int kept, int n) {
+  bool table = lua_type(L, -1) == LUA_TTABLE;
+  lua_pushvalue(L, -1);
+  if ((table || to_box(L, -1)) && lua_rawget(L, kept) == LUA_TNIL) {
+    lua_pushvalue(L, -2);
     lua_pushboolean(L, 1);
     lua_rawset(L, kept);
-  } else if (lua_type(L, i) == LUA_TTABLE && depth > 0) {
-    luaL_checkstack(L, 8, "tidy");
-    for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) keep(L, lua_gettop(L), kept, depth - 1);
+    if (table) {
+      lua_pushvalue(L, -2);
+      lua_rawseti(L, kept + 1, ++n);
+    }
   }
+  lua_pop(L, 2);
+  return n;
 }
 
 /* tidy(fn, ...): what fn returns */
 static int tidy(lua_State *L) {
-  enum { DEEP = 8 };
   state *S = get_state(L);
   check_callable(L, 1, "tidy");
   push_lists(L);
@@ -70,9 +75,18 @@ static int tidy(lua_State *L) {
   g->g.end = leave;
   call_guarded(L, lua_gettop(L) - 3);
   int last = lua_gettop(L), kept = last + 1;
-  luaL_checkstack(L, 8, "tidy");
+  int tables = 0;
+  luaL_checkstack(L, 10, "tidy");
   lua_newtable(L);
-  for (int i = 3; i <= last; i++) keep(L, i, kept, DEEP);
+  lua_newtable(L);
+  for (int i = 3; i <= last; i++) {
+    lua_pushvalue(L, i);
+    tables = keep(L, kept, tables);
+  }
+  for (int i = 1; i <= tables; i++, lua_pop(L, 1)) {
+    lua_rawgeti(L, kept + 1, i);
+    for (lua_pushnil(L); lua_next(L, -2);) tables = keep(L, kept, tables);
+  }
   for (int i = 1, n = (int)lua_rawlen(L, 1); i <= n; i++) {
     lua_rawgeti(L, 1, i);
     lua_pushvalue(L, -1);
