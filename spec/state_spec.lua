@@ -81,6 +81,31 @@ describe("a process", function()
     ]]
   end)
 
+  it("ends well with finalizers that compute, older ones and younger ones than moongrad", function()
+    local text, ok = child.run [[
+      local made = {}
+      local function compute()
+        local x = mg.Variable(mg.rand(50000))
+        local y = (x:exp() * 2):sum()
+        y:backward{create_graph = true}
+        made[#made + 1] = {x, y, y.creator, y.creator.inputs, mg.checkpoint(mg.tanh, x)}
+        x.name = "one of many"
+      end
+      local function later() print(select(2, pcall(compute))) end
+      local function reads()
+        for _, t in ipairs(made) do print(pcall(mg.exp, t[1])) print(pcall(tostring, t[3])) end
+      end
+      a = setmetatable({}, {__gc = later})
+      b = setmetatable({}, {__gc = reads})
+      mg = require "moongrad"
+      c = setmetatable({}, {__gc = compute})
+    ]]
+    assert(ok, text)
+    assert.equal("false\texp: argument 1 is a userdata, expected a Variable\n" ..
+                 "false\ttostring: argument 1 is a userdata, expected a Function\n" ..
+                 "this Lua state is closing\n", (text:gsub("%(command line%):%d+: ", "")))
+  end)
+
   it("ends well when it fails, in backward even", function()
     local text, ok = child.run [[
       local mg = require "moongrad"

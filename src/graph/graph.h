@@ -93,6 +93,7 @@ typedef struct graph {
   dtype dtype;                /* Config.dtype: F64 or F32 */
   node *free;
   struct slab *slabs;         /* where nodes stand */
+  bool closed;                /* no more nodes are made */
   uint64_t ids;
   int64_t live;               /* nodes alive */
   void (*release)(struct graph *G, int ref);

@@ -28,7 +28,8 @@ typedef struct slab {
 #ifdef __SANITIZE_ADDRESS__ /* which shall see a use after the last ref; refs and grad are read */
 #include <sanitizer/asan_interface.h>
 #define AROUND(do, n)                                                                              \
-  do##_memory_region(&(n)->generation, offsetof(node, grad) - offsetof(node, generation)),         \
+  do                                                                                               \
+  ##_memory_region(&(n)->generation, offsetof(node, grad) - offsetof(node, generation)),           \
       do##_memory_region(&(n)->acc, sizeof(node) - offsetof(node, acc))
 #define HIDE(n) (AROUND(__asan_poison, n))
 #define SHOW(n) (AROUND(__asan_unpoison, n))
@@ -45,6 +46,7 @@ static void put_away(graph *G, node *n) {
 }
 
 static bool more_nodes(graph *G) {
+  if (G->closed) return fail(&G->c, "this Lua state is closing");
   slab *s = mg_alloc(&G->c, sizeof *s + LINE + SLAB * sizeof(node));
   if (!s) return false;
   s->next = G->slabs;
@@ -53,18 +55,6 @@ static bool more_nodes(graph *G) {
   memset(s->n, 0, SLAB * sizeof(node));
   for (int i = SLAB; i--;) put_away(G, &s->n[i]);
   return true;
-}
-
-void graph_close(graph *G) {
-  arr_close(&G->c);
-  if (G->live) return; /* somebody still holds one */
-  G->free = NULL;
-  while (G->slabs) {
-    slab *s = G->slabs;
-    G->slabs = s->next;
-    for (int i = 0; i < SLAB; i++) SHOW(&s->n[i]);
-    mg_free(s);
-  }
 }
 
 node *node_new(graph *G, dtype t) {
@@ -228,6 +218,38 @@ static void bury(graph *G, heap *h) {
     }
     G->live--;
     put_away(G, n);
+  }
+}
+
+/* Boxes that finalizers make while Lua closes are never finalized: whoever holds what goes. */
+static void lose_all(graph *G) {
+  heap h = {G, NULL};
+#define EACH(n)                                                                                    \
+  for (slab *s = G->slabs; s; s = s->next)                                                         \
+    for (node *n = s->n; n < s->n + SLAB; n++)                                                     \
+      if (n->refs)
+  EACH(n) n->refs++; /* nothing is buried yet */
+  EACH(n) {
+    lose_creator(G, &h, n);
+    n->grad = n->acc = NULL;
+  }
+  EACH(n) {
+    n->refs = 1;
+    node_unref(G, n);
+  }
+#undef EACH
+}
+
+void graph_close(graph *G) {
+  if (G->live) lose_all(G);
+  arr_close(&G->c);
+  G->closed = true;
+  G->free = NULL;
+  while (G->slabs) {
+    slab *s = G->slabs;
+    G->slabs = s->next;
+    for (int i = 0; i < SLAB; i++) SHOW(&s->n[i]);
+    mg_free(s);
   }
 }
 

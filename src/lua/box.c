@@ -52,9 +52,13 @@ void failed(lua_State *L, state *S, int tries) {
   refuse(L, "%s", err ? text : "a core function failed without a reason");
 }
 
+static node **creator_box(lua_State *L, int i) {
+  return get_state(L)->meta ? luaL_testudata(L, i, "moongrad.Function") : NULL;
+}
+
 const char *kind_of(lua_State *L, int i) {
   if (to_box(L, i)) return "Variable";
-  if (luaL_testudata(L, i, "moongrad.Function")) return "Function";
+  if (creator_box(L, i)) return "Function";
   return lua_isnone(L, i) ? "nil" : luaL_typename(L, i);
 }
 
@@ -75,6 +79,7 @@ void box_drop(state *S, node **b) {
 static int variable_free(lua_State *L) {
   state *S = get_state(L);
   node **b = look(L, S, 1);
+  if (!b && !S->meta) return 0; /* closed */
   if (!b) refuse(L, "free: argument 1 is a %s, expected a Variable", kind_of(L, 1));
   box_drop(S, b);
   return 0;
@@ -90,13 +95,13 @@ node **creator_new(lua_State *L) {
 }
 
 node *check_creator(lua_State *L, int i, const char *who) {
-  node **b = luaL_testudata(L, i, "moongrad.Function");
+  node **b = creator_box(L, i);
   if (!b || !*b) refuse(L, "%s: argument %d is a %s, expected a Function", who, i, kind_of(L, i));
   return *b;
 }
 
 static int creator_free(lua_State *L) {
-  node **b = luaL_testudata(L, 1, "moongrad.Function");
+  node **b = creator_box(L, 1);
   if (b && *b) {
     node *f = *b;
     *b = NULL;
@@ -420,8 +425,7 @@ static int creator_newindex(lua_State *L) {
 }
 
 static int creator_eq(lua_State *L) {
-  node **a = luaL_testudata(L, 1, "moongrad.Function");
-  node **b = luaL_testudata(L, 2, "moongrad.Function");
+  node **a = creator_box(L, 1), **b = creator_box(L, 2);
   lua_pushboolean(L, a && b && *a && *a == *b);
   return 1;
 }

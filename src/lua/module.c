@@ -354,6 +354,7 @@ static const entry module_entries[] = {
 static int state_close(lua_State *L) {
   state *S = lua_touserdata(L, 1);
   graph_close(&S->G);
+  S->meta = NULL; /* finalizers still to come are older than the state: no box is known to them */
   return 0;
 }
 
