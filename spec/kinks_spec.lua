@@ -2,7 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
-local exact, raises = helper.exact, helper.raises
+local exact, near, raises = helper.exact, helper.near, helper.raises
 local huge, nan = math.huge, 0 / 0
 
 -- The gradients of the sum of f at xs, one list each.
@@ -61,6 +61,31 @@ describe("at the kink", function()
     end
   end)
 
+  it("% has the slopes of the quotient that made it", function()
+    local a, b = slopes(mg.mod, {1, 0.25, -1e-20, 7}, {0.1, 0.001, 3, -2})
+    assert.same({1, 1, 1, 1}, a)
+    assert.same({-9, -249, 1, 4}, b)
+  end)
+
+  it("atan2 and hypot have slopes near 0, at 0 and far off", function()
+    for _, case in ipairs{{"float32", 1e-25}, {"float32", 1e20}, {"float64", 1e-200},
+                          {"float64", 1e300}} do
+      local y = mg.Variable(mg.tensor({3 * case[2]}, case[1]))
+      local x = mg.Variable(mg.tensor({4 * case[2]}, case[1]))
+      mg.atan2(y, x):sum():backward()
+      assert(near(y.grad * case[2], {0.16}, 1e-6))
+      assert(near(x.grad * case[2], {-0.12}, 1e-6))
+    end
+    local a, b = slopes(mg.atan2, {0, huge, 1, huge}, {0, 1, huge, huge})
+    assert.same({0, 0, 0, 0}, a)
+    assert.same({0, 0, 0, 0}, b)
+    a, b = slopes(mg.hypot, {0, huge, 1}, {0, 1, -huge})
+    assert.same({0, 1, 0}, a)
+    assert.same({0, 0, -1}, b)
+    assert(near(slopes(mg.atan, {1e200})[1], 0, 0, 0))
+    assert(exact(slopes(mg.atan, {1e155})[1], 1e-310, 64))
+  end)
+
   it("nan wins in max, maximum, relu and clamp", function()
     assert(exact(mg.maximum({nan, 1, nan}, {1, nan, nan}), {nan, nan, nan}))
     assert(exact(mg.minimum({nan, 1}, {1, nan}), {nan, nan}))
@@ -69,12 +94,75 @@ describe("at the kink", function()
     assert(exact(mg.max{1, nan, 2}, nan))
   end)
 
-  it("where sends no nan from the branch not taken", function()
+  it("maximum, minimum and max hand the gradient to what is nan", function()
+    for _, f in ipairs{mg.maximum, mg.minimum} do
+      local a, b = slopes(f, {nan, 1, nan}, {1, nan, nan})
+      assert.same({1, 0, 1}, a)
+      assert.same({0, 1, 0}, b)
+    end
+    assert.same({0, 0.5, 0, 0.5}, slopes(mg.amax, {1, nan, 2, nan}))
+    assert.same({0, 1}, slopes(mg.amin, {-huge, nan}))
+  end)
+
+  it("elu has the slopes of one side at 0, twice", function()
+    local x = mg.Variable{-0.0, 0.0}
+    local g = mg.gradients(mg.elu(x, 3):sum(), {x}, {create_graph = true})[1]
+    assert(exact(g, {3, 3}))
+    assert(exact(mg.gradients(g:sum(), {x})[1], {3, 3}))
+  end)
+
+  -- Functions, and where their slope is infinite or nan
+  local poles = {
+    sqrt = {mg.sqrt, 0, -1}, rsqrt = {mg.rsqrt, 0, -1}, log = {mg.log, 0, -1},
+    log1p = {mg.log1p, -1, -2}, log2 = {mg.log2, 0, -1}, reciprocal = {mg.reciprocal, 0},
+    exp = {mg.exp, 1e4}, expm1 = {mg.expm1, 1e4}, sinh = {mg.sinh, 1e4}, cosh = {mg.cosh, -1e4},
+    asin = {mg.asin, 1, -1, 2}, acos = {mg.acos, 1, -1, 2}, sin = {mg.sin, huge},
+    cos = {mg.cos, -huge}, tan = {mg.tan, huge},
+    ["1 / x"] = {function(x) return 1 / x end, 0},
+    ["x / x"] = {function(x) return x / x end, 0, huge},
+    ["x ^ 0.5"] = {function(x) return x ^ 0.5 end, 0, -1},
+    ["x ^ -3"] = {function(x) return x ^ -3 end, 0},
+    ["x ^ x"] = {function(x) return mg.pow(x, x) end, 0, -0.5},
+    ["x ^ (1 / 3)"] = {function(x) return x ^ (1 / 3) end, 0},
+    ["2 ^ x"] = {function(x) return 2 ^ x end, 1e4},
+    ["x log x"] = {function(x) return x * x:log() end, 0},
+    ["x mod 1 / x"] = {function(x) return 5 % x end, 0},
+    ["x sqrt x"] = {function(x) return (x * 2):sqrt() * x:rsqrt() end, 0},
+    ["a row's norm"] = {function(x) return (x * x):sum():sqrt() + x * 0 end, 0},
+  }
+
+  for name, pole in pairs(poles) do
+    it("where sends no nan from the branch not taken: " .. name, function()
+      for i = 2, #pole do
+        local at = pole[i]
+        for _, dtype in ipairs{"float64", "float32"} do
+          for _, n in ipairs{1, 3000} do           -- by kernels and by machine code
+            local x = mg.Variable(mg.full({n}, at, dtype))
+            local y = mg.where(x:eq(at), x * 0 + 1, pole[1](x))
+            if at == huge or at == -huge then y = mg.where(x:eq(at), 1, pole[1](x)) end
+            local g = mg.gradients(y:sum(), {x}, {create_graph = true})[1]
+            assert(exact(g:detach(), mg.zeros_like(x)))
+            local h = g.creator and mg.gradients(g:sum(), {x})[1] or mg.zeros_like(x)
+            assert(exact(h, mg.zeros_like(x)))
+          end
+        end
+      end
+    end)
+  end
+
+  it("an infinite slope that counts stays infinite", function()
+    assert.same({huge, 0.5}, slopes(mg.sqrt, {0, 1}))
+    assert.same({huge, 1}, slopes(mg.log, {0, 1}))
+    assert.same({-huge}, slopes(function(x) return 1 / x end, {0}))
+    assert.same({huge}, slopes(mg.exp, {1e4}))
+  end)
+
+  it("where has the gradient of the branch that is taken alone", function()
     local function f(x) return mg.where(x:gt(0), x:log(), 0) end
-    assert.same({0, 0.5}, slopes(f, {-1, 2}))
+    assert.same({0, 0.5, 0}, slopes(f, {-1, 2, 0}))
     local c = mg.tensor{true, false}
     local x = mg.Variable{4, 0}
-    local y = mg.where(c, mg.sqrt(mg.where(c, x, 1)), 0)
+    local y = mg.where(c, mg.sqrt(x), 0)
     y:sum():backward()
     assert(exact(x.grad, {0.25, 0}))
   end)
@@ -132,6 +220,33 @@ describe("powers", function()
     local a, b = slopes(mg.pow, {0, 0}, {0, 2})
     assert.same({0, 0}, a)
     assert.same({0, 0}, b)
+    a, b = slopes(mg.pow, {nan, huge, 0}, {0, 0, -1})
+    assert.same({0, 0, -huge}, a)
+    assert.same({huge, -huge}, {b[2], b[3]})
+    assert.same({0}, slopes(function(x) return x ^ 0 end, {nan}))
+  end)
+
+  it("by y at 0, of the slope by x", function()
+    local x, y = mg.Variable{0.5, 4}, mg.Variable{0, 0}
+    local g = mg.gradients(mg.pow(x, y):sum(), {x}, {create_graph = true})[1]
+    assert(exact(mg.gradients(g:sum(), {y})[1], {2, 0.25}))
+  end)
+
+  it("keep the dtype that numbers beside them do not widen", function()
+    local x = mg.ones{3, dtype = "float32"}
+    for name, f in pairs{
+      pow = function(v) return 1.7 ^ v end, ["0 pow"] = function(v) return 0 ^ v end,
+      powr = function(v) return v ^ 1.7 end, atan2 = function(v) return mg.atan2(v, 2.5) end,
+      atan2r = function(v) return mg.atan2(2.5, v) end,
+      hypot = function(v) return mg.hypot(3, v) end,
+      mod = function(v) return 7 % v end, div = function(v) return 7 / v end,
+      maximum = function(v) return mg.maximum(7, v) end, mul = function(v) return 7 * v end,
+    } do
+      local v = mg.Variable(x)
+      local g = mg.gradients(f(v):sum(), {v}, {create_graph = true})[1]
+      assert.equal("float32", g.dtype, name)
+      if g.creator then assert.equal("float32", mg.gradients(g:sum(), {v})[1].dtype, name) end
+    end
   end)
 
   it("of small negative numbers keep their sign", function()

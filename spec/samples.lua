@@ -164,6 +164,12 @@ samples.hypot = float{function(a, b)
   if abs(a) == huge or abs(b) == huge then return huge end
   return sqrt(a * a + b * b)
 end, A, B}
+samples._ratio = float{function(a, b)
+  local r = a / (a * a + b * b)
+  return (r == r or a ~= a or b ~= b) and r or 0
+end, A, B}
+samples._mulz = float{function(a, b) return a ~= 0 and a * b or 0 end, A, B}
+samples._divz = float{function(a, b) return a ~= 0 and a / b or 0 end, A, B}
 samples.leaky_relu = float{function(x) return x > 0 and x or x * 0.25 end, SOME, args = {0.25}}
 samples.elu = float{function(x) return x > 0 and x or 1.5 * expm1(x) end, SOME, args = {1.5}}
 

@@ -341,6 +341,17 @@ static int extreme(emitter *e, int code, int more) {
   return r;
 }
 
+/* 0 where the first operand is 0, the product or quotient elsewhere */
+static int absorbed(emitter *e, int code, int more) {
+  int r, a = reg(e, 0);
+  place m = anywhere(e, 1);
+  int t = take(e), u = take(e);
+  compare(e, more, t, a, in_pool(POOL_ZEROS));
+  arith(e, code, u, a, m);
+  arith(e, AND, RESULT, t, in_reg(u));
+  return r;
+}
+
 static int clamp(emitter *e, int code, int more) {
   int r, a = reg(e, 0), b = reg(e, 1), t = take(e), u = take(e);
   compare(e, code, t, a, in_reg(b));
@@ -375,6 +386,8 @@ static const struct {
     [OP_sub] = {two, SUB},
     [OP_mul] = {two, MUL},
     [OP_div] = {two, DIV},
+    [OP__mulz] = {absorbed, MUL, NE},
+    [OP__divz] = {absorbed, DIV, NE},
     [OP_logical_and] = {two, AND},
     [OP_logical_or] = {two, OR},
     [OP_logical_xor] = {two, XOR},

@@ -183,6 +183,7 @@ static const double erf_terms_F32[] = {
 #define RINT OF(nearest)
 #define SQRT OF(root)
 #define FMA OF(muladd)
+#define RATIO OF(ratio)
 #define EXP OF(exp)
 #define EXPM1 OF(expm1)
 #define TANH OF(tanh)

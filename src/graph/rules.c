@@ -4,8 +4,10 @@
 ** it makes on the way is kept in the vjp and dropped together at the end; pointers here are borrowed.
 ** A rule is asked for one input at a time, and only for tracked ones.
 */
+#include <math.h>
 #include <string.h>
 
+#include "cpu/kern.h"
 #include "graph/internal.h"
 
 /* ---- what rules are given ----------------------------------------------------------------------------- */
@@ -115,12 +117,36 @@ node *own(vjp *v, int i) { return keep(v, node_array(v->G, arr_ref(v->f->x->kept
 
 /* ---- the language of the vjp column ------------------------------------------------------------------ */
 
-#define U(op, a) keep(v, apply(v->G, OP_##op, 1, (node *[]){a}))
-#define B(op, a, b) keep(v, apply(v->G, OP_##op, 2, (node *[]){a, b}))
-#define T(op, a, b, c) keep(v, apply(v->G, OP_##op, 3, (node *[]){a, b, c}))
+#define U(op, a) made(v, OP_##op, 1, (node *[]){a})
+#define B(op, a, b) made(v, OP_##op, 2, (node *[]){a, b})
+#define T(op, a, b, c) made(v, OP_##op, 3, (node *[]){a, b, c})
+#define P(a, b) absorbing(v, OP_mul, OP__mulz, a, b)
+#define Q(a, b) absorbing(v, OP_div, OP__divz, a, b)
 #define N(value) (&(node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = (value)})
 #define Z keep(v, like(v->G, g, 0))
 #define NONE refuse(v)
+
+/* Of numbers alone a number, which goes on widening nothing */
+static node *made(vjp *v, int op, int n, node *const *in) {
+  imm k[3] = {{0}, {0}, {0}};
+  bool numbers = true;
+  for (int i = 0; i < n; i++) {
+    if (!in[i]) return NULL;
+    numbers = numbers && in[i]->flags & NUMBER;
+    if (numbers) k[i] = in[i]->k;
+  }
+  if (!numbers) return keep(v, apply(v->G, op, n, in));
+  dtype t = op_table[op].rule == LOGIC ? BOOL : F64;
+  node *r = node_scalar(v->G, op_result(op, t), op_scalar(op, t, k[0], k[1], k[2]));
+  if (r) r->flags |= NUMBER;
+  return keep(v, r);
+}
+
+/* What a finite number does is known: the plain op will do. */
+static node *absorbing(vjp *v, int plain, int op, node *a, node *b) {
+  bool harmless = b && b->flags & NUMBER && isfinite(b->k.f) && b->k.f != 0;
+  return made(v, harmless ? plain : op, 2, (node *[]){a, b});
+}
 
 static node *refuse(vjp *v) {
   fail(&v->G->c, "%s: this operand has no gradient", op_table[v->f->op].name);
@@ -151,25 +177,41 @@ static double reduced(vjp *v) {
 
 /* max and min without an axis: equals share */
 static node *extreme_grad(vjp *v, node *g, node *x, node *out) {
-  node *hit = B(eq, x, spread(v, out));
+  node *hit = B(logical_or, B(eq, x, spread(v, out)), B(ne, x, x)); /* nan is all of the result */
   node *mask = hit ? keep(v, op_to(v->G, hit, x->dtype)) : NULL;
   node *count =
       mask ? keep(v, op_reduce(v->G, OP_sum, mask, (uint32_t)v->f->x->at[0].i, false)) : NULL;
-  return B(mul, B(div, spread(v, g), spread(v, count)), mask);
+  return T(where, hit, B(div, spread(v, g), spread(v, count)), N(0));
 }
 
+/* 1 / sqrt(1 - x^2), without cancellation at the ends */
+static node *asin_slope(vjp *v, node *x) {
+  return U(rsqrt, B(mul, B(sub, N(1), x), B(add, x, N(1))));
+}
+
+/* Of the extreme of x and y: all where one wins, half at a tie */
+static node *extreme_share(vjp *v, node *g, node *beats, node *is_nan, node *x, node *y) {
+  node *half = T(where, B(eq, x, y), B(mul, g, N(0.5)), N(0));
+  return T(where, B(logical_or, beats, is_nan), g, half);
+}
+
+/* x / out, out being the length of x and others: 0 at 0, where x is infinite its sign */
+static node *direction(vjp *v, node *x, node *out) {
+  node *finite = B(div, x, T(where, B(eq, out, N(0)), N(1), out));
+  return T(where, B(eq, U(abs, x), N(INFINITY)), U(sign, x), finite);
+}
+
+/* y x^(y - 1), where x^0 is flat whatever x */
 static node *pow_grad_x(vjp *v, node *g, node *x, node *y) {
   if (!y) return NULL;
-  if (y->flags & NUMBER)
-    return y->k.f == 0 ? Z : B(mul, B(mul, g, N(y->k.f)), B(pow, x, N(y->k.f - 1)));
-  node *zero = B(eq, y, N(0)); /* x^0 is flat, at 0 too */
-  return B(mul, g, B(mul, y, B(pow, x, T(where, zero, N(1), B(sub, y, N(1))))));
+  if (y->flags & NUMBER) return y->k.f == 0 ? Z : P(B(mul, g, N(y->k.f)), B(pow, x, N(y->k.f - 1)));
+  return P(g, P(y, B(pow, x, B(sub, y, N(1)))));
 }
 
+/* x^y log(x), where 0^0 is flat */
 static node *pow_grad_y(vjp *v, node *g, node *x, node *y, node *out) {
-  (void)y;
-  node *zero = B(eq, x, N(0));
-  return B(mul, g, B(mul, out, U(log, T(where, zero, N(1), x))));
+  node *flat = B(logical_and, B(eq, x, N(0)), B(eq, y, N(0)));
+  return P(g, T(where, flat, N(0), P(out, U(log, x))));
 }
 
 /* d/dx x Phi(x) = Phi(x) + x phi(x) */
