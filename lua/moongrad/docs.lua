@@ -68,7 +68,7 @@ return {
   SinCurve = "SinCurve([{split = \"train\", seed}])\n" ..
     "a sine, each value with the next as its target",
   -- files, pictures
-  save = "save(path, x or {name = x, ...} [, {dtype, metadata = {name = \"text\"}}])\n" ..
+  save = "save(path, x or {name = x} [, {dtype, metadata = {name = \"text\"}}])\n" ..
     "by ending .safetensors, .npz or .npy; tables may be nested and hold numbers, strings and " ..
     "booleans; dtype: floats are stored as a float dtype (bfloat16, float16 ...), whole numbers " ..
     "as another (int8 ... uint64), which raises where it cannot hold one",

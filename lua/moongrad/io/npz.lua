@@ -263,7 +263,8 @@ local function metadata_of(r, m)
   local text = part:read(part:left())
   check_end(part, m)
   local t = json.decode(text)
-  for _, v in pairs(type(t) == "table" and t or {false}) do
+  if getmetatable(t) or type(t) ~= "table" then t = {false} end
+  for _, v in pairs(t) do
     if type(v) ~= "string" then fail(part, "it holds something else than strings by name") end
   end
   return t
