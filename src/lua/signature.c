@@ -79,6 +79,7 @@ struct signature {
   int first;       /* the first array or list, or -1 */
   int results;     /* named behind -> */
   bool rest;       /* ends in ... */
+  bool plain;      /* each argument stands in its place: no [], no ... */
   param more, p[]; /* more: what each of ... is */
 };
 /* The user value of its userdata: at [i + 1] the default of p[i]; all strings as keys. */
@@ -322,8 +323,9 @@ static signature *compile(lua_State *L) {
   blanks(&c);
   if (*c.at) bad(&c, "nothing expected");
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
-  *g = (signature){name, text, nargs, n, -1, results, rest, more};
+  *g = (signature){name, text, nargs, n, -1, results, rest, !rest, more};
   memcpy(g->p, p, n * sizeof *p);
+  for (int i = 0; i < n; i++) g->plain = g->plain && !p[i].skip && !p[i].spread;
   for (int i = n - 1; i >= 0; i--)
     if (p[i].kinds & (K_ARRAY | K_LIST)) g->first = i;
   for (int i = 0; i < n; i++)
@@ -587,10 +589,15 @@ static void by_name(lua_State *L, reading *r, int table, bool mixed) {
 static void distribute(lua_State *L, reading *r) {
   const signature *g = r->g;
   int top = lua_gettop(L), i = 1, j = 0, options = 0, mixed = 0;
-  memset(r->at, 0, sizeof r->at);
   r->spread = 0;
   r->top = top;
   r->rest = top + 1;
+  if (g->plain && top <= g->nargs && (top == 0 || lua_type(L, top) != LUA_TTABLE)) { /* most calls */
+    for (; j < top; j++) r->at[j] = j + 1;
+    for (; j < g->n; j++) r->at[j] = 0;
+    return;
+  }
+  for (int k = 0; k < g->n; k++) r->at[k] = 0;
   int last = top;
   if (!g->rest)
     while (last > 0 && lua_isnil(L, last)) last--; /* left out */
@@ -792,6 +799,15 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
   uint32_t k = p->kinds;
   int64_t v[MAXDIM];
   int which;
+  if (k & K_ARRAY && lua_type(L, at) == LUA_TUSERDATA) {
+    int top = lua_gettop(L);
+    node **b = look(L, S, at);
+    lua_settop(L, top);
+    if (b) {
+      if (*b && p->dtypes >> (*b)->dtype & 1) return lua_pushvalue(L, at);
+      return give_array(L, S, r, i, at);
+    }
+  }
   if (!fits(L, at, p)) mistyped(L, r, i, at);
   if (k & (K_ANY | K_TREE)) return lua_pushvalue(L, at);
   switch (lua_type(L, at)) {
