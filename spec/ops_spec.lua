@@ -120,9 +120,12 @@ local function refuses_what_is_wrong(op, sample)
   assert(raises(" is a string, expected a Variable", function()
     sample.call(call, "text", table.unpack(rest))
   end))
+  if op.kind ~= "other" then
+    assert(raises(name .. "argument ", function() call(x, x, x, x) end))
+  end
   if op.kind == "elementwise" and #sample.inputs > 1 then
     assert(raises(name .. "shapes (2, 3) and (4) do not broadcast", function()
-      call(x, mg.ones(4), x)
+      call(x, mg.ones(4), #sample.inputs > 2 and x or nil)
     end))
   elseif op.kind == "reduce" then
     for text, arg in pairs{

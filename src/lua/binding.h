@@ -47,6 +47,7 @@ typedef struct {
 extern const entry box_entries[], convert_entries[], op_entries[], function_entries[],
     backward_entries[], modes_entries[], tidy_entries[], bytes_entries[];
 extern const lua_CFunction op_functions[NOP];
+int unary_minus(lua_State *L);
 extern const luaL_Reg variable_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
 
 /* ---- errors (box.c) -------------------------------------------------------------------------- */
@@ -171,6 +172,7 @@ int sig_operands(lua_State *L, attrs *to);
 int sig_nodes(lua_State *L, int base, node **in, int most);
 int sig_results(lua_State *L); /* how many results it names behind ->; 1 where it names none */
 
+void sig_count(lua_State *L, int n); /* there are n arguments; more are refused */
 int signature_new(lua_State *L);
 void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
 bool signature_has_method(lua_State *L); /* that on top: does it begin with an array? */

@@ -155,7 +155,7 @@ static void push_rows(lua_State *L, const dense *d, int axis, int64_t at) {
 }
 
 static int variable_totable(lua_State *L) {
-  lua_settop(L, 1);
+  sig_values(L);
   dense d = push_dense(L, "totable");
   luaL_checkstack(L, MAXDIM + 2, NULL);
   push_rows(L, &d, 0, 0);
@@ -374,12 +374,15 @@ node **push_values(lua_State *L, state *S, int i, const char *who, int t) {
 
 static int make_variable(lua_State *L) {
   state *S = get_state(L);
-  if (!lua_isnoneornil(L, 2) && lua_type(L, 2) != LUA_TSTRING)
-    refuse(L, "Variable: the name is a %s, expected a string", kind_of(L, 2));
-  if (lua_isstring(L, 2) && dtype_find(lua_tostring(L, 2)) >= 0)
-    refuse(L, "Variable: argument 2 is the name; for %s: mg.Variable(mg.tensor(data, \"%s\"))",
-           lua_tostring(L, 2), lua_tostring(L, 2));
-  lua_settop(L, 2);
+  const char *type = NULL;
+  if (lua_type(L, 2) == LUA_TTABLE && lua_getfield(L, 2, "dtype") == LUA_TSTRING)
+    type = lua_tostring(L, -1);
+  else if (lua_type(L, 2) == LUA_TSTRING && dtype_find(lua_tostring(L, 2)) >= 0)
+    type = lua_tostring(L, 2);
+  if (type)
+    refuse(L, "Variable: argument 2 is the name; for %s: mg.Variable(mg.tensor(data, \"%s\"))", type,
+           type);
+  sig_values(L);
   node *n = *push_values(L, S, 1, "Variable", -1);
   if (is_float(n->dtype)) n->flags |= TRACKED;
   if (lua_isstring(L, 2)) TRY(L, S, node_set_name(&S->G, n, lua_tostring(L, 2)));
@@ -389,41 +392,36 @@ static int make_variable(lua_State *L) {
 
 static int make_tensor(lua_State *L) {
   state *S = get_state(L);
-  lua_settop(L, 2);
-  node **r =
-      push_values(L, S, 1, "tensor", lua_isnil(L, 2) ? -1 : (int)check_dtype(L, 2, "tensor"));
+  sig_values(L);
+  node **r = push_values(L, S, 1, "tensor", lua_isnil(L, 2) ? -1 : dtype_find(lua_tostring(L, 2)));
   made(L, S, *r);
   return 1;
 }
 
 /* ---- arrays from nothing --------------------------------------------------------------------- */
 
-static const char *const dtype_option[] = {"dtype", NULL};
-
-/* The dims as numbers, or in one table with its options. */
-static dtype check_dims(lua_State *L, const char *who, shape *s) {
-  dtype t = get_state(L)->G.dtype;
-  if (lua_type(L, 1) == LUA_TTABLE) {
-    check_options(L, 1, who, dtype_option, true);
-    if (lua_getfield(L, 1, "dtype") != LUA_TNIL) t = check_dtype(L, -1, who);
-    lua_settop(L, 1);
-  }
-  check_shape(L, 1, who, s);
-  return t;
+/* (dims, {dtype}) */
+static dtype read_dims(lua_State *L, shape *s) {
+  attrs a;
+  sig_operands(L, &a);
+  s->n = (int)a.v[0].i;
+  for (int i = 0; i < s->n; i++) s->d[i] = a.v[1 + i].i;
+  int64_t t = a.v[1 + MAXDIM].i;
+  return t == INT64_MIN ? get_state(L)->G.dtype : (dtype)t;
 }
 
-static int filled(lua_State *L, const char *who, int value) {
+static int filled(lua_State *L, int value) {
   state *S = get_state(L);
   shape s;
-  dtype t = check_dims(L, who, &s);
+  dtype t = read_dims(L, &s);
   node **r = box_new(L, S);
   TRY(L, S, *r = node_array(&S->G, arr_const(&S->G.c, t, &s, imm_cast((imm){.i = value}, I64, t))));
   made(L, S, *r);
   return 1;
 }
-static int make_zeros(lua_State *L) { return filled(L, "zeros", 0); }
-static int make_ones(lua_State *L) { return filled(L, "ones", 1); }
-static int make_empty(lua_State *L) { return filled(L, "empty", 0); }
+static int make_zeros(lua_State *L) { return filled(L, 0); }
+static int make_ones(lua_State *L) { return filled(L, 1); }
+static int make_empty(lua_State *L) { return filled(L, 0); }
 
 static node *spread(graph *G, node *scalar, const shape *s) {
   return node_array(G, arr_const(&G->c, scalar->dtype, s, scalar->k));
@@ -431,16 +429,11 @@ static node *spread(graph *G, node *scalar, const shape *s) {
 
 static int make_full(lua_State *L) {
   state *S = get_state(L);
-  lua_settop(L, 3);
-  int t = lua_isnil(L, 3) ? -1 : (int)check_dtype(L, 3, "full");
-  if (lua_type(L, 2) != LUA_TNUMBER && lua_type(L, 2) != LUA_TBOOLEAN)
-    refuse(L, "full: the value is a %s, expected a number", kind_of(L, 2));
-  node *v = *push_values(L, S, 2, "full", t), **r = box_new(L, S);
+  sig_values(L);
+  int t = lua_isnil(L, 3) ? -1 : dtype_find(lua_tostring(L, 3));
   shape s;
-  if (lua_type(L, 1) == LUA_TTABLE) check_options(L, 1, "full", dtype_option + 1, true);
-  lua_pushvalue(L, 1); /* on top, where one number is all dims */
-  check_shape(L, lua_gettop(L), "full", &s);
-  lua_pop(L, 1);
+  check_shape(L, 1, "full", &s);
+  node *v = *push_values(L, S, 2, "full", t), **r = box_new(L, S);
   TRY(L, S, *r = spread(&S->G, v, &s));
   return 1;
 }
@@ -453,28 +446,23 @@ static double count_whole(int64_t first, int64_t last, int64_t step) {
   return (double)(way / (up ? (uint64_t)step : -(uint64_t)step)) + 1;
 }
 
+/* A `for` of floats adds the step up, and so comes to another end than a product here and there. */
+static double count_floats(double first, double last, double step) {
+  double about = floor((last - first) / step) + 1, n = 0;
+  if (!(about < 1e9)) return about;
+  for (double v = first; (step > 0 ? v <= last : v >= last) && n < about + 2; v += step) n++;
+  return n;
+}
+
 /* Inclusive, as Lua's `for`. */
 static int make_range(lua_State *L) {
   state *S = get_state(L);
-  int top = lua_gettop(L);
-  dtype t = S->G.dtype;
-  if (top > 2 && lua_type(L, top) == LUA_TTABLE) {
-    check_options(L, top, "range", dtype_option, false);
-    if (lua_getfield(L, top, "dtype") != LUA_TNIL) t = check_dtype(L, -1, "range");
-    top--;
-  }
-  lua_settop(L, top < 3 ? top : 3);
-  for (int i = 1; i <= 3; i++)
-    if (lua_type(L, i) != LUA_TNUMBER && !(i == 3 && lua_isnoneornil(L, 3)))
-      refuse(L, "range: argument %d is a %s, expected a number", i, kind_of(L, i));
-  if (lua_isnoneornil(L, 3)) {
-    lua_settop(L, 2);
-    lua_pushinteger(L, 1);
-  }
+  sig_values(L);
+  dtype t = lua_isnil(L, 4) ? S->G.dtype : (dtype)dtype_find(lua_tostring(L, 4));
   double first = lua_tonumber(L, 1), last = lua_tonumber(L, 2), step = lua_tonumber(L, 3);
   if (step == 0) refuse(L, "range: the step is 0");
   int64_t v[3] = {0};
-  double n = floor((last - first) / step) + 1;
+  double n = count_floats(first, last, step);
   if (whole(L, 1, &v[0]) && whole(L, 2, &v[1]) && whole(L, 3, &v[2]))
     n = count_whole(v[0], v[1], v[2]); /* a double does not hold all of them */
   if (!(n < 1e15)) refuse(L, "range: %g to %g by %g cannot be counted", first, last, step);
@@ -491,8 +479,10 @@ static int make_range(lua_State *L) {
 
 static int make_randperm(lua_State *L) {
   state *S = get_state(L);
-  shape s = {1, {check_whole(L, 1, "randperm", "n")}};
-  if (s.d[0] < 0 || s.d[0] > INT64_MAX / 16) refuse(L, "randperm: n is %lld", (long long)s.d[0]);
+  attrs a;
+  sig_operands(L, &a);
+  shape s = {1, {a.v[0].i}};
+  if (s.d[0] > INT64_MAX / 16) refuse(L, "randperm: n is %lld", (long long)s.d[0]);
   node **r = box_new(L, S);
   TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, I64, &s)));
   random_perm(&S->G.c, s.d[0], arr_data((*r)->a));
@@ -502,19 +492,26 @@ static int make_randperm(lua_State *L) {
 
 const entry convert_entries[] = {
     {"Variable", make_variable,
-     "Variable(data [, name])\na tracked leaf: a number, a nested table, or a Variable's values",
+     "Variable(data: any, name: string?)\na tracked leaf: a number, a nested table, or a "
+     "Variable's values",
      false},
-    {"tensor", make_tensor, "tensor(data [, dtype])\na constant: as Variable, but untracked",
+    {"tensor", make_tensor,
+     "tensor(data: any, dtype: dtype?)\na constant: as Variable, but untracked", false},
+    {"zeros", make_zeros,
+     "zeros(dims: shape..., {dtype: dtype})\nfilled with 0; dims as numbers or {dims, dtype =}",
      false},
-    {"zeros", make_zeros, "zeros(...)\nfilled with 0; dims as numbers or {dims, dtype =}", false},
-    {"ones", make_ones, "ones(...)\nfilled with 1; dims as numbers or {dims, dtype =}", false},
-    {"empty", make_empty, "empty(...)\nfor values to come; dims as numbers or {dims, dtype =}",
+    {"ones", make_ones,
+     "ones(dims: shape..., {dtype: dtype})\nfilled with 1; dims as numbers or {dims, dtype =}",
      false},
-    {"full", make_full, "full({dims}, value [, dtype])\nfilled with one value", false},
+    {"empty", make_empty,
+     "empty(dims: shape..., {dtype: dtype})\nfor values to come; dims as numbers or {dims, dtype =}",
+     false},
+    {"full", make_full,
+     "full(dims: shape, value: number | bool, dtype: dtype?)\nfilled with one value", false},
     {"range", make_range,
-     "range(first, last [, step] [, {dtype =}])\nfirst, first + step ... last inclusive, as Lua's "
-     "for",
+     "range(first: number, last: number, step: number = 1, {dtype: dtype})\n"
+     "first, first + step ... last inclusive, as Lua's for",
      false},
-    {"randperm", make_randperm, "randperm(n)\nint64: 1..n in random order", false},
-    {"totable", variable_totable, "totable(x)\nnested tables of x's elements", true},
+    {"randperm", make_randperm, "randperm(n: int(0..))\nint64: 1..n in random order", false},
+    {"totable", variable_totable, "totable(x: array)\nnested tables of x's elements", true},
     {NULL, NULL, NULL, false}};

@@ -386,6 +386,13 @@ static void push_closure(lua_State *L, lua_CFunction f) {
   lua_pushcclosure(L, f, 2);
 }
 
+/* With the text that its signature begins. */
+static void push_documented(lua_State *L, lua_CFunction f, const char *doc) {
+  for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
+  lua_pushstring(L, doc);
+  lua_pushcclosure(L, f, 3);
+}
+
 /* Closures of the metatable on top, with the methods as third upvalue. */
 static void fill_metatable(lua_State *L, const luaL_Reg *functions) {
   for (int i = STATE; i <= VARIABLE_METHODS; i++) lua_pushvalue(L, i);
@@ -407,13 +414,15 @@ static void make_metatables(lua_State *L) {
     int op;
   } operators[] = {{"__add", OP_add},        {"__sub", OP_sub}, {"__mul", OP_mul},
                    {"__div", OP_div},        {"__pow", OP_pow}, {"__mod", OP_mod},
-                   {"__idiv", OP_floor_div}, {"__unm", OP_neg}, {NULL, 0}};
+                   {"__idiv", OP_floor_div}, {NULL, 0}};
   lua_pushvalue(L, VARIABLE_META);
   fill_metatable(L, variable_meta);
   for (int i = 0; operators[i].name; i++) {
-    push_closure(L, op_functions[operators[i].op]);
+    push_documented(L, op_functions[operators[i].op], op_table[operators[i].op].doc);
     lua_setfield(L, VARIABLE_META, operators[i].name);
   }
+  push_closure(L, unary_minus);
+  lua_setfield(L, VARIABLE_META, "__unm");
   luaL_newmetatable(L, "moongrad.Function");
   fill_metatable(L, function_meta);
   luaL_newmetatable(L, "moongrad.guard");
@@ -426,14 +435,12 @@ static void make_metatables(lua_State *L) {
 /* A function of the module, with its doc, and perhaps a method. One whose name begins with _ is neither
 ** a method nor in mg.help. */
 static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc, bool method) {
-  for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
-  lua_pushstring(L, doc);
-  lua_pushcclosure(L, f, 3);
+  push_documented(L, f, doc);
   lua_pushvalue(L, -1);
   lua_setfield(L, MODULE, name);
   if (method && *name != '_') lua_setfield(L, VARIABLE_METHODS, name);
   else lua_pop(L, 1);
-  if (!doc || *name == '_') return;
+  if (!doc || *name == '_') return; /* private */
   lua_pushstring(L, doc);
   lua_setfield(L, MODULE_DOCS, name);
 }
@@ -446,8 +453,15 @@ static void add_op(lua_State *L, int op) {
   lua_pop(L, 1);
 }
 
+/* One without a doc has its row's. */
+static const char *doc_of(const entry *e) {
+  for (int op = 0; !e->doc && op < NOP; op++)
+    if (op_table[op].name && strcmp(op_table[op].name, e->name) == 0) return op_table[op].doc;
+  return e->doc;
+}
+
 static void add_all(lua_State *L, const entry *e) {
-  for (; e->name; e++) add(L, e->name, e->f, e->doc, e->method);
+  for (; e->name; e++) add(L, e->name, e->f, doc_of(e), e->method);
 }
 
 __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {

@@ -24,7 +24,6 @@ static inline bool boxes(lua_State *L, state *S, int n, node ***box) {
 /* Makes constants of tables and booleans, or of the first number where there are just numbers. */
 static void settle(lua_State *L, state *S, int n, const char *who) {
   int numbers = 0;
-  lua_settop(L, n);
   for (int i = 1; i <= n; i++) {
     int type = lua_type(L, i);
     if (type == LUA_TNUMBER) numbers++;
@@ -52,7 +51,7 @@ INLINE node *elementwise(lua_State *L, state *S, int op, int n, node ***box) {
 INLINE int map(lua_State *L, int op, int n) {
   state *S = get_state(L);
   node **box[3];
-  if (lua_gettop(L) != n) lua_settop(L, n);
+  if (lua_gettop(L) != n) sig_count(L, n);
   while (!boxes(L, S, n, box)) settle(L, S, n, op_table[op].name);
   node **r = box_new(L, S);
   TRY(L, S, *r = elementwise(L, S, op, n, box));
@@ -72,108 +71,38 @@ static int map3(lua_State *L, int op) { return map(L, op, 3); }
   static int map_##name(lua_State *L) { return map3(L, OP_##name); }
 #include "ops.def"
 
+/* What operators call: Lua hands the operand over twice. */
+int unary_minus(lua_State *L) {
+  lua_settop(L, 1);
+  return map_neg(L);
+}
+
 static int gelu(lua_State *L) {
-  static const char *const names[] = {"approximate", NULL};
-  lua_settop(L, 2);
-  check_options(L, 2, "gelu", names, false);
-  bool by_tanh = false;
-  if (!lua_isnil(L, 2)) {
-    lua_getfield(L, 2, "approximate");
-    const char *how = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-    by_tanh = strcmp(how, "tanh") == 0;
-    if (!by_tanh && strcmp(how, "none") != 0)
-      refuse(L, "gelu: option approximate must be \"none\" or \"tanh\"");
-  }
+  sig_values(L);
+  bool by_tanh = strcmp(lua_tostring(L, 2), "tanh") == 0;
+  lua_settop(L, 1);
   return by_tanh ? map_gelu_tanh(L) : map_gelu(L);
 }
 
-static int with_number(lua_State *L, int op, double otherwise) {
-  lua_settop(L, 2);
-  if (lua_isnil(L, 2)) {
-    lua_pushnumber(L, otherwise);
-    lua_replace(L, 2);
-  }
-  return map2(L, op);
-}
-static int leaky_relu(lua_State *L) { return with_number(L, OP_leaky_relu, 0.01); }
-static int elu(lua_State *L) { return with_number(L, OP_elu, 1); }
+static int leaky_relu(lua_State *L) { return sig_values(L), map_leaky_relu(L); }
+static int elu(lua_State *L) { return sig_values(L), map_elu(L); }
 
 /* A bound that is missing is infinite, or the last integer where all is integer. */
 static int clamp(lua_State *L) {
-  static const char *const names[] = {"min", "max", NULL};
-  lua_settop(L, 2);
-  check_options(L, 2, "clamp", names, false);
-  if (lua_isnil(L, 2)) refuse(L, "clamp: needs options min, max or both");
-  bool min = lua_getfield(L, 2, "min") != LUA_TNIL, max = lua_getfield(L, 2, "max") != LUA_TNIL;
+  sig_values(L);
+  bool min = !lua_isnil(L, 2), max = !lua_isnil(L, 3);
   if (!min && !max) refuse(L, "clamp: needs options min, max or both");
-  lua_remove(L, 2);
-  node *x = to_node(L, 1);
-  bool fraction = !x || is_float(x->dtype);
-  for (int i = 2; i <= 3; i++) {
-    if (!lua_isnil(L, i) && lua_type(L, i) != LUA_TNUMBER)
-      refuse(L, "clamp: option %s is a %s, expected a number", names[i - 2], kind_of(L, i));
-    fraction |= lua_isnumber(L, i) && !lua_isinteger(L, i);
-  }
-  if (min && max) return map3(L, OP_clamp);
+  if (min && max) return map_clamp(L);
+  node *x = to_node(L, 1), *bound = to_node(L, min ? 2 : 3);
+  bool fraction = is_float(x->dtype);
+  fraction |= bound ? is_float(bound->dtype) : !lua_isinteger(L, min ? 2 : 3);
   if (fraction) lua_pushnumber(L, min ? INFINITY : -INFINITY);
   else lua_pushinteger(L, min ? INT64_MAX : INT64_MIN);
   lua_replace(L, min ? 3 : 2);
-  return map3(L, OP_clamp);
+  return map_clamp(L);
 }
 
 /* ---- reductions ------------------------------------------------------------------------------ */
-
-/* What (axis | {axis =, keepdims =}) says; options may also follow an axis. */
-typedef struct {
-  uint32_t axes;
-  int axis, n;
-  bool keepdims;
-} along; /* n axes, axis the last of them */
-
-static void add_axis(lua_State *L, const char *who, const shape *s, along *a) {
-  a->axis = check_axis(L, -1, who, s);
-  if (a->axes >> a->axis & 1) refuse(L, "%s: axis %d is given twice", who, a->axis + 1);
-  a->axes |= 1u << a->axis;
-  a->n++;
-}
-
-static along check_along(lua_State *L, const char *who, const shape *s) {
-  static const char *const names[] = {"axis", "keepdims", NULL};
-  along a = {0};
-  lua_settop(L, 3);
-  int opts = lua_type(L, 2) == LUA_TTABLE ? 2 : 3;
-  check_options(L, opts, who, names, false);
-  a.keepdims = option_bool(L, opts, who, "keepdims", false);
-  if (opts == 3) lua_pushvalue(L, 2);
-  else lua_getfield(L, 2, "axis");
-  if (lua_type(L, -1) == LUA_TTABLE) {
-    int n = (int)lua_rawlen(L, -1);
-    if (n == 0) refuse(L, "%s: the table of axes is empty", who);
-    for (int i = 1; i <= n; i++, lua_pop(L, 1)) {
-      lua_rawgeti(L, -1, i);
-      add_axis(L, who, s, &a);
-    }
-  } else if (!lua_isnil(L, -1)) add_axis(L, who, s, &a);
-  else a.axes = (1u << s->n) - 1;
-  lua_settop(L, 1);
-  return a;
-}
-
-/* Argument 1 of an op that takes a Variable; tables and numbers become constants in its place. */
-static node *check_operand(lua_State *L, state *S, int i, const char *who) {
-  int type = lua_type(L, i);
-  if (type == LUA_TNUMBER || type == LUA_TTABLE || type == LUA_TBOOLEAN) {
-    push_values(L, S, i, who, -1);
-    lua_replace(L, i);
-  }
-  return check_node(L, i, who);
-}
-
-static shape shape_at(lua_State *L, state *S, int i, const char *who) {
-  shape s;
-  node_shape(check_operand(L, S, i, who), &s);
-  return s;
-}
 
 /* An extreme needs something to choose from, unless there is no choice to make. */
 static void check_some(lua_State *L, const char *who, int op, const shape *s, unsigned axes) {
@@ -185,16 +114,36 @@ static void check_some(lua_State *L, const char *who, int op, const shape *s, un
     refuse(L, "%s: nothing to choose from in shape %s", who, shape_text(s, text));
 }
 
-static int reduce(lua_State *L, int op, const char *who) {
+/* What (x, axis, {keepdims}) says: x stands at base and has shape s. */
+typedef struct {
+  int base;
+  shape s;
+  uint32_t axes;
+  bool given, keepdims; /* given: not just all axes */
+} along;
+
+static along read_along(lua_State *L) {
+  attrs v;
+  along a = {.base = sig_operands(L, &v)};
+  node_shape(to_node(L, a.base), &a.s);
+  a.given = v.v[0].i != INT64_MIN;
+  a.axes = a.given ? (uint32_t)v.v[0].i : (1u << a.s.n) - 1;
+  a.keepdims = v.n > 1 && v.v[1].i;
+  return a;
+}
+
+static int reduced(lua_State *L, int op, const char *who, const along *a) {
   state *S = get_state(L);
-  lua_settop(L, 3);
-  shape s = shape_at(L, S, 1, who);
-  along a = check_along(L, who, &s);
-  check_some(L, who, op, &s, a.axes);
+  check_some(L, who, op, &a->s, a->axes);
   node **r = box_new(L, S);
-  TRY(L, S, *r = op_reduce(&S->G, op, node_at(L, 1), a.axes, a.keepdims));
+  TRY(L, S, *r = op_reduce(&S->G, op, node_at(L, a->base), a->axes, a->keepdims));
   made(L, S, *r);
   return 1;
+}
+
+static int reduce(lua_State *L, int op, const char *who) {
+  along a = read_along(L);
+  return reduced(L, op, who, &a);
 }
 
 #define REDUCE(name, ...)                                                                          \
@@ -209,26 +158,22 @@ static int amin(lua_State *L) { return reduce(L, OP_min, "amin"); }
 static int extreme(lua_State *L, int op, int arg) {
   state *S = get_state(L);
   graph *G = &S->G;
+  along a = read_along(L);
   const char *who = op_table[op].name;
-  lua_settop(L, 3);
-  shape s = shape_at(L, S, 1, who), kept = s;
-  along a = check_along(L, who, &s);
-  if (a.n != 1) { /* of all, or of several axes together: there is no one index */
-    check_some(L, who, op, &s, a.axes);
-    node **r = box_new(L, S);
-    TRY(L, S, *r = op_reduce(G, op, node_at(L, 1), a.axes, a.keepdims));
-    made(L, S, *r);
-    return 1;
+  if (!a.given || a.axes & (a.axes - 1)) return reduced(L, op, who, &a); /* there is no one index */
+  if (a.axes == 0) return reduced(L, op, who, &a) + reduced(L, arg, who, &a);
+  int axis = __builtin_ctz(a.axes);
+  shape s = a.s;
+  if (s.d[axis] == 0) refuse(L, "%s: axis %d has no elements", who, axis + 1);
+  if (a.keepdims) s.d[axis] = 1;
+  else {
+    for (int i = axis; i < s.n - 1; i++) s.d[i] = s.d[i + 1];
+    s.n--;
   }
-  if (s.d[a.axis] == 0) refuse(L, "%s: axis %d has no elements", who, a.axis + 1);
   node **at = box_new(L, S), **index = box_new(L, S), **wide = box_new(L, S),
        **values = box_new(L, S);
-  kept.d[a.axis] = 1;
-  for (int i = a.axis; i < s.n - 1; i++) s.d[i] = s.d[i + 1];
-  s.n--;
-  if (a.keepdims) s = kept;
-  TRY(L, S, *at = op_reduce(G, arg, node_at(L, 1), a.axes, true));
-  TRY(L, S, *wide = op_gather(G, node_at(L, 1), a.axis, *at));
+  TRY(L, S, *at = op_reduce(G, arg, node_at(L, a.base), a.axes, true));
+  TRY(L, S, *wide = op_gather(G, node_at(L, a.base), axis, *at));
   TRY(L, S, *index = op_reshape(G, *at, &s));
   TRY(L, S, *values = op_reshape(G, *wide, &s));
   box_drop(S, at);
@@ -274,8 +219,7 @@ static int other(lua_State *L, int op) {
 /* ---- by x[...] ------------------------------------------------------------------------------- */
 
 static int slice(lua_State *L) { /* slice(x, ...): x[{...}] */
-  int n = lua_gettop(L) - 1;
-  check_node(L, 1, "slice");
+  int n = sig_values(L) - 1;
   lua_createtable(L, n > 0 ? n : 0, 0);
   lua_insert(L, 2);
   for (int i = n; i >= 1; i--) lua_rawseti(L, 2, i);
@@ -284,24 +228,15 @@ static int slice(lua_State *L) { /* slice(x, ...): x[{...}] */
 
 static int flip(lua_State *L) {
   state *S = get_state(L);
-  lua_settop(L, 2);
-  shape s = shape_at(L, S, 1, "flip");
+  along a = read_along(L);
   int64_t first[MAXDIM] = {0}, step[MAXDIM];
-  along a = {0};
-  for (int i = 0; i < s.n; i++) step[i] = 1;
-  if (lua_type(L, 2) == LUA_TTABLE) {
-    for (int i = 1, n = (int)lua_rawlen(L, 2); i <= n; i++, lua_pop(L, 1)) {
-      lua_rawgeti(L, 2, i);
-      add_axis(L, "flip", &s, &a);
-    }
-  } else add_axis(L, "flip", &s, &a);
-  for (int i = 0; i < s.n; i++)
-    if (a.axes >> i & 1 && s.d[i] > 0) {
-      first[i] = s.d[i] - 1;
-      step[i] = -1;
-    }
+  for (int i = 0; i < a.s.n; i++) {
+    bool back = a.axes >> i & 1 && a.s.d[i] > 0;
+    first[i] = back ? a.s.d[i] - 1 : 0;
+    step[i] = back ? -1 : 1;
+  }
   node **r = box_new(L, S);
-  TRY(L, S, *r = op_slice(&S->G, node_at(L, 1), &s, first, step));
+  TRY(L, S, *r = op_slice(&S->G, node_at(L, a.base), &a.s, first, step));
   made(L, S, *r);
   return 1;
 }
@@ -319,18 +254,30 @@ const lua_CFunction op_functions[NOP] = {
 
 /* These take the place of their rows' plain functions. */
 const entry op_entries[] = {
-    {"gelu", gelu, NULL, true},
-    {"leaky_relu", leaky_relu, NULL, true},
-    {"elu", elu, NULL, true},
-    {"clamp", clamp, NULL, true},
     {"max", extreme_max, NULL, true},
     {"min", extreme_min, NULL, true},
+    {"gelu", gelu,
+     "gelu(x: array, {approximate: \"none\" | \"tanh\" = \"none\"})\n"
+     "x times the normal distribution function of x",
+     true},
+    {"leaky_relu", leaky_relu,
+     "leaky_relu(x: array, slope: number | array = 0.01)\nx where positive, slope * x elsewhere",
+     true},
+    {"elu", elu,
+     "elu(x: array, alpha: number | array = 1)\nx where positive, alpha * (exp(x) - 1) elsewhere",
+     true},
+    {"clamp", clamp,
+     "clamp(x: array, {min: number | array, max: number | array})\n"
+     "x kept within min..max; gradient 1 inside and at the bounds",
+     true},
     {"amax", amax,
-     "amax(x [, axis | {axis =, keepdims =}])\nlargest element alone; equals share the gradient",
+     "amax(x: array, axis: axes?, {keepdims: bool = false})\n"
+     "largest element alone; equals share the gradient",
      true},
     {"amin", amin,
-     "amin(x [, axis | {axis =, keepdims =}])\nsmallest element alone; equals share the gradient",
+     "amin(x: array, axis: axes?, {keepdims: bool = false})\n"
+     "smallest element alone; equals share the gradient",
      true},
-    {"slice", slice, "slice(x, ...)\nx[...] by numbers and ranges", true},
-    {"flip", flip, "flip(x, axis | {axes})\nbackwards along the axes", true},
+    {"slice", slice, "slice(x: array, ...)\nx[...] by numbers and ranges", true},
+    {"flip", flip, "flip(x: array, axis: axes)\nbackwards along the axes", true},
     {NULL, NULL, NULL, false}};

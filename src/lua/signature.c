@@ -709,19 +709,21 @@ static void give_ints(lua_State *L, const target *t, int n, const int64_t *v, bo
 
 static void give_axes(lua_State *L, const target *t, int at, const char *who) {
   int n = lua_type(L, at) == LUA_TTABLE ? (int)lua_rawlen(L, at) : -1, count = 0;
+  bool none = t->first->n == 0;
+  shape one = {1, {1}}; /* of a 0-d array the one element is axis 1 */
   int64_t list[MAXDIM];
   uint32_t axes = 0;
   if (n == 0) refuse(L, "%s: the table of axes is empty", who);
   for (int i = 1; i <= (n < 0 ? 1 : n); i++) {
     if (n < 0) lua_pushvalue(L, at);
     else lua_rawgeti(L, at, i);
-    int axis = check_axis(L, -1, who, t->first);
+    int axis = check_axis(L, -1, who, none ? &one : t->first);
     lua_pop(L, 1);
     if (axes >> axis & 1) refuse(L, "%s: axis %d is given twice", who, axis + 1);
     axes |= 1u << axis;
   }
-  if (t->to) return give_int(t->to, axes);
-  for (int i = 0; i < t->first->n; i++)
+  if (t->to) return give_int(t->to, none ? 0 : axes);
+  for (int i = 0; i < MAXDIM; i++)
     if (axes >> i & 1) list[count++] = i + 1;
   give_ints(L, t, count, list, false);
 }
@@ -928,6 +930,14 @@ static int read_values(lua_State *L, attrs *to) {
     give(L, S, &r, g->n, i, &t);
   }
   return base;
+}
+
+void sig_count(lua_State *L, int n) {
+  int top = lua_gettop(L);
+  while (top > n && lua_isnil(L, top)) top--;
+  reading r = {.g = get_signature(L), .top = top};
+  if (top > n) extra_argument(L, &r, n + 1);
+  lua_settop(L, n);
 }
 
 int sig_operands(lua_State *L, attrs *to) { return read_values(L, to); }
