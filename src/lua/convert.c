@@ -242,6 +242,16 @@ typedef struct {
   void *p;              /* the next element */
 } reader;
 
+/* Values are read past metamethods: one that has its own idea of what it holds is refused. */
+static void check_plain(lua_State *L, int i, const char *who) {
+  static const char *const own[] = {"__len", "__index"};
+  if (!lua_getmetatable(L, i)) return;
+  lua_pop(L, 1);
+  for (int k = 0; k < 2; k++)
+    if (luaL_getmetafield(L, i, own[k]) != LUA_TNIL)
+      refuse(L, "%s: a table with %s is not read as data", who, own[k]);
+}
+
 static const char *path_text(const reader *r, int n, bool first, char buf[200]) {
   int len = 0;
   buf[0] = 0;
@@ -286,24 +296,46 @@ static void read_odd(reader *r) { /* what is not a number for a float */
   }
 }
 
+/* Key -2 stands beside 1..n: its value would be lost. */
+static _Noreturn void odd_key(reader *r) {
+  lua_State *L = r->L;
+  const char *key = luaL_tolstring(L, -2, NULL);
+  if (strcmp(key, "dtype") == 0 && strcmp(r->who, "tensor") == 0)
+    refuse(L, "tensor: the key dtype stands among the data; say mg.tensor(data, {dtype = ...})");
+  refuse(L, "%s: a table of data has the key %s", r->who, key);
+}
+
+/* The value on top, the i-th of its table. */
+static void read_rows(reader *r, int axis);
+static void read_value(reader *r, int axis, int64_t i) {
+  lua_State *L = r->L;
+  int type = lua_type(L, -1);
+  r->path[axis] = i;
+  if (axis + 1 < r->s.n) {
+    if (type != LUA_TTABLE) ragged_depth(r, axis + 1);
+    return read_rows(r, axis + 1);
+  }
+  if (type == LUA_TNUMBER && r->numbers && r->t == F64) *(double *)r->p = lua_tonumber(L, -1);
+  else if (type == LUA_TNUMBER && r->numbers && r->t == F32)
+    *(float *)r->p = (float)lua_tonumber(L, -1);
+  else read_odd(r);
+  r->p = (char *)r->p + dtype_size[r->t];
+}
+
+/* Keys mostly come in order, so that one walk reads and sees what else is there; else there are two. */
 static void read_rows(reader *r, int axis) {
   lua_State *L = r->L;
-  int64_t n = (int64_t)lua_rawlen(L, -1);
+  int64_t n = (int64_t)lua_rawlen(L, -1), i = 0;
   if (n != r->s.d[axis]) ragged_row(r, axis, n);
-  bool last = axis + 1 == r->s.n, f64 = r->t == F64, f32 = r->t == F32;
-  for (int64_t i = 1; i <= n; i++) {
-    int type = lua_rawgeti(L, -1, i);
-    r->path[axis] = i;
-    if (!last) {
-      if (type != LUA_TTABLE) ragged_depth(r, axis + 1);
-      read_rows(r, axis + 1);
-    } else {
-      if (type == LUA_TNUMBER && r->numbers && f64) *(double *)r->p = lua_tonumber(L, -1);
-      else if (type == LUA_TNUMBER && r->numbers && f32)
-        *(float *)r->p = (float)lua_tonumber(L, -1);
-      else read_odd(r);
-      r->p = (char *)r->p + dtype_size[r->t];
-    }
+  check_plain(L, lua_gettop(L), r->who);
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+    int64_t key = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+    if (key < 1 || key > n) odd_key(r);
+    if (key == i + 1) read_value(r, axis, ++i);
+  }
+  while (i < n) {
+    lua_rawgeti(L, -1, ++i);
+    read_value(r, axis, i);
     lua_pop(L, 1);
   }
 }
@@ -315,6 +347,7 @@ static void read_table(lua_State *L, state *S, int i, const char *who, int t, no
   while (lua_type(L, -1) == LUA_TTABLE) { /* down the first elements */
     if (rd.s.n == MAXDIM) refuse(L, "%s: tables are nested more than %d deep", who, MAXDIM);
     lua_Unsigned n = lua_rawlen(L, -1);
+    check_plain(L, lua_gettop(L), who);
     rd.s.d[rd.s.n++] = (int64_t)n;
     if (n == 0) break;
     lua_rawgeti(L, -1, 1);
