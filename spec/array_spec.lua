@@ -82,6 +82,47 @@ describe("making arrays", function()
     assert(raises("zeros: shape", mg.zeros, 1 << 40, 1 << 40))
   end)
 
+  it("takes the dtype in the table of dims, or in one behind", function()
+    for _, make in ipairs{mg.zeros, mg.ones, mg.empty, mg.rand} do
+      for _, x in ipairs{make{2, 3, dtype = "float32"}, make({2, 3}, {dtype = "float32"}),
+                         make(2, 3, {dtype = "float32"})} do
+        assert.equal("float32", x.dtype)
+        assert.same({2, 3}, x.shape)
+      end
+      assert(raises("argument 2 is a string, expected a table of options", make, {2}, "float32"))
+      assert(raises("dtype is given twice", make, {2, dtype = "float32"}, {dtype = "float32"}))
+    end
+    for _, x in ipairs{mg.full({2}, 7, "float32"), mg.full({2}, 7, {dtype = "float32"}),
+                       mg.full({2, dtype = "float32"}, 7), mg.tensor({1, 2}, "float32"),
+                       mg.tensor({1, 2}, {dtype = "float32"}), mg.range(1, 2, {dtype = "float32"}),
+                       mg.range(1, 2, 1, {dtype = "float32"})} do
+      assert.equal("float32", x.dtype)
+      assert.equal(2, #x)
+    end
+    local form = 'mg.Variable(mg.tensor(data, "float32"))'
+    assert(raises(form, mg.Variable, {1, 2}, {dtype = "float32"}))
+    assert(raises(form, mg.Variable, {1, 2}, "float32"))
+    assert(raises('no dtype "float32', mg.zeros, {2, dtype = "float32\0x"}))
+  end)
+
+  it("refuses what would be lost of a table", function()
+    local function has(n) return setmetatable({}, n) end
+    for text, t in pairs{
+      ["tensor: a table of data has the key w"] = {1, 2, w = 3},
+      ["tensor: a table of data has the key x"] = {{1, 2}, {3, 4, x = 1}},
+      ["tensor: a table of data has the key 1.5"] = {1, 2, [1.5] = 4},
+      ["say mg.tensor(data, {dtype = ...})"] = {1, 2, dtype = "float32"},
+      ["a table with __len is not read as data"] = has{__len = function() return 3 end},
+      ["a table with __index is not read as data"] = has{__index = {1, 2}},
+    } do
+      assert(raises(text, mg.tensor, t))
+    end
+    assert(raises("Variable: a table of data has the key w", mg.Variable, {w = 1}))
+    local backwards = {}
+    for i = 50, 1, -1 do backwards[i] = i end
+    assert(exact(mg.tensor(backwards), mg.range(1, 50)))
+  end)
+
   it("takes shape and dtype of another with _like", function()
     local x = mg.ones{2, 3, dtype = "float32"}
     for _, name in ipairs{"zeros_like", "ones_like", "rand_like", "randn_like"} do
@@ -98,6 +139,11 @@ describe("making arrays", function()
       local want = {}
       for v = r[1], r[2], r[3] or 1 do want[#want + 1] = v end
       assert(exact(mg.range(table.unpack(r)), want))
+    end
+    for _, r in ipairs{{0, 0.7, 0.1}, {0, 1.2, 0.1}, {0, 2, 0.1}, {2, 0, -0.1}, {0, 1e-9, 1e-10}} do
+      local n = 0
+      for _ = r[1], r[2], r[3] do n = n + 1 end
+      assert.equal(n, #mg.range(table.unpack(r)))
     end
     assert.equal("float64", mg.range(1, 3).dtype)
     assert.equal("int64", mg.range(1, 3, {dtype = "int64"}).dtype)

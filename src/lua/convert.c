@@ -413,8 +413,8 @@ static int make_variable(lua_State *L) {
   else if (lua_type(L, 2) == LUA_TSTRING && dtype_find(lua_tostring(L, 2)) >= 0)
     type = lua_tostring(L, 2);
   if (type)
-    refuse(L, "Variable: argument 2 is the name; for %s: mg.Variable(mg.tensor(data, \"%s\"))", type,
-           type);
+    refuse(L, "Variable: argument 2 is the name; for %s: mg.Variable(mg.tensor(data, \"%s\"))",
+           type, type);
   sig_values(L);
   node *n = *push_values(L, S, 1, "Variable", -1);
   if (is_float(n->dtype)) n->flags |= TRACKED;
@@ -537,7 +537,8 @@ const entry convert_entries[] = {
      "ones(dims: shape..., {dtype: dtype})\nfilled with 1; dims as numbers or {dims, dtype =}",
      false},
     {"empty", make_empty,
-     "empty(dims: shape..., {dtype: dtype})\nfor values to come; dims as numbers or {dims, dtype =}",
+     "empty(dims: shape..., {dtype: dtype})\nfor values to come; dims as numbers or {dims, dtype "
+     "=}",
      false},
     {"full", make_full,
      "full(dims: shape, value: number | bool, dtype: dtype?)\nfilled with one value", false},

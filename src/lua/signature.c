@@ -592,7 +592,8 @@ static void distribute(lua_State *L, reading *r) {
   r->spread = 0;
   r->top = top;
   r->rest = top + 1;
-  if (g->plain && top <= g->nargs && (top == 0 || lua_type(L, top) != LUA_TTABLE)) { /* most calls */
+  if (g->plain && top <= g->nargs &&
+      (top == 0 || lua_type(L, top) != LUA_TTABLE)) { /* most calls */
     for (; j < top; j++) r->at[j] = j + 1;
     for (; j < g->n; j++) r->at[j] = 0;
     return;
