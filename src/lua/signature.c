@@ -592,8 +592,9 @@ static void distribute(lua_State *L, reading *r) {
   r->spread = 0;
   r->top = top;
   r->rest = top + 1;
-  if (g->plain && top <= g->nargs &&
-      (top == 0 || lua_type(L, top) != LUA_TTABLE)) { /* most calls */
+  bool tables = false;
+  for (int k = 1; k <= top; k++) tables |= lua_type(L, k) == LUA_TTABLE;
+  if (g->plain && top <= g->nargs && !tables) { /* most calls */
     for (; j < top; j++) r->at[j] = j + 1;
     for (; j < g->n; j++) r->at[j] = 0;
     return;
