@@ -92,6 +92,9 @@ array *arr_gather(ctx *c, array *a, int axis, array *idx);    /* idx of a's rank
 bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src);
 array *arr_nonzero(ctx *c, array *mask);                      /* 1-d int64, 1-based, C order */
 array *arr_cumsum(ctx *c, array *a, int axis);
+/* y[i] from y[i - 1] and x[i], a[i] (a: NULL where op needs none) along an axis, or from its end; *at
+** (NULL: not asked for): where the values stand. op: one of cpu/scan.c, that knows x's dtype */
+array *arr_scan(ctx *c, int op, array *x, array *a, int axis, bool reverse, array **at);
 array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-based, stable, nan last */
 
 /* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64 or F32; any strides. */

@@ -510,6 +510,31 @@ bool forward_cumsum(call *c) {
   return x && give(c, arr_cumsum(&c->G->c, x, (int)at.axis));
 }
 
+/* What an axis of a 0-d Variable has: one element, itself */
+static bool axis_about(call *c, int64_t axis) {
+  shape s;
+  char text[128];
+  node_shape(c->in[0], &s);
+  return axis < s.n || fail(&c->G->c, "%s: axis %d is out of range for shape %s",
+                            op_table[c->op].name, (int)axis + 1, shape_text(&s, text));
+}
+
+/* Between i - 1 and i lies a[i] whichever way one goes, so that the transpose is the other way. */
+bool forward_linear_scan(call *c) {
+  ATTRS(c, int64_t axis, reverse);
+  shape s, t;
+  char text[128], other[128];
+  node_shape(c->in[0], &s);
+  node_shape(c->in[1], &t);
+  if (!shape_eq(&s, &t))
+    return fail(&c->G->c, "linear_scan: shapes %s and %s differ", shape_text(&s, text),
+                shape_text(&t, other));
+  if (!axis_about(c, at.axis) || !promote(c, FLOAT, 2)) return false;
+  array *x = arg(c, 0), *a = arg(c, 1);
+  return x && a &&
+         give(c, arr_scan(&c->G->c, OP_linear_scan, x, a, (int)at.axis, at.reverse, NULL));
+}
+
 bool forward_argsort(call *c) {
   ATTRS(c, int64_t axis, descending);
   array *x = arg(c, 0);

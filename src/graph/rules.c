@@ -387,6 +387,34 @@ node *cumsum_grad(vjp *v, int i, node *g) { /* the running sum from the other en
   return flipped(v, r, (int)at.axis);
 }
 
+/* n moved by one along an axis, away from its begin, where `first` comes in */
+static node *shifted(vjp *v, node *n, int axis, double first) {
+  int64_t from[MAXDIM] = {0}, step[MAXDIM];
+  shape s;
+  if (!n) return NULL;
+  node_shape(n, &s);
+  if (s.d[axis] == 0) return n;
+  for (int k = 0; k < MAXDIM; k++) step[k] = 1;
+  s.d[axis]--;
+  node *rest = keep(v, op_slice(v->G, n, &s, from, step));
+  s.d[axis] = 1;
+  node *begin = keep(v, node_array(v->G, arr_const(&v->G->c, n->dtype, &s, (imm){.f = first})));
+  return keep(v, op_one(v->G, OP_cat, 2, (node *[]){begin, rest}, 1, &(attr){axis}));
+}
+
+static node *linear_scan(vjp *v, node *x, node *a, int64_t axis, bool reverse) {
+  return keep(v, op_one(v->G, OP_linear_scan, 2, (node *[]){x, a}, 2, (attr[]){{axis}, {reverse}}));
+}
+
+node *linear_scan_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t axis, reverse);
+  node *gx = linear_scan(v, g, use(v, 1), at.axis, !at.reverse);
+  if (i == 0) return gx;
+  node *y = result(v, 0);
+  if (at.reverse) return B(mul, shifted(v, gx, (int)at.axis, 0), y);
+  return B(mul, gx, shifted(v, y, (int)at.axis, 0));
+}
+
 static node *swapped(vjp *v, node *n) { /* last two axes */
   if (!n) return NULL;
   int perm[MAXDIM], k = n->a->s.n;
