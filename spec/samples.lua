@@ -259,6 +259,7 @@ samples.scatter_add = number{{{1, 2, 10}, {13, 5, 6}}, X, {{7}, {9}},
   call = function(op, x, src) return op(x, 2, {{3}, {1}}, src) end,
   bad = function(op, x, src) return op(x, 2, {{3}, {4}}, src) end}
 samples.cumsum = number{{{1, 3, 6}, {4, 9, 15}}, X, args = {2}, bad = {3}}
+samples.cumprod = number{{{0, 0, 0}, {2, -2, -6}}, {{0, 2, 0}, {2, -1, 3}}, args = {2}, bad = {3}}
 samples._linear_scan = float{{{3, 7, 13}, {2, 7.5, 24}}, {{3, 1, -1}, {2, 6.5, 1.5}},
   {{7, 2, 2}, {9, 0.5, 3}}, args = {2}, bad = {3}}
 samples.argsort = any{{{3, 1, 2}, {1, 2, 3}}, {{1, 2, 0}, {0, 1, 1}}, args = {2}, gives = "int64",

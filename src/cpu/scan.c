@@ -26,18 +26,21 @@ enum { PART = 1 << 15, COLS = 64 };
     else name##_##T##_cols(s, at, cols);                                                           \
   }
 
+#define PROD(T, S) SCAN(prod, T, S, 1, y[k] = (T)(run[k] *= x[k]))
 /* Between i - 1 and i lies a[i], whichever way one goes. */
 #define LINEAR(T)                                                                                  \
   SCAN(linear, T, double, 0,                                                                       \
        y[k] = (T)(run[k] = x[k] + (i ? run[k] * a[s->reverse ? k + s->inner : k] : 0)))
 
 // clang-format off
+PROD(double, double) PROD(float, double) PROD(uint64_t, uint64_t) /* int64 wraps around */
 LINEAR(double) LINEAR(float)
 
 typedef void scan_fn(const scan *s, int64_t at, int64_t cols);
 // clang-format on
 
 static scan_fn *const scans[NOP][NDTYPE] = {
+    [OP_cumprod] = {prod_double, prod_float, prod_uint64_t},
     [OP_linear_scan] = {linear_double, linear_float},
 };
 

@@ -519,6 +519,12 @@ static bool axis_about(call *c, int64_t axis) {
                             op_table[c->op].name, (int)axis + 1, shape_text(&s, text));
 }
 
+bool forward_cumprod(call *c) {
+  ATTRS(c, int64_t axis);
+  array *x = axis_about(c, at.axis) && promote(c, ARITH, 1) ? arg(c, 0) : NULL;
+  return x && give(c, arr_scan(&c->G->c, OP_cumprod, x, NULL, (int)at.axis, false, NULL));
+}
+
 /* Between i - 1 and i lies a[i] whichever way one goes, so that the transpose is the other way. */
 bool forward_linear_scan(call *c) {
   ATTRS(c, int64_t axis, reverse);

@@ -415,6 +415,13 @@ node *linear_scan_grad(vjp *v, int i, node *g) {
   return B(mul, gx, shifted(v, y, (int)at.axis, 0));
 }
 
+/* What comes before x[i] times g[i] + x[i + 1] (g[i + 1] + x[i + 2] (g[i + 2] + ...)): no division */
+node *cumprod_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t axis);
+  node *after = linear_scan(v, g, use(v, i), at.axis, true);
+  return B(mul, shifted(v, result(v, 0), (int)at.axis, 1), after);
+}
+
 static node *swapped(vjp *v, node *n) { /* last two axes */
   if (!n) return NULL;
   int perm[MAXDIM], k = n->a->s.n;
