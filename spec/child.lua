@@ -35,11 +35,12 @@ function child.write(path, text)
 end
 
 -- What lua5.4 with these arguments, a string for the shell, writes to stdout and stderr, and
--- whether it ended well. `dir` is where it runs, `input` its stdin.
-function child.lua(arguments, dir, input)
-  local command = ("cd %s && LUA_PATH_5_4=%s LUA_CPATH_5_4=%s TERM=dumb COLUMNS=1000 %s 2>&1")
-    :format(quote(dir or here), quote(absolute(package.path)), quote(absolute(package.cpath)),
-            "lua5.4 " .. arguments)
+-- whether it ended well. `dir` is where it runs, `input` its stdin, `before` what the shell does
+-- before, such as "ulimit -v 100000;" or "NAME=value".
+function child.lua(arguments, dir, input, before)
+  local command = ("cd %s && %s LUA_PATH_5_4=%s LUA_CPATH_5_4=%s TERM=dumb COLUMNS=1000 %s 2>&1")
+    :format(quote(dir or here), before or "", quote(absolute(package.path)),
+            quote(absolute(package.cpath)), "lua5.4 " .. arguments)
   local file = os.tmpname()
   child.write(file, input or "")
   local pipe = assert(io.popen(("(%s) <%s"):format(command, file)))
@@ -50,8 +51,8 @@ function child.lua(arguments, dir, input)
 end
 
 -- The same, of a program.
-function child.run(program, dir)
-  return child.lua("-e " .. quote(program), dir)
+function child.run(program, dir, before)
+  return child.lua("-e " .. quote(program), dir, nil, before)
 end
 
 child.here = here

@@ -147,3 +147,80 @@ describe("a process", function()
     ]]
   end)
 end)
+
+describe("where things are scarce", function()
+  local asan = (os.getenv "LD_PRELOAD" or ""):find "asan" -- whose shadow has no limit
+
+  it("OMP_NUM_THREADS is the default number of threads", function()
+    local program = [[io.write((require "moongrad").num_threads())]]
+    assert.equal("3", (child.run(program, nil, "OMP_NUM_THREADS=3")))
+    assert.equal("3", (child.run(program, nil, "OMP_NUM_THREADS=3,2")))
+    local usual = child.run(program, nil, "OMP_NUM_THREADS=")
+    for _, odd in ipairs{"none", "0", "-1", "99999999999"} do
+      assert.equal(usual, (child.run(program, nil, "OMP_NUM_THREADS=" .. odd)))
+    end
+  end)
+
+  it("threads that cannot be started are done without", function()
+    if asan then return end
+    for _, kb in ipairs{200000, 600000} do
+      local text, ok = child.run([[
+        local mg = require "moongrad"
+        mg.set_num_threads(1000)
+        local x = mg.ones{2000, 2000, dtype = "float32"} + 0
+        mg.eval(x)
+        assert(x:exp():sum():item() > 0)
+      ]], nil, ("ulimit -v %d;"):format(kb))
+      assert(ok and text == "", text)
+    end
+  end)
+
+  it("another Lua is told", function()
+    local init = assert(loadfile("lua/moongrad/init.lua", "t", setmetatable({
+      _VERSION = "Lua 5.1",
+      _G = {jit = {version = "LuaJIT 2.1"}},
+    }, {__index = _G})))
+    local ok, err = pcall(init)
+    assert.is_false(ok)
+    assert(err:find("moongrad needs Lua 5.4; this is LuaJIT 2.1", 1, true), err)
+  end)
+
+  -- A module that forks: Lua has nothing that does without running another program.
+  it("a child of fork computes after threads were used", function()
+    local dir = child.folder(finally)
+    child.write(dir .. "/fork.c", [[
+      #include <lauxlib.h>
+      #include <sys/wait.h>
+      #include <unistd.h>
+      static int in_child(lua_State *L) { /* runs 1 in a child; its exit status */
+        pid_t pid = fork();
+        if (pid == 0) {
+          alarm(20);
+          _exit(lua_pcall(L, 0, 0, 0) == LUA_OK ? 7 : 1);
+        }
+        int status = 0;
+        waitpid(pid, &status, 0);
+        lua_pushinteger(L, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+        return 1;
+      }
+      int luaopen_fork(lua_State *L) { return lua_pushcfunction(L, in_child), 1; }
+    ]])
+    assert(os.execute(("cc -shared -fPIC $(pkg-config --cflags lua5.4) -o %s/fork.so %s/fork.c")
+      :format(dir, dir)))
+    local text, ok = child.run(([[
+      package.cpath = %q .. package.cpath
+      local mg, in_child = require "moongrad", require "fork"
+      mg.set_num_threads(4)
+      local x = mg.rand(600, 600)
+      mg.eval(x)
+      local want, product = x:exp():sum():item(), x:matmul(x):sum():item()
+      local function again()
+        assert(x:exp():sum():item() == want and x:matmul(x):sum():item() == product)
+      end
+      assert(in_child(again) == 7)
+      assert(in_child(function() assert(in_child(again) == 7) end) == 7)
+      again()
+    ]]):format(dir .. "/?.so;"))
+    assert(ok and text == "", text)
+  end)
+end)

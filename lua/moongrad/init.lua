@@ -3,6 +3,10 @@
 -- The table of the C core becomes `mg`. What every program may want is put into it here; the larger
 -- parts are loaded when they are first named.
 
+if _VERSION ~= "Lua 5.4" then
+  error("moongrad needs Lua 5.4; this is " .. (_G.jit and _G.jit.version or _VERSION), 2)
+end
+
 local mg = require "moongrad.core"
 
 -- Errors are reported at the script's line, so those of the files beside this one are passed over.

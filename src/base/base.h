@@ -94,8 +94,10 @@ bool mem_refuse(void);                        /* counts one allocation; true: le
 /* Run body(arg, i) for 0 <= i < n on at most c->threads threads, in any order. */
 void par_for(ctx *c, int64_t n, void (*body)(void *arg, int64_t i), void *arg);
 int par_worker(void);                         /* in a body: which of the threads this is, from 0 */
+enum { MAX_THREADS = 4096 };
+int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
 int cpu_count(void);
-int cpu_level(void);                          /* x86-64 level: 2, 3 or 4 */
+int cpu_level(void);                          /* x86-64 level: 1 (which is too low), 2, 3 or 4 */
 
 /* ---- random bits: Philox 4x32-10 (Salmon et al. 2011), by Random123 ------------------------ */
 

@@ -12,6 +12,7 @@
 #include "base/base.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -73,6 +74,11 @@ static void take_lock(void) {
 }
 
 static void drop_lock(void) { atomic_flag_clear_explicit(&lock, memory_order_release); }
+
+/* A child of fork must not find it taken by a thread that it does not have. */
+__attribute__((constructor)) static void guard_lock(void) {
+  pthread_atfork(take_lock, drop_lock, drop_lock);
+}
 
 /* ---- pages from the system ------------------------------------------------------------------ */
 

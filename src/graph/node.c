@@ -12,7 +12,7 @@ void graph_init(graph *G) {
   memset(G, 0, sizeof *G);
   G->backprop = G->train = true;
   G->dtype = F64;
-  G->c.threads = cpu_count();
+  G->c.threads = threads_default();
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------- */

@@ -116,7 +116,8 @@ static int set_hostile(lua_State *L) {
 
 static int set_num_threads(lua_State *L) {
   int64_t n = check_whole(L, 1, "set_num_threads", "n");
-  if (n < 1 || n > 4096) refuse(L, "set_num_threads: %lld is not in 1..4096", (long long)n);
+  if (n < 1 || n > MAX_THREADS)
+    refuse(L, "set_num_threads: %lld is not in 1..%d", (long long)n, MAX_THREADS);
   get_state(L)->G.c.threads = (int)n;
   return 0;
 }
@@ -466,6 +467,8 @@ static void add_all(lua_State *L, const entry *e) {
 
 __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   luaL_checkversion(L);
+  if (cpu_level() < 2)
+    luaL_error(L, "moongrad needs a processor of level x86-64-v2 (SSE4.2, POPCNT) or later");
   lua_settop(L, 0);
   push_state(L);
   luaL_newmetatable(L, "moongrad.Variable");
