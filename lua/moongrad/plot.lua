@@ -130,7 +130,7 @@ local function quote(s)
 end
 
 local function number(v)
-  return v == v and math.abs(v) < math.huge and ("%.17g"):format(v) or "NaN"
+  return v == v and math.abs(v) < math.huge and mg._format("%.17g", v) or "NaN"
 end
 
 -- An array of ndim axes as Lua numbers.

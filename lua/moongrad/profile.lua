@@ -5,10 +5,10 @@ return function(mg)
     table.sort(rows, function(a, b) return a.time > b.time end)
     local lines, all = {("%8s %12s %14s  %s"):format("calls", "seconds", "bytes", "op")}, 0
     for _, row in ipairs(rows) do
-      lines[#lines + 1] = ("%8d %12.6f %14d  %s"):format(row.calls, row.time, row.bytes, row.op)
+      lines[#lines + 1] = mg._format("%8d %12.6f %14d  %s", row.calls, row.time, row.bytes, row.op)
       all = all + row.time
     end
-    lines[#lines + 1] = ("%8s %12.6f %14s  of %.6f"):format("", all, "", rows.time)
+    lines[#lines + 1] = mg._format("%8s %12.6f %14s  of %.6f", "", all, "", rows.time)
     print(table.concat(lines, "\n"))
     return rows, ...
   end

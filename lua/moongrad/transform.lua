@@ -239,8 +239,8 @@ return function(mg)
       for i, b in ipairs(numeric) do
         local a = analytic[i]
         if not (a == b or math.abs(a - b) <= opts.atol + opts.rtol * math.abs(b)) then
-          return false, ("gradcheck: %s of input %d at %s: analytic %.10g, numeric %.10g"):format(
-            what, n, place(xs[n].shape, i), a, b)
+          return false, mg._format(
+            "gradcheck: %s of input %d at %s: analytic %.10g, numeric %.10g", what, n, place(xs[n].shape, i), a, b)
         end
       end
     end

@@ -37,6 +37,13 @@ typedef struct ctx {
 bool fail(ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool fail_memory(ctx *c, size_t bytes);
 
+/* snprintf, and what stands between the other two on this thread, with a point in numbers whatever
+** the locale. */
+int print_text(char *buf, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int vprint_text(char *buf, size_t size, const char *fmt, va_list ap);
+void *point_begin(void);
+void point_end(void *was);
+
 /* ---- dtypes and shapes -------------------------------------------------------------------- */
 
 typedef enum { F64, F32, I64, U8, BOOL, NDTYPE } dtype;

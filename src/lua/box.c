@@ -28,7 +28,7 @@ void refuse(lua_State *L, const char *fmt, ...) {
   char text[600];
   va_list ap;
   va_start(ap, fmt);
-  vsnprintf(text, sizeof text, fmt, ap);
+  vprint_text(text, sizeof text, fmt, ap);
   va_end(ap);
   push_where(L);
   lua_pushstring(L, text);

@@ -177,7 +177,7 @@ static size_t number_text(char buf[40], dtype t, imm v) {
   if (!is_float(t)) return snprintf(buf, 40, "%lld", (long long)v.i);
   if (isnan(v.f)) return snprintf(buf, 40, "nan");
   if (v.f == floor(v.f) && fabs(v.f) < 1e15) return snprintf(buf, 40, "%.0f", v.f);
-  return snprintf(buf, 40, t == F32 ? "%.7g" : "%.8g", v.f);
+  return print_text(buf, 40, t == F32 ? "%.7g" : "%.8g", v.f);
 }
 
 static void line_break(printer *p, int axis) { /* between the parts of an axis */

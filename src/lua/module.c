@@ -286,11 +286,19 @@ static int define(lua_State *L) {
   return 0;
 }
 
-/* raise(fmt, ...): upvalue 3 is string.format. */
-static int raise_error(lua_State *L) {
+/* _format(fmt, ...): string.format, upvalue 3, with a point in any locale */
+static int format(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(3));
   lua_insert(L, 1);
-  lua_call(L, lua_gettop(L) - 1, 1);
+  void *was = point_begin();
+  int err = lua_pcall(L, lua_gettop(L) - 1, 1, 0);
+  point_end(was);
+  return err ? lua_error(L) : 1;
+}
+
+/* raise(fmt, ...) */
+static int raise_error(lua_State *L) {
+  format(L);
   push_where(L);
   lua_insert(L, -2);
   lua_concat(L, 2);
@@ -512,6 +520,9 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_getglobal(L, "string");
   lua_getfield(L, -1, "format");
   lua_remove(L, -2);
+  for (int i = 0; i < 3; i++) lua_pushvalue(L, -3);
+  lua_pushcclosure(L, format, 3);
+  lua_setfield(L, MODULE, "_format");
   lua_pushcclosure(L, raise_error, 3);
   lua_setfield(L, MODULE, "raise");
   push_closure(L, new_config);

@@ -23,7 +23,7 @@ local function float(v)
   if v == -math.huge then return "-1e999" end
   local text
   for digits = 15, 17 do
-    text = ("%%.%dg"):format(digits):format(v):gsub("[^%d%ae+-]+", ".") -- a point in any locale
+    text = mg._format(("%%.%dg"):format(digits), v)
     if tonumber(text) == v then break end
   end
   return text:find "[.e]" and text or text .. ".0"

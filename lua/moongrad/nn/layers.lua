@@ -126,7 +126,7 @@ end
 
 function Dropout:forward(x) return mg.dropout(x, self.p) end
 
-function Dropout:describe() return ("%g"):format(self.p) end
+function Dropout:describe() return mg._format("%g", self.p) end
 
 -- Flatten(first = 2, last = -1): those axes become one; (N, C, H, W) gives (N, C H W).
 local Flatten = Module:extend("Flatten")

@@ -1,0 +1,51 @@
+-- Numbers have a point, whatever locale the program has chosen.
+
+local child = require "spec.child"
+
+-- Makes a locale with a decimal comma in a folder of ours, since a system may have none.
+local function german(folder)
+  local command = "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 2>/dev/null"
+  return os.execute(command:format(folder))
+end
+
+it("a decimal comma stays outside", function()
+  local folder = child.folder(finally)
+  if not german(folder) then return pending "needs localedef and the Debian package locales" end
+  child.write(folder .. "/p.lua", [[
+    assert(os.setlocale "de_DE.UTF-8" and tostring(0.5) == "0,5")
+    local mg = require "moongrad"
+    local folder = ...
+    local function is(got, expected)
+      assert(got == expected, ("%s, expected %s"):format(got, expected))
+    end
+    is(tostring(mg.tensor{0.5}), "variable([0.5])")
+    is(tostring(mg.tensor({1 / 3}, "float32")), "variable([0.3333333])")
+    is(tostring(mg.nn.Dropout(0.25)), "Dropout(0.25)")
+    for _, kind in ipairs{".npz", ".safetensors"} do
+      mg.save(folder .. "/x" .. kind, {x = mg.tensor{0.5}, lr = 0.1, {1e300, -1.5}})
+      local t = mg.load(folder .. "/x" .. kind)
+      assert(t.x[1]:item() == 0.5 and t.lr == 0.1 and t[1][1] == 1e300 and t[1][2] == -1.5)
+    end
+    mg.save(folder .. "/x.npy", mg.tensor{0.5})
+    is(mg.load(folder .. "/x.npy")[1]:item(), 0.5)
+    local _, message = pcall(mg.full, {0.5}, 1)
+    assert(message:find "0%.5", message)
+    _, message = pcall(mg.optim.SGD, {mg.Variable(1)}, {lr = -0.5})
+    assert(message:find "-0%.5", message)
+    _, message = mg.gradcheck(function(x) return x:sum():floor() * 0.5 + x:sum():detach() end,
+      {mg.tensor{0.25}})
+    assert(message:find "numeric [%d.]+$", message)
+    mg.plot{{0.5, 1.25}, path = folder .. "/p.txt"}
+    mg.plot{image = mg.tensor{{0.5, 1.25}, {2, 3}}, path = folder .. "/q.svg"}
+    assert(mg.softmax(mg.tensor{0.5, 0.5})[1]:item() == 0.5)
+    assert(mg.leaky_relu(mg.tensor{-1})[1]:item() == -0.01)
+    mg.profile(function() mg.eval(mg.rand(1000):exp()) end)
+    print "fine"]])
+  local paths = ("LOCPATH=%s LUA_PATH_5_4='%s' LUA_CPATH_5_4='%s'"):format(folder, package.path,
+    package.cpath)
+  local pipe <close> = io.popen(("%s lua5.4 %s/p.lua %s 2>&1"):format(paths, folder, folder))
+  local text = pipe:read "a"
+  assert(text:find "fine\n$", text)
+  assert.is_nil(text:find "%d,%d", text)
+  assert(child.read(folder .. "/p.txt"):find "1%.2")
+end)
