@@ -122,15 +122,36 @@ describe("backward", function()
     end
   end)
 
-  it("of a leaf sets its gradient", function()
+  it("of a leaf adds ones to its gradient", function()
     local x = mg.Variable{1, 2}
     x:backward()
     assert(near(x.grad, {1, 1}))
     x:backward()
-    assert(near(x.grad, {1, 1}))
+    assert(near(x.grad, {2, 2}))
     x.grad = mg.tensor{2, 3}
     x:backward()
-    assert(near(x.grad, {2, 3}))
+    assert(near(x.grad, {3, 4}))
+  end)
+
+  it("of what records nothing is an error that says why", function()
+    local x = mg.Variable{1, 2}
+    local unchained = x * 2
+    unchained:unchain()
+    for _, y in ipairs{mg.tensor{1, 2}, mg.no_grad(function() return x * 2 end), x:detach():sum(),
+                       unchained, x:to "int64":to "float64", mg.tensor{1}:exp()} do
+      assert(raises("backward: nothing was recorded of this Variable", y.backward, y))
+    end
+    assert(raises("backward: nothing is recorded of x.data", function() x.data:backward() end))
+    assert(raises("backward: gradients need floats, this Variable is bool", function()
+      x:gt(1):backward()
+    end))
+    assert(raises("backward: gradients need floats, this Variable is int64", function()
+      x:to "int64":backward()
+    end))
+    local y = mg.tensor{1, 2}
+    y.grad = mg.ones(2)
+    assert(raises("backward: nothing was recorded", y.backward, y))
+    assert.is_nil(x.grad)
   end)
 
   it("refuses options it does not know", function()

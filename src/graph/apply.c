@@ -10,8 +10,6 @@
 #include "graph/internal.h"
 
 bool recording(const graph *G, int n, node *const *in) {
-  for (int i = 0; G->met && i < n; i++)
-    if (in[i]) node_meet(in[i], G->met);
   if (!G->backprop) return false;
   for (int i = 0; i < n; i++)
     if (in[i] && node_tracked(in[i])) return true;
@@ -283,7 +281,9 @@ static node *power(graph *G, int op, node *const *in) {
 }
 
 node *apply(graph *G, int op, int n, node *const *in) {
-  for (int i = 0; i < n; i++)
+  for (int i = 0; i < n; i++) {
     if (!in[i]) return NULL;
+    node_read(G, in[i]);
+  }
   return op == OP_pow || op == OP_powi ? power(G, op, in) : elementwise(G, op, n, in);
 }

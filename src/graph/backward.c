@@ -1,100 +1,206 @@
-/* backward.c -- gradients, from a result back to the leaves.
+/* backward.c -- gradients, from results back to the leaves, or to the targets alone.
 **
-** Functions are taken from a heap, highest generation first, ties youngest first, each once. Every
-** node that got a gradient or stands in the heap is on the list of touched ones, with a ref; its
-** accumulator lives in node.acc. Nobody's grad changes before backward_finish, which computes all of
-** them in one evaluation and then only swaps pointers. A backward begun while another runs (in a
-** Function of the host's) parks the outer one's accumulators.
+** Functions are taken from a heap, highest generation first, ties youngest first, each once. What a
+** backward knows of a node stands in a slot that hangs on it (node.slot) and holds a ref; it goes when
+** the gradient has been used. A backward begun while another runs, in a Function of the host's, hangs
+** its slots before the outer one's.
+**
+** With targets, all that the results depend on is looked through first, and what leads to a target
+** marked: only that is walked, and released. Nobody's grad changes before backward_finish, which
+** computes all of them in one evaluation and then only swaps pointers.
 */
 #include <string.h>
 
 #include "cpu/kern.h"
 #include "graph/internal.h"
 
+enum marks {
+  QUEUED = 1,  /* in the heap */
+  OWN_ACC = 2, /* acc's array is the accumulator's alone: add in place */
+  TARGET = 4,
+  OPEN = 8,  /* its inputs are being looked at */
+  SEEN = 16, /* a result depends on it, */
+  LEADS = 32 /* and it on a target */
+};
+
+typedef struct slot {
+  node *n;            /* NULL: a spare one */
+  node *acc;          /* the gradient so far */
+  struct slot *outer; /* that of the backward around this one; the next spare one */
+  backward *b;
+  uint8_t marks;
+} slot;
+
+typedef struct chunk { /* of slots; they stay where they are */
+  struct chunk *next;
+  int n, cap;
+  slot s[];
+} chunk;
+
 typedef struct {
-  node *n, *acc;
-  uint8_t flags;
-} parked;
+  node **n;
+  int len, cap;
+} list;
 
 struct backward {
   graph *G;
-  node *root;
   backward_opts o;
   bool backprop; /* Config.enable_backprop, to be restored */
-  node **heap;
-  int nheap, heapcap;
-  node **touched;
-  int ntouched, touchedcap;
-  int ntargets, ninner; /* ninner: targets that have a creator */
-  node **targets, **results;
-  node *f;  /* the host Function under way */
-  node *at; /* the last Function met; NULL after all of them */
-  vjp v;
+  bool linked;   /* the results depend on tracked leaves that are no targets */
+  list heap, stack;
+  slot *spare;
+  chunk *slots;
+  int nslots; /* those in use */
+  int nroots, ntargets;
+  node **roots, **targets, **results; /* one block; targets NULL: for .grad of leaves */
+  uint32_t lowest;                    /* generation of a target */
+  node *f;                            /* the host Function under way */
+  node *at;                           /* the last Function met; NULL after all of them */
   backward *outer;
-  parked *park;
-  int nparked;
+  chunk first;
 };
 
-enum { MARKS = QUEUED | OWN_ACC };
+enum { FIRST = 16, MOST = 4096 };
 
-static bool grow(ctx *c, node ***list, int n, int *cap) {
-  if (n < *cap) return true;
-  int more = *cap ? *cap * 2 : 64;
-  node **p = mg_alloc(c, more * sizeof *p);
-  if (!p) return false;
-  if (n) memcpy(p, *list, n * sizeof *p);
-  mg_free(*list);
-  *list = p;
-  *cap = more;
+static bool append(ctx *c, list *l, node *n) {
+  if (l->len == l->cap) {
+    int more = l->cap ? l->cap * 2 : 64;
+    node **p = mg_alloc(c, more * sizeof *p);
+    if (!p) return false;
+    if (l->len) memcpy(p, l->n, l->len * sizeof *p);
+    mg_free(l->n);
+    l->n = p;
+    l->cap = more;
+  }
+  l->n[l->len++] = n;
   return true;
 }
 
-static bool touch(backward *b, node *n) {
-  if (!grow(&b->G->c, &b->touched, b->ntouched, &b->touchedcap)) return false;
-  b->touched[b->ntouched++] = node_ref(n);
-  return true;
+/* ---- slots ------------------------------------------------------------------------------------- */
+
+static slot *find(const backward *b, const node *n) {
+  slot *s = n->slot;
+  return s && s->b == b ? s : NULL;
 }
+
+static slot *slot_of(backward *b, node *n) { /* made at first need */
+  slot *s = find(b, n);
+  if (s) return s;
+  if ((s = b->spare)) b->spare = s->outer;
+  else {
+    chunk *c = b->slots;
+    if (c->n == c->cap) {
+      int cap = c->cap < MOST ? c->cap * 4 : MOST;
+      if (!(c = mg_alloc(&b->G->c, sizeof *c + cap * sizeof *c->s))) return NULL;
+      *c = (chunk){.next = b->slots, .cap = cap};
+      b->slots = c;
+    }
+    s = &c->s[c->n++];
+  }
+  *s = (slot){.n = node_ref(n), .outer = n->slot, .b = b};
+  n->slot = s;
+  b->nslots++;
+  return s;
+}
+
+static void lose_acc(backward *b, slot *s) {
+  node *acc = s->acc;
+  s->acc = NULL;
+  s->marks &= ~OWN_ACC;
+  node_drop(b->G, acc);
+}
+
+static void slot_end(backward *b, slot *s) {
+  node *n = s->n;
+  slot **p = &n->slot;
+  while (*p != s) p = &(*p)->outer;
+  *p = s->outer;
+  lose_acc(b, s);
+  s->n = NULL;
+  s->outer = b->spare;
+  b->spare = s;
+  b->nslots--;
+  node_unref(b->G, n);
+}
+
+/* ---- the heap ---------------------------------------------------------------------------------- */
 
 static bool before(const node *a, const node *b) {
   return a->generation != b->generation ? a->generation > b->generation : a->id > b->id;
 }
 
 static bool push(backward *b, node *n) {
-  if (n->flags & QUEUED) return true;
-  if (!grow(&b->G->c, &b->heap, b->nheap, &b->heapcap)) return false;
-  int i = b->nheap++;
-  for (; i > 0 && before(n, b->heap[(i - 1) / 2]); i = (i - 1) / 2)
-    b->heap[i] = b->heap[(i - 1) / 2];
-  b->heap[i] = n;
-  n->flags |= QUEUED;
+  slot *s = slot_of(b, n);
+  if (!s || s->marks & QUEUED) return s != NULL;
+  if (!append(&b->G->c, &b->heap, n)) return false;
+  node **heap = b->heap.n;
+  int i = b->heap.len - 1;
+  for (; i > 0 && before(n, heap[(i - 1) / 2]); i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+  heap[i] = n;
+  s->marks |= QUEUED;
   return true;
 }
 
 static node *pop(backward *b) {
-  node *top = b->heap[0], *n = b->heap[--b->nheap];
+  node **heap = b->heap.n, *top = heap[0], *n = heap[--b->heap.len];
   int i = 0;
-  for (int k; (k = 2 * i + 1) < b->nheap; i = k) {
-    if (k + 1 < b->nheap && before(b->heap[k + 1], b->heap[k])) k++;
-    if (!before(b->heap[k], n)) break;
-    b->heap[i] = b->heap[k];
+  for (int k; (k = 2 * i + 1) < b->heap.len; i = k) {
+    if (k + 1 < b->heap.len && before(heap[k + 1], heap[k])) k++;
+    if (!before(heap[k], n)) break;
+    heap[i] = heap[k];
   }
-  b->heap[i] = n;
-  top->flags &= ~QUEUED;
+  heap[i] = n;
+  find(b, top)->marks &= ~QUEUED;
   return top;
 }
 
-static bool is_target(const backward *b, const node *n) {
-  for (int i = 0; i < b->ntargets; i++)
-    if (b->targets[i] == n) return true;
-  return false;
+/* ---- what leads where -------------------------------------------------------------------------- */
+
+/* Input i of f, where gradients flow to it */
+static node *tracked_input(node *f, int i) {
+  node *x = *in_at(f, i);
+  return x && flows(f, i) && node_tracked(x) ? x : NULL;
 }
 
-/* Is a gradient for f's input i of any use? */
-static bool wanted(const backward *b, node *f, int i) {
-  const node *x = *in_at(f, i);
-  return x && flows(f, i) && node_tracked(x) &&
-         (!b->targets || node_has_creator(x) || is_target(b, x));
+/* Is a gradient for x of any use? */
+static bool wanted(const backward *b, const node *x) {
+  if (!b->targets) return true;
+  const slot *s = find(b, x);
+  return s && s->marks & (TARGET | LEADS);
 }
+
+/* Marks what y depends on, and what of it leads to targets: inputs first. Nothing made before all
+** targets is looked into. */
+static bool mark(backward *b, node *y) {
+  ctx *c = &b->G->c;
+  if (!append(c, &b->stack, y)) return false;
+  while (b->stack.len) {
+    node *f = b->stack.n[b->stack.len - 1];
+    slot *s = slot_of(b, f);
+    if (!s) return false;
+    if (s->marks & SEEN) b->stack.len--;
+    else if (s->marks & OPEN) {
+      for (int i = 0, n = slots(f); i < n && !(s->marks & LEADS); i++) {
+        node *x = tracked_input(f, i);
+        if (x && wanted(b, x)) s->marks |= LEADS;
+      }
+      s->marks |= SEEN;
+    } else if (node_has_creator(f) && f->generation > b->lowest) {
+      s->marks |= OPEN;
+      for (int i = 0, n = slots(f); i < n; i++) {
+        node *x = tracked_input(f, i);
+        if (x && !(find(b, x) && find(b, x)->marks & OPEN) && !append(c, &b->stack, x))
+          return false;
+      }
+    } else {
+      s->marks |= SEEN;
+      if (!(s->marks & TARGET)) b->linked = true;
+    }
+  }
+  return true;
+}
+
+/* ---- adding up --------------------------------------------------------------------------------- */
 
 /* Numbers of one dtype, and nothing is recorded */
 static bool both_scalars(const backward *b, const node *x, const node *y) {
@@ -102,158 +208,160 @@ static bool both_scalars(const backward *b, const node *x, const node *y) {
 }
 
 static bool add(backward *b, node *x, node *g) {
+  slot *s = slot_of(b, x);
+  if (!s) return false;
   bool alias = x->op == OP_OUTPUT && !node_is_function(x->in[0]); /* by set_creator: passes it on */
-  if (x->acc && x->acc->refs == 1 && both_scalars(b, x->acc, g)) {
-    x->acc->k = op_scalar(OP_add, g->dtype, x->acc->k, g->k, (imm){0});
-    return !alias || add(b, x->in[0], g);
-  }
-  if (x->acc) {
-    node *sum = apply(b->G, OP_add, 2, (node *[]){x->acc, g});
+  if (!s->acc) {
+    s->acc = node_hold(g);
+    if (node_has_creator(x) && !alias && (!b->targets || s->marks & LEADS))
+      return push(b, x->op == OP_OUTPUT ? x->in[0] : x);
+  } else if (s->acc->refs == 1 && both_scalars(b, s->acc, g)) {
+    s->acc->k = op_scalar(OP_add, g->dtype, s->acc->k, g->k, (imm){0});
+  } else {
+    node *sum = apply(b->G, OP_add, 2, (node *[]){s->acc, g});
     if (!sum) return false;
-    node_drop(b->G, x->acc);
-    x->acc = sum;
-    x->flags &= ~OWN_ACC;
-    return !alias || add(b, x->in[0], g);
+    node_drop(b->G, s->acc);
+    s->acc = sum;
+    s->marks &= ~OWN_ACC;
   }
-  if (!touch(b, x)) return false;
-  x->acc = node_hold(g);
-  if (!node_has_creator(x)) return true;
-  if (alias) return add(b, x->in[0], g);
-  node *maker = x->op == OP_OUTPUT ? x->in[0] : x;
-  if (maker == x || maker->flags & QUEUED) return push(b, maker);
-  return touch(b, maker) && push(b, maker);
+  return !alias || !wanted(b, x->in[0]) || add(b, x->in[0], g);
 }
 
 array *backward_own(backward *b, node *x, const shape *s) {
   graph *G = b->G;
-  if (!x->acc) {
+  slot *of = find(b, x);
+  if (!of || !of->acc) {
     node *zero = node_array(G, arr_zeros(&G->c, x->dtype, s));
     bool ok = zero && add(b, x, zero);
     node_drop(G, zero);
     if (!ok) return NULL;
-  } else if (!(x->flags & OWN_ACC)) {
-    node *acc = x->acc;
+    of = find(b, x);
+  } else if (!(of->marks & OWN_ACC)) {
+    node *acc = of->acc;
     if (!node_ready(G, acc)) return NULL;
     array *a = acc->a;
     if (acc->refs > 1 || a->refs > 1 || !arr_is_contiguous(a) || a->buf->refs > 1) {
       node *own = node_array(G, arr_copy(&G->c, a));
       if (!own) return NULL;
       node_drop(G, acc);
-      x->acc = own;
+      of->acc = own;
     }
   }
-  x->flags |= OWN_ACC;
-  return x->acc->a;
-}
-
-static void lose_acc(backward *b, node *n) {
-  node *acc = n->acc;
-  n->acc = NULL;
-  n->flags &= ~OWN_ACC;
-  node_drop(b->G, acc);
+  of->marks |= OWN_ACC;
+  return of->acc->a;
 }
 
 /* ---- begin ------------------------------------------------------------------------------------------- */
 
-static bool park(backward *b) {
-  backward *o = b->outer;
-  if (!o) return true;
-  if (!(b->park = mg_alloc(&b->G->c, (o->ntouched + 1) * sizeof *b->park))) return false;
-  for (int i = 0; i < o->ntouched; i++) {
-    node *n = o->touched[i];
-    b->park[b->nparked++] = (parked){n, n->acc, n->flags & MARKS};
-    n->acc = NULL;
-    n->flags &= ~MARKS;
+/* y's gradient to begin with: a leaf's own grad is what is added to */
+static node *seed(backward *b, node *y, node *gy) {
+  if (gy) return node_hold(gy);
+  if (y->grad && node_has_creator(y) && !b->targets) return node_hold(y->grad);
+  shape s;
+  node_shape(y, &s);
+  return s.n ? node_array(b->G, arr_const(&b->G->c, y->dtype, &s, (imm){.f = 1}))
+             : node_scalar(b->G, y->dtype, (imm){.f = 1});
+}
+
+static bool begin(backward *b, node *const *ys, node *const *gys, int nx, node *const *xs) {
+  ctx *c = &b->G->c;
+  int ny = b->nroots;
+  if (!(b->roots = mg_alloc(c, (ny + 2 * nx) * sizeof *b->roots))) return b->nroots = 0, false;
+  for (int i = 0; i < ny; i++) b->roots[i] = node_hold(ys[i]);
+  if (xs) {
+    b->targets = b->roots + ny;
+    b->results = b->targets + nx;
+    b->lowest = nx ? UINT32_MAX : 0;
+    for (int i = 0; i < nx; i++) {
+      slot *s = slot_of(b, xs[i]);
+      if (!s) return false;
+      s->marks |= TARGET;
+      if (xs[i]->generation < b->lowest) b->lowest = xs[i]->generation;
+      b->targets[i] = node_hold(xs[i]);
+      b->results[i] = NULL;
+      b->ntargets++;
+    }
+    if (b->G->shuffled) b->lowest = 0;
+    for (int i = 0; i < ny; i++)
+      if (node_tracked(ys[i]) && !mark(b, ys[i])) return false;
+  }
+  for (int i = 0; i < ny; i++) {
+    if (!node_tracked(ys[i]) || !wanted(b, ys[i])) continue;
+    node *g = seed(b, ys[i], gys ? gys[i] : NULL);
+    bool ok = g && add(b, ys[i], g);
+    node_drop(b->G, g);
+    if (!ok) return false;
   }
   return true;
 }
 
-backward *backward_new(graph *G, node *y, node *seed, int ntargets, node *const *targets,
+backward *backward_new(graph *G, int ny, node *const *ys, node *const *gys, int nx, node *const *xs,
                        backward_opts o) {
-  backward *b = mg_alloc(&G->c, sizeof *b);
+  backward *b = mg_alloc(&G->c, sizeof *b + FIRST * sizeof *b->first.s);
   if (!b) return NULL;
-  memset(b, 0, offsetof(backward, v));
-  vjp_begin(&b->v, G, b, o.create_graph);
-  b->park = NULL;
-  b->nparked = 0;
-  b->G = G;
-  b->o = o;
-  b->root = node_hold(y);
-  b->backprop = G->backprop;
-  b->outer = G->running;
+  *b = (backward){.G = G,
+                  .o = o,
+                  .backprop = G->backprop,
+                  .slots = &b->first,
+                  .nroots = ny,
+                  .outer = G->running,
+                  .first = {.cap = FIRST}};
   G->running = b;
-  node *g = NULL;
-  if (!park(b)) goto failed;
-  if (targets) {
-    b->targets = mg_alloc(&G->c, (ntargets + 1) * sizeof *b->targets);
-    b->results = mg_alloc(&G->c, (ntargets + 1) * sizeof *b->results);
-    if (!b->targets || !b->results) goto failed;
-    for (int i = 0; i < ntargets; i++) {
-      b->targets[b->ntargets++] = node_hold(targets[i]);
-      b->results[i] = NULL;
-      b->ninner += node_has_creator(targets[i]);
-    }
-  }
-  if (seed) g = node_hold(seed);
-  else if (y->grad && !targets) g = node_hold(y->grad);
-  else {
-    shape s;
-    node_shape(y, &s);
-    g = s.n ? node_array(G, arr_const(&G->c, y->dtype, &s, (imm){.f = 1}))
-            : node_scalar(G, y->dtype, (imm){.f = 1});
-  }
-  if (!g) goto failed;
-  if (node_has_creator(y) || !y->grad || targets) /* a leaf that has a grad keeps it */
-    if (!add(b, y, g)) goto failed;
-  node_drop(G, g);
+  if (!begin(b, ys, gys, nx, xs)) return backward_free(b), NULL;
   return b;
-failed:
-  node_drop(G, g);
-  backward_free(b);
-  return NULL;
+}
+
+bool backward_reaches(const backward *b, int i) { return find(b, b->targets[i])->marks & SEEN; }
+
+bool backward_links(const backward *b) { return b->linked; }
+
+void backward_create_graph(backward *b, bool on) {
+  b->o.create_graph = on;
+  b->o.retain_graph |= on;
 }
 
 /* ---- run ----------------------------------------------------------------------------------------------- */
 
-/* The gradient of y, a result of f, has been used */
-static void used(backward *b, node *y) {
-  if (!y || b->o.retain_grad) return;
-  if (!b->targets) node_set_grad(b->G, y, NULL);
-  if (!(b->ninner && is_target(b, y))) lose_acc(b, y);
+/* The gradient of x, a result, has been used */
+static void used(backward *b, node *x) {
+  if (!x || b->o.retain_grad) return;
+  if (!b->targets) node_set_grad(b->G, x, NULL);
+  slot *s = find(b, x);
+  if (s && !(s->marks & TARGET)) slot_end(b, s);
 }
 
-/* f is done with */
+/* f is done with, and may go with it */
 static void done(backward *b, node *f) {
-  if (!node_is_function(f)) used(b, f);
-  else
-    for (int k = 0; k < f->x->nout; k++) used(b, f->x->out[k].n);
   if (!b->o.retain_graph) node_release(b->G, f);
+  if (!node_is_function(f)) return used(b, f);
+  for (int k = 0; k < f->x->nout; k++) used(b, f->x->out[k].n);
+  slot_end(b, find(b, f));
 }
 
 static bool run_rule(backward *b, node *f) {
-  vjp *v = &b->v;
-  node *g = f->acc;
+  vjp v;
+  vjp_begin(&v, b->G, b, b->o.create_graph);
+  vjp_function(&v, f);
+  node *g = find(b, f)->acc;
   bool ok = true;
-  vjp_function(v, f);
   for (int i = 0, n = slots(f); i < n && ok; i++) {
-    node *x = *in_at(f, i);
-    if (!wanted(b, f, i)) continue;
-    node *gx = vjp_run(v, i, g);
+    node *x = tracked_input(f, i);
+    if (!x || !wanted(b, x)) continue;
+    node *gx = vjp_run(&v, i, g);
     ok = gx && (gx == DONE || add(b, x, gx));
-    vjp_clear(v);
+    vjp_clear(&v);
   }
+  vjp_end(&v);
   return ok;
 }
 
 int backward_next(backward *b, node **host) {
   graph *G = b->G;
-  if (b->f) { /* the host has finished with it */
-    done(b, b->f);
-    b->f = NULL;
-  }
+  if (b->f) done(b, b->f);
+  b->f = NULL;
   G->backprop = b->o.create_graph;
   int state = 0;
-  while (b->nheap && state == 0) {
+  while (b->heap.len && state == 0) {
     node *f = b->at = pop(b);
     if (f->flags & RELEASED) {
       fail(&G->c, "backward: this graph was released by an earlier backward; pass retain_graph = "
@@ -262,9 +370,8 @@ int backward_next(backward *b, node **host) {
     } else if (f->op == OP_FUNCTION) {
       *host = b->f = f;
       state = 1;
-    } else if (run_rule(b, f)) {
-      done(b, f);
-    } else state = -1;
+    } else if (run_rule(b, f)) done(b, f);
+    else state = -1;
   }
   if (state == 0) b->at = NULL;
   G->backprop = b->backprop;
@@ -273,70 +380,114 @@ int backward_next(backward *b, node **host) {
 
 const node *backward_at(const backward *b) { return b->at; }
 
-node *backward_gy(backward *b, int i) { return output_grad(b->G, &b->f->x->out[i]); }
-
-bool backward_accept(backward *b, int i, node *gx) {
-  node *x = *in_at(b->f, i);
-  return !gx || !wanted(b, b->f, i) || add(b, x, gx);
+node *backward_acc(const backward *b, const node *n) {
+  const slot *s = find(b, n);
+  return s ? s->acc : NULL;
 }
 
-bool backward_splice(backward *b, node *y, node *gy) { return !node_tracked(y) || add(b, y, gy); }
+node *output_grad(const backward *b, const output *o) {
+  node *g = o->n ? backward_acc(b, o->n) : NULL;
+  if (g) return node_hold(g);
+  if (o->s.n == 0) return node_scalar(b->G, o->dtype, (imm){0});
+  return node_array(b->G, arr_const(&b->G->c, o->dtype, &o->s, (imm){0}));
+}
+
+node *backward_gy(backward *b, int i) { return output_grad(b, &b->f->x->out[i]); }
+
+bool backward_wants(const backward *b, int i) {
+  node *x = tracked_input(b->f, i);
+  return x && wanted(b, x);
+}
+
+bool backward_accept(backward *b, int i, node *gx) {
+  return !backward_wants(b, i) || add(b, *in_at(b->f, i), gx);
+}
+
+bool backward_splice(backward *b, node *y, node *gy) {
+  if (!node_tracked(y)) return true;
+  if (b->targets && !mark(b, y)) return false;
+  return !wanted(b, y) || add(b, y, gy);
+}
 
 /* ---- end ------------------------------------------------------------------------------------------------- */
 
 /* x's accumulator as a node that is x's alone */
-static node *alone(backward *b, node *x) {
-  node *acc = x->acc;
+static node *alone(backward *b, slot *s) {
+  node *acc = s->acc;
   if (acc->handles == 1) return node_hold(acc);
   return node_has_creator(acc) ? op_identity(b->G, acc) : node_detach(b->G, acc);
 }
 
-bool backward_finish(backward *b) {
-  graph *G = b->G;
+/* The gradient of a target that nothing came to */
+static node *zero_of(backward *b, node *x) {
+  shape s;
+  if (node_shape(x, &s) && s.n)
+    return node_array(b->G, arr_const(&b->G->c, x->dtype, &s, (imm){0}));
+  return node_scalar(b->G, x->dtype, (imm){0});
+}
+
+/* Of every slot that has a gradient for .grad: what it becomes, in `fresh`; their number, or -1. */
+static int sum_up(backward *b, slot **of, node **fresh) {
   int n = 0;
-  bool ok = true;
-  node **fresh = mg_alloc(&G->c, (b->ntouched + 1) * sizeof *fresh);
-  array **pending = mg_alloc(&G->c, (b->ntouched + b->ntargets + 2) * sizeof *pending);
-  ok = fresh && pending;
-  G->backprop = b->o.create_graph;
-  int npending = 0;
-  if (b->targets) {
-    for (int i = 0; i < b->ntargets && ok; i++) {
-      node *x = b->targets[i];
-      if (x->acc) b->results[i] = alone(b, x);
-      else {
-        array *a = node_as_array(G, x); /* for its shape: y does not depend on x */
-        b->results[i] = a ? node_array(G, arr_const(&G->c, x->dtype, &a->s, (imm){0})) : NULL;
-        arr_unref(a);
+  for (chunk *c = b->slots; c; c = c->next)
+    for (slot *s = c->s; s < c->s + c->n; s++) {
+      node *x = s->n;
+      if (!x || !s->acc) continue;
+      if (node_has_creator(x) && (!b->o.retain_grad || (x == b->roots[0] && x->grad))) continue;
+      node *g = x->grad ? apply(b->G, OP_add, 2, (node *[]){x->grad, s->acc}) : alone(b, s);
+      lose_acc(b, s);
+      if (!g) {
+        while (n--) node_drop(b->G, fresh[n]);
+        return -1;
       }
-      ok = b->results[i] != NULL;
-      if (ok && b->results[i]->a) pending[npending++] = b->results[i]->a;
+      of[n] = s;
+      fresh[n++] = g;
     }
-  } else {
-    for (; n < b->ntouched && ok; n++) {
-      node *x = b->touched[n];
-      fresh[n] = NULL;
-      if (!x->acc || (x == b->root && x->grad) || (node_has_creator(x) && !b->o.retain_grad))
-        continue;
-      fresh[n] = x->grad ? apply(G, OP_add, 2, (node *[]){x->grad, x->acc}) : alone(b, x);
-      lose_acc(b, x);
-      ok = fresh[n] != NULL;
-      if (ok && fresh[n]->a) pending[npending++] = fresh[n]->a;
-    }
+  return n;
+}
+
+static bool commit(backward *b) {
+  graph *G = b->G;
+  slot **of = mg_alloc(&G->c, (b->nslots + 1) * sizeof *of);
+  node **fresh = mg_alloc(&G->c, (b->nslots + 2) * sizeof *fresh);
+  int n = of && fresh ? sum_up(b, of, fresh) : -1;
+  bool ok = n >= 0;
+  if (ok) {
+    fresh[n] = b->roots[0]; /* the result: in the same pass */
+    ok = node_eval(G, n + 1, fresh);
   }
-  array *y = b->root->a;
-  if (ok && y && y->state == PENDING) pending[npending++] = y; /* the result: in the same pass */
-  ok = ok && arr_eval(&G->c, npending, pending, NULL);
   for (int i = 0; i < n; i++) {
-    node *x = b->touched[i];
+    node *x = of[i]->n;
     /* without a handle on x, a grad that leads back to it would never go: see node.c */
-    bool keep = ok && fresh[i] && (x->handles > 0 || !node_has_creator(fresh[i]));
-    if (keep) node_set_grad(G, x, fresh[i]);
-    else if (fresh[i]) node_drop(G, fresh[i]);
+    if (ok && (x->handles > 0 || !node_has_creator(fresh[i]))) node_set_grad(G, x, fresh[i]);
+    else node_drop(G, fresh[i]);
   }
+  mg_free(of);
   mg_free(fresh);
-  mg_free(pending);
-  G->backprop = b->backprop;
+  return ok;
+}
+
+static bool hand_out(backward *b) {
+  graph *G = b->G;
+  for (int i = 0; i < b->ntargets; i++) {
+    slot *s = find(b, b->targets[i]);
+    if (!(s->marks & SEEN)) continue;
+    if (!(b->results[i] = s->acc ? alone(b, s) : zero_of(b, s->n))) return false;
+  }
+  node **all = mg_alloc(&G->c, (b->ntargets + b->nroots + 1) * sizeof *all);
+  int n = 0;
+  for (int i = 0; all && i < b->ntargets; i++)
+    if (b->results[i]) all[n++] = b->results[i];
+  for (int i = 0; all && i < b->nroots; i++) all[n++] = b->roots[i];
+  bool ok = all && node_eval(G, n, all);
+  mg_free(all);
+  return ok;
+}
+
+bool backward_finish(backward *b) {
+  b->G->backprop = b->o.create_graph;
+  bool ok = b->targets ? hand_out(b) : commit(b);
+  b->G->backprop = b->backprop;
   return ok;
 }
 
@@ -344,29 +495,21 @@ node *backward_target(backward *b, int i) { return node_hold(b->results[i]); }
 
 void backward_free(backward *b) {
   graph *G = b->G;
-  vjp_end(&b->v);
-  for (int i = 0; i < b->ntouched; i++) {
-    node *n = b->touched[i];
-    n->flags &= ~MARKS;
-    if (n->acc) lose_acc(b, n);
-  }
-  for (int i = 0; i < b->nparked; i++) {
-    node *n = b->park[i].n;
-    if (!n->acc) n->acc = b->park[i].acc;
-    n->flags |= b->park[i].flags;
-  }
   G->running = b->outer;
   G->backprop = b->backprop;
-  for (int i = 0; i < b->ntouched; i++) node_unref(G, b->touched[i]);
+  for (chunk *c = b->slots, *next; c; c = next) {
+    next = c->next;
+    for (slot *s = c->s; s < c->s + c->n; s++)
+      if (s->n) slot_end(b, s);
+    if (c != &b->first) mg_free(c);
+  }
+  for (int i = 0; i < b->nroots; i++) node_drop(G, b->roots[i]);
   for (int i = 0; i < b->ntargets; i++) {
     node_drop(G, b->targets[i]);
     node_drop(G, b->results[i]);
   }
-  node_drop(G, b->root);
-  mg_free(b->heap);
-  mg_free(b->touched);
-  mg_free(b->targets);
-  mg_free(b->results);
-  mg_free(b->park);
+  mg_free(b->roots);
+  mg_free(b->heap.n);
+  mg_free(b->stack.n);
   mg_free(b);
 }

@@ -54,8 +54,11 @@ static shape shape_of(const ints *d) {
 }
 
 static bool usable(graph *G, int n, node *const *in) {
-  for (int i = 0; i < n; i++)
-    if (in[i] && in[i]->flags & DROPPED && !node_ready(G, in[i])) return false;
+  for (int i = 0; i < n; i++) {
+    if (!in[i]) continue;
+    if (in[i]->flags & DROPPED && !node_ready(G, in[i])) return false;
+    node_read(G, in[i]);
+  }
   return true;
 }
 
@@ -672,7 +675,7 @@ node *op_matmul(graph *G, node *x, node *y) {
 
 /* ---- host Functions ----------------------------------------------------------------------------------------- */
 
-node *function_new(graph *G, int n, node *const *in, uint32_t met, const char *name) {
+node *function_new(graph *G, int n, node *const *in, const char *name) {
   node *f = node_new(G, F64);
   extra *x = f ? node_extra(G, f) : NULL;
   char *copy = x ? mg_alloc(&G->c, strlen(name) + 1) : NULL;
@@ -680,7 +683,6 @@ node *function_new(graph *G, int n, node *const *in, uint32_t met, const char *n
   x->name = strcpy(copy, name);
   if (!record(G, f, OP_FUNCTION, n, in, 0)) return NULL;
   f->x->nin = n;
-  if (f->generation <= met) f->generation = met + 1;
   return f;
 }
 
@@ -704,12 +706,6 @@ void output_set(node *f, int k, node *y) {
   y->flags |= TRACKED;
   y->generation = f->generation;
   o->n = y;
-}
-
-node *output_grad(graph *G, const output *o) {
-  if (o->n && o->n->acc) return node_hold(o->n->acc);
-  if (o->s.n == 0) return node_scalar(G, o->dtype, (imm){0});
-  return node_array(G, arr_const(&G->c, o->dtype, &o->s, (imm){0}));
 }
 
 node *function_output(graph *G, node *f, int index, int nout, node *value) {

@@ -25,9 +25,7 @@ enum flag {                   /* node.flags */
   SAVES_OUT = 4,              /* the vjp reads the node's own value */
   RELEASED = 8,               /* a backward has used up what was saved */
   DROPPED = 16,               /* the value was let go: nobody had a handle */
-  QUEUED = 32,                /* in the heap of the running backward */
-  FROZEN = 64,                /* x.data: writing into it would be lost */
-  OWN_ACC = 128               /* acc's array is the accumulator's alone: add in place */
+  FROZEN = 32                 /* x.data: writing into it would be lost */
 };
 
 typedef struct node node;
@@ -80,7 +78,10 @@ struct node {
   array *a;                   /* the value, or NULL: the scalar in k (0-d); DROPPED: a CONST that keeps the shape */
   imm k;
   node *grad;
-  node *acc;                  /* accumulator of the running backward */
+  union {
+    struct slot *slot;        /* what the running backward knows of it */
+    node *next;               /* in a list of node.c's, while none runs or the node is dead */
+  };
   extra *x;                   /* NULL, mostly */
   uint64_t id;                /* creation number */
   node *in[2];                /* from here on only Functions touch it; NULL in all others */
@@ -99,7 +100,8 @@ typedef struct graph {
   void (*release)(struct graph *G, int ref);
   void *host;
   struct backward *running;
-  uint32_t *met;              /* where the highest generation of what ops are applied to is noted; or NULL */
+  bool shuffled;              /* by set_creator: generations may not fall from results to inputs */
+  struct captures *captures;  /* where what is read is noted, or NULL */
 } graph;
 
 void graph_init(graph *G);
@@ -124,9 +126,6 @@ static inline bool node_has_creator(const node *n) { return n->op != OP_NONE; }
 /* A Function alone, with outputs that are not itself */
 static inline bool node_is_function(const node *n) { return n->x && n->x->nout; }
 static inline bool node_tracked(const node *n) { return n->flags & TRACKED; }
-static inline void node_meet(const node *n, uint32_t *met) {
-  if (node_tracked(n) && n->generation > *met) *met = n->generation;
-}
 int node_nin(const node *n);                          /* inputs of the Function; numbers count */
 node *node_input(graph *G, node *f, int i);           /* new handle; a constant made for a number; the value back from what is saved */
 bool node_ready(graph *G, node *n);                   /* value READY, CONST or scalar; error if DROPPED */
@@ -174,26 +173,59 @@ node *op_rand(graph *G, dtype t, const shape *s);
 node *op_nonzero(graph *G, node *mask);                               /* 1-d int64, not recorded */
 
 /* A host Function: records node f with inputs; its outputs are made of untracked nodes' values. */
-/* Its generation lies above `met` too, that of Variables it leads back to without their being inputs. */
-node *function_new(graph *G, int n, node *const *in, uint32_t met, const char *name); /* OP_FUNCTION, or NULL */
+node *function_new(graph *G, int n, node *const *in, const char *name); /* OP_FUNCTION, or NULL */
 node *function_output(graph *G, node *f, int index, int nout, node *value);      /* OP_OUTPUT Variable */
+
+/* ---- what a function reads (capture.c) ------------------------------------------------------------ */
+
+typedef struct {
+  node *n;                    /* a handle */
+  array *a;                   /* its value when it was first read or written: a reference, or NULL and */
+  imm k;
+  bool tracked;
+} captured;
+
+typedef struct captures {
+  uint64_t since;             /* creation number: younger nodes do not count */
+  int n, cap;
+  captured *v;
+  int *index;                 /* a hash table: places in v, from 1 */
+  bool failed;                /* there was no memory to note all */
+} captures;
+
+/* The place of n, noted with this value unless it was before; -1: does not count. */
+int captures_note(graph *G, captures *c, node *n, array *a, imm k);
+static inline void node_read(graph *G, node *n) { /* n's value is about to be read or written */
+  if (__builtin_expect(G->captures != NULL, 0)) captures_note(G, G->captures, n, n->a, n->k);
+}
+void captures_end(graph *G, captures *c);
+node *checkpoint_new(graph *G, captures *c, const char *name); /* OP_FUNCTION of all of them */
+/* f's inputs get the values that f saved; `now` keeps what they are, until captures_restore. */
+bool captures_recall(graph *G, node *f, captures *now);
+void captures_restore(graph *G, captures *now);
 
 /* ---- backward (backward.c) ---------------------------------------------------------------------- */
 
 typedef struct backward backward;
 typedef struct { bool retain_grad, create_graph, retain_graph; } backward_opts;
 
-/* seed: NULL (y.grad, or ones), or the incoming gradient. targets: NULL for .grad of leaves, else
-** gradients are kept for these nodes alone and .grad is left as it is. */
-backward *backward_new(graph *G, node *y, node *seed, int ntargets, node *const *targets, backward_opts o);
+/* Of the sum of ys times what comes in: gys, where NULL (all, or one) ones; a y with a creator and a
+** grad starts from that. xs NULL: for .grad of leaves; else gradients are kept for these nodes alone,
+** nothing is walked that does not lead to them, and .grad is left as it is. Untracked ys add nothing. */
+backward *backward_new(graph *G, int ny, node *const *ys, node *const *gys, int nx,
+                       node *const *xs, backward_opts o);
+bool backward_reaches(const backward *b, int i); /* do the ys depend on xs[i]? */
+bool backward_links(const backward *b);          /* ... or on what is tracked and none of the xs? */
+void backward_create_graph(backward *b, bool on); /* before the first step */
 /* Runs until done (0), until a host Function f must run (1), or an error (-1). */
 int backward_next(backward *b, node **f);
 node *backward_gy(backward *b, int i);                /* new handle: gradient of f's output i; zeros where unused */
-bool backward_accept(backward *b, int i, node *gx);   /* gradient of f's input i; NULL: none */
+bool backward_wants(const backward *b, int i);        /* is a gradient for f's input i of any use? */
+bool backward_accept(backward *b, int i, node *gx);
 bool backward_splice(backward *b, node *y, node *gy); /* go on through y with gradient gy */
 bool backward_finish(backward *b);                    /* commit */
 const node *backward_at(const backward *b);           /* the Function under way, or where it failed; NULL: none */
-node *backward_target(backward *b, int i);            /* new handle, after finish: zeros where y does not depend on it */
+node *backward_target(backward *b, int i);            /* new handle, after finish; only of those reached */
 void backward_free(backward *b);                      /* at any time; drops all that was not committed */
 
 #endif

@@ -18,6 +18,10 @@ static inline int kind_bits(const node *f, int i) {
   return i < 2 ? f->kind >> 4 * i & 15 : f->x->kind[i - 2];
 }
 static inline int kind_of(const node *f, int i) { return kind_bits(f, i) & ~FLOWS; }
+static inline void set_kind(node *f, int i, int kind) {
+  if (i < 2) f->kind = (f->kind & ~(15 << 4 * i)) | kind << 4 * i;
+  else f->x->kind[i - 2] = kind;
+}
 static inline bool flows(const node *f, int i) { return kind_bits(f, i) & FLOWS; }
 
 node *node_new(graph *G, dtype t);                         /* a scalar, to be set */
@@ -28,7 +32,6 @@ bool recording(const graph *G, int n, node *const *in);   /* does an op on these
 uint32_t saves_for(int op, int n, node *const *in);        /* what the gradients of the tracked ones read */
 bool outputs_new(graph *G, node *f, int nout);             /* room for them */
 void output_set(node *f, int k, node *y);                  /* y, untracked, is f's output k; not if no float */
-node *output_grad(graph *G, const output *o);              /* new handle; zeros where there is none */
 void node_restore(node *n, array *a);                     /* the value that n let go of */
 void node_release(graph *G, node *f);                     /* let go of what f saved; the skeleton stays */
 node *like(graph *G, node *g, double v);                  /* a constant of g's shape and dtype */
@@ -109,6 +112,8 @@ node *own(vjp *v, int i);                                 /* what keep_array kep
 
 node *op_part(graph *G, int op, node *x, const shape *s, const int64_t *first, const int64_t *step); /* op: slice, slice_grad */
 
+node *backward_acc(const struct backward *b, const node *n); /* its gradient so far, borrowed; or NULL */
+node *output_grad(const struct backward *b, const output *o); /* new handle; zeros where there is none */
 /* An array that is the accumulator of f's input i alone: add in place. NULL: error. */
 array *backward_own(struct backward *b, node *x, const shape *s);
 

@@ -30,7 +30,7 @@ typedef struct slab {
 #define AROUND(do, n)                                                                              \
   do                                                                                               \
   ##_memory_region(&(n)->generation, offsetof(node, grad) - offsetof(node, generation)),           \
-      do##_memory_region(&(n)->acc, sizeof(node) - offsetof(node, acc))
+      do##_memory_region(&(n)->slot, sizeof(node) - offsetof(node, slot))
 #define HIDE(n) (AROUND(__asan_poison, n))
 #define SHOW(n) (AROUND(__asan_unpoison, n))
 #else
@@ -96,12 +96,12 @@ node *node_array(graph *G, array *a) {
 
 typedef struct {
   graph *G;
-  node *dead; /* nodes without refs, linked through `acc` */
+  node *dead; /* nodes without refs, linked through `next` */
 } heap;
 
 static void lose_ref(heap *h, node *n) {
   if (n && --n->refs == 0) {
-    n->acc = h->dead;
+    n->next = h->dead;
     h->dead = n;
   }
 }
@@ -134,11 +134,6 @@ static void lose_handle(heap *h, node *n) {
     n = g; /* the grad's handle goes too */
   }
   if (n) lose_ref(h, n);
-}
-
-static void set_kind(node *f, int i, int kind) {
-  if (i < 2) f->kind = (f->kind & ~(15 << 4 * i)) | kind << 4 * i;
-  else f->x->kind[i - 2] = kind;
 }
 
 static void lose_array(array **a) {
@@ -205,8 +200,8 @@ static void lose_creator(graph *G, heap *h, node *n) {
 static void bury(graph *G, heap *h) {
   while (h->dead) {
     node *n = h->dead;
-    h->dead = n->acc;
-    n->acc = NULL;
+    h->dead = n->next;
+    n->next = NULL;
     lose_creator(G, h, n);
     if (n->a) arr_unref(n->a);
     if (n->grad) lose_handle(h, n->grad);
@@ -231,7 +226,8 @@ static void lose_all(graph *G) {
   EACH(n) n->refs++; /* nothing is buried yet */
   EACH(n) {
     lose_creator(G, &h, n);
-    n->grad = n->acc = NULL;
+    n->grad = NULL;
+    n->next = NULL;
   }
   EACH(n) {
     n->refs = 1;
@@ -326,6 +322,7 @@ node *node_input(graph *G, node *f, int i) {
 }
 
 bool node_ready(graph *G, node *n) {
+  node_read(G, n);
   if (n->flags & DROPPED)
     return fail(&G->c, "this value was let go: no Variable held it and no gradient needs it");
   if (!n->a) return true;
@@ -347,6 +344,7 @@ bool node_item(graph *G, node *n, imm *v) {
 }
 
 array *node_as_array(graph *G, node *n) {
+  node_read(G, n);
   if (n->flags & DROPPED) return node_ready(G, n), NULL;
   return n->a ? arr_ref(n->a) : arr_scalar(&G->c, n->dtype, n->k);
 }
@@ -398,6 +396,7 @@ bool node_set_value(graph *G, node *n, array *a) {
     return arr_unref(a),
            fail(&G->c, "the gradient of %s needs this value; it cannot be changed (use detach)",
                 op_table[n->op].name);
+  node_read(G, n);
   array *old = n->a;
   n->a = NULL;
   n->flags &= ~DROPPED;
@@ -418,6 +417,7 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
     if (targets[i]->flags & SAVES_OUT)
       ok = fail(&G->c, "assign: target %d was made by %s, whose gradient needs it", i + 1,
                 op_table[targets[i]->op].name);
+    node_read(G, targets[i]);
     array *a = ok ? node_as_array(G, values[i]) : NULL;
     array *v = a ? arr_cast(&G->c, a, targets[i]->dtype) : NULL;
     arr_unref(a);
@@ -456,15 +456,15 @@ void node_unchain(graph *G, node *n) {
 bool node_unchain_backward(graph *G, node *y) {
   if (G->running) return fail(&G->c, "unchain_backward: not while a backward runs");
   heap h = {G, NULL};
-  node *todo = NULL; /* linked through `acc`, with a ref each; generation 0 says: seen */
+  node *todo = NULL; /* linked through `next`, with a ref each; generation 0 says: seen */
   node_ref(y);
-  y->acc = NULL;
+  y->next = NULL;
   for (node *f = y; f;) {
     for (int i = 0, n = node_nin(f); i < n; i++) {
       node *x = *in_at(f, i);
       if (!x || !node_has_creator(x) || x->generation == 0) continue;
       x->generation = 0;
-      x->acc = todo;
+      x->next = todo;
       todo = node_ref(x);
     }
     if (f != y) {
@@ -474,30 +474,30 @@ bool node_unchain_backward(graph *G, node *y) {
     lose_ref(&h, f);
     bury(G, &h);
     if ((f = todo)) {
-      todo = f->acc;
-      f->acc = NULL;
+      todo = f->next;
+      f->next = NULL;
     }
   }
   return true;
 }
 
-/* Does f follow from x? Those seen are linked through `acc`, which only a running backward uses. */
+/* Does f follow from x? Those seen are linked through `next`; no backward runs. */
 static bool follows(node *f, const node *x) {
   node *seen = f, *last = f;
   bool found = false;
-  f->acc = f; /* the last of the list */
-  for (node *n = f; n; n = n->acc == n ? NULL : n->acc) {
+  f->next = f; /* the last of the list */
+  for (node *n = f; n; n = n->next == n ? NULL : n->next) {
     found |= n == x;
     for (int i = 0, k = node_nin(n); i < k; i++) {
       node *in = *in_at(n, i);
-      if (!in || in->acc) continue;
-      last->acc = in;
-      last = in->acc = in;
+      if (!in || in->next) continue;
+      last->next = in;
+      last = in->next = in;
     }
   }
   for (node *next; seen; seen = next) {
-    next = seen->acc == seen ? NULL : seen->acc;
-    seen->acc = NULL;
+    next = seen->next == seen ? NULL : seen->next;
+    seen->next = NULL;
   }
   return found;
 }
@@ -517,6 +517,7 @@ bool node_set_creator(graph *G, node *x, node *f) {
                 shape_text(&s, a), dtype_name[x->dtype], shape_text(&want, b), dtype_name[t]);
   if (follows(f, x)) return fail(&G->c, "set_creator: the Function was made from this Variable");
   node_unchain(G, x);
+  G->shuffled = true;
   x->in[0] = node_ref(f);
   x->op = OP_OUTPUT;
   x->kind = FLOWS;

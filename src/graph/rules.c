@@ -108,10 +108,10 @@ node *result(vjp *v, int k) {
 
 bool unused(const vjp *v, int k) {
   const output *o = &v->f->x->out[k];
-  return !o->n || !o->n->acc;
+  return !o->n || !backward_acc(v->b, o->n);
 }
 
-node *grad_of(vjp *v, int k) { return keep(v, output_grad(v->G, &v->f->x->out[k])); }
+node *grad_of(vjp *v, int k) { return keep(v, output_grad(v->b, &v->f->x->out[k])); }
 
 node *own(vjp *v, int i) { return keep(v, node_array(v->G, arr_ref(v->f->x->kept[i]))); }
 

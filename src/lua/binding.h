@@ -192,7 +192,7 @@ enum mode {
   M_LEAN = 8,
   M_DEBUG = 16,
   M_RANDOM = 32,
-  M_MET = 64
+  M_CAPTURES = 64
 };
 
 typedef struct modes {
@@ -202,7 +202,7 @@ typedef struct modes {
   struct {
     uint64_t seed, counter;
   } random;
-  uint32_t *met;
+  captures *captures;
 } modes;
 
 modes modes_now(const state *S, unsigned what);

@@ -57,41 +57,37 @@ static int variables(lua_State *L, int first, int last, node **in) {
   return n;
 }
 
-static node *record_call(lua_State *L, state *S, int first, int last, node **in, uint32_t met,
-                         const char *name) {
-  return function_new(&S->G, variables(L, first, last, in), in, met, name);
+static node *record_call(lua_State *L, state *S, int first, int last, node **in, const char *name) {
+  return function_new(&S->G, variables(L, first, last, in), in, name);
 }
 
-/* The results from `base` up become outputs of a Function of the arguments first..last, whose
-** object stands at `self`; it met this generation. */
-static void record_results(lua_State *L, state *S, int first, int last, int self, int base,
-                           uint32_t met, const char *name) {
+/* The results from `base` up become outputs of the Function in the box below them, whose object stands
+** at `self`. The box goes. */
+static void make_outputs(lua_State *L, state *S, int self, int base, const char *name) {
   int nout = lua_gettop(L) - base + 1;
+  node **f = lua_touserdata(L, base - 1);
   luaL_checkstack(L, 6, NULL);
-  node **box = box_new(L, S); /* the Function's handle, while we need it */
-  lua_insert(L, base);
-  node **in = lua_newuserdatauv(L, (last - first + 1) * sizeof *in, 0);
-  TRY(L, S, *box = record_call(L, S, first, last, in, met, name));
-  if (S->G.debug) note_line(L, S, *box);
+  if (S->G.debug) note_line(L, S, *f);
   lua_pushvalue(L, self);
-  node_extra(&S->G, *box)->ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_pop(L, 1);
+  int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  node_extra(&S->G, *f)->ref = ref;
   for (int i = 0; i < nout; i++) {
+    check_node(L, base + i, name);
     node **r = box_new(L, S);
-    TRY(L, S, *r = function_output(&S->G, *box, i, nout, node_at(L, base + 1 + i)));
+    TRY(L, S, *r = function_output(&S->G, *f, i, nout, node_at(L, base + i)));
     made(L, S, *r);
-    lua_replace(L, base + 1 + i);
+    lua_replace(L, base + i);
   }
-  box_drop(S, box);
-  lua_remove(L, base);
+  box_drop(S, f);
+  lua_remove(L, base - 1);
 }
 
-static bool any_tracked(lua_State *L, int first, int last, uint32_t *met) {
+static bool any_tracked(lua_State *L, int first, int last) {
   bool any = false;
   for (int i = first; i <= last; i++) {
     node *x = to_node(L, i);
+    if (x) node_read(&get_state(L)->G, x);
     any |= x && node_tracked(x);
-    if (x && met) node_meet(x, met);
   }
   return any;
 }
@@ -152,10 +148,15 @@ static int function_call(lua_State *L) {
   call_in_modes(L, S, n + 1, &(modes){.what = M_BACKPROP, .backprop = false});
   check_results(L, S, self + 1, name);
   int top = lua_gettop(L);
-  if (any_tracked(L, 2, n + 1, S->G.met) && S->G.backprop)
-    record_results(L, S, 2, n + 1, self, self + 1, 0, name);
-  else if (any_tracked(L, self + 1, top,
-                       NULL)) /* a tracked Variable from elsewhere is its values here */
+  if (any_tracked(L, 2, n + 1) && S->G.backprop) {
+    node **f = box_new(L, S);
+    lua_insert(L, self + 1);
+    node **in = lua_newuserdatauv(L, (n + 1) * sizeof *in, 0);
+    TRY(L, S, *f = record_call(L, S, 2, n + 1, in, name));
+    lua_pop(L, 1);
+    make_outputs(L, S, self, self + 2, name);
+  } else if (any_tracked(L, self + 1,
+                         top)) /* a tracked Variable from elsewhere is its values here */
     for (int i = self + 1; i <= top; i++) {
       node **d = box_new(L, S);
       TRY(L, S, *d = node_detach(&S->G, node_at(L, i)));
@@ -245,7 +246,7 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
            n, n == 1 ? "" : "s");
   for (int i = 0; i < n; i++) {
     node **g = box_new(L, S), *x = input_of(f, i);
-    if (node_tracked(x)) {
+    if (backward_wants(b, i)) {
       TRY(L, S, *g = gradient_for(L, S, base + i, i + 1, x, name));
       TRY(L, S, backward_accept(b, i, *g));
     }
@@ -255,16 +256,42 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
-/* What a checkpoint keeps, with two user values: the function, and its arguments that are not
-** Variables. */
+/* What a checkpoint keeps, with two user values: the function, and its arguments. What it read is the
+** Function's inputs, the arguments first. */
 typedef struct {
   modes then;
-  int nargs;
-  uint32_t met; /* the highest generation that the function met, captured Variables' too: their
-                   gradients wait for what is computed again */
+  int nargs, at[]; /* the input that an argument is, or -1: it is no Variable */
 } checkpoint;
 
 enum { REMEMBERED = M_RANDOM | M_TRAIN | M_DTYPE };
+
+typedef struct {
+  guard g;
+  captures c;
+} capture_guard;
+
+static void forget(state *S, guard *g) { captures_end(&S->G, &((capture_guard *)g)->c); }
+static void restore(state *S, guard *g) { captures_restore(&S->G, &((capture_guard *)g)->c); }
+
+static capture_guard *capture_guard_new(lua_State *L, void (*end)(state *, guard *)) {
+  capture_guard *g = guard_new(L, sizeof *g);
+  g->c = (captures){0};
+  g->g.end = end;
+  return g;
+}
+
+static int note(state *S, captures *c, node *x) { return captures_note(&S->G, c, x, x->a, x->k); }
+
+/* Is any of them tracked? What was read here was read by whoever called. */
+static bool pass_on(state *S, captures *c) {
+  bool any = false;
+  for (int i = 0; i < c->n; i++) {
+    captured *v = &c->v[i];
+    any |= node_tracked(v->n);
+    if (S->G.captures) captures_note(&S->G, S->G.captures, v->n, v->a, v->k);
+  }
+  return any;
+}
 
 static int checkpoint_call(lua_State *L) {
   state *S = get_state(L);
@@ -277,58 +304,96 @@ static int checkpoint_call(lua_State *L) {
     return lua_gettop(L);
   }
   luaL_checkstack(L, n + 12, "too many arguments");
-  int self = n + 2;
-  checkpoint *c = lua_newuserdatauv(L, sizeof *c, 2);
+  int self = n + 2, base = n + 4;
+  checkpoint *c = lua_newuserdatauv(L, sizeof *c + n * sizeof *c->at, 2);
   c->then = modes_now(S, REMEMBERED);
   c->nargs = n;
-  c->met = 0;
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, self, 1);
   lua_createtable(L, n, 0);
   for (int i = 1; i <= n; i++) {
-    if (to_node(L, i + 1)) lua_pushlightuserdata(L, c); /* here comes a Variable */
+    if (to_node(L, i + 1)) lua_pushboolean(L, false); /* an input, which the Function holds */
     else lua_pushvalue(L, i + 1);
     lua_rawseti(L, -2, i);
   }
   lua_setiuservalue(L, self, 2);
+  capture_guard *g = capture_guard_new(L, forget);
   for (int i = 1; i <= n + 1; i++) lua_pushvalue(L, i);
-  call_in_modes(L, S, n, &(modes){.what = M_BACKPROP | M_MET, .backprop = false, .met = &c->met});
-  check_results(L, S, self + 1, "checkpoint");
-  int nout = lua_gettop(L) - self;
-  any_tracked(L, self + 1, self + nout, &c->met);
-  if (S->G.met && *S->G.met < c->met) *S->G.met = c->met;
-  record_results(L, S, 2, n + 1, self, self + 1, c->met, "checkpoint");
-  return nout;
+  g->c.since = S->G.ids;
+  for (int i = 0; i < n; i++) {
+    node *x = to_node(L, i + 2);
+    c->at[i] = x ? note(S, &g->c, x) : -1;
+  }
+  call_in_modes(L, S, n,
+                &(modes){.what = M_BACKPROP | M_CAPTURES, .backprop = false, .captures = &g->c});
+  check_results(L, S, base, "checkpoint");
+  for (int i = base; i <= lua_gettop(L); i++) note(S, &g->c, to_node(L, i));
+  if (g->c.failed) {
+    fail_memory(&S->G.c, g->c.n * sizeof *g->c.v);
+    failed(L, S, 1);
+  }
+  if (pass_on(S, &g->c)) {
+    node **f = box_new(L, S);
+    lua_insert(L, base);
+    TRY(L, S, *f = checkpoint_new(&S->G, &g->c, "checkpoint"));
+    make_outputs(L, S, self, base + 1, "checkpoint");
+  }
+  forget(S, &g->g);
+  return lua_gettop(L) - base + 1;
 }
 
-/* Computes it again, recorded, and goes on through what that gives. */
-static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
-  checkpoint *c = lua_touserdata(L, self);
-  int inputs = self + 1, base = self + 2, nout = f->x->nout, k = 0;
-  luaL_checkstack(L, c->nargs + 10, NULL);
-  lua_getiuservalue(L, self, 2);
-  lua_getiuservalue(L, self, 1);
-  for (int i = 1; i <= c->nargs; i++) {
-    lua_rawgeti(L, base, i);
-    if (lua_touserdata(L, -1) != c) continue;
-    lua_pop(L, 1);
-    lua_rawgeti(L, inputs, ++k);
-  }
-  modes m = c->then;
+/* again(guard, Function, checkpoint, fn, ...): fn(...) in the modes of then, recorded, with what it read
+** as that was */
+static int again(lua_State *L) {
+  state *S = get_state(L);
+  capture_guard *g = lua_touserdata(L, 1);
+  modes m = ((checkpoint *)lua_touserdata(L, 3))->then;
   m.what = REMEMBERED | M_BACKPROP;
   m.backprop = true;
-  call_in_modes(L, S, c->nargs, &m);
-  if (lua_gettop(L) - base != nout)
+  TRY(L, S, captures_recall(&S->G, lua_touserdata(L, 2), &g->c));
+  call_in_modes(L, S, lua_gettop(L) - 4, &m);
+  return lua_gettop(L) - 3;
+}
+
+static node *input_now(graph *G, node *f, int i) {
+  if (i < node_nin(f)) return node_input(G, f, i);
+  return fail(&G->c, "checkpoint: this Function was unchained"), NULL;
+}
+
+/* Computes it again, recorded, with what it read as that was, and goes on through what that gives. */
+static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
+  checkpoint *c = lua_touserdata(L, self);
+  int base = self + 2, nout = f->x->nout;
+  luaL_checkstack(L, c->nargs + 14, NULL);
+  capture_guard_new(L, restore);
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  lua_pushcclosure(L, again, 2);
+  lua_pushvalue(L, self + 1);
+  lua_pushlightuserdata(L, f);
+  lua_pushvalue(L, self);
+  lua_getiuservalue(L, self, 1);
+  lua_getiuservalue(L, self, 2);
+  int args = lua_gettop(L);
+  for (int i = 0; i < c->nargs; i++) {
+    if (c->at[i] < 0) lua_rawgeti(L, args, i + 1);
+    else {
+      node **x = box_new(L, S);
+      TRY(L, S, *x = input_now(&S->G, f, c->at[i]));
+    }
+  }
+  lua_remove(L, args);
+  call_guarded(L, c->nargs + 4);
+  if (lua_gettop(L) - base + 1 != nout)
     refuse(L, "checkpoint: the function gave %d results, but %d when it was run again", nout,
-           lua_gettop(L) - base);
+           lua_gettop(L) - base + 1);
   for (int i = 0; i < nout; i++) {
-    node **gy = box_new(L, S), *y = to_node(L, base + 1 + i);
+    node **gy = box_new(L, S), *y = to_node(L, base + i);
     shape s;
     if (!y || (node_shape(y, &s), !shape_eq(&s, &f->x->out[i].s)))
       refuse(L, "checkpoint: result %d was another when the function was run again", i + 1);
     if (!is_float(y->dtype)) continue;
     TRY(L, S, *gy = backward_gy(b, i));
-    TRY(L, S, backward_splice(b, node_at(L, base + 1 + i), *gy));
+    TRY(L, S, backward_splice(b, node_at(L, base + i), *gy));
   }
 }
 
@@ -336,10 +401,12 @@ void function_backward(lua_State *L, state *S, backward *b, node *f, bool create
   int top = lua_gettop(L), self = top + 1;
   luaL_checkstack(L, 12, NULL);
   if (f->x->ref == 0) refuse(L, "backward: this graph was released by an earlier backward");
-  bool again = lua_rawgeti(L, LUA_REGISTRYINDEX, f->x->ref) == LUA_TUSERDATA;
-  push_inputs(L, S, f, create_graph || again);
-  if (again) recompute(L, S, b, f, self);
-  else call_backward(L, S, b, f, self, create_graph);
+  bool checkpointed = lua_rawgeti(L, LUA_REGISTRYINDEX, f->x->ref) == LUA_TUSERDATA;
+  if (checkpointed) recompute(L, S, b, f, self);
+  else {
+    push_inputs(L, S, f, create_graph);
+    call_backward(L, S, b, f, self, create_graph);
+  }
   lua_settop(L, top);
 }
 

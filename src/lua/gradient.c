@@ -1,4 +1,4 @@
-/* gradient.c -- the loop of backward, and gradients.
+/* gradient.c -- the loop of backward, for .grad or for targets.
 **
 ** The core walks the graph and stops at Functions written in Lua, which are called here. The walk
 ** is guarded: an error anywhere frees it with all that was not committed, and goes on unchanged, but
@@ -19,38 +19,70 @@ static void end(state *S, guard *g) {
   if (b) backward_free(b);
 }
 
-/* The Variables of our own list at 3, in `targets`, which is NULL without one */
-static backward *begin(lua_State *L, state *S, node **targets, int n, backward_opts o) {
-  for (int i = 0; i < n; i++, lua_pop(L, 1)) {
-    lua_rawgeti(L, 3, i + 1);
-    targets[i] = node_at(L, -1);
-  }
-  return backward_new(&S->G, node_at(L, 2), NULL, n, targets, o);
+typedef struct {
+  backward_opts o;
+  bool follow;       /* create_graph if the ys depend on what is tracked and none of the xs */
+  bool allow_unused; /* of the xs */
+  bool look;         /* only that is asked, nothing is walked */
+} request;
+
+/* run(walk, ys, gys, xs, request): the arguments' places on the stack. ys may be a Variable, gys nil,
+** or false in places; without xs it is all for .grad. */
+enum { WALK = 1, YS, GYS, XS, REQUEST };
+
+static int length(lua_State *L, int i) {
+  return lua_istable(L, i) ? (int)lua_rawlen(L, i) : lua_isuserdata(L, i);
 }
 
-/* run(walk, y, targets or nil, options): the targets' gradients, or nothing. */
+static void fetch(lua_State *L, int i, int n, node **out) {
+  for (int k = 0; k < n; k++) {
+    if (lua_istable(L, i)) lua_rawgeti(L, i, k + 1);
+    else lua_pushvalue(L, i);
+    out[k] = to_node(L, -1);
+    lua_pop(L, 1);
+  }
+}
+
+static bool start(lua_State *L, state *S, walk *w, node **nodes, const request *r) {
+  int ny = length(L, YS), nx = length(L, XS);
+  node **gys = nodes + ny, **xs = gys + ny;
+  fetch(L, YS, ny, nodes);
+  if (lua_istable(L, GYS)) fetch(L, GYS, ny, gys);
+  fetch(L, XS, nx, xs);
+  w->b = backward_new(&S->G, ny, nodes, lua_istable(L, GYS) ? gys : NULL, nx,
+                      lua_istable(L, XS) ? xs : NULL, r->o);
+  return w->b != NULL;
+}
+
+/* Without xs nothing. Else the xs' gradients, false where the ys do not depend on one, and whether
+** they depend on what is tracked elsewhere; if that is not allowed, nil and the first such x. */
 static int run(lua_State *L) {
   state *S = get_state(L);
-  walk *w = lua_touserdata(L, 1);
-  backward_opts o = *(backward_opts *)lua_touserdata(L, 4);
-  int n = 0, status;
-  node **targets = NULL, *f;
-  if (!lua_isnil(L, 3)) {
-    n = (int)lua_rawlen(L, 3);
-    targets = lua_newuserdatauv(L, (n + 1) * sizeof *targets, 0);
-  }
-  TRY(L, S, w->b = begin(L, S, targets, n, o));
-  while ((status = backward_next(w->b, &f)) == 1) function_backward(L, S, w->b, f, o.create_graph);
+  walk *w = lua_touserdata(L, WALK);
+  request r = *(request *)lua_touserdata(L, REQUEST);
+  int n = length(L, XS), status;
+  node *f, **nodes = lua_newuserdatauv(L, (2 * length(L, YS) + n + 1) * sizeof *nodes, 0);
+  TRY(L, S, start(L, S, w, nodes, &r));
+  for (int i = 0; i < n && !r.allow_unused; i++)
+    if (!backward_reaches(w->b, i)) return lua_pushnil(L), lua_pushinteger(L, i + 1), 2;
+  bool links = backward_links(w->b);
+  if (r.look) return lua_pushboolean(L, links), 1;
+  if (r.follow) backward_create_graph(w->b, links);
+  while ((status = backward_next(w->b, &f)) == 1)
+    function_backward(L, S, w->b, f, r.o.create_graph || (r.follow && links));
   if (status < 0) failed(L, S, 1);
   if (!backward_finish(w->b)) failed(L, S, 1);
-  if (!targets) return 0;
+  if (!lua_istable(L, XS)) return 0;
   lua_createtable(L, n, 0);
   for (int i = 0; i < n; i++) {
-    node **g = box_new(L, S);
-    TRY(L, S, *g = backward_target(w->b, i));
+    if (backward_reaches(w->b, i)) {
+      node **g = box_new(L, S);
+      *g = backward_target(w->b, i);
+    } else lua_pushboolean(L, false);
     lua_rawseti(L, -2, i + 1);
   }
-  return 1;
+  lua_pushboolean(L, links);
+  return 2;
 }
 
 /* The error at 1, if it is text, with the Function that it came from. */
@@ -80,27 +112,39 @@ static int run_explained(lua_State *L) {
   return lua_gettop(L) - 1;
 }
 
-/* Of the Variable at 1 for the table of targets at 2, or nil; what it gives stays on the stack. */
-static void go_back(lua_State *L, state *S, const char *who, backward_opts o) {
-  node *y = check_node(L, 1, who);
-  if (!is_float(y->dtype))
-    refuse(L, "%s: gradients need floats, this Variable is %s", who, dtype_name[y->dtype]);
+/* Of what stands at 1..3: ys, gys, xs. What it gives is left on the stack; its number. */
+static int go_back(lua_State *L, state *S, request r) {
+  lua_settop(L, 3);
   collect_before_backward(L, S);
   walk *w = guard_new(L, sizeof *w);
   w->b = NULL;
   w->g.end = end;
   push_closure(L, S->G.debug ? run_explained : run, 0);
-  lua_pushvalue(L, -2);
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, 2);
-  *(backward_opts *)lua_newuserdatauv(L, sizeof o, 0) = o;
-  call_guarded(L, 4);
+  lua_pushvalue(L, 4);
+  for (int i = 1; i <= 3; i++) lua_pushvalue(L, i);
+  *(request *)lua_newuserdatauv(L, sizeof r, 0) = r;
+  call_guarded(L, 5);
+  return lua_gettop(L) - 4;
 }
+
+/* The Variable at i has a gradient: something was recorded of it. */
+static void check_recorded(lua_State *L, int i, const char *who) {
+  node *y = check_node(L, i, who);
+  if (!is_float(y->dtype))
+    refuse(L, "%s: gradients need floats, this Variable is %s", who, dtype_name[y->dtype]);
+  if (node_tracked(y)) return;
+  if (y->flags & FROZEN) refuse(L, "%s: nothing is recorded of x.data, which is values alone", who);
+  refuse(L,
+         "%s: nothing was recorded of this Variable: it is a constant, or came from such, or was "
+         "made by detach, unchain, within no_grad or through integers",
+         who);
+}
+
+static int recorded(lua_State *L) { return check_recorded(L, 1, luaL_checkstring(L, 2)), 0; }
 
 /* backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}]) */
 static int variable_backward(lua_State *L) {
   static const char *const names[] = {"retain_grad", "create_graph", "retain_graph", NULL};
-  state *S = get_state(L);
   backward_opts o = {false, false, false};
   lua_settop(L, 2);
   if (lua_isboolean(L, 2)) o.retain_grad = lua_toboolean(L, 2);
@@ -110,44 +154,36 @@ static int variable_backward(lua_State *L) {
     o.create_graph = option_bool(L, 2, "backward", names[1], false);
     o.retain_graph = option_bool(L, 2, "backward", names[2], o.create_graph);
   }
+  check_recorded(L, 1, "backward");
   lua_settop(L, 1);
-  lua_pushnil(L);
-  go_back(L, S, "backward", o);
+  go_back(L, get_state(L), (request){.o = o});
   return 0;
 }
 
-/* gradients(y, {xs} [, {create_graph =, retain_graph =}]) */
+/* _gradients({ys}, {gys} or nil, {xs}, create_graph, retain_graph, allow_unused): see run. Lists
+** of Variables, checked by the caller; create_graph "follow": if it depends on what is tracked. */
 static int gradients(lua_State *L) {
-  static const char *const names[] = {"create_graph", "retain_graph", NULL};
-  state *S = get_state(L);
-  lua_settop(L, 3);
-  check_node(L, 1, "gradients");
-  if (lua_type(L, 2) != LUA_TTABLE)
-    refuse(L, "gradients: argument 2 is a %s, expected a table of Variables", kind_of(L, 2));
-  check_options(L, 3, "gradients", names, false);
-  backward_opts o = {.create_graph = option_bool(L, 3, "gradients", names[0], false)};
-  o.retain_graph = option_bool(L, 3, "gradients", names[1], o.create_graph);
-  int n = (int)lua_rawlen(L, 2);
-  lua_createtable(L, n, 0); /* our own, which nobody changes meanwhile */
-  for (int i = 1; i <= n; i++) {
-    lua_rawgeti(L, 2, i);
-    if (!to_node(L, -1))
-      refuse(L, "gradients: x %d is a %s, expected a Variable", i, kind_of(L, -1));
-    lua_rawseti(L, -2, i);
-  }
-  lua_replace(L, 2);
-  go_back(L, S, "gradients", o);
-  return 1;
+  request r = {.o.create_graph = lua_isboolean(L, 4) && lua_toboolean(L, 4),
+               .o.retain_graph = lua_toboolean(L, 5),
+               .follow = lua_isstring(L, 4),
+               .allow_unused = lua_toboolean(L, 6)};
+  return go_back(L, get_state(L), r);
+}
+
+/* _links({ys}, {xs}): do they depend on what is tracked and none of the xs? */
+static int links(lua_State *L) {
+  lua_settop(L, 2);
+  lua_pushnil(L);
+  lua_insert(L, 2);
+  return go_back(L, get_state(L), (request){.allow_unused = true, .look = true});
 }
 
 const entry backward_entries[] = {
     {"backward", variable_backward,
      "backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}])\n"
-     "adds the gradients of y to .grad of the leaves it came from",
+     "adds the gradients of y to .grad of the leaves it came from; of a leaf: adds ones",
      true},
-    {"gradients", gradients,
-     "gradients(y, {xs} [, {create_graph =, retain_graph =}])\na table of the gradients of y for "
-     "xs; "
-     ".grad is left alone",
-     false},
+    {"_gradients", gradients, NULL, false},
+    {"_links", links, NULL, false},
+    {"_recorded", recorded, NULL, false},
     {NULL, NULL, NULL, false}};

@@ -21,7 +21,7 @@
   CONFIG(X)                                                                                        \
   X(M_RANDOM, "", random.seed, G->c.seed)                                                          \
   X(M_RANDOM, "", random.counter, G->c.counter)                                                    \
-  X(M_MET, "", met, G->met)
+  X(M_CAPTURES, "", captures, G->captures)
 
 static modes modes_put(state *S, const modes *m) { /* what was */
   graph *G = &S->G;

@@ -188,6 +188,7 @@ int variable_subscript(lua_State *L) {
 /* An array to write x's new values into: x's own where nobody else sees it, else a copy. A new
 ** reference, which `settle` takes. */
 static array *writable(graph *G, node *x) {
+  node_read(G, x);
   array *a = x->a;
   if (a && a->state == READY && a->refs == 1 && a->buf->refs == 1 && arr_is_contiguous(a))
     return arr_ref(a);

@@ -75,6 +75,25 @@ local function members(t)
   return keys
 end
 
+-- For trees. The keys of a module, or of a table in one, that lead to parameters; nil: a layer
+-- whose parameters are still to be made.
+function Module._keys(t)
+  local keys, own = {}, false
+  for _, k in ipairs(members(t)) do
+    local v = t[k]
+    local variable = is_variable(v)
+    if not variable or kind(v) == "parameter" then keys[#keys + 1] = k end
+    own = own or variable
+  end
+  if not own and getmetatable(t) and t.infer then return nil end
+  return keys
+end
+
+-- What takes a parameter's place in a copy of its module is a parameter.
+function Module._adopt(v)
+  if is_variable(v) then kinds[v] = "parameter" end
+end
+
 -- Calls on_variable(name, variable, table, key) for all parameters and buffers below t, shared
 -- ones once for each name, and on_module(module, prefix) for a module before its members.
 -- `path` is the set of tables we are inside of: a module may know its parent.

@@ -1,0 +1,177 @@
+-- Checkpoints: what a function has read is an input, with the value that it had then.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local near, raises = helper.near, helper.raises
+
+describe("a checkpoint", function()
+  helper.guard(before_each, after_each)
+
+  describe("computes with what was, if it has changed since:", function()
+    local changes = {
+      ["by data"] = function(v) v.data = v.data * 0 + 100 end,
+      ["by assign"] = function(v) mg.assign({v}, {v * 0 + 100}) end,
+      ["by an index"] = function(v) if v.ndim > 0 then v[1] = 100 else v.data = 100 end end,
+    }
+    for name, change in pairs(changes) do
+      it(name, function()
+        for _, value in ipairs{2.0, {2.0, 3.0}} do
+          local function grads(checkpoint)
+            local w, x, c = mg.Variable(value), mg.Variable(value), mg.tensor(value)
+            local function f(v, k) return (v * w):exp() * c + v:sin() * k end
+            local y
+            if checkpoint then y = mg.checkpoint(f, x, c) else y = f(x, c) end
+            for _, v in ipairs{w, x, c} do change(v) end
+            local changed = {w:totable(), x:totable(), c:totable()}
+            y:sum():backward()
+            assert.same(changed, {w:totable(), x:totable(), c:totable()})
+            return x.grad, w.grad
+          end
+          local gx, gw = grads(true)
+          local wx, ww = grads(false)
+          assert(helper.same(gx, wx))
+          assert(helper.same(gw, ww))
+        end
+      end)
+    end
+
+    it("with create_graph, or says what it lacks", function()
+      local w, x = mg.Variable(2.0), mg.Variable(3.0)
+      local y = mg.checkpoint(function(v) return v * w end, x)
+      w.data = 100
+      assert(raises("was given a new value since; create_graph needs the old one", function()
+        y:backward{create_graph = true}
+      end))
+      assert.equal(100, w:item())
+      y:backward()
+      assert(near(x.grad, 2))
+      assert(near(w.grad, 3))
+    end)
+
+    it("also requires_grad", function()
+      local w, c, x = mg.Variable(2.0), mg.tensor(5.0), mg.Variable(3.0)
+      local y = mg.checkpoint(function(v) return v * w * c end, x)
+      w.requires_grad, c.requires_grad = false, true
+      y:backward()
+      assert(near(x.grad, 10))
+      assert.is_nil(w.grad)
+      assert.is_nil(c.grad)
+      assert.same({false, true}, {w.requires_grad, c.requires_grad})
+    end)
+  end)
+
+  it("leaves behind what its function does to others once, not twice", function()
+    local count, mean, x = mg.tensor(0.0), mg.tensor{0, 0}, mg.Variable{1, 2}
+    local y = mg.checkpoint(function(v)
+      count.data = count + 1
+      mean.data = mean * 0.9 + v * 0.1
+      return v * mean
+    end, x)
+    assert.equal(1, count:item())
+    y:sum():backward()
+    assert.equal(1, count:item())
+    assert(near(mean, {0.1, 0.2}))
+    assert(near(x.grad, {0.1, 0.2}))
+  end)
+
+  it("puts everything back when its function fails the second time", function()
+    local w, x, fails = mg.Variable(2.0), mg.Variable(3.0), false
+    local y = mg.checkpoint(function(v)
+      local z = v * w
+      w.data = 7
+      if fails then error {code = 7} end
+      return z
+    end, x)
+    assert.equal(7, w:item())
+    w.data, fails = 100, true
+    local ok, err = pcall(y.backward, y)
+    assert.is_false(ok)
+    assert.equal(7, err.code)
+    assert.equal(100, w:item())
+    fails = false
+    y:backward()
+    assert.equal(100, w:item())
+    assert(near(x.grad, 2))
+    assert(near(w.grad, 3))
+  end)
+
+  it("has what it read as inputs: arguments first, each once", function()
+    local w, c, x = mg.Variable{2, 3}, mg.tensor{4, 5}, mg.Variable{6, 7}
+    local y = mg.checkpoint(function(a, b) return (a * b * w + c):exp() end, x, x)
+    local inputs = y.creator.inputs
+    assert.equal(3, #inputs)
+    assert(inputs[1] == x and inputs[2] == w and inputs[3] == c)
+  end)
+
+  it("is walked by gradients only where it leads to a target", function()
+    local runs, w, x, z = 0, mg.Variable(2.0), mg.Variable(3.0), mg.Variable(4.0)
+    local function f(v)
+      runs = runs + 1
+      return v * w
+    end
+    local y = mg.checkpoint(f, x) * z
+    assert(near(mg.gradients(y, z, {retain_graph = true}), 6))
+    assert.equal(1, runs)
+    assert(near(mg.gradients(y, w, {retain_graph = true}), 12))
+    assert.equal(2, runs)
+    local g = mg.gradients(y, {x, w, z})
+    assert(near(g[1], 8))
+    assert(near(g[2], 12))
+    assert(raises("leads from y to xs", mg.gradients, mg.checkpoint(f, x), z))
+  end)
+
+  it("within another, within a Function, reads the same", function()
+    local w, x = mg.Variable(2.0), mg.Variable(3.0)
+    local y = mg.checkpoint(function(v)
+      return mg.enable_grad(mg.checkpoint, function(u) return (u * w):exp() end, v * 1) * w
+    end, x)
+    w.data = 0
+    y:backward()
+    assert(near(x.grad, 4 * math.exp(6)))
+    assert(near(w.grad, 7 * math.exp(6)))
+  end)
+
+  describe("of nothing tracked", function()
+    it("is not recorded", function()
+      local c = mg.tensor{1, 2}
+      local y = mg.checkpoint(function(v) return v * c end, mg.tensor{3, 4})
+      assert.is_nil(y.creator)
+      assert(near(y, {3, 8}))
+      local z = mg.checkpoint(function() return 3 end)
+      assert.equal(3, z:item())
+    end)
+
+    it("does not keep what can reach its own result", function()
+      for _ = 1, 10 do
+        local o = {x = mg.rand(1000)}
+        o.y = mg.checkpoint(function(x) return (x + o.x):exp() end, o.x)
+        mg.eval(o.y)
+      end
+    end)
+
+    it("is recorded where a captured one is tracked", function()
+      local w = mg.Variable{2, 3}
+      local y = mg.checkpoint(function(v) return v * w end, mg.tensor{3, 4})
+      y:sum():backward()
+      assert(near(w.grad, {3, 4}))
+      local same = mg.checkpoint(function() return w end)
+      same:sum():backward()
+      assert(near(w.grad, {4, 5}))
+    end)
+  end)
+
+  it("has many inputs", function()
+    local ws, sum = {}, 0
+    for i = 1, 500 do ws[i] = mg.Variable(i) end
+    local y = mg.checkpoint(function(x)
+      local s = x
+      for _ = 1, 3 do
+        for _, w in ipairs(ws) do s = s + w * x end
+      end
+      return s
+    end, mg.Variable(2.0))
+    y:backward()
+    for _, w in ipairs(ws) do sum = sum + w.grad:item() end
+    assert.equal(3000, sum)
+  end)
+end)

@@ -1,0 +1,307 @@
+-- gradients: those asked for and no others; what they walk, compute and release and refuse.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local near, raises = helper.near, helper.raises
+
+-- x as it is; `log` gets the name when a gradient passes.
+local function logged(log, name, x)
+  return mg.Function{
+    name = name,
+    forward = function(_, v) return v * 1 end,
+    backward = function(_, gy)
+      log[#log + 1] = name
+      return gy
+    end,
+  }(x)
+end
+
+-- The ops that fn and what it gives are computed with.
+local function ops(fn)
+  local names = {}
+  for _, row in ipairs(mg._profile(function()
+    for _, g in pairs(fn()) do mg.eval(g) end
+  end)) do
+    names[#names + 1] = row.op
+  end
+  return table.concat(names, " ")
+end
+
+describe("gradients", function()
+  helper.guard(before_each, after_each)
+
+  describe("refuse what has none, by name,", function()
+    local x, z = mg.Variable{1, 2}, mg.Variable{3, 4}
+    z.name = "z"
+
+    it("where y does not depend on it", function()
+      assert(raises('gradients: nothing recorded leads from y to xs[2] ("z")', mg.gradients,
+        x:sum(), {x, z}))
+      assert(raises("leads from y to xs.deep[1]", mg.gradients, (z * 2):sum(), {a = z, deep = {x}}))
+      assert(raises("leads from y to xs;", mg.gradients, (z * 2):sum(), x))
+      local g = mg.gradients((x * 2):sum(), {x, z, a = z}, {allow_unused = true})
+      assert(near(g[1], {2, 2}))
+      assert.is_nil(g[2])
+      assert.is_nil(g.a)
+    end)
+
+    it("where it was not recorded", function()
+      local c = mg.tensor{1, 2}
+      assert(raises("gradients: xs[1] is untracked", mg.gradients, (x * c):sum(), {c}))
+      local y = (x * c):sum()
+      c.requires_grad = true
+      assert(raises("gradients: nothing recorded leads from y to xs", mg.gradients, y, c))
+      assert(raises("gradients: nothing was recorded of this Variable", function()
+        mg.no_grad(function() return mg.gradients((x ^ 3):sum(), {x}) end)
+      end))
+      assert(raises("gradients: nothing was recorded", mg.gradients, x:detach():sum(), {x}))
+      assert.same({}, mg.gradients(x:detach():sum(), {x}, {allow_unused = true}))
+      assert(raises("gradients: gradients need floats", mg.gradients, x:gt(1), {x}))
+    end)
+
+    it("where there is no Variable", function()
+      assert(raises("gradients: xs[2] is a number", mg.gradients, x:sum(), {x, 3}))
+      assert(raises('gradients: xs: .a.b is a string', mg.gradients, x:sum(), {a = {b = "x"}}))
+    end)
+
+    it("before anything is walked", function()
+      local log = {}
+      local y = logged(log, "f", x):sum()
+      assert(raises("xs[2]", mg.gradients, y, {x, z}))
+      assert.same({}, log)
+      assert(near(mg.gradients(y, {x})[1], {1, 1}))
+    end)
+  end)
+
+  describe("walk only what leads to their targets:", function()
+    it("nothing else is computed", function()
+      local x, v = mg.Variable(mg.rand(20, 20)), mg.Variable{1.0}
+      local q = x:matmul(x)
+      mg.eval(q)
+      assert.is_nil(ops(function() return mg.gradients((q:sum() * v):sum(), {v}) end):find "matmul")
+      local all = ops(function() return mg.gradients((q:sum() * v):sum(), {x}) end)
+      assert.is_truthy(all:find "matmul")
+    end)
+
+    it("a gradient by the inputs costs nothing for tracked weights", function()
+      local x, W = mg.Variable(mg.rand(4, 8)), mg.Variable(mg.rand(8, 8))
+      local function products(xs)
+        local y = x:matmul(W):matmul(W):sum()
+        mg.eval(y)
+        local n = 0
+        for _, row in ipairs(mg._profile(function() mg.gradients(y, xs) end)) do
+          if row.op == "matmul" then n = n + row.calls end
+        end
+        return n
+      end
+      assert.equal(2, products{x})
+      assert.equal(4, products{x, W})
+    end)
+
+    it("Functions elsewhere are not called", function()
+      local log, x, w = {}, mg.Variable{1}, mg.Variable{2}
+      local y = (logged(log, "x", x) * logged(log, "w", w)):sum()
+      assert(near(mg.gradients(y, {x}, {retain_graph = true})[1], {2}))
+      assert.same({"x"}, log)
+      assert(near(mg.gradients(y, {w})[1], {1}))
+      assert.same({"x", "w"}, log)
+    end)
+
+    it("nothing is walked behind a target", function()
+      local log, x = {}, mg.Variable{1, 2}
+      local h = logged(log, "h", x) * 2
+      assert(near(mg.gradients((h * h):sum(), h), {4, 8}))
+      assert.same({}, log)
+      assert(near(mg.gradients((h * h * h):sum(), x), {24, 96}))
+    end)
+
+    it("what was not passed is not released", function()
+      local q = mg.Variable{1, 2}:exp()
+      mg.gradients((q ^ 2):sum(), {q})
+      assert(near(mg.gradients((q ^ 3):sum(), {q})[1], {3 * math.exp(2), 3 * math.exp(4)}))
+      local x, w = mg.Variable(3.0), mg.Variable(4.0)
+      local a, b = x:exp(), w:exp()
+      local y = a + b
+      mg.gradients(y, x)
+      assert(raises("released by an earlier backward", mg.gradients, a * 1, x))
+      assert(near(mg.gradients(b * 1, w), math.exp(4)))
+    end)
+
+    it("a second time where the first retained it", function()
+      local x = mg.Variable{1, 2}
+      local y = x:exp():sum()
+      local first = mg.gradients(y, x, {retain_graph = true})
+      assert(near(mg.gradients(y, x), first:totable()))
+      assert(raises("released by an earlier backward", mg.gradients, y, x))
+    end)
+
+    it("and no further back than the oldest target", function()
+      local x = mg.Variable(1.0)
+      local h, slopes, rounds = x, {}, 2000
+      for t = 1, rounds do                         -- quadratic if each looked through all before
+        local before = h
+        h = h * 1.0
+        slopes[t] = mg.gradients(h, before, {retain_graph = true})
+      end
+      assert.equal(1, slopes[rounds]:item())
+    end)
+
+    it("with generations that set_creator has shuffled too", function()
+      local x, a = mg.Variable(2.0), mg.Variable(8.0)
+      local y = a * 10
+      local f = x * x * x * 1 * 1
+      a:set_creator(f.creator)
+      assert(near(mg.gradients(y, {x}, {retain_graph = true})[1], 120))
+      assert(near(mg.gradients(y, {f})[1], 10))
+    end)
+  end)
+
+  describe("of odd lists:", function()
+    it("one twice", function()
+      local x = mg.Variable{1, 2}
+      local g = mg.gradients(x:square():sum(), {x, x})
+      assert(near(g[1], {2, 4}))
+      assert(near(g[2], {2, 4}))
+    end)
+
+    it("y itself, a leaf or not", function()
+      local x = mg.Variable{1, 2}
+      local y = x * 3
+      local g = mg.gradients(y, {y, x})
+      assert(near(g[1], {1, 1}))
+      assert(near(g[2], {3, 3}))
+      assert(near(mg.gradients(x, {x})[1], {1, 1}))
+      assert.is_nil(x.grad)
+    end)
+
+    it("one before another", function()
+      local x = mg.Variable(2.0)
+      local a = x * x
+      local b = a * a
+      local c = b + x
+      local g = mg.gradients(c * b, {a, x, b, c})
+      assert(near(g[1], 16 * 8 + 18 * 8))          -- c b = b^2 + x b, b = a^2
+      assert(near(g[2], (16 * 8 + 18 * 8) * 4 + 16))
+      assert(near(g[3], 16 + 18))
+      assert(near(g[4], 16))
+    end)
+
+    it("outputs of Functions, one of them not used", function()
+      local Pair = mg.Function{
+        forward = function(_, v) return v * 2, v * 3 end,
+        backward = function(_, p, q) return p * 2 + q * 3 end,
+      }
+      local x = mg.Variable{1, 2}
+      local p, q = Pair(x * 1)
+      local g = mg.gradients((p * p):sum(), {p, x})
+      assert(near(g[1], {4, 8}))
+      assert(near(g[2], {8, 16}))
+      assert(raises("leads from y to xs[1]", mg.gradients, (p * p):sum(), {q}))
+    end)
+
+    it("none", function()
+      local x = mg.Variable{1, 2}
+      assert.same({}, mg.gradients(x:sum(), {}))
+    end)
+
+    it("parameters of a module, in its form", function()
+      local net = mg.nn.Sequential(mg.nn.Linear(2, 3), mg.relu, mg.nn.Linear(3, 1))
+      local y = net(mg.ones(4, 2)):sum()
+      local g = mg.gradients(y, net, {retain_graph = true})
+      y:backward()
+      assert(helper.same(g[1].weight, net[1].weight.grad))
+      assert(helper.same(g[3].bias, net[3].bias.grad))
+      net:cleargrads()
+      assert.equal(4, #mg.gradients(net(mg.ones(4, 2)):sum(), net:parameters()))
+    end)
+  end)
+
+  describe("leave all else as it is:", function()
+    it(".grad, also of what they pass", function()
+      local x = mg.Variable{1, 2}
+      local h = x * 2
+      local y = (h * h):sum()
+      x.grad, h.grad, y.grad = mg.tensor{7, 7}, mg.tensor{8, 8}, mg.tensor(9)
+      assert(near(mg.gradients(y, {x}, {retain_graph = true})[1], {8, 16}))
+      mg.gradients(y, {h, y})
+      assert(near(x.grad, {7, 7}))
+      assert(near(h.grad, {8, 8}))
+      assert(near(y.grad, 9))
+    end)
+
+    it("when a Function fails, and can be asked again", function()
+      local fails, x = true, mg.Variable{1, 2}
+      local F = mg.Function{
+        forward = function(_, v) return v * 2 end,
+        backward = function(_, gy)
+          if fails then error {code = 7} end
+          return gy * 2
+        end,
+      }
+      local h = F(x * 1)
+      local y = (h * h):sum()
+      local ok, err = pcall(mg.gradients, y, {x, h}, {retain_graph = true})
+      assert.is_false(ok)
+      assert.equal(7, err.code)
+      assert.is_true(mg.Config.enable_backprop)
+      fails = false
+      local g = mg.gradients(y, {x, h}, {retain_graph = true})
+      assert(near(g[1], {8, 16}))
+      assert(near(g[2], {4, 8}))
+    end)
+
+    it("inside a Function of another that they meet", function()
+      local w = mg.Variable{3, 5}
+      local shared = w * 2
+      local F = mg.Function{
+        forward = function(_, v) return v * 1 end,
+        backward = function(_, gy)
+          local g = mg.enable_grad(function()
+            return mg.gradients((shared * shared):sum(), {shared, w}, {retain_graph = true})
+          end)
+          assert(near(g[1], {12, 20}))
+          assert(near(g[2], {24, 40}))
+          return gy
+        end,
+      }
+      local y = (F(shared) * shared):sum() + shared:sum()
+      local g = mg.gradients(y, {w, shared}, {retain_graph = true})
+      assert(near(g[1], {26, 42}))
+      assert(near(g[2], {13, 21}))
+      y:backward()
+      assert(near(w.grad, {26, 42}))
+    end)
+
+    it("within tidy, which keeps what is given back", function()
+      local x = mg.Variable{1, 2}
+      local g = mg.tidy(function() return mg.gradients((x ^ 3):sum(), {a = x}) end)
+      assert(near(g.a, {3, 12}))
+    end)
+  end)
+
+  it("can be differentiated again, by what they were asked for and by others", function()
+    local x, w = mg.Variable{1, 2}, mg.Variable{3, 4}
+    local h = x * w
+    local g = mg.gradients((h ^ 3):sum(), {x, h}, {create_graph = true})
+    assert(near(mg.gradients(g[1]:sum(), {w}, {retain_graph = true})[1], {81, 9 * 4 * 16}))
+    assert(near(mg.gradients(g[2]:sum(), {h}, {retain_graph = true})[1], {18, 48}))
+    g[2]:sum():backward()
+    assert(near(x.grad, {18 * 3, 48 * 4}))
+  end)
+
+  it("take time in proportion: 20000 of them, a million Functions", function()
+    local xs, sum = {}, 0.0
+    for i = 1, 20000 do
+      xs[i] = mg.Variable(i)
+      sum = sum + xs[i] * xs[i]
+    end
+    local clock = os.clock()
+    local g = mg.gradients(sum, xs)
+    assert(os.clock() - clock < 2)
+    for i = 1, #xs, 1999 do assert.equal(2 * i, g[i]:item()) end
+    local x = mg.Variable(1.0)
+    local y = x
+    for _ = 1, 1000000 do y = y * 1.0 end
+    assert.equal(1, mg.gradients(y, x):item())
+  end)
+end)
