@@ -392,27 +392,23 @@ static void push_types(lua_State *L, const param *p) {
               {K_SHAPE, "a table of dims"},
               {K_PAIR, "a whole number or a table of two"},
               {K_NUMBERS, "a table of numbers"}};
-  int n = 0;
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
+  int base = lua_gettop(L), n;
+  luaL_checkstack(L, 40, NULL);
   for (size_t i = 0; i < sizeof says / sizeof *says; i++)
-    if (p->kinds & says[i].kind) {
-      if (n++) luaL_addstring(&b, " or ");
-      luaL_addstring(&b, says[i].text);
-    }
-  if (p->kinds & K_OBJECT) {
-    if (n++) luaL_addstring(&b, " or ");
-    luaL_addstring(&b, strchr("aeiou", p->object[3]) ? "an " : "a ");
-    luaL_addstring(&b, p->object + 3);
-  }
+    if (p->kinds & says[i].kind) lua_pushstring(L, says[i].text);
+  if (p->kinds & K_OBJECT)
+    lua_pushfstring(L, strchr("aeiou", p->object[3]) ? "an %s" : "a %s", p->object + 3);
   if (p->kinds & K_CHOICE)
     for (const char *s = p->type; (s = memchr(s, '"', p->type + p->type_len - s));) {
       const char *end = strchr(s + 1, '"') + 1;
-      if (n++) luaL_addstring(&b, " or ");
-      luaL_addlstring(&b, s, end - s);
+      lua_pushlstring(L, s, end - s);
       s = end;
     }
-  luaL_pushresult(&b);
+  for (bool last = true; (n = lua_gettop(L) - base) > 1; last = false) { /* a, b or c */
+    lua_pushfstring(L, last ? "%s or %s" : "%s, %s", lua_tostring(L, -2), lua_tostring(L, -1));
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+  }
 }
 
 /* What is being read: values for the params stand at at[i] (0: left out); above `top`, those that
@@ -709,25 +705,41 @@ static void give_ints(lua_State *L, const target *t, int n, const int64_t *v, bo
   }
 }
 
+/* As many as there are, for Lua. */
+static void give_all_ints(lua_State *L, const signature *g, const param *p, int at) {
+  int n = (int)lua_rawlen(L, at);
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, at, i);
+    lua_pushinteger(L, check_whole(L, -1, g->name, p->name));
+    check_bounds(L, g, p, lua_gettop(L));
+    lua_rawseti(L, -3, i);
+    lua_pop(L, 1);
+  }
+}
+
+/* Of a 0-d array its one element is axis 1. */
+static int check_any_axis(lua_State *L, int at, const char *who, const shape *s) {
+  int64_t axis = s->n == 0 ? check_whole(L, at, who, "axis") : 0;
+  return axis == 1 || axis == -1 ? 0 : check_axis(L, at, who, s);
+}
+
+/* Lua gets them in the order given. */
 static void give_axes(lua_State *L, const target *t, int at, const char *who) {
-  int n = lua_type(L, at) == LUA_TTABLE ? (int)lua_rawlen(L, at) : -1, count = 0;
-  bool none = t->first->n == 0;
-  shape one = {1, {1}}; /* of a 0-d array the one element is axis 1 */
-  int64_t list[MAXDIM];
+  int n = lua_type(L, at) == LUA_TTABLE ? (int)lua_rawlen(L, at) : -1;
   uint32_t axes = 0;
   if (n == 0) refuse(L, "%s: the table of axes is empty", who);
+  if (!t->to) lua_newtable(L);
   for (int i = 1; i <= (n < 0 ? 1 : n); i++) {
     if (n < 0) lua_pushvalue(L, at);
     else lua_rawgeti(L, at, i);
-    int axis = check_axis(L, -1, who, none ? &one : t->first);
+    int axis = check_any_axis(L, -1, who, t->first);
     lua_pop(L, 1);
     if (axes >> axis & 1) refuse(L, "%s: axis %d is given twice", who, axis + 1);
     axes |= 1u << axis;
+    if (!t->to) lua_pushinteger(L, axis + 1), lua_rawseti(L, -2, i);
   }
-  if (t->to) return give_int(t->to, none ? 0 : axes);
-  for (int i = 0; i < MAXDIM; i++)
-    if (axes >> i & 1) list[count++] = i + 1;
-  give_ints(L, t, count, list, false);
+  if (t->to) give_int(t->to, t->first->n ? axes : 0);
 }
 
 static void give_pair(lua_State *L, const target *t, int at, const char *who, const param *p) {
@@ -826,7 +838,8 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
         return;
       }
       if (k & (K_AXIS | K_NEW_AXIS)) {
-        int axis = (k & K_AXIS ? check_axis : check_new_axis)(L, at, who, t->first);
+        int axis = (k & K_NEW_AXIS ? check_new_axis : t->to ? check_axis : check_any_axis)(
+            L, at, who, t->first);
         if (t->to) give_int(t->to, axis);
         else lua_pushinteger(L, axis + 1);
         return;
@@ -846,8 +859,8 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       if (k & K_DTYPE) which = check_dtype(L, at, who);
       else if (!(k & K_STRING)) {
         push_types(L, p);
-        lua_pushfstring(L, "%s is \"%s\", expected %s", p->name, lua_tostring(L, at),
-                        lua_tostring(L, -1));
+        lua_pushfstring(L, "%s must be %s, got \"%s\"", p->name, lua_tostring(L, -1),
+                        lua_tostring(L, at));
         refuse_shown(L, g);
       }
       if (t->to) give_int(t->to, which);
@@ -859,6 +872,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
         return lua_pushvalue(L, at);
       if (k & LISTS) only_elements(L, g, at, at > r->top);
       if (k & K_NUMBERS) return give_numbers(L, g, p, at);
+      if (k & K_INTS && !t->to) return give_all_ints(L, g, p, at);
       if (k & K_LIST) return give_list(L, S, r, i, at);
       break;
     case LUA_TUSERDATA:
