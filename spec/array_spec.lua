@@ -83,7 +83,7 @@ describe("making arrays", function()
   end)
 
   it("takes the dtype in the table of dims, or in one behind", function()
-    for _, make in ipairs{mg.zeros, mg.ones, mg.empty, mg.rand} do
+    for _, make in ipairs{mg.zeros, mg.ones, mg.empty, mg.rand, mg.randn} do
       for _, x in ipairs{make{2, 3, dtype = "float32"}, make({2, 3}, {dtype = "float32"}),
                          make(2, 3, {dtype = "float32"})} do
         assert.equal("float32", x.dtype)

@@ -15,7 +15,8 @@ describe("help", function()
   end
 
   it("prints an op's signature and one line on it", function()
-    assert.equal("softmax(x [, axis = -1])\nexp(x) / sum(exp(x)) along an axis", help "softmax")
+    assert.equal("softmax(x: array, axis: axis = -1)\nexp(x) / sum(exp(x)) along an axis",
+      help "softmax")
     assert.is_truthy(help("matmul"):find("^matmul%(.-%)\n%C+$"))
     assert.is_truthy(help("Config"):find("^Config{.*debug}\n.*errors"))
     assert.is_truthy(help("no_grad"):find("^no_grad%(fn, ...%)\n"))

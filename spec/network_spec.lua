@@ -80,7 +80,7 @@ describe("layers as functions", function()
     assert(differentiable(function(w) return mg.embedding({2, 1, 2}, w):square() end,
       {W:detach()}))
     assert(raises("embedding: index 4 at position 2 is not in 1..3", mg.embedding, {1, 4}, W))
-    assert(raises("embedding: indexs must be int64", mg.embedding, mg.tensor{1}, W))
+    assert(raises("embedding: index must be int64", mg.embedding, mg.tensor{1}, W))
   end)
 
   it("layer_norm, over the last axes", function()
@@ -200,6 +200,14 @@ describe("losses", function()
     assert(near(loss, {1000, 0, log(2)}))
     loss:backward()
     assert(exact(y.grad, {1, 0, 0}))
+  end)
+
+  it("of probabilities refuse what is none", function()
+    for _, p in ipairs{1.5, -0.1} do
+      assert(raises("binary_cross_entropy: a probability is not in 0..1", mg.binary_cross_entropy,
+        mg.tensor{0.5, p}, mg.tensor{1, 0}))
+    end
+    assert(mg.binary_cross_entropy({0 / 0}, {1}):isnan():item())
   end)
 
   it("accuracy is the share of labels hit", function()

@@ -108,7 +108,14 @@ describe("random numbers", function()
     assert(exact(mg.randint(5, 5, {2, 2}), {{5, 5}, {5, 5}}))
     assert.same({}, mg.randint(1, 6).shape)
     assert(raises("randint: 3..2 holds no number", mg.randint, 3, 2, {1}))
-    assert(raises("randint: low must be an integer", mg.randint, 1.5, 2, {1}))
+    assert(raises("randint: low must be a whole number, not 1.5", mg.randint, 1.5, 2, {1}))
+  end)
+
+  it("bernoulli refuses what is no probability", function()
+    for _, p in ipairs{2, -0.1, 0 / 0} do
+      assert(raises("bernoulli: p ", mg.bernoulli, p, {3}))
+      assert(raises("bernoulli: a probability is not in 0..1", mg.bernoulli, mg.tensor{0.5, p}))
+    end
   end)
 
   it("randperm is a permutation, any of them", function()
@@ -182,7 +189,7 @@ describe("random numbers", function()
   it("refuse other dtypes", function()
     assert(raises("rand: dtype must be float64 or float32, not int64", mg.rand,
       {2, dtype = "int64"}))
-    assert(raises("randn: dtype must be float64 or float32, got bool", mg.randn,
+    assert(raises('randn: dtype must be "float64" or "float32", got "bool"', mg.randn,
       {2, dtype = "bool"}))
   end)
 end)

@@ -227,6 +227,21 @@ describe("reductions", function()
     assert.equal(1, x:argmax():item())
     assert.is_true(x:all():item())
     assert(near(x:logsumexp(), 3.5))
+    for _, axis in ipairs{1, -1} do
+      for _, name in ipairs{"sum", "mean", "max", "min", "prod", "norm", "logsumexp", "sort"} do
+        for _, v in ipairs{mg.tensor(3.5), mg.Variable(3.5)} do
+          local y = mg[name](v, axis)
+          assert(near(y, 3.5))
+          assert.equal(0, y.ndim)
+          if name ~= "sort" then assert.equal(0, mg[name](v, axis, {keepdims = true}).ndim) end
+        end
+      end
+      local values, index = x:max(axis)
+      assert(exact(values, 3.5))
+      assert.same({1, "int64"}, {index:item(), index.dtype})
+      assert(exact(x:softmax(axis), 1))
+    end
+    assert(raises("sum: axis 2 is out of range for shape ()", x.sum, x, 2))
   end)
 
   it("take the first of equals, and the first nan", function()
@@ -301,6 +316,25 @@ describe("reductions", function()
     local y = mg.Variable{-huge, 0, 0}
     y:logsumexp():backward()
     assert(near(y.grad, {0, 0.5, 0.5}))
+  end)
+end)
+
+describe("options of reductions", function()
+  it("stand behind the axis or beside it; nothing else does", function()
+    local x = mg.tensor{{1, 2, 4}, {3, 5, 7}}
+    for _, y in ipairs{x:sum(1, {keepdims = true}), x:sum{axis = 1, keepdims = true},
+                       x:sum{1, keepdims = true}, x:sum({1}, {keepdims = true})} do
+      assert(same(y, mg.tensor{{4, 7, 11}}))
+    end
+    assert(exact(x:mean{1, 2}, 22 / 6))
+    assert(exact(x:flip{1, 2}, {{7, 5, 3}, {4, 2, 1}}))
+    assert(exact(x:cumsum{axis = 1}, {{1, 2, 4}, {4, 7, 11}}))
+    assert(raises("std: argument 2 is a number, expected a table of options",
+      function() x:std(1, 0) end))
+    assert(raises("sum: argument 3 is a boolean", mg.sum, x, 1, true))
+    assert(raises("sum: unknown option dim; did you mean axis?", mg.sum, x, {dim = 1}))
+    assert(raises("var: unknown option unbiased", mg.var, x, {unbiased = true}))
+    assert(raises("norm: p is given twice", mg.norm, x, {1, p = 1}, {p = 2}))
   end)
 end)
 

@@ -236,12 +236,16 @@ describe("shape ops", function()
       ["pad: widths -2 and -2 cut more than axis 2"] = function() x:pad{-2, -2} end,
       ["tril: needs 2 axes or more, got shape (3)"] = function() x[1]:tril() end,
       ["diag: shape (2, 3) has no diagonal 3"] = function() x:diag(3) end,
-      ["tile: size 1 must be at least 0, got -1"] = function() x:tile(-1) end,
+      ["tile: n = -1 is negative"] = function() x:tile(-1) end,
       ["repeat_interleave: n must be a number or 3 numbers"] =
         function() x:repeat_interleave({1}, 2) end,
       ["index_select: index 3 at position 1 is not in 1..2"] =
         function() x:index_select(1, {3}) end,
       ["gather: "] = function() x:gather(1, {1, 2}) end,
+      ["sort: argument 2 is a boolean, expected a table of options"] =
+        function() x:sort(1, true) end,
+      ["split: a 0-d Variable has no parts"] = function() mg.split(3, 1) end,
+      ["stack: input 2 is a string"] = function() mg.stack{x, "x"} end,
     } do
       assert(raises(text, call))
     end

@@ -657,11 +657,16 @@ static void check_bounds(lua_State *L, const signature *g, const param *p, int a
   if (!p->bounded) return;
   if ((p->above ? v > p->low : v >= p->low) && (p->below ? v < p->high : v <= p->high)) return;
   const char *said = v != v ? "nan" : luaL_tolstring(L, at, NULL);
+  bool open = p->high == INFINITY;
   if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", p->name, said);
+  else if (open && p->above && p->low == 0)
+    lua_pushfstring(L, "%s must be positive, got %s", p->name, said);
+  else if (open && !p->above)
+    lua_pushfstring(L, "%s must be at least %d, got %s", p->name, (int)p->low, said);
   else {
     const char *range = strchr(p->type, '(') + 1;
     lua_pushlstring(L, range, strchr(range, ')') - range);
-    lua_pushfstring(L, "%s = %s is not in %s", p->name, said, lua_tostring(L, -1));
+    lua_pushfstring(L, "%s must be a number in %s, got %s", p->name, lua_tostring(L, -1), said);
   }
   refuse_shown(L, g);
 }
@@ -779,11 +784,11 @@ static void give_array(lua_State *L, state *S, const reading *r, int i, int at) 
   else push_values(L, S, at, g->name, floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : I64);
   node *x = to_node(L, -1);
   if (p->dtypes >> x->dtype & 1) return;
-  lua_pushlstring(L, p->type, p->type_len);
-  const char *dtype = dtype_name[x->dtype], *what = lua_tostring(L, -1);
   bool whole = p->dtypes & 1 << I64;
-  lua_pushfstring(L, "%s is %s, expected %s%s", p->name ? p->name : "an argument", dtype, what,
-                  whole ? "; say x:to \"int64\"" : "");
+  if (whole) lua_pushliteral(L, "int64");
+  else lua_pushlstring(L, p->type, p->type_len);
+  lua_pushfstring(L, "%s must be %s, got %s%s", p->name ? p->name : "each", lua_tostring(L, -1),
+                  dtype_name[x->dtype], whole ? "; say x:to \"int64\"" : "");
   refuse_shown(L, g);
 }
 
@@ -838,8 +843,9 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
         return;
       }
       if (k & (K_AXIS | K_NEW_AXIS)) {
-        int axis = (k & K_NEW_AXIS ? check_new_axis : t->to ? check_axis : check_any_axis)(
-            L, at, who, t->first);
+        int axis = (k & K_NEW_AXIS ? check_new_axis
+                    : t->to        ? check_axis
+                                   : check_any_axis)(L, at, who, t->first);
         if (t->to) give_int(t->to, axis);
         else lua_pushinteger(L, axis + 1);
         return;

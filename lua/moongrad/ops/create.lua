@@ -21,7 +21,13 @@ return function(mg, args)
   for _, kind in ipairs{"zeros", "ones", "rand", "randn"} do
     local options = kind:find "rand" and FLOAT or "{dtype: dtype}"
     define(("%s_like(x: array, %s)"):format(kind, options), kind .. " of x's shape and dtype",
-      function(x, dtype) return mg[kind](sized(x.shape, dtype or x.dtype)) end)
+      function(x, dtype)
+        dtype = dtype or x.dtype
+        if kind:find "rand" and not dtype:find "float" then
+          raise("%s_like: dtype must be float64 or float32, not %s", kind, dtype)
+        end
+        return mg[kind](sized(x.shape, dtype))
+      end)
   end
 
   -- The widest span: beyond 2^53 values a float64 in [0, 1) does not reach every one of them.
