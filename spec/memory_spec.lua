@@ -126,6 +126,78 @@ describe("memory", function()
       x.grad:backward{create_graph = true, retain_grad = true}
     end)
 
+    it("by rings of gradients and of what is made of them, however they are let go of", function()
+      local turn = {
+        function(x, w) x.grad, w.grad = w, x * 2 end,
+        function(x, w) w.grad, x.grad = x * 2, w end,
+        function(x, w)
+          local y = x * 2
+          x.grad = w
+          x:free()
+          w.grad = y                               -- x has no handle by then
+        end,
+        function(x, w, v) x.grad, w.grad, v.grad = w, v, (x * w):exp() end,
+        function(x, w)
+          local y = x * w
+          x.grad, w.grad, y.grad = w, y, mg.tensor(x.data)
+          local z = y * 3
+          y.grad = z
+        end,
+        function(x, w)
+          x.grad = w
+          local y = (x * w):sum()
+          y:backward{create_graph = true}
+        end,
+        function(x, w)
+          local y = x * 2
+          x.grad = mg.rand(1000)
+          x:free()
+          y.creator.inputs[1].grad.grad = y
+          w.grad = y.creator.inputs[1].grad
+          w.grad.grad = y
+        end,
+        function(x, w)
+          local f = mg.Function{forward = function(_, v) return v * 2, v * 3 end,
+                                backward = function(_, p, q) return p * 2 + q * 3 end}
+          local p, q = f(x)
+          x.grad, w.grad, q.grad = w, q, p
+        end,
+        function(x, w)
+          local y = x * 2
+          w:set_creator(y.creator)
+          x.grad, y.grad = y, w
+        end,
+      }
+      local orders = {{1, 2, 3}, {3, 2, 1}, {2, 1, 3}, {2, 3, 1}}
+      for i, f in ipairs(turn) do
+        for _, order in ipairs(orders) do
+          local before = helper.settle()
+          do
+            local vs = {}
+            for k = 1, 3 do vs[k] = mg.Variable(mg.rand(1000)) end
+            mg.eval(table.unpack(vs))
+            f(table.unpack(vs))
+            for _, k in ipairs(order) do vs[k]:free() end
+          end
+          local after = helper.settle()
+          assert(after <= before, ("%d stay alive in ring %d"):format(after - before, i))
+        end
+      end
+    end)
+
+    it("and what nobody holds keeps its gradient's value", function()
+      local y = mg.Variable{1, 2} * 3
+      collectgarbage()
+      y:backward()
+      local g = y.creator.inputs[1].grad
+      collectgarbage()
+      assert(helper.near(y.creator.inputs[1].grad, {3, 3}))
+      assert(helper.near(g, {3, 3}))
+      g = nil                                      -- luacheck: ignore
+      collectgarbage()
+      assert(helper.near(y.creator.inputs[1].grad, {3, 3}))
+    end)
+
     it("by gradients of what nobody holds", function()
       local x = mg.Variable(mg.rand(10000))
       local y = (x:exp():sin() * x):sum()

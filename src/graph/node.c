@@ -1,8 +1,13 @@
 /* node.c -- nodes: making, holding, letting go.
 **
 ** Freeing is iterative: a chain of a million Functions falls without recursion. A node whose last
-** handle goes drops its value (unless its own gradient rule reads it) and a grad that has a creator:
-** that grad's graph leads back to the node, a cycle that no count would ever break.
+** handle goes drops its value (unless its own gradient rule reads it).
+**
+** No count would ever break a ring, and only a grad can close one: inputs are there before what is made
+** of them (node_set_creator sees to that). So a node without handles, which lives on as an input, has
+** no grad with a creator, and of others the value alone, in a node that nobody else holds and that leads
+** nowhere. A ring then has no such node, so its nodes hold each other by grads alone; and who sets a
+** grad looks for those.
 */
 #include <string.h>
 
@@ -124,12 +129,22 @@ void node_restore(node *n, array *a) {
   n->flags &= ~DROPPED;
 }
 
+/* n has no handle any more: its grad as it may be then; what it was, to be let go of, or NULL. */
+static node *lose_grad(graph *G, node *n) {
+  node *g = n->grad;
+  if (!g || (!node_has_creator(g) && !g->grad && g->handles == 1)) return NULL;
+  int err = G->c.err; /* without memory it is lost, and nobody is told */
+  n->grad = node_has_creator(g) || n->refs == 1 ? NULL
+            : g->a                              ? node_array(G, arr_ref(g->a))
+                                                : node_scalar(G, g->dtype, g->k);
+  G->c.err = err;
+  return g;
+}
+
 static void lose_handle(heap *h, node *n) {
   while (n && --n->handles == 0) {
-    node *g = n->grad;
     if (n->a && !(n->flags & SAVES_OUT) && n->a->state != CONST) lose_value(h->G, n);
-    if (g && node_has_creator(g)) n->grad = NULL;
-    else g = NULL;
+    node *g = lose_grad(h->G, n);
     lose_ref(h, n);
     n = g; /* the grad's handle goes too */
   }
