@@ -8,6 +8,7 @@
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4; `make uninstall` takes it away
 #   make lint       luacheck, clang-format, cppcheck
 #   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
+#   make fuzz       random trials under them: SECONDS=60 SEED=1 KINDS="files.npz" CASE=n
 #   make bench      speed and memory beside hand-written loops and the peers: build/bench.md, .svg;
 #                   ROWS="mse mem_*" and QUICK=yes make it shorter
 #   make bench-check   the same, an error where a bound is missed
@@ -28,7 +29,7 @@ DEPS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: build demo test repl install uninstall lint asan bench bench-check bench-peers clean packages \
+.PHONY: build demo test repl install uninstall lint asan asan-core fuzz bench bench-check bench-peers clean packages \
         compile
 
 build:
@@ -43,6 +44,7 @@ packages.repl    := $(packages.build)
 packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
 packages.test    := $(packages.demo) lua-busted lua-zlib locales
 packages.asan    := $(packages.test)
+packages.fuzz    := $(packages.test)
 packages.lint    := lua-check clang-format cppcheck
 packages.bench   := $(packages.demo) lua-socket util-linux
 packages.bench-check := $(packages.bench)
@@ -148,16 +150,26 @@ test: build
 # intercept_tls_get_addr=0: gcc 12's leak search takes thread-local variables that begin 16 bytes into
 # a page for a block of glibc 2.19, reads its bounds from what lies before, and dies of them. Without,
 # it comes to them as to all else, through pointers.
-asan: packages
+asan-core: packages
 	@$(MAKE) --no-print-directory $(jobs) compile BUILD=build/asan CORE=build/asan/moongrad/core.so \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g'
 	@echo leak:libopenblas >build/asan/leaks
 	@echo detect_leaks=1:intercept_tls_get_addr=0 >build/asan/$(notdir $(LUA)).options
-	$(call busted,LUA_CPATH_5_4="./build/asan/?.so;$$LUA_CPATH_5_4" \
-	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:include_if_exists=build/asan/%b.options \
-	  LSAN_OPTIONS=suppressions=build/asan/leaks:print_suppressions=0 \
-	  UBSAN_OPTIONS=print_stacktrace=1,--cpath='./build/asan/?.so')
+
+sanitized = LUA_CPATH_5_4="./build/asan/?.so;$$LUA_CPATH_5_4" \
+  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:include_if_exists=build/asan/%b.options \
+  LSAN_OPTIONS=suppressions=build/asan/leaks:print_suppressions=0 \
+  UBSAN_OPTIONS=print_stacktrace=1
+
+asan: asan-core
+	$(call busted,$(sanitized),--cpath='./build/asan/?.so')
+
+# spec/fuzz/run.lua says what a kind is, and how a case is run again.
+SECONDS = 60
+SEED    = 1
+fuzz: asan-core
+	@$(sanitized) $(LUA) spec/fuzz/run.lua '$(SECONDS)' '$(SEED)' '$(CASE)' '$(KINDS)'
 
 # ---- the bench ---------------------------------------------------------------------------------
 # The limits are compiled for this very processor, with all that the library itself forgoes.

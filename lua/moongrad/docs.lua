@@ -73,8 +73,8 @@ return {
     "booleans; dtype: floats are stored as a float dtype (bfloat16, float16 ...), whole numbers " ..
     "as another (int8 ... uint64), which raises where it cannot hold one",
   load = "load(path [, {\"name\", ..., list = true}])\n" ..
-    "what save or others wrote, all or the names given, and the metadata if there are any; list: " ..
-    "name -> {dtype, shape}, without reading; also .idx and idx3-ubyte.gz",
+    "what save or others wrote, all or the names given, and the metadata if there are any; " ..
+    "list: name -> {dtype, shape}, unread; also .idx, idx3-ubyte.gz",
   plot = "plot{...}\n" ..
     "curves and pictures through gnuplot",
   plot_graph = "plot_graph(y, path)\n" ..

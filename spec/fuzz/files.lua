@@ -1,0 +1,228 @@
+-- Damaged files of every format are read or refused: with a message of ours, without a crash, in
+-- little time and memory. What is saved comes back, whatever its form.
+
+local mg = require "moongrad"
+local child = require "spec.child"
+local zlib = require "zlib"
+
+local LIMIT = 64 << 20
+
+-- ---- damage -----------------------------------------------------------------------------------
+
+local WORDS = {"\0", "\xff", "\x7f", "\x80", "\0\0\0\0", "\xff\xff\xff\xff", "\xff\xff\xff\x7f",
+               "\0\0\0\x80", "\0\0\1\0", "0", "-1", "1e9", "99999999999999999999", "{", "}", "[",
+               "]", ",", '"', "'", "(", ")", ":", " ", "\n", "null", "True", "\\u0000", "PK\3\4",
+               "PK\1\2", "PK\5\6", "PK\6\6", "\xed\xa0\x80", "f4", "|O", "F4", "BF16", "0.5", ";",
+               "nan", '""', "\r\n", "true"}
+
+local function damaged(random, s)
+  for _ = 1, random(3) do
+    local at, n = random(#s + 1), random(8)
+    local kind, word = random(8), WORDS[random(#WORDS)]
+    if kind == 1 and #s > 0 then -- a bit
+      at = math.min(at, #s)
+      s = s:sub(1, at - 1) .. string.char(s:byte(at) ~ 1 << random(0, 7)) .. s:sub(at + 1)
+    elseif kind == 2 then s = s:sub(1, at - 1) .. word .. s:sub(at + #word)
+    elseif kind == 3 then s = s:sub(1, at - 1) .. word .. s:sub(at)
+    elseif kind == 4 then s = s:sub(1, at - 1) .. s:sub(at + n)
+    elseif kind == 5 then s = s:sub(1, at - 1)
+    elseif kind == 6 then s = s:sub(1, at + n) .. s:sub(at)
+    elseif kind == 7 then s = s:sub(1, at - 1) .. ("\0"):rep(random(100)) .. s:sub(at)
+    else s = s:sub(1, at - 1) .. string.char(random(0, 255)) .. s:sub(at + 1) end
+  end
+  return s
+end
+
+-- ---- originals --------------------------------------------------------------------------------
+
+local DTYPES = {"float64", "float32", "float16", "bfloat16", "int8", "int16", "int32", "int64",
+                "uint8", "uint16", "uint32", "uint64", "bool"}
+
+local function saved(path, ...)
+  mg.save(path, ...)
+  return child.read(path)
+end
+
+local function some_tables()
+  local x, k = mg.rand(3, 4), mg.randint and mg.randint(0, 9, {5}) or mg.tensor({1, 2}, "int64")
+  return {
+    {x = x, k = k, b = x:gt(0.5), s = mg.tensor(2.5), e = mg.zeros(0, 3)},
+    {model = {["0.w"] = x}, epoch = 3, lr = 0.5, note = "x", list = {1, k, {2}}, [7] = true},
+    {},
+  }
+end
+
+local function originals(folder, kind)
+  local list = {}
+  for _, t in ipairs(some_tables()) do
+    list[#list + 1] = saved(folder .. "/original." .. kind, t)
+    list[#list + 1] = saved(folder .. "/original." .. kind, t, {metadata = {a = "b"}})
+    for _, dtype in ipairs(DTYPES) do
+      local ok, s = pcall(saved, folder .. "/original." .. kind, t, {dtype = dtype})
+      if ok then list[#list + 1] = s end
+    end
+  end
+  return list
+end
+
+local function npys(folder)
+  local list = {}
+  for _, dtype in ipairs(DTYPES) do
+    if dtype ~= "bfloat16" then
+      list[#list + 1] = saved(folder .. "/original.npy", mg.ones(3, 4), {dtype = dtype})
+      list[#list + 1] = list[#list]:gsub("<", ">"):gsub("False", "True ")
+    end
+  end
+  return list
+end
+
+-- ---- trials -----------------------------------------------------------------------------------
+
+-- Reads the file of these bytes, in one of the ways of load.
+local function read(random, path, bytes, options)
+  child.write(path, bytes)
+  local opts = random(4) == 1 and {list = true} or random(4) == 1 and {"x", "model"} or nil
+  if options and random(2) == 1 then opts = options(random) end
+  mg.memory_limit(LIMIT)
+  local began = os.clock()
+  local result = table.pack(pcall(mg.load, path, opts))
+  local took = os.clock() - began
+  mg.memory_limit(0)
+  if took > 10 then error("it took " .. took .. " s") end
+  if not result[1] then
+    local message = tostring(result[2])
+    local ours = message:find "load: " or message:find "out of memory"
+    if not ours or message:find "attempt to" then
+      error("a message of nobody's: " .. message)
+    end
+    return
+  end
+  local function touch(t)
+    if mg.is_variable(t) then t:tobytes()
+    elseif type(t) == "table" then
+      for _, v in pairs(t) do touch(v) end
+    end
+  end
+  touch(result[2])
+end
+
+-- A format whose files are damaged as they are, or inside, where `inside` wraps them again.
+local function reading(kind, make, inside, options)
+  return {name = kind, start = function(folder)
+    local list = make(folder)
+    local stderr = io.open("/dev/null", "w")
+    return function(random)
+      local bytes = list[random(#list)]
+      if inside and random(2) == 1 then bytes = inside(random, bytes)
+      else bytes = damaged(random, bytes) end
+      local err = io.stderr
+      io.stderr = stderr -- luacheck: ignore
+      local ok, message = pcall(read, random, folder .. "/damaged." .. kind, bytes, options)
+      io.stderr = err -- luacheck: ignore
+      if not ok then error(message, 0) end
+    end
+  end}
+end
+
+-- The header damaged, its length right
+local function safetensors_inside(random, s)
+  local n = ("<I8"):unpack(s)
+  local header = damaged(random, s:sub(9, 8 + n))
+  return ("<I8"):pack(#header) .. header .. s:sub(9 + n)
+end
+
+local function npy_inside(random, s)
+  local header, at = ("<s2"):unpack(s, 9)
+  return s:sub(1, 8) .. ("<s2"):pack(damaged(random, header)) .. s:sub(at)
+end
+
+-- A zip whose members are damaged, with the right sums
+local function npz_inside(random)
+  local parts, directory, at, count = {}, {}, 0, random(3)
+  for i = 1, count do
+    local data = "\x93NUMPY\1\0" .. ("<s2"):pack("{'descr': '<i2', 'fortran_order': False, " ..
+      "'shape': (2, 3), }") .. ("\1\2"):rep(6)
+    if random(3) > 1 then data = (random(2) == 1 and npy_inside or damaged)(random, data) end
+    local name = random(9) == 1 and damaged(random, "x.npy") or ("x%d.npy"):format(i)
+    if i == 1 and random(4) == 1 then
+      local text = damaged(random, '{"a":"b","moongrad":"{\\"x2\\":null,\\"n\\":[1,2.5,true]}"}')
+      data = "\x93NUMPY\1\0" .. ("<s2"):pack(("{'descr': '|S%d', 'fortran_order': False, " ..
+        "'shape': (), }"):format(#text)) .. text
+      name = "__metadata__.npy"
+    end
+    local sum, size, method = math.tointeger(zlib.crc32()(data)), #data, 0
+    if random(2) == 1 then data, method = zlib.deflate(9, -15)(data, "finish"), 8 end
+    local common = ("<I2I2I2I2I2I4I4I4I2I2"):pack(20, 0, method, 0, 33, sum, #data, size, #name, 0)
+    if random(9) == 1 then data = damaged(random, data) end
+    parts[i] = "PK\3\4" .. common .. name .. data
+    directory[i] = "PK\1\2\20\0" .. common .. ("<I2I2I2I4I4"):pack(0, 0, 0, 0, at) .. name
+    at = at + #parts[i]
+  end
+  local list = table.concat(directory)
+  return table.concat(parts) .. list .. "PK\5\6" ..
+    ("<I2I2I2I2I4I4I2"):pack(0, 0, count, count, #list, at, 0)
+end
+
+local IDX = "\0\0\x0b\2" .. (">I4I4i2i2i2i2"):pack(2, 2, 1, -2, 3, 4)
+
+local function gzip(s) return (zlib.deflate(9, 31)(s, "finish")) end
+
+-- Tables of any form come back.
+local function random_table(random, depth)
+  local t = {}
+  for i = 1, random(0, 4) do
+    local key = random(2) == 1 and i or ("k%d%s"):format(i, random(5) == 1 and "#" or "")
+    local kind = random(depth > 3 and 6 or 8)
+    if kind == 1 then t[key] = random(0)
+    elseif kind == 2 then t[key] = (random() - 0.5) * 10.0 ^ random(-300, 300)
+    elseif kind == 3 then t[key] = random(2) == 1
+    elseif kind == 4 then t[key] = string.char(random(0, 255), random(0, 255), random(32, 126))
+    elseif kind <= 6 then
+      local dims = {}
+      for axis = 1, random(0, 3) do dims[axis] = random(0, 3) end
+      t[key] = mg.rand(dims):to(({"float64", "float32", "int64", "uint8", "bool"})[random(5)])
+    else t[key] = random_table(random, depth + 1) end
+  end
+  return t
+end
+
+local function same(a, b)
+  if mg.is_variable(a) then
+    return mg.is_variable(b) and a.dtype == b.dtype and a:tobytes() == b:tobytes() and
+      table.concat(a.shape, ",") == table.concat(b.shape, ",")
+  end
+  if type(a) ~= "table" then return a == b and math.type(a) == math.type(b) end
+  if type(b) ~= "table" then return false end
+  for k, v in pairs(a) do
+    if not same(v, b[k]) then return false end
+  end
+  for k in pairs(b) do
+    if a[k] == nil then return false end
+  end
+  return true
+end
+
+local function trees(folder)
+  return function(random)
+    local t = random_table(random, 0)
+    local path = folder .. (random(2) == 1 and "/t.npz" or "/t.safetensors")
+    local ok, err = pcall(mg.save, path, t)
+    if not ok then
+      if err:find "two Variables are called" then return end
+      error(err, 0)
+    end
+    if not same(t, (mg.load(path))) then error("another table came back from " .. path) end
+  end
+end
+
+return {
+  reading("safetensors", function(folder) return originals(folder, "safetensors") end,
+    safetensors_inside),
+  reading("npz", function(folder) return originals(folder, "npz") end, npz_inside),
+  reading("npy", npys, npy_inside),
+  reading("idx", function() return {IDX} end),
+  reading("idx.gz", function() return {gzip(IDX)} end, function(random)
+    return gzip(damaged(random, IDX))
+  end),
+  {name = "trees", start = trees},
+}
