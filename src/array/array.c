@@ -1,11 +1,11 @@
 /* array.c -- arrays: making, holding, viewing and reading them.
 **
-** A READY array points into a buffer by offset and strides (in elements); views share buffers. A CONST
-** array is one number in any shape and costs no memory. What computes is in lazy.c, fuse.c and run.c.
+** A READY array is a view of a buffer; views share buffers. A CONST array is one number in any shape and
+** costs no memory. What is computed is in lazy.c, fuse.c and calls.c.
 */
 #include <string.h>
 
-#include "array/program.h"
+#include "array/internal.h"
 
 #ifdef __SANITIZE_ADDRESS__ /* which shall see a use after the last unref */
 enum { SPARES = 0 };
@@ -13,70 +13,71 @@ enum { SPARES = 0 };
 enum { SPARES = 256 };
 #endif
 
-static void dense_strides(array *a) {
-  int64_t step = 1;
-  for (int i = a->s.n - 1; i >= 0; i--) {
-    a->stride[i] = step;
-    step *= a->s.d[i];
-  }
-}
-
 array *arr_blank(ctx *c, dtype t, const shape *s, int state) {
   int64_t size = shape_size(s);
   if (size < 0) return fail(c, "an array of this shape is too large"), NULL;
-  array *a = c->spare;
+  arrays *k = c->arrays;
+  array *a = k->spare;
   if (!a) a = mg_alloc(c, sizeof *a);
   else if (mem_refuse()) a = (fail_memory(c, sizeof *a), NULL);
   else {
-    c->spare = a->next;
-    c->nspare--;
+    k->spare = a->next;
+    k->nspare--;
   }
   if (!a) return NULL;
   memset(a, 0, offsetof(array, s));
-  memset((char *)a + offsetof(array, stride), 0, sizeof *a - offsetof(array, stride));
+  memset(a->stride, 0, sizeof a->stride);
   a->refs = 1;
   a->dtype = t;
   a->state = state;
   a->s = *s;
   a->size = size;
-  a->home = c;
+  a->ctx = c;
   return a;
 }
 
 /* An array without operands or a buffer: to the spare ones of its ctx, which are few */
-static void put_away(array *a) {
-  ctx *c = a->home;
-  if (c->nspare == SPARES) return mg_free(a);
-  a->next = c->spare;
-  c->spare = a;
-  c->nspare++;
+static void recycle(array *a) {
+  arrays *k = a->ctx->arrays;
+  if (k->nspare == SPARES) return mg_free(a);
+  a->next = k->spare;
+  k->spare = a;
+  k->nspare++;
 }
 
 void arr_close(ctx *c) {
-  while (c->spare) {
-    array *a = c->spare;
-    c->spare = a->next;
+  arrays *k = c->arrays;
+  while (k->spare) {
+    array *a = k->spare;
+    k->spare = a->next;
     mg_free(a);
   }
-  c->nspare = SPARES; /* whoever comes later is freed */
-  code_close(c);
+  k->nspare = SPARES; /* whoever comes later is freed */
+  fuse_close(c);
+  cpu_close(c);
+}
+
+static void take_buffer(array *a, buffer *b) {
+  a->buf = b;
+  a->p = b->p;
+  a->state = READY;
+  view_make_dense(&a->v);
 }
 
 bool arr_fill_in(ctx *c, array *a) {
   int64_t bytes = a->size * dtype_size[a->dtype];
-  if (!(a->buf = buf_new(c, bytes))) return false;
-  a->buf->op = c->op;
-  const work *w = c->profile ? c->profile->top : NULL;
-  if (w && w->row) w->row->bytes += bytes;
-  a->off = 0;
-  a->state = READY;
-  dense_strides(a);
+  buffer *b = buf_new(c, bytes);
+  if (!b) return false;
+  arrays *k = c->arrays;
+  b->op = k->op;
+  if (__builtin_expect(k->profile && k->op, 0)) k->profile->op[k->op].bytes += bytes;
+  take_buffer(a, b);
   return true;
 }
 
 array *arr_new(ctx *c, dtype t, const shape *s) {
   array *a = arr_blank(c, t, s, READY);
-  if (a && !arr_fill_in(c, a)) return put_away(a), NULL;
+  if (a && !arr_fill_in(c, a)) return recycle(a), NULL;
   return a;
 }
 
@@ -88,18 +89,14 @@ array *arr_const(ctx *c, dtype t, const shape *s, imm k) {
 
 array *arr_scalar(ctx *c, dtype t, imm k) { return arr_const(c, t, &(shape){0}, k); }
 
-/* Take a buffer over (fuse.c's commit): a becomes READY and dense, its operands go. */
-void arr_settle(array *a, buffer *b) {
+void arr_adopt(array *a, buffer *b) {
   array *in[3] = {a->in[0], a->in[1], a->in[2]};
   memset(a->in, 0, sizeof a->in);
   a->nin = 0;
   a->row = 0;
-  a->per_row = false;
-  a->buf = b;
+  a->per_row = a->tail = false;
   b->op = a->op;
-  a->off = 0;
-  a->state = READY;
-  dense_strides(a);
+  take_buffer(a, b);
   for (int i = 0; i < 3; i++) arr_unref(in[i]);
 }
 
@@ -118,7 +115,7 @@ void arr_unref(array *a) {
     } else {
       todo = dead->next;
       if (dead->buf) buf_unref(dead->buf);
-      put_away(dead);
+      recycle(dead);
       a = NULL;
     }
   }
@@ -127,60 +124,16 @@ void arr_unref(array *a) {
 void arr_empty(array *a) {
   buf_unref(a->buf);
   a->buf = NULL;
+  a->p = NULL;
   a->state = CONST;
   a->k = (imm){0};
 }
 
-void *arr_data(const array *a) { return (char *)a->buf->p + a->off * dtype_size[a->dtype]; }
-
-bool arr_is_contiguous(const array *a) {
-  if (a->state != READY) return false;
-  int64_t step = 1;
-  for (int i = a->s.n - 1; i >= 0; i--) {
-    if (a->s.d[i] != 1 && a->stride[i] != step) return a->size == 0;
-    step *= a->s.d[i];
-  }
-  return true;
-}
-
-imm imm_load(dtype t, const void *p) {
-  imm v = {0};
-  switch (t) {
-    case F64: v.f = *(const double *)p; break;
-    case F32: v.f = *(const float *)p; break;
-    case I64: v.i = *(const int64_t *)p; break;
-    default: v.i = *(const uint8_t *)p; break;
-  }
-  return v;
-}
-
-void imm_store(dtype t, void *p, imm v) {
-  switch (t) {
-    case F64: *(double *)p = v.f; break;
-    case F32: *(float *)p = (float)v.f; break;
-    case I64: *(int64_t *)p = v.i; break;
-    default: *(uint8_t *)p = (uint8_t)v.i; break;
-  }
-}
-
-void imm_fill(dtype t, void *p, imm k, int64_t n) {
-  switch (t) {
-    case F64:
-      for (int64_t i = 0; i < n; i++) ((double *)p)[i] = k.f;
-      break;
-    case F32:
-      for (int64_t i = 0; i < n; i++) ((float *)p)[i] = (float)k.f;
-      break;
-    case I64:
-      for (int64_t i = 0; i < n; i++) ((int64_t *)p)[i] = k.i;
-      break;
-    default: memset(p, (int)k.i, n); break;
-  }
-}
+bool arr_is_contiguous(const array *a) { return a->state == READY && view_dense(&a->v); }
 
 bool arr_get(ctx *c, array *a, imm *v) {
   if (!arr_ready(c, a)) return false;
-  *v = a->state == CONST ? a->k : imm_load(a->dtype, arr_data(a));
+  *v = a->state == CONST ? a->k : imm_load(a->dtype, a->p);
   return true;
 }
 
@@ -188,13 +141,6 @@ array *arr_contiguous(ctx *c, array *a) {
   if (!arr_ready(c, a)) return NULL;
   return arr_is_contiguous(a) ? arr_ref(a) : arr_copy(c, a);
 }
-
-array *arr_zeros(ctx *c, dtype t, const shape *s) {
-  array *a = arr_new(c, t, s);
-  if (a) memset(a->buf->p, 0, a->size * dtype_size[t]);
-  return a;
-}
-
 array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step) {
   array *a = arr_new(c, t, &(shape){1, {n}});
   if (!a) return NULL;
@@ -210,20 +156,19 @@ array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step) {
 }
 
 /* ---- views -------------------------------------------------------------------------------------- */
-
 array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t off) {
   if (!arr_ready(c, a)) return NULL;
   if (a->state == CONST) return arr_const(c, a->dtype, s, a->k);
   array *r = arr_blank(c, a->dtype, s, READY);
   if (!r) return NULL;
   buf_ref(r->buf = a->buf);
-  r->off = a->off + off;
+  r->p = (char *)a->p + off * dtype_size[a->dtype];
   memcpy(r->stride, stride, s->n * sizeof *stride);
   return r;
 }
 
 array *arr_reshape(ctx *c, array *a, const shape *s) {
-  if (a->per_row) return late_rows(c, OP_reshape, a, s);
+  if (a->per_row) return lazy_rows(c, OP_reshape, a, s);
   if (!arr_ready(c, a)) return NULL;
   if (a->state == CONST) return arr_const(c, a->dtype, s, a->k);
   array *dense;
@@ -234,7 +179,7 @@ array *arr_reshape(ctx *c, array *a, const shape *s) {
   }
   if (!dense) return NULL;
   array *r = arr_view(c, dense, s, dense->stride, 0);
-  if (r) dense_strides(r);
+  if (r) view_make_dense(&r->v);
   arr_unref(dense);
   return r;
 }
@@ -265,7 +210,7 @@ static bool spreads(const array *a, const shape *s) {
 }
 
 array *arr_broadcast(ctx *c, array *a, const shape *s) {
-  if (spreads(a, s)) return late_rows(c, OP_broadcast_to, a, s);
+  if (spreads(a, s)) return lazy_rows(c, OP_broadcast_to, a, s);
   if (!arr_ready(c, a)) return NULL;
   int64_t stride[MAXDIM];
   int lead = s->n - a->s.n;

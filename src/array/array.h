@@ -1,6 +1,6 @@
-/* array.h -- n-d blocks of numbers, computed late.
+/* array.h -- n-d blocks of numbers, computed lazily.
 **
-** An array is READY (values in a buffer), CONST (one number everywhere, no buffer) or PENDING (an
+** An array is READY (a view of a buffer), CONST (one number everywhere, no buffer) or PENDING (an
 ** expression not computed yet: the array is the expression's node). Its values never change while
 ** anyone else can see it. Pending arrays hold their operands; evaluation turns them READY and lets go.
 ** Counts are not atomic: an array belongs to one ctx.
@@ -8,7 +8,7 @@
 #ifndef MG_ARRAY_H
 #define MG_ARRAY_H
 
-#include "base/op.h"
+#include "cpu/cpu.h"
 
 /* ---- arrays --------------------------------------------------------------------------------- */
 
@@ -18,27 +18,44 @@ typedef struct array array;
 struct array {
   int32_t refs;               /* everybody who holds it */
   int32_t saved;              /* of these, Functions whose vjp will read it */
-  uint8_t dtype, state;
+  uint8_t state;
   uint8_t op, nin;            /* PENDING: elementwise, to, rand, a reduction; reshape and broadcast_to
                               ** of what has one element a row */
-  uint8_t passes;             /* evaluations that computed it without storing it */
+  uint8_t recomputes;         /* evaluations that computed it without storing it */
   bool per_row;               /* PENDING: it has one element for each of these rows, not for each of theirs */
+  bool tail;                  /* PENDING: 0-d, made of 0-d ones, some of them reductions */
+  uint8_t child;              /* scratch of a visit, as `next` */
   uint16_t nodes;             /* PENDING: upper bound of pending arrays below, itself included */
+  int32_t val, uses;          /* scratch of the evaluation under way */
   int64_t row;                /* PENDING: length of the rows that reductions below fold; 0: there are none */
   array *in[3];               /* PENDING: operands */
-  imm k;                      /* CONST: the number. RANDOM: the counter (the seed in `off`) */
-  int64_t rows, n, inner;     /* a reduction: x seen as (rows, n, inner), n reduced away */
+  imm k;                      /* CONST: the number. RANDOM: the counter */
+  union {
+    struct { int64_t rows, n, inner; }; /* a reduction: x seen as (rows, n, inner), n reduced away */
+    uint64_t seed;            /* RANDOM */
+  };
   buffer *buf;                /* READY */
-  int64_t off;                /* READY: the first element, in elements */
-  shape s;
-  int64_t size;
-  int64_t stride[MAXDIM];     /* READY: in elements; any sign; 0 where broadcast */
-  uint32_t mark;              /* scratch of the plan being made */
-  int32_t val;
-  int32_t uses;
-  array *next;                /* scratch of the iterative free; of the spare ones */
-  ctx *home;                  /* the ctx it belongs to */
+  uint64_t mark;              /* the last visit that came here */
+  array *next;                /* in the list of those to be freed, of the spare ones, on a visit's way */
+  ctx *ctx;                   /* it belongs to */
+  union {
+    view v;                   /* READY: where the values are; else dtype, shape and size alone */
+    struct { VIEW_FIELDS; };
+  };
 };
+
+/* What hangs on a ctx for this floor */
+typedef struct arrays {
+  bool lean;                  /* recompute dear values instead of storing them */
+  uint8_t op;                 /* whom the work under way is for, 0: nobody; see WORK */
+  bool watched;               /* somebody counts or notes the launches: */
+  struct profile *profile;
+  struct trace *trace;
+  array *spare;               /* freed ones, to be used again */
+  int nspare;
+  uint64_t mark;              /* of the latest visit */
+  struct fuser *fuser;        /* fuse.c: lists that are used again */
+} arrays;
 
 array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */
 array *arr_const(ctx *c, dtype t, const shape *s, imm k);
@@ -54,21 +71,28 @@ void arr_close(ctx *c);                                       /* gives back what
 bool arr_ready(ctx *c, array *a);                             /* make a READY or CONST */
 array *arr_contiguous(ctx *c, array *a);                      /* a new reference: READY, dense, C order */
 bool arr_is_contiguous(const array *a);                       /* READY and dense in C order */
-void *arr_data(const array *a);                               /* READY: address of the first element */
+static inline void *arr_data(const array *a) { return a->p; } /* READY: address of the first element */
 bool arr_get(ctx *c, array *a, imm *v);                       /* the value of a size-1 array */
 
-/* Elementwise, late: operands have shape s (CONST ones may have any shape). The operands' dtypes
+/* The one rule of who may write into a buffer, or take it over: nobody but `holders` that the caller knows
+** of holds the array, nobody else its buffer, and all of it is the array. */
+static inline bool arr_sole(const array *a, int holders) {
+  return a->state == READY && a->refs == holders && a->buf->refs == 1 && !a->buf->release &&
+         a->p == a->buf->p && arr_is_contiguous(a);
+}
+
+/* Elementwise, lazy: operands have shape s (CONST ones may have any shape). The operands' dtypes
 ** fit the op's rule already. One new reference. */
 array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s);
-array *arr_cast(ctx *c, array *a, dtype t);                   /* late; a itself where t is its dtype */
-/* Reduce adjacent axes first..last (0-based, inclusive) of a; late. Axis kept as 1 where keepdims. */
+array *arr_cast(ctx *c, array *a, dtype t);                   /* lazy; a itself where t is its dtype */
+/* Reduce adjacent axes first..last (0-based, inclusive) of a; lazy. Axis kept as 1 where keepdims. */
 array *arr_reduce(ctx *c, int op, array *a, int first, int last, bool keepdims);
 
-/* Views: the same buffer seen otherwise (evaluates a, mostly). New references. */
+/* Views: the same buffer seen otherwise (evaluates a, mostly). New references. off in elements. */
 array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t off);
 array *arr_reshape(ctx *c, array *a, const shape *s);         /* view where possible, else a copy */
 array *arr_permute(ctx *c, array *a, const int *perm);        /* result axis i is axis perm[i] */
-array *arr_broadcast(ctx *c, array *a, const shape *s);       /* a's shape fits s; late where a is a
+array *arr_broadcast(ctx *c, array *a, const shape *s);       /* a's shape fits s; lazy where a is a
                                                               ** pending number a row of s */
 /* x[first : : step] of shape s, axis by axis; small results of big buffers are copied. */
 array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const int64_t *step);
@@ -77,6 +101,10 @@ array *arr_slice(ctx *c, array *a, const shape *s, const int64_t *first, const i
 ** whose buffer a[i] may take over if only the caller's one reference and a[i]'s own expression
 ** hold it (olds[i] is then left READY but must be dropped by the caller). All or nothing. */
 bool arr_eval(ctx *c, int n, array *const *a, array *const *olds);
+
+/* The program that a pending array would be computed by, as text, and the length it would take; -1: see ctx.
+** Nothing is computed. */
+int64_t arr_program_text(ctx *c, array *a, char *buf, int64_t room);
 
 /* ---- what is not elementwise (computed at once; results READY) -------------------------------- */
 
@@ -88,6 +116,7 @@ bool arr_set_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step
 int64_t arr_check_index(ctx *c, array *idx, int64_t n);       /* 1-based position of the first bad one, 0: none, -1: memory */
 array *arr_take(ctx *c, array *a, int axis, array *idx);      /* idx 1-d: a's shape, axis replaced by #idx */
 bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src);   /* its adjoint, in place */
+bool arr_put_rows(ctx *c, array *dst, array *idx, array *src);             /* rows of dst are replaced, in place */
 array *arr_gather(ctx *c, array *a, int axis, array *idx);    /* idx of a's rank; r[..i..] = a[..idx[..i..]..] */
 bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src);
 array *arr_nonzero(ctx *c, array *mask);                      /* 1-d int64, 1-based, C order */
@@ -100,55 +129,86 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-ba
 /* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64 or F32; any strides. */
 array *arr_matmul(ctx *c, array *a, array *b);
 
-/* ---- who does the work (profile.c) -------------------------------------------------------------- */
+/* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
+array *arr_zeros(ctx *c, dtype t, const shape *s);
+array *arr_copy(ctx *c, array *a);
 
-/* WORK(c, op): to the end of the block c works for `op`: arrays filled meanwhile are its results, and
-** the time goes to it, but for what other work inside takes. Calls that compute nothing yet, and views,
-** do no work. An evaluation works for nobody until profile_program has said what it computes. */
-typedef struct work {
-  ctx *c;
-  uint8_t was;                /* c->op */
-  struct profile_row *row;    /* what it is charged to, NULL: nothing */
-  struct work *outer;
-  int64_t began, inner;       /* ns; inner: in other work */
-} work;
+/* The buffers that a keeps alive, or the expression it still is; some perhaps twice. */
+void arr_buffers(array *a, void (*visit)(void *arg, buffer *b), void *arg);
 
+void arr_set_mark(ctx *c, uint64_t mark);                     /* for tests: visits are counted from here */
+
+/* ---- launches (launch.c): the one way down ------------------------------------------------------ */
+
+enum launch_kind { PROGRAM, CALL, KERNEL };
+
+typedef struct launch {
+  uint8_t kind, op;           /* op: whom it is charged to, unless WORK says so; of a program: nobody */
+  union {
+    struct { const program *p; const schedule *s; const binding *leaf; void *const *to; int64_t fresh; };
+    struct { cpu_fn *fn; const int64_t *attr; const view *in[3]; const view *out[2]; };
+    struct { map_fn *map; void *r; const void *x[3]; int64_t n; };
+  };
+} launch;
+
+bool launch_watched(ctx *c, const launch *l);
+static inline bool launch_run(ctx *c, const launch *l) {
+  switch (l->kind) {
+    case PROGRAM: return cpu_run(c, l->s, l->leaf, l->to);
+    case CALL: return l->fn(c, l->attr, l->in, l->out);
+    default: return l->map(l->r, l->x[0], l->x[1], l->x[2], l->n), true;
+  }
+}
+static inline bool launch_work(ctx *c, const launch *l) {
+  if (__builtin_expect(c->arrays->watched, 0)) return launch_watched(c, l);
+  return launch_run(c, l);
+}
+
+/* One number; it is counted by WORK alone. */
+imm launch_scalar_watched(ctx *c, int op, dtype t, imm a, imm b, imm d);
+static inline imm launch_scalar(ctx *c, int op, dtype t, imm a, imm b, imm d) {
+  if (__builtin_expect(c->arrays->watched, 0)) return launch_scalar_watched(c, op, t, a, b, d);
+  return cpu_scalar(op, t, a, b, d);
+}
+
+/* WORK(c, op): to the end of the block c works for `op`: what is launched meanwhile is one call of it, and
+** arrays filled are its results. An evaluation works for nobody: it is charged to its programs. */
+typedef struct { ctx *c; uint8_t was; } work;
 #define WORK(of, for_op)                                                                           \
-  work work_ __attribute__((cleanup(work_end))) = {.c = (of), .was = (of)->op};                    \
-  work_begin(&work_, for_op)
+  work work_ __attribute__((cleanup(work_end))) = {(of), (of)->arrays->op};                        \
+  work_.c->arrays->op = (for_op)
+void work_count(ctx *c);
+static inline void work_end(work *w) {
+  if (__builtin_expect(w->c->arrays->watched, 0) && w->c->arrays->op != w->was) work_count(w->c);
+  w->c->arrays->op = w->was;
+}
+
+/* ---- who does the work, and when ----------------------------------------------------------------- */
 
 typedef struct profile_row {
   uint8_t op[8];              /* the ops of a program in order, each once, the first few */
   int nop;                    /* how many instructions it has; 0: the row is of one op */
-  int64_t calls, ns, bytes;   /* ns: of its own; bytes: of arrays that got new memory */
+  int64_t calls, ns, bytes;   /* bytes: of arrays that got new memory */
 } profile_row;
 
 enum { PROGRAMS = 256 };      /* told apart; the others share the row after */
 
 typedef struct profile {
-  work *top;
   int n;                      /* programs */
   profile_row op[NOP], program[PROGRAMS + 1];
 } profile;
 
-void profile_begin(work *w);
-void profile_end(work *w);
 int64_t profile_now(void);                                    /* ns */
 
-static inline void work_begin(work *w, int op) {
-  w->c->op = op;
-  if (__builtin_expect(w->c->profile != NULL, 0)) profile_begin(w);
-}
-static inline void work_end(work *w) {
-  if (__builtin_expect(w->c->profile != NULL, 0)) profile_end(w);
-  w->c->op = w->was;
-}
+/* The launches as text, one a line */
+typedef struct trace {
+  char *text;                 /* by malloc */
+  size_t len, room;
+  int64_t count;
+  bool lost;                  /* no memory: the rest is missing */
+} trace;
 
-/* The buffers that a keeps alive, or the expression it still is; some perhaps twice. */
-void arr_buffers(array *a, void (*visit)(void *arg, buffer *b), void *arg);
-
-/* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
-array *arr_zeros(ctx *c, dtype t, const shape *s);
-array *arr_copy(ctx *c, array *a);
+/* Who watches from now on; NULL: nobody */
+void launch_watch(ctx *c, profile *p, trace *t);
 
 #endif

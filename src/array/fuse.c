@@ -1,97 +1,258 @@
-/* fuse.c -- evaluation: pending expressions become one program, and its roots values.
+/* fuse.c -- evaluation: pending expressions become one program, and its outputs values.
 **
-** Plan, reserve all, run, commit: without memory nothing has changed. What always holds:
+** Here, and on data alone, it is decided what goes into one program, what of it is stored and what will be
+** computed again, and whose buffer an output may take over. Plan, reserve all, launch, commit: without
+** memory nothing has changed. What always holds:
 **   - operands of a PENDING elementwise array have its size, or are CONST
 **   - a PENDING reduction is an operand only if it folds rows, and all below it that do fold rows of
-**     its length: `row`, the last of a shape (.., row). What has `per_row` has one element for each row
-**   - values of one program have p->size elements, or one for each of its rows; the reductions that
+**     its length: `row`, the last of a shape (.., row). What has `per_row` has one element for each row.
+**     (But for tails: see lazy.c. They are computed when what they reduce has been.)
+**   - values of one program have its size, or one element for each of its rows; the reductions that
 **     end it reduce alike
 */
-#include <limits.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#include "array/program.h"
+#include "array/internal.h"
 
-enum { MAXVALUES = 4096, MAXDEPTH = 2048 }; /* of one program; of one expression, see lazy.c */
+/* ---- visits ---------------------------------------------------------------------------------------- */
 
-uint32_t plan_mark(void) {
-  static _Atomic uint32_t mark;
-  return atomic_fetch_add(&mark, 1) + 1;
-}
+uint64_t arr_mark(ctx *c) { return ++c->arrays->mark; }
+void arr_set_mark(ctx *c, uint64_t mark) { c->arrays->mark = mark; }
 
-/* Visit the pending arrays below `top` once each, operands first. visit gets every array, leaves too,
-** when its operands are done. */
-bool plan_visit(array *top, uint32_t mark, bool (*visit)(void *, array *), void *arg) {
-  struct {
-    array *a;
-    int next;
-  } stack[MAXDEPTH];
-  int depth = 0;
+/* The way back is linked through `next`, which only dead arrays use otherwise: no depth is too deep. */
+bool arr_visit(array *top, uint64_t mark, bool (*visit)(void *, array *), void *arg) {
   if (top->mark == mark) return true;
-  top->mark = mark;
-  top->uses = 0;
-  stack[depth].a = top;
-  stack[depth++].next = 0;
-  while (depth) {
-    array *a = stack[depth - 1].a;
-    if (a->state == PENDING && stack[depth - 1].next < a->nin) {
-      array *x = a->in[stack[depth - 1].next++];
+  array *a = top;
+  a->mark = mark;
+  a->uses = 0;
+  a->child = 0;
+  a->next = NULL;
+  while (a) {
+    if (a->state == PENDING && a->child < a->nin) {
+      array *x = a->in[a->child++];
       if (x->mark != mark) {
         x->mark = mark;
         x->uses = 0;
-        stack[depth].a = x;
-        stack[depth++].next = 0;
+        x->child = 0;
+        x->next = a;
+        a = x;
       }
       x->uses++;
     } else {
+      array *back = a->next;
       if (!visit(arg, a)) return false;
-      depth--;
+      a = back;
     }
   }
   return true;
 }
 
-static bool add_value(void *arg, array *a) {
-  prog *p = arg;
-  if (p->nv == p->cap) {
-    int cap = p->cap ? p->cap * 2 : 32;
-    value *v = mg_alloc(p->c, cap * sizeof *v);
-    if (!v) return false;
-    if (p->nv) memcpy(v, p->v, p->nv * sizeof *v);
-    mg_free(p->v);
-    p->v = v;
-    p->cap = cap;
+/* ---- a program in the making ------------------------------------------------------------------------ */
+
+typedef struct {
+  array *a;
+  bool
+      needed; /* some array that stays pending will need it again: its buffer may not be given away */
+  bool taken;     /* an output takes its buffer over */
+  int32_t output; /* it is stored as this; -1 */
+} fused;
+
+typedef struct {
+  array *a;
+  array *from; /* whose buffer this is, NULL: fresh */
+  buffer *buf;
+} stored;
+
+/* The lists of the evaluation under way, kept for the next */
+typedef struct fuser {
+  fused *f; /* by value */
+  pvalue *v;
+  stored *s; /* by output */
+  poutput *o;
+  space *q;
+  binding *leaf;
+  void **to;      /* by output */
+  char *packed;   /* the program */
+  size_t room[8]; /* of these, in bytes */
+  int nv, no, nq, nleaf;
+  int64_t size, row;
+} fuser;
+
+void fuse_close(ctx *c) {
+  fuser *f = c->arrays->fuser;
+  if (!f) return;
+  void *lists[] = {f->f, f->v, f->s, f->o, f->q, f->leaf, f->to, f->packed};
+  for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) mg_free(lists[i]);
+  mg_free(f);
+  c->arrays->fuser = NULL;
+}
+
+static bool grow(ctx *c, void **list, size_t *room, size_t bytes) {
+  if (bytes <= *room) return true;
+  size_t more = *room ? 2 * *room : 1024;
+  while (more < bytes) more *= 2;
+  void *p = mg_alloc(c, more);
+  if (!p) return false;
+  if (*room) memcpy(p, *list, *room);
+  mg_free(*list);
+  *list = p;
+  *room = more;
+  return true;
+}
+#define GROW(f, c, which, list, n)                                                                 \
+  grow(c, (void **)&(f)->list, &(f)->room[which], (n) * sizeof *(f)->list)
+
+static fuser *fuser_of(ctx *c) {
+  fuser *f = c->arrays->fuser;
+  if (!f) {
+    if (!(f = c->arrays->fuser = mg_alloc(c, sizeof *f))) return NULL;
+    memset(f, 0, sizeof *f);
   }
-  a->val = p->nv;
-  value *v = &p->v[p->nv++];
-  *v = (value){.a = a,
-               .in = {-1, -1, -1},
-               .last = a->val,
-               .root = -1,
-               .slot = -1,
-               .called = true,
-               .fold = -1,
-               .per_row = p->row && a->size != p->size,
-               .esz = dtype_size[a->dtype]};
-  if (a->state == PENDING) {
-    for (int i = 0; i < a->nin; i++) {
-      value *x = &p->v[v->in[i] = a->in[i]->val];
-      x->last = a->val;
+  f->nv = f->no = f->nq = f->nleaf = 0;
+  return f;
+}
+
+static bool add_leaf(ctx *c, fuser *f, const array *a, pvalue *v) {
+  if (!GROW(f, c, 5, leaf, f->nleaf + 1)) return false;
+  binding *b = &f->leaf[f->nleaf];
+  *b = (binding){.p = NULL, .k = a->k};
+  v->in[0] = (int16_t)f->nleaf++;
+  v->leaf = a->state == CONST ? LEAF_NUMBER : a->state == READY ? LEAF_INPUT : LEAF_RANDOM;
+  if (v->leaf == LEAF_RANDOM) b->seed = a->seed;
+  if (v->leaf != LEAF_INPUT) return true;
+  b->p = a->p;
+  if (view_dense(&a->v)) return true;
+  if (!GROW(f, c, 4, q, f->nq + 1)) return false;
+  memset(&f->q[f->nq], 0, sizeof *f->q); /* programs are compared by their bytes */
+  view_space(&a->v, &f->q[f->nq]);
+  v->space = (int16_t)f->nq++;
+  return true;
+}
+
+/* The exponent of a power that is multiplied out */
+static int power_of(const array *a) {
+  const array *n = a->in[1];
+  bool whole = n->state == CONST && n->k.f >= -64 && n->k.f <= 64 && n->k.f == (int)n->k.f;
+  return whole ? (int)n->k.f : 0;
+}
+
+typedef struct {
+  ctx *c;
+  fuser *f;
+} adder;
+
+static bool add_value(void *arg, array *a) {
+  ctx *c = ((adder *)arg)->c;
+  fuser *f = ((adder *)arg)->f;
+  if (!GROW(f, c, 0, f, f->nv + 1) || !GROW(f, c, 1, v, f->nv + 1)) return false;
+  a->val = f->nv;
+  f->f[f->nv] = (fused){.a = a, .output = -1};
+  pvalue *v = &f->v[f->nv++];
+  *v = (pvalue){
+      .dtype = a->dtype, .per_row = f->row && a->size != f->size, .in = {-1, -1, -1}, .space = -1};
+  if (a->state != PENDING || a->nin == 0) return add_leaf(c, f, a, v);
+  v->op = a->op;
+  if (a->op == OP_powi) v->power = (int16_t)power_of(a);
+  for (int i = 0; i < a->nin; i++) v->in[i] = (int16_t)a->in[i]->val;
+  return true;
+}
+
+static bool add_output(ctx *c, fuser *f, array *a, int value) {
+  if (!GROW(f, c, 2, s, f->no + 1) || !GROW(f, c, 3, o, f->no + 1) || !GROW(f, c, 6, to, f->no + 1))
+    return false;
+  f->s[f->no] = (stored){.a = a};
+  f->o[f->no] =
+      (poutput){.value = (int16_t)value, .op = ends(a) ? a->op : OP_NONE, .dtype = a->dtype};
+  if (!ends(a)) f->f[value].output = f->no;
+  f->no++;
+  return true;
+}
+
+/* ---- what is stored, and what is computed again ------------------------------------------------------ */
+
+/* Of a value that is held from outside. What a gradient will read and is dear to compute again is stored,
+** and what was computed before: by and by the holder seems to be more than a box that is not collected yet.
+** What a row was folded to is little beside the row. */
+static bool is_stored(const arrays *k, const array *a, bool per_row) {
+  bool dear = op_table[a->op].cost == DEAR;
+  if (per_row) return true;
+  if (k->lean) return !a->saved && a->recomputes > 1;
+  if (dear) return a->saved || a->recomputes;
+  return a->recomputes > 1;
+}
+
+static bool find_stored(ctx *c, fuser *f) {
+  for (int i = 0; i < f->nv; i++) {
+    array *a = f->f[i].a;
+    if (a->state != PENDING || f->f[i].output >= 0 || a->refs == a->uses) continue;
+    if (!is_stored(c->arrays, a, f->v[i].per_row)) f->f[i].needed = true; /* stays pending */
+    else if (!add_output(c, f, a, i)) return false;
+  }
+  for (int i = f->nv - 1; i >= 0; i--) {
+    if (!f->f[i].needed || f->v[i].leaf) continue;
+    for (int j = 0; j < 3; j++) {
+      int x = f->v[i].in[j];
+      if (x >= 0 && f->f[x].output < 0) f->f[x].needed = true;
     }
-    const kernels *k = kern_get();
-    if (a->op == OP_to || a->op == OP_reshape) v->f = k->cast[a->in[0]->dtype][a->dtype];
-    else if (a->nin) v->f = k->map[a->op][operand_dtype(a->op, a->in)];
-  } else if (a->state == READY) {
-    v->base = arr_data(a);
-    if ((v->strided = !arr_is_contiguous(a))) strided_space(&v->q, a);
   }
   return true;
 }
+
+/* ---- memory ------------------------------------------------------------------------------------------- */
+
+/* May output k take over the buffer of x, which `holders` beside the program hold? */
+static bool may_take(const fuser *f, const schedule *s, int k, const array *x, int holders,
+                     bool leaf) {
+  const array *a = f->s[k].a;
+  if (x->dtype != a->dtype || x->size != a->size) return false;
+  if (!arr_sole(x, holders + (leaf ? x->uses : 0))) return false;
+  return !leaf ||
+         (!f->f[x->val].needed && !f->f[x->val].taken && cpu_in_place(s, k, f->v[x->val].in[0]));
+}
+
+static array *find_buffer(fuser *f, const schedule *s, int k, array *old, uint64_t mark) {
+  if (old && old->state == READY && may_take(f, s, k, old, 1, old->mark == mark)) {
+    bool twice = false;
+    for (int i = 0; i < k; i++) twice |= f->s[i].from == old;
+    if (!twice) return old;
+  }
+  for (int i = 0; i < f->nv; i++)
+    if (f->v[i].leaf == LEAF_INPUT && may_take(f, s, k, f->f[i].a, 0, true)) return f->f[i].a;
+  return NULL;
+}
+
+static bool reserve(ctx *c, fuser *f, const schedule *s, int n, array *const *olds, uint64_t mark) {
+  for (int k = 0; k < f->no; k++) {
+    stored *r = &f->s[k];
+    if (!f->o[k].op) r->from = find_buffer(f, s, k, olds && k < n ? olds[k] : NULL, mark);
+    if (r->from && r->from->mark == mark) f->f[r->from->val].taken = true;
+    r->buf = r->from ? r->from->buf : buf_new(c, r->a->size * dtype_size[r->a->dtype]);
+    if (!r->buf) return false;
+    f->to[k] = r->buf->p;
+  }
+  return true;
+}
+
+/* Outputs become READY; values that were computed but not stored remember it */
+static void commit(fuser *f) {
+  for (int i = 0; i < f->nv; i++) {
+    array *a = f->f[i].a;
+    if (a->state == PENDING && f->f[i].output < 0 && a->recomputes < UINT8_MAX) a->recomputes++;
+    arr_ref(a); /* values may hold one another: all stay until all outputs are there */
+  }
+  for (int k = 0; k < f->no; k++) {
+    array *from = f->s[k].from;
+    if (from) from->buf = NULL, from->p = NULL;
+  }
+  for (int k = 0; k < f->no; k++) arr_adopt(f->s[k].a, f->s[k].buf);
+  for (int i = 0; i < f->nv; i++) arr_unref(f->f[i].a);
+}
+
+/* ---- what goes into one program -------------------------------------------------------------------------- */
 
 static array *body_of(array *a) { return ends(a) ? a->in[0] : a; }
 
-/* What programs with this root are like: their size, the rows they fold, how reductions end them */
+/* What programs with this output are like: their size, the rows they fold, how reductions end them */
 typedef struct {
   int64_t size, row, n, inner;
 } form;
@@ -108,7 +269,7 @@ static bool possible(const form *f) {
   return !f->row || !f->n || (f->inner == f->row && f->n * f->row == f->size);
 }
 
-/* Make f the form of a program with g's root too, if there is one. */
+/* Make f the form of a program with g's output too, if there is one. */
 static bool join(form *f, const form *g) {
   form both = {f->size, f->row ? f->row : g->row, f->n ? f->n : g->n, f->n ? f->inner : g->inner};
   if (f->size != g->size || (g->row && g->row != both.row)) return false;
@@ -118,279 +279,75 @@ static bool join(form *f, const form *g) {
   return true;
 }
 
-static bool add_root(prog *p, array *a, int32_t v) {
-  root *r = mg_alloc(p->c, (p->nr + 1) * sizeof *r);
-  if (!r) return false;
-  if (p->nr) memcpy(r, p->r, p->nr * sizeof *r);
-  mg_free(p->r);
-  p->r = r;
-  r[p->nr] = (root){.a = a, .v = v, .fold = -1, .wide = -1};
-  if (!ends(a)) p->v[v].root = p->nr;
-  p->nr++;
-  return true;
-}
-
-/* Values held from outside: store what a gradient will read and is dear to compute again, and what was
-** computed before: by and by the holder seems to be more than a box that is not collected yet. What a
-** row was folded to is little beside the row. */
-static bool plan_stores(prog *p) {
-  bool lean = p->c->lean;
-  for (int i = 0; i < p->nv; i++) {
-    value *v = &p->v[i];
-    array *a = v->a;
-    if (a->state != PENDING || v->root >= 0 || a->refs == a->uses) continue;
-    bool dear = op_table[a->op].cost == DEAR;
-    if (v->per_row || (lean   ? !a->saved && a->passes > 1
-                       : dear ? a->saved || a->passes
-                              : a->passes > 1)) {
-      if (!add_root(p, a, i)) return false;
-    } else v->needed = true; /* stays pending: what is below may not be given away */
-  }
-  for (int i = p->nv - 1; i >= 0; i--)
-    if (p->v[i].needed)
-      for (int j = 0; j < 3; j++)
-        if (p->v[i].in[j] >= 0 && p->v[p->v[i].in[j]].root < 0) p->v[p->v[i].in[j]].needed = true;
-  return true;
-}
-
-/* ---- cutting, scratch ------------------------------------------------------------------------------ */
-
-/* How the work is cut. Depends on the shape, the widest dtype and the reductions alone; n, inner: of
-** those that end it, 0 if none does. A program that folds rows is cut as sums of columns are. */
-static void plan_cut(prog *p, int64_t n, int64_t inner) {
-  enum { SEVERAL = 8, PIECES = 32 };
-  int64_t short_row = 0;
-  p->widest = 1;
-  bool plain = true;
-  for (int i = 0; i < p->nv; i++) {
-    plain = plain && p->v[i].a->state == READY && !p->v[i].strided;
-    if (p->v[i].esz > p->widest) p->widest = p->v[i].esz;
-    if (p->v[i].strided && p->v[i].q.n) short_row = p->v[i].q.d[p->v[i].q.n - 1];
-  }
-  bool red = n > 0 || p->row;
-  p->n = n ? n : p->row ? p->size / p->row : p->size;
-  p->inner = n ? inner : p->row ? p->row : 1;
-  p->rows = p->size / (p->n * p->inner);
-  int64_t most = p->inner > 1 ? SMALL : TILE / p->widest; /* partial columns: by shape alone */
-  /* tiles end with the rows of the reduction, or of the strided leaves where rows are not tiny */
-  p->align = red ? (p->inner == 1 ? p->n : p->inner) : short_row >= 128 ? short_row : most;
-  int64_t whole = red && p->n * p->inner <= most ? p->n * p->inner : p->align;
-  p->tile = whole <= most ? most / whole * whole : most;
-  p->jw = p->inner;
-  p->jblocks = 1;
-  if (p->inner > most) { /* long columns: cut across, keep n in one piece unless it is long too */
-    p->jw = p->inner < CHUNK ? p->inner : CHUNK;
-    p->jblocks = (p->inner + p->jw - 1) / p->jw;
-    p->nb = p->n <= 128 ? p->n : CHUNK / p->jw > 64 ? CHUNK / p->jw : 64;
-    p->rpc = 1;
-  } else {
-    int64_t row = p->n * p->inner, unit = p->inner == 1 ? p->tile : 1; /* cut rows between tiles */
-    p->nb = row <= CHUNK ? p->n : (CHUNK / p->inner + unit - 1) / unit * unit;
-    p->rpc = row <= CHUNK ? CHUNK / row : 1;
-  }
-  /* pieces of columns are as long as a row: few, as they are put together by one thread */
-  int64_t shortest = (p->n + PIECES - 1) / PIECES;
-  if (p->inner > 1 && p->nb < shortest) p->nb = shortest;
-  if (p->row && !n) p->nb = (CHUNK + p->row - 1) / p->row;
-  p->pieces = (p->n + p->nb - 1) / p->nb;
-  bool long_rows = p->inner > most && p->inner <= ROW;
-  if (long_rows) p->tile = p->inner;
-  /* a line more: tiles that begin in the same cache set would drive each other out */
-  p->room = (p->tile * p->widest + 127) / 64 * 64;
-  if (long_rows && plain) /* nothing is computed: several rows at a time */
-    p->tile *= p->n < SEVERAL ? SEVERAL / p->n * p->n : SEVERAL;
-}
-
-/* Scratch tiles: constants and strided leaves keep theirs, instructions share */
-static bool plan_slots(prog *p) {
-  int nfree = 0;
-  int32_t *freed = mg_alloc(p->c, (p->nv + 1) * sizeof *freed);
-  if (!freed) return false;
-  for (int i = 0; i < p->nr; i++) {
-    if (p->r[i].fold < 0) p->v[p->r[i].v].last = INT_MAX; /* read after the last instruction */
-    if (ends(p->r[i].a) && p->inner > 1 && p->inner <= SMALL) p->r[i].wide = p->nslot++;
-  }
-  for (int i = 0; i < p->nv; i++) {
-    value *v = &p->v[i];
-    if (v->a->state != PENDING) {
-      if (v->strided || (v->a->state == CONST && v->called)) v->slot = p->nslot++;
-      continue;
-    }
-    for (int pass = 0; pass < 2;
-         pass++) { /* the tile of an operand as wide may become the result's */
-      for (int j = 0; j < 3; j++) {
-        if (v->in[j] < 0) continue;
-        value *x = &p->v[v->in[j]];
-        bool again = (j > 0 && v->in[j] == v->in[0]) || (j > 1 && v->in[j] == v->in[1]);
-        if (x->last == i && x->slot >= 0 && x->a->state == PENDING && !again &&
-            (x->esz == v->esz && x->per_row == v->per_row) == (pass == 0))
-          freed[nfree++] = x->slot;
-      }
-      if (pass == 0 && v->root < 0 && !v->inside) v->slot = nfree ? freed[--nfree] : p->nslot++;
-    }
-  }
-  p->nslot += p->nfold;
-  mg_free(freed);
-  return true;
-}
-
-/* Where no bits hang on it, tiles are as long as the scratch that stays in the cache allows. */
-static void plan_tile(prog *p) {
-  enum { CACHED = 4 * TILE };
-  if (p->inner > 1 || p->row) return;
-  int64_t most = p->tile < p->n && p->n < CHUNK ? p->n : CHUNK;
-  int nslot = p->nslot - p->nfold; /* lanes are few: less than a byte for each element */
-  while (p->tile * 2 <= most && p->tile * 2 * p->widest * nslot <= CACHED) p->tile *= 2;
-  p->room = (p->tile * (nslot ? p->widest : 1) + 127) / 64 * 64;
-}
-
-static int act_of(const prog *p, const value *v, int i) {
-  const array *a = v->a;
-  if (a->state != PENDING)
-    return v->root >= 0 ? COPY : v->number ? NUMBERS : v->strided ? FETCH : PLACE;
-  if (v->unit) return p->u[v->unit - 1].last == i ? UNIT : PLACE;
-  if (v->f) return MAP;
-  if (v->fold >= 0) return JOIN;
-  return a->op == OP_broadcast_to ? SPREAD : op_reduces(a->op) ? REDUCE : RANDOM;
-}
-
-/* What to do for each tile; roots have their memory. */
-static bool plan_acts(prog *p) {
-  if (!(p->act = mg_alloc(p->c, 2 * p->nv * sizeof *p->act))) return false;
-  for (int i = 0; i < p->nv; i++) {
-    const value *v = &p->v[i];
-    act d = {.kind = act_of(p, v, i),
-             .esz = v->esz,
-             .per_row = v->per_row,
-             .i = i,
-             .in = {v->in[0], v->in[1], v->in[2]},
-             .f = v->f,
-             .base = v->base,
-             .v = v};
-    if (d.kind == PLACE && !v->base) continue; /* a constant, or within its unit */
-    if (v->a->state == PENDING && v->root >= 0 && d.kind != PLACE) {
-      p->act[p->nact] = d;
-      p->act[p->nact++].kind = PLACE;
-    }
-    p->act[p->nact++] = d;
-  }
-  return true;
-}
-
-/* Whose buffer a root may take over: it is dense, of the same bytes, nobody else's, and read for the
-** last time before the root is written. */
-static bool may_take(prog *p, const root *r, const array *x, int holders) {
-  const array *a = r->a;
-  if (x->state != READY || x->dtype != a->dtype || x->size != a->size || !arr_is_contiguous(x))
-    return false;
-  if (x->buf->refs != 1 || x->buf->release || x->off) return false;
-  bool leaf = x->mark == a->mark;
-  if (x->refs != (leaf ? x->uses : 0) + holders) return false;
-  if (leaf && (p->v[x->val].needed || p->v[x->val].last > r->v)) return false;
-  for (int i = 0; i < p->nr; i++)
-    if (p->r[i].from == x) return false;
-  return true;
-}
-
-static bool reserve(prog *p, int n, array *const *olds) { /* olds[i]: of the n roots asked for */
-  for (int i = 0; i < p->nr; i++) {
-    root *r = &p->r[i];
-    array *a = r->a;
-    if (!ends(a) && a->state == PENDING) {
-      array *old = olds && i < n ? olds[i] : NULL;
-      if (old && may_take(p, r, old, 1)) r->from = old;
-      for (int k = 0; k < p->nv && !r->from; k++)
-        if (p->v[k].a->state == READY && may_take(p, r, p->v[k].a, 0)) r->from = p->v[k].a;
-    }
-    if (r->from) r->buf = r->from->buf;
-    else if (!(r->buf = buf_new(p->c, a->size * dtype_size[a->dtype]))) return false;
-    if (!ends(a)) p->v[r->v].base = r->buf->p;
-    else if (p->pieces > 1) {
-      size_t each = p->inner == 1 ? sizeof(acc) : (size_t)p->inner * dtype_size[a->dtype];
-      if (!(r->partbuf = buf_new(p->c, p->rows * p->pieces * each))) return false;
-      if (p->inner == 1) r->part = r->partbuf->p;
-      else r->cols = r->partbuf->p;
-    }
-  }
-  int threads = p->c->threads;
-  p->scratch = buf_new(p->c, (size_t)threads * p->nslot * p->room);
-  p->filled = mg_alloc(p->c, threads);
-  if (!p->scratch || !p->filled) return false;
-  memset(p->filled, 0, threads);
-  return true;
-}
-
-static void discard(prog *p) {
-  for (int i = 0; i < p->nr; i++) {
-    if (p->r[i].buf && !p->r[i].from) buf_unref(p->r[i].buf);
-    if (p->r[i].partbuf) buf_unref(p->r[i].partbuf);
-  }
-  if (p->scratch) buf_unref(p->scratch);
-  mg_free(p->filled);
-  mg_free(p->u);
-  mg_free(p->act);
-  mg_free(p->v);
-  mg_free(p->r);
-}
-
-/* Roots become READY; values that were computed but not stored remember it */
-static void commit(prog *p) {
-  for (int i = 0; i < p->nv; i++) {
-    array *a = p->v[i].a;
-    if (a->state == PENDING && p->v[i].root < 0 && a->passes < UINT8_MAX) a->passes++;
-    arr_ref(a); /* values may hold one another: all stay until all roots are settled */
-  }
-  for (int i = 0; i < p->nr; i++)
-    if (p->r[i].from) p->r[i].from->buf = NULL;
-  for (int i = 0; i < p->nr; i++) {
-    root *r = &p->r[i];
-    if (r->a->state == PENDING) arr_settle(r->a, r->buf);
-    r->buf = NULL;
-  }
-  for (int i = 0; i < p->nv; i++) arr_unref(p->v[i].a);
-}
-
-/* One program of form f, that of the roots a[0..n-1] */
-static bool evaluate(ctx *c, const form *f, int n, array *const *a, array *const *olds) {
-  WORK(c, OP_NONE);
-  prog p = {.c = c, .size = f->size, .row = f->row};
-  uint32_t mark = plan_mark();
-  bool ok = true;
-  for (int i = 0; i < n && ok; i++) {
+/* The program of form f with these outputs, and what else is worth storing */
+static program *build(ctx *c, fuser *f, const form *m, int n, array *const *a, uint64_t mark) {
+  f->size = m->size;
+  f->row = m->row;
+  for (int i = 0; i < n; i++) {
     array *x = body_of(a[i]);
-    ok = plan_visit(x, mark, add_value, &p);
+    if (!arr_visit(x, mark, add_value, &(adder){c, f})) return NULL;
     if (x != a[i]) {
       x->uses++; /* the reduction holds it */
       a[i]->mark = mark;
     }
-    ok = ok && add_root(&p, a[i], x->val);
+    if (!add_output(c, f, a[i], x->val)) return NULL;
   }
-  ok = ok && plan_stores(&p);
+  if (!find_stored(c, f)) return NULL;
+  size_t bytes =
+      sizeof(program) + f->nq * sizeof *f->q + f->nv * sizeof *f->v + f->no * sizeof *f->o;
+  if (!GROW(f, c, 7, packed, bytes)) return NULL;
+  program *p = (program *)(void *)f->packed;
+  *p = (program){.size = m->size,
+                 .row = m->row,
+                 .n = m->n,
+                 .inner = m->inner,
+                 .nvalue = f->nv,
+                 .noutput = f->no,
+                 .nspace = f->nq,
+                 .nleaf = f->nleaf};
+  if (f->nq) memcpy((void *)program_spaces(p), f->q, f->nq * sizeof *f->q);
+  memcpy((void *)program_values(p), f->v, f->nv * sizeof *f->v);
+  memcpy((void *)program_outputs(p), f->o, f->no * sizeof *f->o);
+  program_seal(p);
+  return p;
+}
+
+static bool evaluate(ctx *c, const form *m, int n, array *const *a, array *const *olds) {
+  WORK(c, OP_NONE);
+  fuser *f = fuser_of(c);
+  uint64_t mark = arr_mark(c);
+  program *p = f ? build(c, f, m, n, a, mark) : NULL;
+  const schedule *s = p ? cpu_schedule(c, p) : NULL;
+  bool ok = s && reserve(c, f, s, n, olds, mark);
   if (ok) {
-    plan_cut(&p, f->n, f->inner);
-    ok = plan_units(&p) && plan_slots(&p);
+    launch l = {.kind = PROGRAM};
+    l.p = p;
+    l.s = s;
+    l.leaf = f->leaf;
+    l.to = f->to;
+    l.fresh = 0;
+    for (int k = 0; k < f->no; k++)
+      if (!f->s[k].from) l.fresh += f->s[k].a->size * dtype_size[f->s[k].a->dtype];
+    ok = launch_work(c, &l);
   }
-  if (ok) {
-    plan_tile(&p);
-    ok = reserve(&p, n, olds) && plan_acts(&p);
-  }
-  if (ok) {
-    if (c->profile) profile_program(&p);
-    prog_run(&p);
-    commit(&p);
-  }
-  discard(&p);
+  if (ok) commit(f);
+  else
+    for (int k = 0; f && k < f->no; k++)
+      if (f->s[k].buf && !f->s[k].from) buf_unref(f->s[k].buf);
   return ok;
 }
 
-bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
-  array *group[64], *old[64];
-  for (;;) { /* the first one pending, and what can go with it */
+/* Evaluates what can be one program with the first array that is pending, and so on. Tails are left. */
+static bool eval_programs(ctx *c, int n, array *const *a, array *const *olds) {
+  enum { GROUP = 64 };
+  array *group[GROUP], *old[GROUP];
+  for (int first = 0;;) {
     int m = 0, left = 0, nodes = 0;
     form f = {0};
-    for (int i = 0; i < n; i++) {
+    while (first < n && (a[first]->state != PENDING || a[first]->tail)) first++;
+    for (int i = first; i < n && !(m == GROUP && left); i++) {
       array *x = a[i];
-      if (x->state != PENDING) continue;
+      if (x->state != PENDING || x->tail) continue;
       form g = form_of(x);
       if (!possible(&g)) { /* what it reduces first */
         left++;
@@ -400,7 +357,7 @@ bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
       bool twice = false;
       for (int k = 0; k < m; k++) twice |= group[k] == x;
       if (twice) continue;
-      if (m && (m == 64 || nodes + x->nodes > MAXVALUES || !join(&f, &g))) {
+      if (m && (m == GROUP || nodes + x->nodes > MAXVALUES / 2 || !join(&f, &g))) {
         left++;
         continue;
       }
@@ -415,27 +372,111 @@ bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
   }
 }
 
+/* ---- tails ------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  array **a;
+  int n, room;
+  uint64_t mark;
+  bool compute; /* the reductions are there: the second visit */
+  ctx *c;
+} tails;
+
+/* The pending reductions below tail t: into the list, some perhaps twice; or t itself is computed. */
+static bool visit_tail(void *arg, array *t) {
+  tails *w = arg;
+  if (t->state != PENDING || !t->tail) return true;
+  if (w->compute) {
+    WORK(w->c, t->op);
+    array *r = arr_blank(w->c, t->dtype, &t->s, READY);
+    launch l = {.kind = KERNEL, .op = t->op};
+    imm k[3];
+    if (!r || !arr_fill_in(w->c, r)) return arr_unref(r), false;
+    l.map = t->op == OP_to ? cpu_cast(t->in[0]->dtype, t->dtype)
+                           : cpu_map(t->op, operand_dtype(t->op, t->in));
+    for (int i = 0; i < t->nin; i++) {
+      array *x = t->in[i];
+      if (x->state == CONST) imm_store(x->dtype, &k[i], x->k);
+      l.x[i] = x->state == CONST ? (void *)&k[i] : x->p;
+    }
+    l.r = r->p;
+    l.n = 1;
+    launch_work(w->c, &l);
+    buf_ref(r->buf);
+    arr_adopt(t, r->buf);
+    arr_unref(r);
+    return true;
+  }
+  for (int i = 0; i < t->nin; i++) {
+    array *x = t->in[i];
+    if (x->state != PENDING || x->tail) continue;
+    if (w->n == w->room) {
+      size_t room = w->room * sizeof *w->a;
+      if (!grow(w->c, (void **)&w->a, &room, room + sizeof *w->a)) return false;
+      w->room = (int)(room / sizeof *w->a);
+    }
+    w->a[w->n++] = x;
+  }
+  return true;
+}
+
+static bool has_tails(int n, array *const *a) {
+  for (int i = 0; i < n; i++)
+    if (a[i]->state == PENDING && a[i]->tail) return true;
+  return false;
+}
+
+bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
+  if (!has_tails(n, a)) return eval_programs(c, n, a, olds);
+  tails w = {.c = c, .mark = arr_mark(c)};
+  bool ok = true;
+  for (int i = 0; i < n && ok; i++)
+    if (a[i]->state == PENDING && a[i]->tail) ok = arr_visit(a[i], w.mark, visit_tail, &w);
+  int found = w.n;
+  array **all = ok ? mg_alloc(c, (n + found + 1) * sizeof *all) : NULL;
+  array **old = all ? mg_alloc(c, (n + found + 1) * sizeof *old) : NULL;
+  ok = old;
+  if (ok) { /* what was asked for, and what its tails reduce: in one go where it can be */
+    for (int i = 0; i < n + found; i++) {
+      all[i] = i < n ? a[i] : w.a[i - n];
+      old[i] = i < n && olds ? olds[i] : NULL;
+    }
+    ok = eval_programs(c, n + found, all, old);
+  }
+  w.mark = arr_mark(c);
+  w.compute = true;
+  for (int i = 0; i < n && ok; i++)
+    if (a[i]->state == PENDING) ok = arr_visit(a[i], w.mark, visit_tail, &w);
+  mg_free(all);
+  mg_free(old);
+  mg_free(w.a);
+  return ok;
+}
+
 bool arr_ready(ctx *c, array *a) { return a->state != PENDING || arr_eval(c, 1, &a, NULL); }
 
-array *arr_copy(ctx *c, array *a) {
-  if (!arr_ready(c, a)) return NULL;
-  array *r = arr_new(c, a->dtype, &a->s);
-  if (!r || !r->size) return r;
-  int esz = dtype_size[a->dtype];
-  if (a->state == CONST) imm_fill(a->dtype, r->buf->p, a->k, a->size);
-  else if (arr_is_contiguous(a)) memcpy(r->buf->p, arr_data(a), a->size * esz);
-  else { /* a program of one leaf that is its own root */ prog p = {.c = c, .size = a->size};
-    bool ok = add_value(&p, a) && add_root(&p, a, 0);
-    if (ok) {
-      plan_cut(&p, 0, 0);
-      p.v[0].base = r->buf->p;
-      p.filled = mg_alloc(c, c->threads);
-      p.scratch = buf_new(c, (size_t)c->threads * TILE);
-      ok = p.filled && p.scratch && plan_acts(&p);
-    }
-    if (ok) prog_run(&p);
-    discard(&p);
-    if (!ok) return arr_unref(r), NULL;
-  }
-  return r;
+/* ---- looking ------------------------------------------------------------------------------------------------ */
+
+int64_t arr_program_text(ctx *c, array *a, char *buf, int64_t room) {
+  if (a->state != PENDING || a->tail) return 0;
+  form m = form_of(a);
+  if (!possible(&m)) a = a->in[0], m = form_of(a);
+  fuser *f = fuser_of(c);
+  program *p = f ? build(c, f, &m, 1, &a, arr_mark(c)) : NULL;
+  return p ? program_text(p, buf, room) : -1;
+}
+
+typedef struct {
+  void (*visit)(void *arg, buffer *b);
+  void *arg;
+} visitor;
+
+static bool visit_ready(void *arg, array *a) {
+  const visitor *v = arg;
+  if (a->state == READY) v->visit(v->arg, a->buf);
+  return true;
+}
+
+void arr_buffers(array *a, void (*visit)(void *arg, buffer *b), void *arg) {
+  arr_visit(a, arr_mark(a->ctx), visit_ready, &(visitor){visit, arg});
 }

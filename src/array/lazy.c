@@ -1,41 +1,46 @@
-/* lazy.c -- elementwise ops and reductions as they are called: late, or at once where small.
+/* lazy.c -- elementwise ops and reductions as they are called: lazy, or at once where small.
 **
 ** An op on a large array makes a PENDING array and computes nothing; see fuse.c. Expressions are kept
 ** small: not too many nodes, not too many bytes that live for them alone. Ops on one tile or less run
-** when called, through the same kernels, and give the same bits.
+** when called, through the same kernels, and give the same bits. What is made of 0-d reductions that are
+** pending stays so too (a tail): the sum of two losses is still one pass over what they reduce.
 */
 #include <string.h>
 
-#include "array/program.h"
+#include "array/internal.h"
 
-enum {
-  MAXNODES = 512, /* distinct pending arrays of one expression */
-  MAXBYTES = 6    /* bytes an expression may keep alive, in units of its result */
-};
+enum { MAXBYTES = 6 }; /* bytes an expression may keep alive, in units of its result */
 
 /* ---- small arrays: at once ------------------------------------------------------------------------ */
 
 /* n <= SMALL elements of a READY or CONST array, in place or in buf */
 static const void *operand(const array *a, int64_t n, tile *buf) {
   if (a->state == CONST) return imm_fill(a->dtype, buf, a->k, n), buf;
-  if (arr_is_contiguous(a)) return arr_data(a);
-  space q;
-  strided_space(&q, a);
-  return strided_read(&q, arr_data(a), dtype_size[a->dtype], 0, n, buf->bytes, false);
+  return cpu_gather_small(&a->v, n, buf->bytes);
+}
+
+/* Operands are READY or CONST; of f */
+static bool map_into(ctx *c, int op, map_fn *f, int nin, array *const *in, void *r, int64_t n) {
+  tile buf[3];
+  launch l = {.kind = KERNEL, .op = op};
+  l.map = f;
+  l.r = r;
+  l.n = n;
+  for (int i = 0; i < nin; i++) l.x[i] = operand(in[i], n, &buf[i]);
+  return launch_work(c, &l);
+}
+
+static map_fn *kernel_of(int op, dtype t, dtype rt) {
+  return op == OP_to ? cpu_cast(t, rt) : cpu_map(op, t);
 }
 
 static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s, dtype t,
                       dtype rt) {
   WORK(c, op);
-  const void *p[3] = {NULL, NULL, NULL};
-  tile buf[3];
   for (int i = 0; i < nin; i++)
     if (!arr_ready(c, in[i])) return NULL;
   array *r = arr_new(c, rt, s);
-  if (!r || !r->size) return r;
-  for (int i = 0; i < nin; i++) p[i] = operand(in[i], r->size, &buf[i]);
-  const kernels *k = kern_get();
-  (op == OP_to ? k->cast[t][rt] : k->map[op][t])(r->buf->p, p[0], p[1], p[2], r->size);
+  if (r && r->size) map_into(c, op, kernel_of(op, t, rt), nin, in, r->p, r->size);
   return r;
 }
 
@@ -43,7 +48,7 @@ static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s,
 
 typedef struct {
   int nodes;
-  size_t bytes;
+  size_t bytes, largest;
 } weight;
 
 static bool weigh(void *arg, array *a) {
@@ -51,7 +56,9 @@ static bool weigh(void *arg, array *a) {
   if (a->state == PENDING) w->nodes++;
   else if (a->state == READY) {
     size_t dense = a->size * dtype_size[a->dtype];
-    w->bytes += a->buf->bytes < dense ? a->buf->bytes : dense;
+    size_t held = a->buf->bytes < dense ? a->buf->bytes : dense;
+    w->bytes += held;
+    if (held > w->largest) w->largest = held;
   }
   return true;
 }
@@ -71,13 +78,19 @@ static array *pend(ctx *c, int op, dtype t, const shape *s, int nin, array *cons
   return a;
 }
 
-/* Keep expressions small: not too many nodes, not too many bytes that live for them alone */
+/* Keep expressions small: not too many nodes, not too many bytes that live for them alone: for a tail, beside
+** the largest of what it reduces. */
 static bool bound(ctx *c, array *a) {
-  if (a->nodes < MAXNODES && a->size < CHUNK && a->nodes % 16) return true;
-  weight w = {0, 0};
-  plan_visit(a, plan_mark(), weigh, &w);
+  enum { OFTEN = 16 }; /* nodes more than when it was last looked at */
+  int before = 0;
+  for (int i = 0; i < a->nin; i++)
+    if (a->in[i]->state == PENDING && a->in[i]->nodes > before) before = a->in[i]->nodes;
+  if (a->nodes < MAXNODES && a->size < CHUNK && a->nodes / OFTEN == before / OFTEN) return true;
+  weight w = {0, 0, 0};
+  arr_visit(a, arr_mark(c), weigh, &w);
   a->nodes = w.nodes;
   size_t bytes = (size_t)a->size * (a->per_row ? a->row : 1) * dtype_size[a->dtype];
+  if (a->tail) bytes = w.largest;
   if (w.nodes < MAXNODES && w.bytes <= bytes * MAXBYTES) return true;
   return arr_ready(c, a);
 }
@@ -94,7 +107,7 @@ static bool agree(ctx *c, int nin, array *const *in) {
   for (int i = 0; i < nin; i++) {
     array *x = in[i];
     bool apart = first && x->row && (x->row != first->row || x->per_row != first->per_row);
-    if (ends(x) || apart) {
+    if (ends(x) || x->tail || apart) {
       if (!arr_ready(c, x)) return false;
     } else if (x->row) first = x;
   }
@@ -121,7 +134,7 @@ static bool all_spread(int nin, array *const *in) {
 
 static array *map_rows(ctx *c, int op, int nin, array *const *in, const shape *s) {
   array *x[3], *r;
-  const shape *rows = NULL;
+  const shape *rows = s; /* all_spread: one is not CONST */
   for (int i = 0; i < nin; i++) {
     x[i] = in[i]->state == CONST ? in[i] : in[i]->in[0];
     if (x[i] != in[i]) rows = &x[i]->s;
@@ -132,15 +145,23 @@ static array *map_rows(ctx *c, int op, int nin, array *const *in, const shape *s
   return wide;
 }
 
+/* Of 0-d operands, one at least pending */
+static array *map_tail(ctx *c, int op, int nin, array *const *in, dtype rt) {
+  array *r = pend(c, op, rt, &(shape){0}, nin, in);
+  if (r) r->tail = true;
+  return bounded(c, r);
+}
+
 array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
   dtype t = operand_dtype(op, in), rt = op_result(op, t);
   bool constant = true;
+  if (s->n == 0 && !none_pending(nin, in)) return map_tail(c, op, nin, in, rt);
   if (!agree(c, nin, in)) return NULL;
   for (int i = 0; i < nin; i++) constant = constant && in[i]->state == CONST;
   if (constant && op != OP_to) {
     imm k[3] = {{0}, {0}, {0}};
     for (int i = 0; i < nin; i++) k[i] = in[i]->k;
-    return arr_const(c, rt, s, op_scalar(op, t, k[0], k[1], k[2]));
+    return arr_const(c, rt, s, cpu_scalar(op, t, k[0], k[1], k[2]));
   }
   if (shape_size(s) <= SMALL && none_pending(nin, in)) return map_now(c, op, nin, in, s, t, rt);
   if (all_spread(nin, in)) return map_rows(c, op, nin, in, s);
@@ -149,13 +170,14 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
 
 array *arr_cast(ctx *c, array *a, dtype t) {
   if (a->dtype == t) return arr_ref(a);
+  if (a->s.n == 0 && a->state == PENDING) return map_tail(c, OP_to, 1, &a, t);
   if (!agree(c, 1, &a)) return NULL;
   if (a->state == CONST) return arr_const(c, t, &a->s, imm_cast(a->k, a->dtype, t));
   if (a->size <= SMALL && a->state == READY) return map_now(c, OP_to, 1, &a, &a->s, a->dtype, t);
   return bounded(c, pend(c, OP_to, t, &a->s, 1, &a));
 }
 
-array *late_rows(ctx *c, int op, array *a, const shape *s) {
+array *lazy_rows(ctx *c, int op, array *a, const shape *s) {
   /* a reshape of a reshape is one, unless what the first reads has been stored since: such a value does not
   ** say any more that it stands one a row */
   bool twice = op == OP_reshape && a->op == OP_reshape && a->in[0]->state == PENDING;
@@ -170,14 +192,16 @@ array *arr_random(ctx *c, dtype t, const shape *s) {
   if (!a) return NULL;
   a->op = OP_rand;
   a->nodes = 1;
-  a->off = (int64_t)c->seed;
+  a->seed = c->seed;
   a->k.i = (int64_t)random_take(c, a->size);
   if (a->size > SMALL) return a;
   WORK(c, OP_rand);
-  uint64_t at = a->k.i;
   if (!arr_fill_in(c, a)) return arr_unref(a), NULL;
-  if (t == F64) random_f64(c->seed, at, 0, a->size, a->buf->p);
-  else random_f32(c->seed, at, 0, a->size, a->buf->p);
+  launch l = {.kind = CALL, .op = OP_rand};
+  l.fn = cpu_random;
+  l.attr = (const int64_t[]){(int64_t)a->seed, a->k.i};
+  l.out[0] = &a->v;
+  launch_work(c, &l);
   return a;
 }
 
@@ -219,6 +243,33 @@ array *arr_reduce(ctx *c, int op, array *x, int first, int last, bool keepdims) 
   return r;
 }
 
+/* x, of few elements, as (rows, n, inner) */
+static bool call_reduce(ctx *c, const int64_t *attr, const view *const *in,
+                        const view *const *out) {
+  tile buf;
+  (void)c;
+  const void *x = in[0]->size ? cpu_gather_small(in[0], in[0]->size, buf.bytes) : NULL;
+  cpu_reduce((int)attr[0], in[0]->dtype, attr[1], attr[2], attr[3], x, out[0]->p);
+  return true;
+}
+
+static array *fold_now(ctx *c, int op, array *x, int64_t rows, int64_t n, int64_t inner,
+                       const shape *s, dtype rt) {
+  WORK(c, op);
+  array *r = arr_new(c, rt, s), *y = x->state == CONST && r ? arr_copy(c, x) : arr_ref(x);
+  if (r && y && r->size) {
+    launch l = {.kind = CALL, .op = op};
+    l.fn = call_reduce;
+    l.attr = (const int64_t[]){op, rows, n, inner};
+    l.in[0] = &y->v;
+    l.out[0] = &r->v;
+    launch_work(c, &l);
+  }
+  if (!y) arr_unref(r), r = NULL;
+  arr_unref(y);
+  return r;
+}
+
 static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s) {
   int64_t rows = 1, n = 1, inner = 1;
   for (int i = 0; i < x->s.n; i++) *(i < first ? &rows : i > last ? &inner : &n) *= x->s.d[i];
@@ -238,16 +289,7 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
     arr_unref(r);
     return shaped;
   }
-  if (x->size <= SMALL && x->state != PENDING) {
-    WORK(c, op);
-    array *r = arr_new(c, rt, s);
-    if (!r || !r->size) return r;
-    tile buf;
-    reduce_block(op, x->dtype, rows, n, inner, x->size ? operand(x, x->size, &buf) : NULL,
-                 r->buf->p);
-    if (op == OP_mean && inner > 1 && n) reduce_scale(r->dtype, r->buf->p, r->size, n);
-    return r;
-  }
+  if (x->size <= SMALL && x->state != PENDING) return fold_now(c, op, x, rows, n, inner, s, rt);
   array *r = pend(c, op, rt, s, 1, &x);
   if (!r) return NULL;
   bool fits = !x->row || (x->row == n && !x->per_row);

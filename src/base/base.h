@@ -24,13 +24,9 @@ typedef struct ctx {
   int err;                    /* OK, or what failed first; the text stands in `msg` */
   char msg[480];
   int threads;                /* threads an evaluation may use, at least 1 */
-  bool lean;                  /* recompute dear values instead of storing them */
   uint64_t seed, counter;     /* the random stream: Philox key and next block */
-  uint8_t op;                 /* whom the work under way is for, 0: nobody; see WORK in array.h */
-  struct profile *profile;    /* who counts it; NULL, mostly */
-  struct array *spare;        /* array.c: freed ones, to be used again */
-  int nspare;
-  struct codes *code;         /* code.c: machine code made so far */
+  struct cpu *cpu;            /* what the machine keeps: schedules, machine code (cpu/schedule.c) */
+  struct arrays *arrays;      /* what the arrays keep (array/array.c) */
 } ctx;
 
 /* Record an error (the first one stays) and return false; fail_memory likewise. */
@@ -63,6 +59,37 @@ int64_t shape_size(const shape *s);                     /* product; -1 on overfl
 bool shape_eq(const shape *a, const shape *b);
 bool shape_broadcast(const shape *a, const shape *b, shape *r);   /* NumPy's rule; false: they do not fit */
 const char *shape_text(const shape *s, char buf[128]);  /* "(2, 3)", "()" */
+
+/* ---- views -------------------------------------------------------------------------------- */
+
+/* A block of values where it lies. Strides are in elements, of any sign, 0 where it is broadcast; those of
+** axes of length 1 say nothing. */
+#define VIEW_FIELDS                                                                                \
+  void *p;                    /* the first element */                                              \
+  int64_t size;               /* elements */                                                       \
+  uint8_t dtype;                                                                                   \
+  shape s;                                                                                         \
+  int64_t stride[MAXDIM]
+typedef struct view { VIEW_FIELDS; } view;
+
+bool view_dense(const view *v);               /* contiguous, in C order */
+void view_make_dense(view *v);                /* its strides: those of C order */
+
+/* Axes as they lie in memory: those of length 1 left out, merged where they run on in each other */
+typedef struct space { int64_t n, d[MAXDIM], st[MAXDIM]; } space;
+void view_space(const view *v, space *q);
+
+imm imm_load(dtype t, const void *p);
+void imm_store(dtype t, void *p, imm v);
+void imm_fill(dtype t, void *p, imm v, int64_t n);
+
+/* ---- libraries ---------------------------------------------------------------------------- */
+
+typedef struct symbol { const char *name; void *at; } symbol; /* at: address of the pointer that gets it */
+
+/* Opens a shared library that stays open, and fetches symbols up to one without a name; NULL if it is not
+** there. Symbols that are missing are NULL. */
+void *library_open(const char *file, const symbol *symbols);
 
 /* ---- buffers ------------------------------------------------------------------------------ */
 

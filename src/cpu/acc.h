@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#include "array/array.h"
+#include "base/op.h"
 
 /* sum, mean, prod, max, min: v. argmax, argmin: value v, index w, from 0. all, any: v.i. Floats of both
 ** widths stand in .f (sums of up to 512 are made in lanes of the dtype, added up across tiles in

@@ -1,37 +1,65 @@
-/* code.h -- machine code for steps that are element-wise: what loop.c asks of code.c. */
+/* code.h -- machine code for loops that are element-wise: what loop.c asks of body.c and code.c. */
 #ifndef MG_CODE_H
 #define MG_CODE_H
 
 #include "cpu/kern.h"
 
-/* What a step is that is no op: a number for each element at at[from], one for all at at[from], one of
-** the pool; or a sum of in[0]: the last vector of each block (kern.h) goes to at[to], one after the other
-** from byte `lanes` on */
-enum { STEP_LOAD = NOP, STEP_NUMBER, STEP_POOL, STEP_FOLD };
-enum { STEPS = 256 }; /* of one unit, at most */
+/* ---- instructions -------------------------------------------------------------------------------- */
 
-/* A value of the loop: op over earlier steps. A comparison's is a mask, all bits or none, as wide as
-** the numbers. */
+/* What a vector instruction does with earlier results. The first four are sources: a number for each element
+** at at[from], one for all at at[from], one of the pool; nothing. SUM adds up in[0]: the last vector of each
+** block (kern.h) goes to at[to], one after the other from byte `lanes` on. */
+enum instr_op {
+  I_LOAD, I_SPREAD, I_POOL, I_SOURCES,
+  I_SUM = I_SOURCES,
+  I_COPY, I_ADD, I_SUB, I_MUL, I_DIV, I_SQRT, I_ROUND,
+  I_AND, I_ANDNOT, I_OR, I_XOR, /* ANDNOT: not in[0], and in[1] */
+  I_COMPARE,                    /* gives a mask, all bits or none, as wide as the numbers */
+  I_BLEND                       /* mask in[0], in[1] where it is set, in[2] elsewhere */
+};
+enum { LT = 0x11, LE = 0x12, GE = 0x1d, GT = 0x1e, EQ = 0, NE = 4 }; /* how to compare */
+enum { NEAREST = 8, DOWN, UP };                                     /* how to round */
+
+enum { INSTRS = 256 };          /* of one loop, at most */
+
 typedef struct {
-  uint8_t op;
-  int16_t in[3]; /* steps, -1: none */
-  int16_t from;  /* STEP_...: index into `at` or the pool */
+  uint8_t op, how;
+  int16_t in[3]; /* instructions, -1: none */
+  int16_t from;  /* sources: index into at[] or the pool */
   int16_t to;    /* at[to] gets it; -1: nobody outside the loop wants it */
   int32_t ahead; /* memory so many bytes after at[from], at[to] will be wanted; 0: none */
-} step;
+} instr;
 
-/* Elements at bytes begin..end-1 of each at[]; its numbers are those at byte `number`. Elements are
-** computed each by itself and in order, so at[to] may be at[from] of a step that is not read later. */
+/* ---- bodies (body.c) ------------------------------------------------------------------------------ */
+
+/* The body of an op in ops.def as instructions; in[]: operands 0..2, from BODY_CONST on constants, from
+** BODY_TEMP on earlier instructions of the body. None: it calls a function, and is left to the kernels. */
+enum { BODY_CONST = 8, BODY_TEMP = 64, BODY_LENGTH = 16, BODY_CONSTS = 8 };
+typedef struct {
+  int n, nconst;
+  instr s[BODY_LENGTH];
+  struct constant { uint8_t kind; double k; } c[BODY_CONSTS];
+} body;
+enum { C_NUMBER, C_ONES, C_SIGN, C_REST, C_LARGEST }; /* all bits, the sign's, all but the sign's */
+
+const body *body_of(int op, dtype t); /* t: F64 or F32; NULL: none */
+
+/* ---- machine code (code.c) ------------------------------------------------------------------------ */
+
+/* Elements at bytes begin..end-1 of each at[]; its numbers for all are those at byte `number`. Elements are
+** computed each by itself and in order, so at[to] may be at[from] of what is not read later. */
 typedef void code_fn(char *const *at, int64_t begin, int64_t end, const void *pool, int64_t number,
                      int64_t lanes);
 
 enum { POOL_LINE = VECTOR };          /* bytes of a number in the pool, repeated */
-enum { POOL_BEGIN = 8 };              /* numbers that code_pool puts there first */
-void code_pool(char *pool, dtype t);
+void pool_line(char *line, dtype t, struct constant c);
 
-bool code_knows(int op);              /* can op, of floats and masks, be a step? */
-bool code_open(ctx *c);               /* room for a program's units; false: this machine has none */
-code_fn *code_of(ctx *c, dtype t, const step *s, int n); /* t: F64 or F32; NULL: no room, no memory */
-void code_close(ctx *c);
+typedef struct codes codes;
+codes *codes_new(ctx *c);             /* NULL: no memory */
+void codes_free(codes *k);
+bool codes_ready(codes *k);           /* is there room to write? Else nothing is written here */
+code_fn *codes_find(ctx *c, codes *k, dtype t, const instr *s, int n); /* NULL: no room, no memory */
+uint64_t codes_age(const codes *k);   /* code got at another age is gone */
+const void *codes_bytes(const codes *k, size_t *used, int64_t *pieces);
 
 #endif

@@ -4,7 +4,7 @@
 ** one part, and what is added into it is added in the order of the index: the number of threads
 ** cannot be seen. Positions come as the user wrote them, 1..n or -n..-1, and were checked.
 */
-#include "array/array.h"
+#include "cpu/cpu.h"
 
 #include <string.h>
 
@@ -53,10 +53,6 @@ ADD(double) ADD(float) ADD(uint64_t) /* int64 wraps around */
                                         put_uint8_t};
 static run_fn *const add[NDTYPE] = {add_double, add_float, add_uint64_t};
 
-static bool can_add(ctx *c, const array *a) {
-  return add[a->dtype] || fail(c, "%s values cannot be added up in place", dtype_name[a->dtype]);
-}
-
 /* ---- slices --------------------------------------------------------------------------------- */
 
 /* A dense src laid over dst: axes from the innermost, those that run on in each other joined */
@@ -91,15 +87,12 @@ static void slice_part(void *arg, int64_t part) {
   }
 }
 
-static bool lay(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src,
-                run_fn *run) {
-  if (src->size == 0) return true;
-  array *x = arr_contiguous(c, src);
-  if (!x) return false;
-  slice s = {.src = arr_data(x), .run = run, .bytes = dtype_size[dst->dtype], .size = x->size};
+static bool lay(ctx *c, const int64_t *attr, const view *src, const view *dst, run_fn *run) {
+  const int64_t *first = attr, *step = attr + MAXDIM;
+  slice s = {.src = src->p, .run = run, .bytes = dtype_size[dst->dtype], .size = src->size};
   int64_t stride = 1, off = 0;
   for (int i = dst->s.n - 1; i >= 0; i--) {
-    int64_t d = x->s.d[i], by = stride * step[i];
+    int64_t d = src->s.d[i], by = stride * step[i];
     off += stride * first[i];
     stride *= dst->s.d[i];
     if (d == 1) continue;
@@ -111,38 +104,17 @@ static bool lay(ctx *c, array *dst, const int64_t *first, const int64_t *step, a
     }
   }
   if (s.n == 0) s.n = 1, s.dim[0] = 1, s.step[0] = 1;
-  s.dst = (char *)arr_data(dst) + off * s.bytes;
+  s.dst = (char *)dst->p + off * s.bytes;
   par_for(c, (s.size + PART - 1) / PART, slice_part, &s);
-  arr_unref(x);
   return true;
 }
 
-/* dst and src are of one rank; first counts from 0 */
-bool arr_add_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src) {
-  return can_add(c, dst) && lay(c, dst, first, step, src, add[dst->dtype]);
+bool cpu_add_slice(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  return lay(c, attr, in[0], out[0], add[out[0]->dtype]);
 }
 
-bool arr_set_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src) {
-  return lay(c, dst, first, step, src, put[dst->dtype]);
-}
-
-array *arr_cat(ctx *c, int n, array *const *a, int axis) {
-  WORK(c, OP_cat);
-  int64_t first[MAXDIM] = {0}, step[MAXDIM];
-  shape s = a[0]->s;
-  for (int k = 1; k < n; k++)
-    if (__builtin_add_overflow(s.d[axis], a[k]->s.d[axis], &s.d[axis]))
-      return fail(c, "cat: more than an axis can have"), NULL;
-  for (int i = 0; i < MAXDIM; i++) step[i] = 1;
-  array *r = arr_new(c, a[0]->dtype, &s);
-  for (int k = 0; r && k < n; k++) {
-    if (!arr_set_slice(c, r, first, step, a[k])) {
-      arr_unref(r);
-      return NULL;
-    }
-    first[axis] += a[k]->s.d[axis];
-  }
-  return r;
+bool cpu_set_slice(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  return lay(c, attr, in[0], out[0], put[out[0]->dtype]);
 }
 
 /* ---- along an axis, by a 1-d index ------------------------------------------------------------ */
@@ -166,22 +138,11 @@ static void check_part(void *arg, int64_t part) {
     __atomic_store_n(&k->bad, true, __ATOMIC_RELAXED);
 }
 
-int64_t arr_check_index(ctx *c, array *idx, int64_t n) {
-  array *x = arr_contiguous(c, idx);
-  if (!x) return -1;
-  check k = {arr_data(x), x->size, n, false};
-  par_for(c, (x->size + PART - 1) / PART, check_part, &k);
-  int64_t bad = k.bad ? first_bad(k.index, 0, k.size, n) + 1 : 0;
-  arr_unref(x);
-  return bad;
-}
-
-/* Both operands dense; the index is the second. */
-static bool dense_pair(ctx *c, array *a, array *b, array **x, array **y) {
-  *x = arr_contiguous(c, a);
-  *y = *x ? arr_contiguous(c, b) : NULL;
-  if (!*y) arr_unref(*x);
-  return *y;
+bool cpu_first_bad(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  check k = {in[0]->p, in[0]->size, attr[0], false};
+  par_for(c, (k.size + PART - 1) / PART, check_part, &k);
+  *(int64_t *)out[0]->p = k.bad ? first_bad(k.index, 0, k.size, k.n) + 1 : 0;
+  return true;
 }
 
 typedef struct {
@@ -212,21 +173,16 @@ static void take_part(void *arg, int64_t part) {
   }
 }
 
-array *arr_take(ctx *c, array *a, int axis, array *idx) {
-  WORK(c, OP_index_select);
-  take k = {.t = about(&a->s, axis), .m = idx->size, .bytes = dtype_size[a->dtype]};
-  shape s = a->s;
-  s.d[axis] = k.m;
-  array *x, *i, *r;
-  if (!dense_pair(c, a, idx, &x, &i)) return NULL;
-  if ((r = arr_new(c, a->dtype, &s)) && r->size) {
-    k.to = arr_data(r), k.from = arr_data(x), k.index = arr_data(i);
-    k.rows = PART / k.t.inner + 1;
-    par_for(c, (k.t.outer * k.m + k.rows - 1) / k.rows, take_part, &k);
-  }
-  arr_unref(x);
-  arr_unref(i);
-  return r;
+bool cpu_take(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  take k = {.to = out[0]->p,
+            .from = in[0]->p,
+            .index = in[1]->p,
+            .t = about(&in[0]->s, (int)attr[0]),
+            .m = in[1]->size,
+            .bytes = dtype_size[in[0]->dtype]};
+  k.rows = PART / k.t.inner + 1;
+  par_for(c, (k.t.outer * k.m + k.rows - 1) / k.rows, take_part, &k);
+  return true;
 }
 
 /* One outer row: all that meets in an element is added here. Cutting it further gains nothing, one
@@ -242,21 +198,28 @@ static void add_take_part(void *arg, int64_t o) {
   }
 }
 
-bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src) {
-  take k = {.run = add[dst->dtype],
-            .t = about(&dst->s, axis),
-            .m = idx->size,
-            .bytes = dtype_size[dst->dtype]};
-  array *x, *i;
-  if (!can_add(c, dst) || !dense_pair(c, src, idx, &x, &i)) return false;
-  if (x->size) {
-    k.to = arr_data(dst), k.from = arr_data(x), k.index = arr_data(i);
-    if (x->size >= PART) par_for(c, k.t.outer, add_take_part, &k);
-    else
-      for (int64_t o = 0; o < k.t.outer; o++) add_take_part(&k, o);
-  }
-  arr_unref(x);
-  arr_unref(i);
+bool cpu_add_take(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  take k = {.to = out[0]->p,
+            .from = in[0]->p,
+            .index = in[1]->p,
+            .run = add[out[0]->dtype],
+            .t = about(&out[0]->s, (int)attr[0]),
+            .m = in[1]->size,
+            .bytes = dtype_size[out[0]->dtype]};
+  if (in[0]->size >= PART) par_for(c, k.t.outer, add_take_part, &k);
+  else
+    for (int64_t o = 0; o < k.t.outer; o++) add_take_part(&k, o);
+  return true;
+}
+
+/* In the order of the index: the last of those that meet stays. */
+bool cpu_put_rows(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  (void)c, (void)attr;
+  int64_t m = in[1]->size, n = out[0]->s.d[0];
+  size_t row = in[0]->size / m * dtype_size[in[0]->dtype];
+  const int64_t *index = in[1]->p;
+  for (int64_t i = 0; i < m; i++)
+    memcpy((char *)out[0]->p + position(index[i], n) * row, (char *)in[0]->p + i * row, row);
   return true;
 }
 
@@ -323,11 +286,12 @@ static void walk_part(void *arg, int64_t part) {
 }
 
 /* base is dense; where `adds`, elements that may meet in one place stay in one part. */
-static void walk_all(ctx *c, const array *base, array *dense, array *idx, int axis, bool adds) {
+static void walk_all(ctx *c, const view *base, const view *dense, const view *idx, int axis,
+                     bool adds) {
   int last = idx->s.n - 1;
-  walk w = {.dense = arr_data(dense),
-            .base = arr_data(base),
-            .index = arr_data(idx),
+  walk w = {.dense = dense->p,
+            .base = base->p,
+            .index = idx->p,
             .n = last,
             .fn = (adds ? scatter : gather)[base->dtype],
             .bytes = dtype_size[base->dtype],
@@ -353,44 +317,35 @@ static void walk_all(ctx *c, const array *base, array *dense, array *idx, int ax
   par_for(c, across * down, walk_part, &w);
 }
 
-array *arr_gather(ctx *c, array *a, int axis, array *idx) {
-  WORK(c, OP_gather);
-  array *x, *i, *r;
-  if (!dense_pair(c, a, idx, &x, &i)) return NULL;
-  if ((r = arr_new(c, a->dtype, &idx->s)) && r->size) walk_all(c, x, r, i, axis, false);
-  arr_unref(x);
-  arr_unref(i);
-  return r;
+bool cpu_gather(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  walk_all(c, in[0], out[0], in[1], (int)attr[0], false);
+  return true;
 }
 
-bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src) {
-  array *x, *i;
-  if (!can_add(c, dst) || !dense_pair(c, src, idx, &x, &i)) return false;
-  if (i->size) walk_all(c, dst, x, i, axis, true);
-  arr_unref(x);
-  arr_unref(i);
+bool cpu_add_gather(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  walk_all(c, out[0], in[0], in[1], (int)attr[0], true);
   return true;
 }
 
 /* ---- where a mask is true ----------------------------------------------------------------------- */
 
-array *arr_nonzero(ctx *c, array *mask) {
-  array *x = arr_contiguous(c, mask);
-  if (!x) return NULL;
-  const uint8_t *m = arr_data(x);
-  shape s = {.n = 1};
+bool cpu_count_true(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  const uint8_t *m = in[0]->p;
   int64_t count = 0;
+  (void)c, (void)attr;
 #pragma omp simd reduction(+ : count)
-  for (int64_t i = 0; i < x->size; i++) count += m[i] != 0;
-  s.d[0] = count;
-  array *r = arr_new(c, I64, &s);
-  if (r) {
-    int64_t *out = arr_data(r);
-    for (int64_t i = 0, n = 0; n < count; i++) { /* past the last true one nothing is written */
-      out[n] = i + 1;
-      n += m[i] != 0;
-    }
+  for (int64_t i = 0; i < in[0]->size; i++) count += m[i] != 0;
+  *(int64_t *)out[0]->p = count;
+  return true;
+}
+
+bool cpu_nonzero(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  const uint8_t *m = in[0]->p;
+  int64_t *to = out[0]->p, count = out[0]->size;
+  (void)c, (void)attr;
+  for (int64_t i = 0, n = 0; n < count; i++) { /* past the last true one nothing is written */
+    to[n] = i + 1;
+    n += m[i] != 0;
   }
-  arr_unref(x);
-  return r;
+  return true;
 }

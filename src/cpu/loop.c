@@ -1,311 +1,327 @@
 /* loop.c -- which values of a program are computed together, in one loop of machine code.
 **
-** A unit is what is element-wise, of one dtype, and of one phase: no value of a unit waits for a call
+** A loop is what is element-wise, of one dtype, and of one phase: no value of a loop waits for a call
 ** (a kernel, a fold) that waits for another of its values. What always holds here:
-**   - values stand in the order of computation: the leaves, then phase by phase the units and the calls
-**   - masks are never stored: who makes one and who reads it are of the same unit
-**   - what a unit reads one number a row of is called run by run, each of them within a row
+**   - the order of computation has the leaves first, then phase by phase the loops and the calls
+**   - masks are never stored: who makes one and who reads it are of the same loop
+**   - a loop that reads a number for all of a row, or adds up rows, is called for each row by itself
 */
 #include <string.h>
 
-#include "array/program.h"
+#include "cpu/schedule.h"
 
 enum {
-  WORTH = 4 * SMALL, /* elements of a program that is worth it */
-  LONG = 64,         /* elements of a row that is worth a run */
-  POWER = 64         /* the highest power that is steps */
+  LONG = 64,  /* elements of a row that is worth a call */
+  POWER = 64, /* the highest power that is multiplied out */
+  CHAIN = 15  /* instructions that takes */
 };
 
-enum { F32_UNIT, F64_UNIT, CALLS, GROUPS }; /* of a phase, in their order */
+enum { F32_LOOP, F64_LOOP, CALLS, GROUPS }; /* of a phase, in their order */
 
-static bool is_step(const value *v) { return v->unit; }
-static bool together(const value *v, const value *w) {
-  return is_step(v) && is_step(w) && v->phase == w->phase && v->lanes == w->lanes;
+static bool in_loop(const planner *p, int i) { return p->note[i].loop; }
+static bool together(const planner *p, int i, int k) {
+  const note *a = &p->note[i], *b = &p->note[k];
+  return a->loop && b->loop && a->phase == b->phase && a->width == b->width;
 }
 
-/* The exponent of a power that is a chain of products; 0: v is none */
-static int power_of(const prog *p, const value *v) {
-  if (v->a->state != PENDING || v->a->op != OP_powi) return 0;
-  const array *n = p->v[v->in[1]].a;
-  return n->state == CONST && n->k.f >= -POWER && n->k.f <= POWER && n->k.f == (int)n->k.f
-             ? (int)n->k.f
-             : 0;
-}
+static bool is_op(const pvalue *v) { return v->op != OP_NONE; }
+static bool is_computed(const pvalue *v) { return is_op(v) || v->leaf == LEAF_RANDOM; }
 
-/* Can v be a step? Its operands have been asked before. */
-static bool can_be_step(const prog *p, value *v) {
-  const array *a = v->a;
-  if (a->state != PENDING || v->per_row || a->nin == 0) return false;
-  if (a->op == OP_broadcast_to ? p->row < LONG : !code_knows(a->op) && !power_of(p, v))
-    return false;
-  v->lanes = NDTYPE;
-  for (int i = a->nin - 1; i >= 0; i--) {
-    const value *x = &p->v[v->in[i]];
-    bool mask = x->a->dtype == BOOL;
-    uint8_t t = mask && is_step(x) ? x->lanes : x->a->dtype;
-    if (!is_float(t) || (v->lanes != NDTYPE && t != v->lanes)) return false;
-    v->lanes = t;
+/* Can value i be in a loop? Its operands have been asked before. */
+static bool can_be_in_loop(planner *p, int i) {
+  const pvalue *v = &p->v[i];
+  if (!is_op(v) || v->per_row || v->in[0] < 0) return false;
+  if (v->op == OP_broadcast_to && p->p->row < LONG) return false;
+  uint8_t t = NDTYPE;
+  for (int j = 2; j >= 0; j--) {
+    if (v->in[j] < 0 || (v->power && j)) continue;
+    const pvalue *x = &p->v[v->in[j]];
+    bool mask = x->dtype == BOOL;
+    uint8_t w = mask && in_loop(p, v->in[j]) ? p->note[v->in[j]].width : x->dtype;
+    if (!is_float(w) || (t != NDTYPE && w != t)) return false;
+    t = w;
   }
-  return a->dtype == BOOL || a->dtype == v->lanes;
+  if (v->dtype != BOOL && v->dtype != t) return false;
+  p->note[i].width = t;
+  return v->power || body_of(v->op, t);
+}
+
+/* How many instructions value i takes, with those that fetch its operands */
+static int length_of(const planner *p, int i) {
+  const pvalue *v = &p->v[i];
+  if (v->power) return CHAIN + p->note[i].sums;
+  const body *b = body_of(v->op, p->note[i].width);
+  return b->n + b->nconst + 3 + p->note[i].sums;
 }
 
 static bool is_sum(int op) { return op == OP_sum || op == OP_mean; }
-
-/* Is v a sum of rows of a step? It is made where the step is, which need not be stored for it. */
-static bool folds_step(const prog *p, const value *v) {
-  if (v->a->state != PENDING || !is_sum(v->a->op) || p->row < LONG) return false;
-  const value *x = &p->v[v->in[0]];
-  return is_step(x) && x->a->dtype == x->lanes;
+static bool of_numbers(const planner *p, int i) {
+  return in_loop(p, i) && p->v[i].dtype == p->note[i].width;
 }
 
-static bool ends_in_step(const prog *p, const root *r) {
-  const value *x = &p->v[r->v];
-  return ends(r->a) && is_sum(r->a->op) && p->inner == 1 && p->n >= LONG && is_step(x) &&
-         x->a->dtype == x->lanes;
+/* Is value i a sum of rows of what a loop makes? It is made there, which need not be stored for it. */
+static bool sums_in_loop(const planner *p, int i) {
+  return is_sum(p->v[i].op) && p->p->row >= LONG && of_numbers(p, p->v[i].in[0]);
 }
 
-/* A step follows the calls it reads; a call follows the steps, in the same phase. */
-static void find_phases(prog *p, int16_t (*count)[2]) {
-  memset(count, 0, (p->nv + 2) * sizeof *count);
-  for (int i = 0; i < p->nv; i++) {
-    value *v = &p->v[i];
-    int needs = 1 + (power_of(p, v) ? 14 : v->a->nin) + v->sums; /* steps, sources among them */
-    v->unit = !v->barred && needs <= STEPS && can_be_step(p, v);
-    v->phase = 0;
-    for (int j = 0; j < 3; j++) {
-      if (v->in[j] < 0) continue;
-      value *x = &p->v[v->in[j]];
-      bool later = v->unit && x->a->state == PENDING && !(is_step(x) && x->lanes == v->lanes);
-      if (x->phase + later > v->phase) v->phase = x->phase + later;
+static bool ends_in_loop(const planner *p, int k) {
+  const poutput *o = &p->o[k];
+  const cut *c = &p->s->cut;
+  return is_sum(o->op) && c->inner == 1 && c->n >= LONG && of_numbers(p, o->value);
+}
+
+/* What is in a loop follows the calls it reads; a call follows the loops, in the same phase. */
+static void find_phases(planner *p, int16_t (*count)[2]) {
+  memset(count, 0, (p->p->nvalue + 2) * sizeof *count);
+  for (int i = 0; i < p->p->nvalue; i++) {
+    const pvalue *v = &p->v[i];
+    note *n = &p->note[i];
+    n->loop = !n->barred && can_be_in_loop(p, i) && length_of(p, i) <= INSTRS;
+    n->phase = 0;
+    for (int j = 0; is_op(v) && j < 3; j++) {
+      int x = v->in[j];
+      if (x < 0) continue;
+      bool later =
+          n->loop && is_computed(&p->v[x]) && !(in_loop(p, x) && p->note[x].width == n->width);
+      if (p->note[x].phase + later > n->phase) n->phase = p->note[x].phase + later;
     }
-    if (!v->unit) continue;
-    while (count[v->phase][v->lanes] + needs > STEPS) v->phase++;
-    count[v->phase][v->lanes] += needs;
+    if (!n->loop) continue;
+    int needs = length_of(p, i);
+    while (count[n->phase][n->width] + needs > INSTRS) n->phase++;
+    count[n->phase][n->width] += needs;
   }
 }
 
-/* Who reads each value: calls, or the steps of its unit alone */
-static void find_readers(prog *p) {
-  for (int i = 0; i < p->nv; i++) {
-    p->v[i].called = false;
-    p->v[i].inside = is_step(&p->v[i]) && p->v[i].root < 0;
+/* Who reads each value: calls, or the instructions of its loop alone */
+static void find_readers(planner *p) {
+  for (int i = 0; i < p->p->nvalue; i++) {
+    p->note[i].called = false;
+    p->note[i].in_register = in_loop(p, i) && p->note[i].output < 0;
   }
-  for (int i = 0; i < p->nv; i++)
+  for (int i = 0; i < p->p->nvalue; i++) {
+    if (!is_op(&p->v[i]) || sums_in_loop(p, i)) continue;
     for (int j = 0; j < 3; j++) {
-      if (p->v[i].in[j] < 0 || folds_step(p, &p->v[i])) continue;
-      value *x = &p->v[p->v[i].in[j]];
-      x->called = x->called || !is_step(&p->v[i]);
-      x->inside = x->inside && together(x, &p->v[i]);
+      int x = p->v[i].in[j];
+      if (x < 0) continue;
+      p->note[x].called |= !in_loop(p, i);
+      p->note[x].in_register &= together(p, x, i);
     }
-  for (int i = 0; i < p->nr; i++) {
-    value *x = &p->v[p->r[i].v];
-    if (ends_in_step(p, &p->r[i])) continue;
-    x->called = true;
-    x->inside = false;
+  }
+  for (int k = 0; k < p->p->noutput; k++) {
+    note *n = &p->note[p->o[k].value];
+    if (!p->o[k].op || ends_in_loop(p, k)) continue;
+    n->called = true;
+    n->in_register = false;
   }
 }
 
-/* Masks that are read elsewhere are no steps after all. Were there any? */
-static bool bar_masks(prog *p) {
+/* Masks that are read elsewhere are not in loops after all. Were there any? */
+static bool bar_masks(planner *p) {
   bool any = false;
-  for (int i = 0; i < p->nv; i++) {
-    value *v = &p->v[i];
-    if (is_step(v) && v->a->dtype == BOOL && !v->inside) v->barred = any = true;
+  for (int i = 0; i < p->p->nvalue; i++) {
+    note *n = &p->note[i];
+    if (n->loop && p->v[i].dtype == BOOL && !n->in_register) n->barred = any = true;
   }
   return any;
 }
 
-static bool find_units(prog *p) {
-  int16_t(*count)[2] = mg_alloc(p->c, (p->nv + 2) * sizeof *count);
+static int group_of(const planner *p, int i) {
+  const note *n = &p->note[i];
+  if (!is_computed(&p->v[i])) return 0;
+  return 1 + n->phase * GROUPS + (!n->loop ? CALLS : n->width == F32 ? F32_LOOP : F64_LOOP);
+}
+
+/* The order: by group, and in each as they are; loops are numbered */
+static bool sort_values(planner *p) {
+  int nv = p->p->nvalue, groups = 2;
+  for (int i = 0; i < nv; i++)
+    if (group_of(p, i) + 2 > groups) groups = group_of(p, i) + 2;
+  int32_t *at = mg_alloc(p->c, groups * sizeof *at);
+  if (!at) return false;
+  memset(at, 0, groups * sizeof *at);
+  for (int i = 0; i < nv; i++) at[group_of(p, i) + 1]++;
+  for (int g = 1; g < groups; g++) at[g] += at[g - 1];
+  for (int i = 0; i < nv; i++) p->order[at[group_of(p, i)]++] = i;
+  mg_free(at);
+  int loops = 0;
+  for (int k = 0; k < nv; k++) {
+    int i = p->order[k];
+    bool more = k > 0 && together(p, p->order[k - 1], i);
+    if (in_loop(p, i)) p->note[i].loop = more ? loops : ++loops;
+  }
+  p->s->nloop = loops;
+  return true;
+}
+
+/* Leaves that are the same along each row: a column beside a matrix */
+static void find_numbers(planner *p) {
+  int64_t align = p->s->cut.align;
+  if (align < LONG) return;
+  for (int i = 0; i < p->p->nvalue; i++) {
+    note *n = &p->note[i];
+    if (p->v[i].leaf != LEAF_INPUT || p->v[i].space < 0 || n->called || n->output >= 0) continue;
+    const space *q = &p->q[p->v[i].space];
+    n->number = q->n && q->st[q->n - 1] == 0 && q->d[q->n - 1] % align == 0;
+  }
+}
+
+bool loops_find(planner *p) {
+  int16_t(*count)[2] = mg_alloc(p->c, (p->p->nvalue + 2) * sizeof *count);
   if (!count) return false;
-  for (int i = 0; i < p->nv; i++)
-    if (p->v[i].a->state == PENDING && is_sum(p->v[i].a->op)) p->v[p->v[i].in[0]].sums++;
-  for (int i = 0; i < p->nr; i++) p->v[p->r[i].v].sums++;
+  for (int i = 0; i < p->p->nvalue; i++)
+    if (is_sum(p->v[i].op)) p->note[p->v[i].in[0]].sums++;
+  for (int k = 0; k < p->p->noutput; k++)
+    if (is_sum(p->o[k].op)) p->note[p->o[k].value].sums++;
   do {
     find_phases(p, count);
     find_readers(p);
   } while (bar_masks(p));
   mg_free(count);
+  if (!sort_values(p)) return false;
+  if (p->s->nloop) find_numbers(p);
   return true;
 }
 
-static int group_of(const value *v) {
-  if (v->a->state != PENDING) return 0;
-  return 1 + v->phase * GROUPS + (!v->unit ? CALLS : v->lanes == F32 ? F32_UNIT : F64_UNIT);
-}
-
-/* Values by group, and in each as they were; units numbered */
-static bool sort_values(prog *p) {
-  int groups = 2;
-  for (int i = 0; i < p->nv; i++)
-    if (group_of(&p->v[i]) + 2 > groups) groups = group_of(&p->v[i]) + 2;
-  value *v = mg_alloc(p->c, p->cap * sizeof *v);
-  int32_t *at = v ? mg_alloc(p->c, (groups + p->nv) * sizeof *at) : NULL;
-  if (!at) return mg_free(v), false;
-  int32_t *to = at + groups;
-  memset(at, 0, groups * sizeof *at);
-  for (int i = 0; i < p->nv; i++) at[group_of(&p->v[i]) + 1]++;
-  for (int g = 1; g < groups; g++) at[g] += at[g - 1];
-  for (int i = 0; i < p->nv; i++) {
-    to[i] = at[group_of(&p->v[i])]++;
-    v[to[i]] = p->v[i];
-  }
-  for (int i = 0; i < p->nv; i++) {
-    v[i].last = i;
-    v[i].a->val = i;
-    for (int j = 0; j < 3; j++)
-      if (v[i].in[j] >= 0) v[v[i].in[j] = to[v[i].in[j]]].last = i;
-  }
-  for (int i = 0; i < p->nr; i++) p->r[i].v = to[p->r[i].v];
-  mg_free(p->v);
-  mg_free(at);
-  p->v = v;
-  p->nu = 0;
-  for (int i = 0; i < p->nv; i++) {
-    bool more = i > 0 && together(&v[i - 1], &v[i]);
-    if (v[i].unit) v[i].unit = more ? p->nu : ++p->nu;
-  }
-  return true;
-}
-
-/* ---- the steps of a unit ------------------------------------------------------------------------- */
+/* ---- the instructions of a loop --------------------------------------------------------------------- */
 
 typedef struct {
-  prog *p;
-  unit *u;
-  step s[STEPS];
-  int n, npool;
+  planner *p;
+  loop *l;
+  int id;
+  dtype t;
+  instr s[INSTRS];
+  int n;
+  struct {
+    struct constant c;
+    int16_t instr;
+  } known[INSTRS];
+  int nknown;
 } text;
 
-static int add_step(text *t, int op, int a, int b, int d) {
-  step *s = &t->s[t->n];
-  s->op = op;
-  s->in[0] = a, s->in[1] = b, s->in[2] = d;
-  s->from = s->to = -1;
+static int add(text *t, int op, int how, int a, int b, int d) {
+  t->s[t->n] = (instr){.op = op, .how = how, .in = {a, b, d}, .from = -1, .to = -1};
   return t->n++;
 }
 
-static void add_number(text *t, dtype lanes, double k) {
-  char *to = t->p->pool + (t->u->pool + t->npool++) * POOL_LINE;
-  double d[POOL_LINE / sizeof(double)];
-  float f[POOL_LINE / sizeof(float)];
-  for (int i = 0; i < POOL_LINE / (int)sizeof k; i++) d[i] = k, f[2 * i] = f[2 * i + 1] = (float)k;
-  if (lanes == F64) memcpy(to, d, sizeof d);
-  else memcpy(to, f, sizeof f);
+static int add_pool(text *t) { /* the next line */
+  int s = add(t, I_POOL, 0, -1, -1, -1);
+  t->s[s].from = t->p->npool - t->l->pool - 2;
+  t->p->npool++;
+  return s;
 }
 
-/* The step that is value x, for unit u's step v */
-static int source(text *t, const value *v, int x) {
-  value *w = &t->p->v[x];
-  if (together(v, w) || w->step >= 0) return w->step;
-  bool number = v->a->op == OP_broadcast_to || w->number;
-  if (w->a->state == CONST) {
-    w->step = add_step(t, STEP_POOL, -1, -1, -1);
-    t->s[w->step].from = t->npool;
-    add_number(t, v->lanes, w->a->k.f);
-  } else {
-    w->step = add_step(t, number ? STEP_NUMBER : STEP_LOAD, -1, -1, -1);
-    t->s[w->step].from = x;
-    if (t->p->row && w->a->state == READY && !w->strided && !number)
-      t->s[w->step].ahead = (int32_t)(t->p->tile * w->esz);
-    if (number) {
-      t->u->runs = true;
-      if (w->last < t->u->last) w->last = t->u->last; /* every run reads it */
-    }
+static int add_constant(text *t, struct constant c) {
+  for (int i = 0; i < t->nknown; i++)
+    if (t->known[i].c.kind == c.kind && memcmp(&t->known[i].c.k, &c.k, sizeof c.k) == 0)
+      return t->known[i].instr;
+  pool_line(t->p->s->pool + t->p->npool * POOL_LINE, t->t, c);
+  t->known[t->nknown].c = c;
+  return t->known[t->nknown++].instr = add_pool(t);
+}
+
+/* The instruction that is value x, for value i of this loop */
+static int source(text *t, int i, int x) {
+  planner *p = t->p;
+  note *n = &p->note[x];
+  const pvalue *v = &p->v[x];
+  if (together(p, i, x) || n->instr >= 0) return n->instr;
+  bool number = p->v[i].op == OP_broadcast_to || n->number;
+  if (v->leaf == LEAF_NUMBER) {
+    p->s->number[p->s->nnumber++] = (pool_number){p->npool, v->in[0], t->t};
+    return n->instr = add_pool(t);
   }
-  return w->step;
+  n->instr = add(t, number ? I_SPREAD : I_LOAD, 0, -1, -1, -1);
+  t->s[n->instr].from = x;
+  if (p->p->row && v->leaf == LEAF_INPUT && v->space < 0 && !number)
+    t->s[n->instr].ahead = (int32_t)(p->s->cut.tile * dtype_size[v->dtype]);
+  if (number) t->l->segments = true;
+  return n->instr;
 }
 
-static int power_steps(text *t, int x, int n) {
+static int write_power(text *t, int x, int n) {
   int r = -1;
   for (unsigned e = n < 0 ? -n : n; e; e >>= 1) {
-    if (e & 1) r = r < 0 ? x : add_step(t, OP_mul, r, x, -1);
-    if (e > 1) x = add_step(t, OP_square, x, -1, -1);
+    if (e & 1) r = r < 0 ? x : add(t, I_MUL, 0, r, x, -1);
+    if (e > 1) x = add(t, I_MUL, 0, x, x, -1);
   }
-  if (n < 0) return add_step(t, OP_reciprocal, r, -1, -1);
-  return n == 1 ? add_step(t, OP_broadcast_to, r, -1, -1) : r;
+  if (n < 0) return add(t, I_DIV, 0, add_constant(t, (struct constant){C_NUMBER, 1}), r, -1);
+  return n == 1 ? add(t, I_COPY, 0, r, -1, -1) : r;
 }
 
-static void add_fold(text *t, int x, int32_t *at) {
-  t->u->runs = true;
-  *at = t->p->nv + t->p->nfold++;
-  t->s[add_step(t, STEP_FOLD, x, -1, -1)].to = *at;
+static int write_body(text *t, const body *b, const int in[3]) {
+  int made[BODY_LENGTH], constants[BODY_CONSTS];
+  for (int i = 0; i < b->nconst; i++) constants[i] = add_constant(t, b->c[i]);
+  for (int i = 0; i < b->n; i++) {
+    int x[3];
+    for (int j = 0; j < 3; j++) {
+      int k = b->s[i].in[j];
+      x[j] = k >= BODY_TEMP ? made[k - BODY_TEMP] : k >= BODY_CONST ? constants[k - BODY_CONST] : k;
+      if (k >= 0 && k < BODY_CONST) x[j] = in[k];
+    }
+    made[i] = add(t, b->s[i].op, b->s[i].how, x[0], x[1], x[2]);
+  }
+  return made[b->n - 1];
 }
 
-/* The sums of value i, whose step is x */
-static void add_folds(text *t, int i, int x) {
-  prog *p = t->p;
-  for (int k = i + 1; k < p->nv; k++)
-    if (p->v[k].in[0] == i && folds_step(p, &p->v[k])) add_fold(t, x, &p->v[k].fold);
-  for (int k = 0; k < p->nr; k++)
-    if (p->r[k].v == i && ends_in_step(p, &p->r[k])) add_fold(t, x, &p->r[k].fold);
+static int16_t add_sum(text *t, int x) {
+  schedule *s = t->p->s;
+  int16_t entry = (int16_t)(s->nvalue + s->nlanes++);
+  t->l->segments = true;
+  t->s[add(t, I_SUM, 0, x, -1, -1)].to = entry;
+  return entry;
 }
 
-static bool write_unit(prog *p, unit *u) {
-  text t = {.p = p, .u = u, .npool = POOL_BEGIN};
-  dtype lanes = p->v[u->first].lanes;
-  memset(t.s, 0, sizeof t.s);
-  for (int i = 0; i < p->nv; i++) p->v[i].step = -1;
-  code_pool(p->pool + u->pool * POOL_LINE, lanes);
-  for (int i = u->first; i <= u->last; i++) {
-    value *v = &p->v[i];
-    int in[3] = {-1, -1, -1}, power = power_of(p, v);
-    for (int j = 0; j < (power ? 1 : v->a->nin); j++) in[j] = source(&t, v, v->in[j]);
-    v->step = power ? power_steps(&t, in[0], power) : add_step(&t, v->a->op, in[0], in[1], in[2]);
-    if (!v->inside) t.s[v->step].to = i;
-    if (p->row && v->root >= 0) t.s[v->step].ahead = (int32_t)(p->tile * v->esz);
-    add_folds(&t, i, v->step);
-  }
-  return (u->f = code_of(p->c, lanes, t.s, t.n));
+/* The sums of value i, whose instruction is x */
+static void add_sums(text *t, int i, int x) {
+  planner *p = t->p;
+  if (!p->note[i].sums) return;
+  for (int k = i + 1; k < p->p->nvalue; k++)
+    if (is_op(&p->v[k]) && p->v[k].in[0] == i && sums_in_loop(p, k))
+      p->note[k].lanes = add_sum(t, x);
+  for (int k = 0; k < p->p->noutput; k++)
+    if (p->o[k].value == i && ends_in_loop(p, k)) p->output_lanes[k] = add_sum(t, x);
 }
 
-/* Leaves that are the same along each run: a column beside a matrix */
-static void find_numbers(prog *p) {
-  if (p->align < LONG) return;
-  for (int i = 0; i < p->nv; i++) {
-    value *v = &p->v[i];
-    const space *q = &v->q;
-    v->number = v->strided && !v->called && v->root < 0 && q->n && q->st[q->n - 1] == 0 &&
-                q->d[q->n - 1] % p->align == 0;
+static void write_value(text *t, int i) {
+  planner *p = t->p;
+  const pvalue *v = &p->v[i];
+  note *n = &p->note[i];
+  int in[3] = {-1, -1, -1};
+  for (int j = 0; j < (v->power ? 1 : 3) && v->in[j] >= 0; j++) in[j] = source(t, i, v->in[j]);
+  n->instr = v->power ? write_power(t, in[0], v->power) : write_body(t, body_of(v->op, t->t), in);
+  if (!n->in_register) {
+    t->s[n->instr].to = (int16_t)i;
+    if (p->p->row && n->output >= 0)
+      t->s[n->instr].ahead = (int32_t)(p->s->cut.tile * dtype_size[v->dtype]);
   }
+  add_sums(t, i, n->instr);
 }
 
-bool plan_units(prog *p) {
-  if (p->size < WORTH || !code_open(p->c)) return p->c->err == OK;
-  if (!find_units(p) || !sort_values(p)) return false;
-  if (!p->nu) return true;
-  int numbers = p->nu * POOL_BEGIN;
-  for (int i = 0; i < p->nv; i++) numbers += p->v[i].unit ? p->v[i].a->nin : 0;
-  p->u = mg_alloc(p->c, p->nu * sizeof *p->u + (numbers + 1) * POOL_LINE);
-  if (!p->u) return false;
-  memset(p->u, 0, p->nu * sizeof *p->u);
-  uintptr_t end = (uintptr_t)(p->u + p->nu);
-  p->pool = (char *)((end + POOL_LINE - 1) / POOL_LINE * POOL_LINE);
-  for (int i = p->nv - 1; i >= 0; i--) {
-    if (!p->v[i].unit) continue;
-    unit *u = &p->u[p->v[i].unit - 1];
-    u->first = i;
-    if (!u->last) u->last = i;
+bool loops_write(planner *p) {
+  schedule *s = p->s;
+  text t;
+  int nv = p->p->nvalue;
+  for (int k = 0; k < nv;) {
+    int i = p->order[k], id = p->note[i].loop;
+    if (!id) {
+      k++;
+      continue;
+    }
+    t.p = p, t.l = &s->loop[id - 1], t.id = id, t.t = p->note[i].width, t.n = t.nknown = 0;
+    *t.l = (loop){.pool = p->npool, .esz = dtype_size[t.t]};
+    pool_line(s->pool + p->npool * POOL_LINE, t.t, (struct constant){C_ONES, 0});
+    pool_line(s->pool + (p->npool + 1) * POOL_LINE, t.t, (struct constant){C_NUMBER, 0});
+    p->npool += 2;
+    for (int j = 0; j < nv; j++) p->note[j].instr = -1;
+    for (; k < nv && p->note[p->order[k]].loop == id; k++) write_value(&t, p->order[k]);
+    if (!(t.l->f = codes_find(p->c, p->codes, t.t, t.s, t.n))) return false;
   }
-  find_numbers(p);
-  bool ok = true;
-  int at = 0;
-  for (int i = 0; i < p->nu && ok; i++) {
-    unit *u = &p->u[i];
-    u->pool = at;
-    at += POOL_BEGIN;
-    for (int j = u->first; j <= u->last; j++) at += p->v[j].a->nin;
-    ok = write_unit(p, u);
-  }
-  if (ok || p->c->err != OK) return ok;
-  for (int i = 0; i < p->nv; i++) { /* too much for the room there is: all are calls */
-    value *v = &p->v[i];
-    v->unit = 0;
-    v->number = v->inside = false;
-    v->called = true;
-    v->fold = -1;
-  }
-  for (int i = 0; i < p->nr; i++) p->r[i].fold = -1;
-  p->nfold = 0;
   return true;
+}
+
+int loops_most_pool(const planner *p) {
+  int lines = 2 * p->s->nloop;
+  for (int i = 0; i < p->p->nvalue; i++)
+    if (in_loop(p, i)) lines += length_of(p, i);
+  return lines;
 }

@@ -7,9 +7,8 @@
 ** them too. Which way is taken depends on shape and strides only.
 */
 #define _GNU_SOURCE
-#include "array/array.h"
+#include "cpu/cpu.h"
 
-#include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -20,7 +19,7 @@ enum {
   VECS = 4,
   DEEP = 64, /* of product.inc */
   /* multiplications: up to here OpenBLAS is not worth opening; a part for a thread; worth four tiles */
-  SMALL = 1 << 15,
+  BY_HAND = 1 << 15,
   PART = 1 << 18,
   LARGE = 1 << 19,
   SHORT = 1 << 8,  /* elements of a row that are read in one go, at least, */
@@ -44,28 +43,28 @@ enum { ROWS = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 static sgemm_fn *sgemm;
 static dgemm_fn *dgemm;
+static void (*set_threads)(int);
 static int (*omp_get)(void); /* of the OpenMP it runs on, if any: threads the caller may start */
 static void (*omp_set)(int);
 
 /* Debian's 0.3.21 takes processors younger than itself for the oldest and is ten times slower there:
 ** so it is told what to use, unless the user has. On AMD, too, SkylakeX is at least as fast as Zen. */
 static void open_blas(void) {
+  static const symbol symbols[] = {{"cblas_sgemm", &sgemm},
+                                   {"cblas_dgemm", &dgemm},
+                                   {"openblas_set_num_threads", &set_threads},
+                                   {"omp_get_max_threads", &omp_get},
+                                   {"omp_set_num_threads", &omp_set},
+                                   {NULL, NULL}};
   static const char name[] = "OPENBLAS_CORETYPE";
   bool tell = !getenv(name) && cpu_level() > 2;
   if (tell) setenv(name, cpu_level() == 4 ? "SkylakeX" : "Haswell", 1);
-  setenv("GOMP_SPINCOUNT", "10000",
-         0); /* as in threads.c: OpenBLAS may be first to bring libgomp */
-  void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+  setenv("GOMP_SPINCOUNT", "10000", 0); /* as in threads.c: it may be first to bring libgomp */
+  library_open("libopenblas.so.0", symbols);
   if (tell) unsetenv(name);
-  if (!lib) return;
-  void (*set_threads)(int) = (void (*)(int))dlsym(lib, "openblas_set_num_threads");
-  omp_get = (int (*)(void))dlsym(lib, "omp_get_max_threads");
-  omp_set = (void (*)(int))dlsym(lib, "omp_set_num_threads");
   int was = omp_get ? omp_get() : 1;
   if (set_threads) set_threads(1);
   if (omp_set) omp_set(was); /* which the line above has changed, too */
-  sgemm = (sgemm_fn *)dlsym(lib, "cblas_sgemm");
-  dgemm = (dgemm_fn *)dlsym(lib, "cblas_dgemm");
 }
 
 static bool have_blas(void) {
@@ -77,14 +76,16 @@ static bool have_blas(void) {
 /* ---- operands --------------------------------------------------------------------------------- */
 
 typedef struct {
-  array *x; /* held */
+  const view *x;
   const char *p;
   int64_t row, col; /* strides of the last two axes, one of them 1: as BLAS reads it */
 } side;
 
 /* Strides that say nothing (of an axis of length 1) are made to fit. */
-static bool fits(const array *x, side *s) {
+static bool fits(const view *x, side *s) {
   int64_t rows = x->s.d[x->s.n - 2], cols = x->s.d[x->s.n - 1];
+  s->x = x;
+  s->p = x->p;
   s->row = x->stride[x->s.n - 2];
   s->col = x->stride[x->s.n - 1];
   if (rows == 1) s->row = s->col == 1 ? cols : 1;
@@ -92,25 +93,11 @@ static bool fits(const array *x, side *s) {
   return (s->col == 1 && s->row >= cols) || (s->row == 1 && s->col >= rows);
 }
 
-/* A vector must be dense besides. A CONST becomes one matrix, whatever the batch. */
-static bool side_of(ctx *c, array *a, bool vector, side *s) {
-  if (!arr_ready(c, a)) return false;
-  int64_t dense = a->s.d[a->s.n - 2] == 1 ? a->stride[a->s.n - 1] : a->stride[a->s.n - 2];
-  if (a->state == READY && fits(a, s) && !(vector && dense != 1)) {
-    s->x = arr_ref(a);
-  } else if (a->state == READY) {
-    s->x = arr_contiguous(c, a);
-  } else {
-    shape one = a->s;
-    for (int i = 0; i < one.n - 2; i++) one.d[i] = 1;
-    array *k = arr_const(c, a->dtype, &one, a->k);
-    s->x = k ? arr_contiguous(c, k) : NULL;
-    arr_unref(k);
-  }
-  if (!s->x) return false;
-  fits(s->x, s);
-  s->p = arr_data(s->x);
-  return true;
+/* A vector must be dense besides. */
+bool cpu_matmul_reads(const view *v, bool vector) {
+  int64_t dense = v->s.d[v->s.n - 2] == 1 ? v->stride[v->s.n - 1] : v->stride[v->s.n - 2];
+  side s;
+  return fits(v, &s) && !(vector && dense != 1);
 }
 
 /* ---- the product ------------------------------------------------------------------------------ */
@@ -207,7 +194,7 @@ static void plan(job *j, int threads) {
     }
     if (j->m == 1) j->tn = least(j->n, len);
     else j->tm = least(j->m, len);
-  } else if (each > SMALL) {
+  } else if (each > BY_HAND) {
     j->blas = j->m <= most && j->n <= most && j->k <= most && j->a.row <= most &&
               j->a.col <= most && j->b.row <= most && j->b.col <= most && have_blas();
     if (each * j->batch >= LARGE) cut(j);
@@ -217,40 +204,28 @@ static void plan(job *j, int threads) {
   j->group = (int64_t)(PART / ((double)j->tm * j->tn * j->k)) + 1;
 }
 
-array *arr_matmul(ctx *c, array *a, array *b) {
-  WORK(c, OP_matmul);
-  int r = a->s.n;
-  shape s = a->s;
-  s.d[r - 1] = b->s.d[r - 1];
-  job j = {.t = a->dtype,
-           .bytes = dtype_size[a->dtype],
-           .s = &s,
-           .m = s.d[r - 2],
-           .n = s.d[r - 1],
-           .k = a->s.d[r - 1],
+bool cpu_matmul(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  const view *y = out[0];
+  int r = y->s.n;
+  job j = {.t = y->dtype,
+           .bytes = dtype_size[y->dtype],
+           .c = y->p,
+           .s = &y->s,
+           .m = y->s.d[r - 2],
+           .n = y->s.d[r - 1],
+           .k = in[0]->s.d[in[0]->s.n - 1],
            .batch = 1};
-  for (int i = 0; i < r - 2; i++) j.batch *= s.d[i];
-  array *y = arr_new(c, j.t, &s);
-  if (!y || y->size == 0) return y;
-  if (j.k == 0) {
-    memset(arr_data(y), 0, y->size * j.bytes);
-    return y;
-  }
-  bool ok = side_of(c, a, j.m == 1, &j.a) && side_of(c, b, j.n == 1, &j.b);
-  if (ok) {
-    j.c = arr_data(y);
-    fold(&j);
-    plan(&j, c->threads);
-    bool omp = j.blas && omp_get && omp_set;
-    int was = omp ? omp_get() : 1; /* told 1, OpenBLAS does not start threads from this one; */
-    if (omp) omp_set(1);           /* inside par_for's it never does */
-    par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
-    if (omp) omp_set(was);
-  } else {
-    arr_unref(y);
-    y = NULL;
-  }
-  arr_unref(j.a.x);
-  arr_unref(j.b.x);
-  return y;
+  (void)attr;
+  for (int i = 0; i < r - 2; i++) j.batch *= y->s.d[i];
+  if (j.k == 0) return memset(y->p, 0, y->size * j.bytes), true;
+  fits(in[0], &j.a);
+  fits(in[1], &j.b);
+  fold(&j);
+  plan(&j, c->threads);
+  bool omp = j.blas && omp_get && omp_set;
+  int was = omp ? omp_get() : 1; /* told 1, OpenBLAS does not start threads from this one; */
+  if (omp) omp_set(1);           /* inside par_for's it never does */
+  par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
+  if (omp) omp_set(was);
+  return true;
 }

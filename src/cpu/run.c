@@ -1,63 +1,52 @@
-/* run.c -- running a program: tiles, reductions, partial results.
+/* run.c -- running a program by its schedule: tiles, reductions, partial results.
 **
-** A chunk is some whole rows of the reduction, a piece of one row, or a block of its columns; chunks
-** run on any thread in any order and write where nobody else does. Partial results of a row meet
-** pairwise in a fixed order at the end. Where a program folds rows itself, tiles are whole rows.
+** Chunks run on any thread in any order and write where nobody else does. A tile is computed act by act,
+** then fed to the reductions that end the program. Partial results of a row meet pairwise in a fixed order
+** at the end.
 */
 #include <string.h>
 
-#include "array/program.h"
+#include "cpu/acc.h"
+#include "cpu/schedule.h"
 
 /* ---- reading strided memory -------------------------------------------------------------------- */
 
-#define COPY_RUN(T)                                                                                \
+#define COPY_SEGMENT(T)                                                                            \
   do {                                                                                             \
     T *restrict r = dst;                                                                           \
     const T *restrict s = src;                                                                     \
     for (int64_t i = 0; i < n; i++) r[i] = s[i * stride];                                          \
   } while (0)
 
-static void copy_run(void *dst, const void *src, int64_t stride, int64_t n, int esz) {
+static void copy_segment(void *dst, const void *src, int64_t stride, int64_t n, int esz) {
   if (stride == 1) memcpy(dst, src, n * esz);
   else if (stride == 0) kern_get()->spread[esz == 8 ? I64 : esz == 4 ? F32 : U8](dst, src, 1, n);
-  else if (esz == 8) COPY_RUN(uint64_t);
-  else if (esz == 4) COPY_RUN(uint32_t);
-  else COPY_RUN(uint8_t);
-}
-
-void strided_space(space *q, const array *a) {
-  int n = 0;
-  for (int i = 0; i < a->s.n; i++) {
-    if (a->s.d[i] == 1) continue;
-    if (n > 0 && q->st[n - 1] == a->stride[i] * a->s.d[i]) q->d[n - 1] *= a->s.d[i];
-    else q->d[n++] = a->s.d[i];
-    q->st[n - 1] = a->stride[i];
-  }
-  q->n = n;
+  else if (esz == 8) COPY_SEGMENT(uint64_t);
+  else if (esz == 4) COPY_SEGMENT(uint32_t);
+  else COPY_SEGMENT(uint8_t);
 }
 
 /* Elements pos..pos+n-1 of base seen through q: where they lie, if side by side and `buf` need not be
 ** filled, else copied to buf. */
-const char *strided_read(const space *q, const char *base, int esz, int64_t pos, int64_t n,
-                         char *buf, bool copy) {
+static const char *strided_read(const space *q, const char *base, int esz, int64_t pos, int64_t n,
+                                char *buf, bool copy) {
   const int64_t *st = q->st;
   int64_t idx[MAXDIM] = {0}, off = 0;
-  for (int i = q->n - 1; i >= 0; i--) {
+  for (int i = (int)q->n - 1; i >= 0; i--) {
     idx[i] = pos % q->d[i];
     pos /= q->d[i];
     off += idx[i] * st[i];
   }
-  int last = q->n - 1;
+  int last = (int)q->n - 1;
   if (last < 0 || (!copy && st[last] == 1 && idx[last] + n <= q->d[last])) {
     if (copy) memcpy(buf, base + off * esz, n * esz);
     return base + off * esz;
   }
   for (char *dst = buf;;) {
-    int64_t run = q->d[last] - idx[last];
-    if (run > n) run = n;
-    copy_run(dst, base + off * esz, st[last], run, esz);
-    if (!(n -= run)) return buf;
-    dst += run * esz;
+    int64_t some = least(q->d[last] - idx[last], n);
+    copy_segment(dst, base + off * esz, st[last], some, esz);
+    if (!(n -= some)) return buf;
+    dst += some * esz;
     off -= idx[last] * st[last];
     idx[last] = 0;
     int i = last - 1;
@@ -69,10 +58,60 @@ const char *strided_read(const space *q, const char *base, int esz, int64_t pos,
   }
 }
 
+const void *cpu_gather_small(const view *v, int64_t n, char *buf) {
+  space q;
+  if (view_dense(v)) return v->p;
+  view_space(v, &q);
+  return strided_read(&q, v->p, dtype_size[v->dtype], 0, n, buf, false);
+}
+
+typedef struct {
+  const view *from, *to;
+  space q;
+} copying;
+
+static void copy_part(void *arg, int64_t i) {
+  const copying *k = arg;
+  int esz = dtype_size[k->to->dtype];
+  int64_t pos = i * CHUNK, n = least(CHUNK, k->to->size - pos);
+  strided_read(&k->q, k->from->p, esz, pos, n, (char *)k->to->p + pos * esz, true);
+}
+
+bool cpu_copy(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  copying k = {in[0], out[0], {0}};
+  (void)attr;
+  view_space(in[0], &k.q);
+  if (view_dense(in[0])) memcpy(out[0]->p, in[0]->p, in[0]->size * dtype_size[in[0]->dtype]);
+  else par_for(c, (out[0]->size + CHUNK - 1) / CHUNK, copy_part, &k);
+  return true;
+}
+
+bool cpu_zero(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  (void)c, (void)attr, (void)in;
+  memset(out[0]->p, 0, out[0]->size * dtype_size[out[0]->dtype]);
+  return true;
+}
+
+bool cpu_random(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  (void)c, (void)in;
+  if (out[0]->dtype == F64) random_f64(attr[0], attr[1], 0, out[0]->size, out[0]->p);
+  else random_f32(attr[0], attr[1], 0, out[0]->size, out[0]->p);
+  return true;
+}
+
 /* ---- reductions of what lies dense ------------------------------------------------------------- */
 
-/* (rows, n, inner) at x, dense, reduced to (rows, inner) at r */
-void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x, char *r) {
+map_fn *cpu_map(int op, dtype t) { return kern_get()->map[op][t]; }
+map_fn *cpu_cast(dtype from, dtype to) { return kern_get()->cast[from][to]; }
+imm cpu_scalar(int op, dtype t, imm a, imm b, imm d) { return op_scalar(op, t, a, b, d); }
+
+typedef union {
+  char bytes[TILE];
+  double number;
+} small_tile __attribute__((aligned(64)));
+
+static void reduce_rows(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x,
+                        char *r) {
   const kernels *k = kern_get();
   int esz = dtype_size[t];
   dtype rt = reduce_dtype(op, t);
@@ -92,53 +131,69 @@ void reduce_block(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const
 }
 
 /* sums of n rows become means */
-void reduce_scale(dtype t, char *r, int64_t size, int64_t n) {
-  tile k;
+static void divide(dtype t, char *r, int64_t size, int64_t n) {
+  small_tile k;
   imm_fill(t, &k, (imm){.f = (double)n}, SMALL);
   for (int64_t at = 0; at < size; at += SMALL) {
     char *p = r + at * dtype_size[t];
-    kern_get()->map[OP_div][t](p, p, &k, NULL, size - at < SMALL ? size - at : SMALL);
+    kern_get()->map[OP_div][t](p, p, &k, NULL, least(size - at, SMALL));
   }
 }
 
-/* ---- one tile, one chunk ----------------------------------------------------------------------- */
+void cpu_reduce(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x, char *r) {
+  reduce_rows(op, t, rows, n, inner, x, r);
+  if (op == OP_mean && inner > 1 && n) divide(reduce_dtype(op, t), r, rows * inner, n);
+}
+
+/* ---- one run, one chunk -------------------------------------------------------------------------- */
 
 typedef struct {
-  prog *p;
+  const schedule *s;
+  const binding *leaf;
+  void *const *out;
+  char *scratch; /* by worker */
+  size_t each;   /* bytes of it */
+  char *filled;  /* by worker: its constants stand there */
+  acc **part;    /* by output: reductions of rows in splits: states[row * splits + split] */
+  char **cols;   /* ... of columns: (rows, splits, inner) */
+} job;
+
+typedef struct {
+  const job *j;
+  const schedule *s;
   char *scratch; /* this thread's tiles */
   char **at;     /* address of each value for the current tile */
-  acc *state;    /* rows: the row under way, by root */
-  int64_t *wide; /* columns: elements gathered in the wide tile, by root */
+  acc *state;    /* ROW_BY_TILES: the row under way, by output */
+  int64_t *wide; /* COLS_GATHERED: elements in the wide tile, by output */
 } run;
 
-static char *tile_of(run *t, int slot) { return t->scratch + (size_t)slot * t->p->room; }
+static char *tile_of(const run *t, int slot) { return t->scratch + (size_t)slot * t->s->cut.room; }
 
-/* One number of a leaf for each run of the tile */
-static char *numbers_of(run *t, const value *v, int64_t first, int64_t count) {
-  char *to = tile_of(t, v->slot);
-  int64_t align = t->p->align, next;
-  for (int64_t pos = first; pos < first + count; pos = next, to += v->esz) {
-    strided_read(&v->q, v->base, v->esz, pos, 1, to, true);
+/* One number of an input for each segment of the tile */
+static char *numbers_of(run *t, const act *a, int64_t first, int64_t count) {
+  char *to = tile_of(t, a->slot);
+  int64_t align = t->s->cut.align, next;
+  for (int64_t pos = first; pos < first + count; pos = next, to += a->esz) {
+    strided_read(a->q, t->j->leaf[a->bound].p, a->esz, pos, 1, to, true);
     next = (pos / align + 1) * align;
   }
-  return tile_of(t, v->slot);
+  return tile_of(t, a->slot);
 }
 
 static int64_t blocks_of(int64_t n) { return (n + FOLD_BLOCK - 1) / FOLD_BLOCK; }
 
-static void run_unit(run *t, const unit *u, int64_t first, int64_t count) {
-  prog *p = t->p;
-  const char *pool = p->pool + u->pool * POOL_LINE;
-  int esz = dtype_size[p->v[u->first].lanes];
-  int64_t step = u->runs ? p->align - first % p->align : count, number = 0, lanes = 0;
-  for (int64_t at = 0; at < count; at += step, step = p->align, number += esz) {
-    int64_t end = at + step < count ? at + step : count;
-    u->f(t->at, at * esz, end * esz, pool, number, lanes);
+static void run_loop(run *t, const loop *l, int64_t first, int64_t count) {
+  const char *pool = t->s->pool + l->pool * POOL_LINE;
+  int64_t align = t->s->cut.align, number = 0, lanes = 0;
+  int64_t step = l->segments ? align - first % align : count;
+  for (int64_t at = 0; at < count; at += step, step = align, number += l->esz) {
+    int64_t end = least(at + step, count);
+    l->f(t->at, at * l->esz, end * l->esz, pool, number, lanes);
     lanes += blocks_of(end - at) * VECTOR;
   }
 }
 
-/* n elements that a unit has added up: the lanes of each block, in order, to the state. Gives what
+/* n elements that a loop has added up: the lanes of each block, in order, to the state. Gives what
 ** follows them. */
 static const char *join_lanes(int op, dtype t, acc *s, const char *lanes, int64_t n) {
   for (int64_t k = blocks_of(n); k > 0; k--, lanes += VECTOR) {
@@ -168,199 +223,257 @@ static void join_rows(int op, dtype t, int64_t rows, int64_t n, const char *lane
 }
 
 static void compute(run *t, int64_t first, int64_t count) {
-  prog *p = t->p;
-  int64_t row = p->row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
+  const schedule *s = t->s;
+  int64_t row = s->p.row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
   char **at = t->at;
-  for (const act *d = p->act, *end = d + p->nact; d < end; d++) {
-    int64_t pos = d->per_row ? row_pos : first, n = d->per_row ? row_n : count;
-    const value *v = d->v;
-    char *dst = at[d->i];
+  for (const act *a = s->act, *end = a + s->nact; a < end; a++) {
+    int64_t pos = a->per_row ? row_pos : first, n = a->per_row ? row_n : count;
+    const binding *b = a->bound >= 0 ? &t->j->leaf[a->bound] : NULL;
+    char *dst = at[a->i];
     const char *x[3];
-    for (int j = 0; j < 3; j++) x[j] = d->in[j] < 0 ? NULL : at[d->in[j]];
-    switch (d->kind) {
-      case PLACE: at[d->i] = (char *)d->base + pos * d->esz; break;
+    for (int j = 0; j < 3; j++) x[j] = a->in[j] < 0 ? NULL : at[a->in[j]];
+    switch (a->kind) {
+      case PLACE_INPUT: at[a->i] = (char *)b->p + pos * a->esz; break;
+      case PLACE_OUTPUT: at[a->i] = (char *)t->j->out[a->bound] + pos * a->esz; break;
       case FETCH:
-        at[d->i] = (char *)strided_read(&v->q, v->base, d->esz, pos, n, tile_of(t, v->slot), false);
+        at[a->i] = (char *)strided_read(a->q, b->p, a->esz, pos, n, tile_of(t, a->slot), false);
         break;
-      case NUMBERS: at[d->i] = numbers_of(t, v, first, count); break;
-      case COPY:
-        strided_read(&v->q, arr_data(v->a), d->esz, pos, n, (char *)v->base + pos * d->esz, true);
-        break;
-      case UNIT: run_unit(t, &p->u[v->unit - 1], first, count); break;
-      case MAP: d->f(dst, x[0], x[1], x[2], n); break;
-      case SPREAD: kern_get()->spread[v->a->dtype](dst, x[0], row_n, row); break;
-      case REDUCE: reduce_block(v->a->op, v->a->in[0]->dtype, n, row, 1, x[0], dst); break;
-      case JOIN: join_rows(v->a->op, v->a->dtype, n, row, at[v->fold], dst); break;
-      case RANDOM:
-        if (v->a->dtype == F64) random_f64(v->a->off, v->a->k.i, pos, n, (double *)dst);
-        else random_f32(v->a->off, v->a->k.i, pos, n, (float *)dst);
+      case ONE_A_SEGMENT: at[a->i] = numbers_of(t, a, first, count); break;
+      case RUN_LOOP: run_loop(t, &s->loop[a->extra], first, count); break;
+      case RUN_KERNEL: a->f(dst, x[0], x[1], x[2], n); break;
+      case SPREAD: kern_get()->spread[a->dtype](dst, x[0], row_n, row); break;
+      case REDUCE_ROWS: reduce_rows(a->op, a->dtype, n, row, 1, x[0], dst); break;
+      case JOIN_ROWS: join_rows(a->op, a->dtype, n, row, at[a->extra], dst); break;
+      case FILL_RANDOM:
+        if (a->dtype == F64) random_f64(b->seed, b->k.i, pos, n, (double *)dst);
+        else random_f32(b->seed, b->k.i, pos, n, (float *)dst);
         break;
     }
   }
 }
 
-/* Rows (inner == 1): the tile holds whole rows, or a part of one; `piece` ends at `end`. */
-static void feed_rows(run *t, int i, const char *x, int64_t pos, int64_t n, int64_t begin,
-                      int64_t end) {
-  prog *p = t->p;
-  root *r = &p->r[i];
-  dtype st = p->v[r->v].a->dtype, rt = r->a->dtype;
-  char *out = r->buf->p;
-  const char *lanes = r->fold >= 0 ? t->at[r->fold] : NULL;
-  if (p->n <= p->tile && lanes) {
-    join_rows(r->a->op, st, n / p->n, p->n, lanes, out + pos / p->n * dtype_size[rt]);
-    return;
-  }
-  if (p->n <= p->tile) {
-    reduce_block(r->a->op, st, n / p->n, p->n, 1, x, out + pos / p->n * dtype_size[rt]);
-    return;
-  }
-  int64_t row = pos / p->n, at = pos % p->n;
-  acc *s = &t->state[i];
-  if (at == 0 || pos == begin) acc_start(r->a->op, st, s);
-  if (lanes) join_lanes(r->a->op, st, s, lanes, n);
-  else kern_get()->fold[r->a->op][st](s, x, n, at);
-  if (r->part) {
-    if (pos + n == end) r->part[row * p->pieces + at / p->nb] = *s;
-  } else if (at + n == p->n)
-    imm_store(rt, out + row * dtype_size[rt], acc_result(r->a->op, st, s, p->n));
+/* ---- tiles to the reductions at the end -------------------------------------------------------------- */
+
+/* Elements pos..pos+n-1 of a span begin..end-1. `head`, `tail`: they begin, end what is folded together
+** here. */
+typedef struct {
+  int64_t pos, n, begin, end;
+  bool head, tail;
+} piece;
+
+static void rows_in_tile(run *t, int k, const piece *q) {
+  const output *o = &t->s->output[k];
+  int64_t n = t->s->cut.n;
+  char *r = (char *)t->j->out[k] + q->pos / n * dtype_size[o->dtype];
+  if (o->lanes >= 0) join_rows(o->op, o->from, q->n / n, n, t->at[o->lanes], r);
+  else reduce_rows(o->op, o->from, q->n / n, n, 1, t->at[o->value], r);
 }
 
-/* Columns: add the tile to the row of partial results it belongs to. */
-static void feed_columns(run *t, int i, const char *x, int64_t pos, int64_t n, bool first,
-                         bool last) {
-  prog *p = t->p;
-  root *r = &p->r[i];
-  int esz = dtype_size[r->a->dtype];
-  map_fn *step = kern_get()->map[op_table[r->a->op].step][r->a->dtype];
-  int64_t whole = p->n * p->inner;
-  if (whole <= p->tile && n % whole == 0) { /* several results in one tile */
-    reduce_block(r->a->op, r->a->dtype, n / whole, p->n, p->inner, x,
-                 (char *)r->buf->p + pos / whole * p->inner * esz);
-    return;
+static void row_by_tiles(run *t, int k, const piece *q) {
+  const output *o = &t->s->output[k];
+  const cut *c = &t->s->cut;
+  int64_t row = q->pos / c->n, at = q->pos % c->n;
+  acc *s = &t->state[k];
+  if (at == 0 || q->pos == q->begin) acc_start(o->op, o->from, s);
+  if (o->lanes >= 0) join_lanes(o->op, o->from, s, t->at[o->lanes], q->n);
+  else kern_get()->fold[o->op][o->from](s, t->at[o->value], q->n, at);
+  if (c->splits > 1) {
+    if (q->pos + q->n == q->end) t->j->part[k][row * c->splits + at / c->n_per_split] = *s;
+  } else if (at + q->n == c->n)
+    imm_store(o->dtype, (char *)t->j->out[k] + row * dtype_size[o->dtype],
+              acc_result(o->op, o->from, s, c->n));
+}
+
+static void cols_in_tile(run *t, int k, const piece *q) {
+  const output *o = &t->s->output[k];
+  const cut *c = &t->s->cut;
+  char *r = (char *)t->j->out[k] + q->pos / c->whole * c->inner * dtype_size[o->dtype];
+  reduce_rows(o->op, o->from, q->n / c->whole, c->n, c->inner, t->at[o->value], r);
+}
+
+/* Where the results of the split of columns go that the piece belongs to */
+static char *cols_of(const run *t, int k, int64_t pos) {
+  const cut *c = &t->s->cut;
+  int64_t row = pos / c->whole, split = pos % c->whole / c->inner / c->n_per_split;
+  int64_t at = c->splits > 1 ? row * c->splits + split : row;
+  char *base = c->splits > 1 ? t->j->cols[k] : t->j->out[k];
+  return base + at * c->inner * dtype_size[t->s->output[k].dtype];
+}
+
+static void cols_by_parts(run *t, int k, const piece *q) {
+  const output *o = &t->s->output[k];
+  int esz = dtype_size[o->dtype];
+  char *dst = cols_of(t, k, q->pos) + q->pos % t->s->cut.inner * esz;
+  if (q->head) memcpy(dst, t->at[o->value], q->n * esz);
+  else kern_get()->map[op_table[o->op].step][o->dtype](dst, dst, t->at[o->value], NULL, q->n);
+}
+
+static void cols_by_rows(run *t, int k, const piece *q) {
+  const output *o = &t->s->output[k];
+  int64_t inner = t->s->cut.inner, bytes = inner * dtype_size[o->dtype];
+  char *dst = cols_of(t, k, q->pos);
+  const char *x = t->at[o->value];
+  if (q->head) memcpy(dst, x, bytes);
+  kern_get()->rows[op_table[o->op].step][o->dtype](dst, x + (q->head ? bytes : 0),
+                                                   q->n / inner - q->head, inner);
+}
+
+static void cols_gathered(run *t, int k, const piece *q) {
+  const output *o = &t->s->output[k];
+  int64_t inner = t->s->cut.inner;
+  int esz = dtype_size[o->dtype];
+  map_fn *step = kern_get()->map[op_table[o->op].step][o->dtype];
+  char *wide = tile_of(t, o->wide);
+  const char *x = t->at[o->value];
+  if (q->head) {
+    memcpy(wide, x, q->n * esz);
+    t->wide[k] = q->n / inner;
+  } else step(wide, wide, x, NULL, q->n);
+  if (!q->tail) return;
+  int64_t rows = t->wide[k];
+  for (; rows > 1; rows -= rows / 2) {
+    int64_t half = rows / 2;
+    step(wide, wide, wide + (rows - half) * inner * esz, NULL, half * inner);
   }
-  int64_t row = pos / whole, at = pos % whole, piece = at / p->inner / p->nb;
-  char *dst = r->cols ? r->cols + (row * p->pieces + piece) * p->inner * esz
-                      : (char *)r->buf->p + row * p->inner * esz;
-  if (p->inner > p->tile) { /* a part of one row */
-    dst += at % p->inner * esz;
-    if (first) memcpy(dst, x, n * esz);
-    else step(dst, dst, x, NULL, n);
-    return;
-  }
-  char *wide = tile_of(t, r->wide);
-  if (p->inner > SMALL) { /* row by row */
-    rows_fn *rows = kern_get()->rows[op_table[r->a->op].step][r->a->dtype];
-    if (first) memcpy(dst, x, p->inner * esz);
-    rows(dst, x + (first ? p->inner * esz : 0), n / p->inner - first, p->inner);
-    return;
-  }
-  if (first) {
-    memcpy(wide, x, n * esz);
-    t->wide[i] = n / p->inner;
-  } else step(wide, wide, x, NULL, n);
-  if (!last) return;
-  int64_t k = t->wide[i];
-  for (; k > 1; k -= k / 2) {
-    int64_t half = k / 2;
-    step(wide, wide, wide + (k - half) * p->inner * esz, NULL, half * p->inner);
-  }
-  memcpy(dst, wide, p->inner * esz);
+  memcpy(cols_of(t, k, q->pos), wide, inner * esz);
+}
+
+static void feed(run *t, const piece *q) {
+  static void (*const how[])(run *, int, const piece *) = {
+      [ROWS_IN_TILE] = rows_in_tile, [ROW_BY_TILES] = row_by_tiles,
+      [COLS_IN_TILE] = cols_in_tile, [COLS_GATHERED] = cols_gathered,
+      [COLS_BY_ROWS] = cols_by_rows, [COLS_BY_PARTS] = cols_by_parts};
+  for (int k = 0; k < t->s->noutput; k++)
+    if (t->s->output[k].op) how[t->s->cut.fold](t, k, q);
 }
 
 /* Elements begin..end-1, all in one row of the reduction, or whole rows. `first`, `last`: of the
 ** rows that are folded together here. */
 static void run_span(run *t, int64_t begin, int64_t end, bool first, bool last) {
-  prog *p = t->p;
-  int64_t whole = p->n * p->inner;
-  bool fits = whole <= p->tile; /* a tile may hold several rows of a reduction */
+  const cut *c = &t->s->cut;
+  bool within = c->whole > c->tile; /* a tile stays in one row of the reduction */
   for (int64_t pos = begin, n; pos < end; pos += n) {
-    n = end - pos;
-    if (n > p->tile) n = p->tile;
-    if (p->align > p->tile && n > p->align - pos % p->align) n = p->align - pos % p->align;
-    if (!fits && n > whole - pos % whole) n = whole - pos % whole;
+    n = least(end - pos, c->tile);
+    if (c->align > c->tile) n = least(n, c->align - pos % c->align);
+    if (within) n = least(n, c->whole - pos % c->whole);
     compute(t, pos, n);
-    for (int i = 0; i < p->nr; i++) {
-      root *r = &p->r[i];
-      if (!ends(r->a)) continue;
-      const char *x = t->at[r->v];
-      bool head = first && (pos == begin || pos % whole == 0 || p->inner > p->tile);
-      bool tail = last && (pos + n == end || (pos + n) % whole == 0);
-      if (p->inner == 1) feed_rows(t, i, x, pos, n, begin, end);
-      else feed_columns(t, i, x, pos, n, head, tail);
-    }
+    if (c->fold == NO_FOLD) continue;
+    bool head = pos == begin || pos % c->whole == 0 || c->fold == COLS_BY_PARTS;
+    bool tail = pos + n == end || (pos + n) % c->whole == 0;
+    feed(t, &(piece){pos, n, begin, end, first && head, last && tail});
   }
-}
-
-static int64_t chunks(const prog *p) {
-  if (p->jblocks > 1 || p->pieces > 1 || p->rpc == 1) return p->rows * p->pieces * p->jblocks;
-  return (p->rows + p->rpc - 1) / p->rpc;
 }
 
 static void run_chunk(void *arg, int64_t i) {
-  prog *p = arg;
+  const job *j = arg;
+  const schedule *s = j->s;
+  const cut *c = &s->cut;
   int worker = par_worker();
-  char *at[p->nv + p->nfold];
-  acc state[p->nr];
-  int64_t wide[p->nr];
-  run t = {p, (char *)p->scratch->p + (size_t)worker * p->nslot * p->room, at, state, wide};
-  for (int k = 0; k < p->nv; k++) {
-    value *v = &p->v[k];
-    at[k] = v->slot >= 0 ? tile_of(&t, v->slot) : NULL;
-    if (v->a->state == CONST && v->slot >= 0 && !p->filled[worker])
-      imm_fill(v->a->dtype, at[k], v->a->k, p->room / v->esz);
+  char *at[s->nvalue + s->nlanes + 1];
+  acc state[s->noutput];
+  int64_t wide[s->noutput];
+  run t = {j, s, j->scratch + (size_t)worker * j->each, at, state, wide};
+  for (int k = 0; k < s->nvalue; k++) at[k] = s->slot[k] >= 0 ? tile_of(&t, s->slot[k]) : NULL;
+  for (int k = 0; k < s->nlanes; k++) at[s->nvalue + k] = tile_of(&t, s->nslot - s->nlanes + k);
+  for (int k = 0; k < s->nconst && !j->filled[worker]; k++) {
+    const constant_tile *n = &s->constant[k];
+    imm_fill(n->dtype, at[n->entry], j->leaf[n->bound].k, c->room / dtype_size[n->dtype]);
   }
-  for (int k = 0; k < p->nfold; k++) at[p->nv + k] = tile_of(&t, p->nslot - p->nfold + k);
-  p->filled[worker] = 1;
-  int64_t whole = p->n * p->inner;
-  if (p->rpc > 1 || (p->pieces == 1 && p->jblocks == 1 && p->inner <= p->tile)) { /* whole rows */
-    int64_t lo = i * p->rpc, hi = lo + p->rpc < p->rows ? lo + p->rpc : p->rows;
-    run_span(&t, lo * whole, hi * whole, true, true);
+  j->filled[worker] = 1;
+  if (c->kind == WHOLE_ROWS) {
+    int64_t lo = i * c->rows_per_chunk, hi = least(lo + c->rows_per_chunk, c->rows);
+    run_span(&t, lo * c->whole, hi * c->whole, true, true);
     return;
   }
-  int64_t jb = i % p->jblocks, piece = i / p->jblocks % p->pieces, row = i / p->jblocks / p->pieces;
-  int64_t n0 = piece * p->nb, n1 = n0 + p->nb < p->n ? n0 + p->nb : p->n;
-  if (p->inner <= p->tile) { /* a piece of one row */
-    run_span(&t, row * whole + n0 * p->inner, row * whole + n1 * p->inner, true, true);
+  int64_t block = i % c->col_blocks, split = i / c->col_blocks % c->splits;
+  int64_t row = i / c->col_blocks / c->splits * c->whole;
+  int64_t n0 = split * c->n_per_split, n1 = least(n0 + c->n_per_split, c->n);
+  if (c->kind == SPLIT_OF_ROW) {
+    run_span(&t, row + n0 * c->inner, row + n1 * c->inner, true, true);
     return;
   }
-  int64_t j0 = jb * p->jw,
-          j1 = j0 + p->jw < p->inner ? j0 + p->jw : p->inner; /* a block of columns */
+  int64_t j0 = block * c->cols_per_block, j1 = least(j0 + c->cols_per_block, c->inner);
   for (int64_t k = n0; k < n1; k++)
-    run_span(&t, row * whole + k * p->inner + j0, row * whole + k * p->inner + j1, k == n0,
-             k == n1 - 1);
+    run_span(&t, row + k * c->inner + j0, row + k * c->inner + j1, k == n0, k == n1 - 1);
 }
+
+/* ---- the run ------------------------------------------------------------------------------------------- */
 
 /* Partial results meet pairwise, neighbours first */
-static void combine(prog *p, root *r) {
-  dtype t = p->v[r->v].a->dtype;
-  int op = r->a->op, esz = dtype_size[r->a->dtype];
-  char *out = r->buf->p;
-  for (int64_t row = 0; row < p->rows && p->pieces > 1; row++) {
-    for (int64_t gap = 1; gap < p->pieces; gap *= 2)
-      for (int64_t i = 0; i + gap < p->pieces; i += 2 * gap) {
-        if (r->part) {
-          acc *s = r->part + row * p->pieces + i;
-          acc_merge(op, t, s, s + gap);
+static void combine(const job *j, int k) {
+  const cut *c = &j->s->cut;
+  const output *o = &j->s->output[k];
+  int esz = dtype_size[o->dtype];
+  int64_t bytes = c->inner * esz;
+  map_fn *step = c->inner > 1 ? kern_get()->map[op_table[o->op].step][o->from] : NULL;
+  char *out = j->out[k];
+  for (int64_t row = 0; row < c->rows && c->splits > 1; row++) {
+    for (int64_t gap = 1; gap < c->splits; gap *= 2)
+      for (int64_t i = 0; i + gap < c->splits; i += 2 * gap) {
+        if (c->inner == 1) {
+          acc *s = j->part[k] + row * c->splits + i;
+          acc_merge(o->op, o->from, s, s + gap);
           continue;
         }
-        char *s = r->cols + (row * p->pieces + i) * p->inner * esz;
-        for (int64_t j = 0; j < p->inner; j += SMALL)
-          kern_get()->map[op_table[op].step][t](s + j * esz, s + j * esz,
-                                                s + (gap * p->inner + j) * esz, NULL,
-                                                p->inner - j < SMALL ? p->inner - j : SMALL);
+        char *s = j->cols[k] + (row * c->splits + i) * bytes;
+        for (int64_t x = 0; x < c->inner; x += SMALL)
+          step(s + x * esz, s + x * esz, s + gap * bytes + x * esz, NULL,
+               least(c->inner - x, SMALL));
       }
-    if (r->part)
-      imm_store(r->a->dtype, out + row * esz, acc_result(op, t, r->part + row * p->pieces, p->n));
-    else
-      memcpy(out + row * p->inner * esz, r->cols + row * p->pieces * p->inner * esz,
-             p->inner * esz);
+    if (c->inner == 1)
+      imm_store(o->dtype, out + row * esz,
+                acc_result(o->op, o->from, j->part[k] + row * c->splits, c->n));
+    else memcpy(out + row * bytes, j->cols[k] + row * c->splits * bytes, bytes);
   }
-  if (op == OP_mean && p->inner > 1) reduce_scale(t, out, r->a->size, p->n);
+  if (o->op == OP_mean && c->inner > 1) divide(o->dtype, out, c->rows * c->inner, c->n);
 }
 
-void prog_run(prog *p) {
-  par_for(p->c, chunks(p), run_chunk, p);
-  for (int i = 0; i < p->nr; i++)
-    if (ends(p->r[i].a)) combine(p, &p->r[i]);
+/* Scratch for the threads that run, and for partial results: one buffer, which is cut up here */
+static buffer *reserve(ctx *c, job *j, int workers) {
+  const schedule *s = j->s;
+  size_t bytes = (size_t)workers * j->each + workers;
+  size_t most = s->cut.inner == 1 ? sizeof(acc) : (size_t)s->cut.inner * 8;
+  size_t parts =
+      s->cut.splits > 1 ? ((size_t)s->cut.rows * s->cut.splits * most + 63) / 64 * 64 : 0;
+  bytes = (bytes + 63) / 64 * 64;
+  for (int k = 0; k < s->noutput; k++)
+    if (s->output[k].op) bytes += parts;
+  buffer *b = buf_new(c, bytes);
+  if (!b) return NULL;
+  j->scratch = b->p;
+  j->filled = j->scratch + (size_t)workers * j->each;
+  memset(j->filled, 0, workers);
+  char *at = j->scratch + ((size_t)workers * j->each + workers + 63) / 64 * 64;
+  for (int k = 0; k < s->noutput; k++) {
+    j->part[k] = (acc *)(void *)at;
+    j->cols[k] = at;
+    if (s->output[k].op) at += parts;
+  }
+  return b;
+}
+
+/* The numbers that loops read */
+static void fill_pool(const schedule *s, const binding *leaf) {
+  for (int i = 0; i < s->nnumber; i++) {
+    const pool_number *n = &s->number[i];
+    pool_line(s->pool + n->line * POOL_LINE, n->dtype,
+              (struct constant){C_NUMBER, leaf[n->bound].k.f});
+  }
+}
+
+bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out) {
+  acc *part[s->noutput];
+  char *cols[s->noutput];
+  job j = {.s = s, .leaf = leaf, .out = out, .part = part, .cols = cols};
+  int workers = (int)least(c->threads, s->cut.chunks);
+  j.each = s->nslot * s->cut.room;
+  buffer *scratch = reserve(c, &j, workers);
+  if (!scratch) return false;
+  fill_pool(s, leaf);
+  cpu_count_run(c, s);
+  par_for(c, s->cut.chunks, run_chunk, &j);
+  for (int k = 0; k < s->noutput; k++)
+    if (s->output[k].op) combine(&j, k);
+  buf_unref(scratch);
+  return true;
 }

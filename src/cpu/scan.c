@@ -3,7 +3,18 @@
 ** Rows do not know of each other, so that the number of threads cannot be seen. Up to COLS neighbouring
 ** columns are scanned at once; float32 is computed in double.
 */
-#include "cpu/scan.h"
+#include "cpu/cpu.h"
+
+/* Operands and results seen as (outer, n, inner) about the axis */
+typedef struct scan {
+  int op;
+  dtype t;
+  int64_t outer, n, inner;
+  bool reverse;
+  const void *x, *a;
+  void *y;
+  int64_t *at;
+} scan;
 
 enum { PART = 1 << 15, COLS = 64 };
 
@@ -44,8 +55,6 @@ static scan_fn *const scans[NOP][NDTYPE] = {
     [OP_linear_scan] = {linear_double, linear_float},
 };
 
-bool scan_known(int op, dtype t) { return scans[op][t]; }
-
 static void scan_part(void *arg, int64_t part) {
   const scan *s = arg;
   int64_t across = (s->inner + COLS - 1) / COLS, col = part % across * COLS;
@@ -53,10 +62,26 @@ static void scan_part(void *arg, int64_t part) {
   scans[s->op][s->t](s, at, least(COLS, s->inner - col));
 }
 
-void scan_run(ctx *c, const scan *s) {
-  int64_t size = s->outer * s->n * s->inner;
-  int64_t parts = size > 0 ? s->outer * ((s->inner + COLS - 1) / COLS) : 0;
-  if (size >= PART) par_for(c, parts, scan_part, (void *)s);
+bool cpu_scan_knows(int op, dtype t) { return scans[op][t]; }
+
+bool cpu_scan(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  const view *x = in[0];
+  int axis = (int)attr[1];
+  scan s = {.op = (int)attr[0],
+            .t = x->dtype,
+            .outer = 1,
+            .n = x->s.d[axis],
+            .inner = 1,
+            .reverse = attr[2],
+            .x = x->p,
+            .a = in[1] ? in[1]->p : x->p,
+            .y = out[0]->p,
+            .at = out[1] ? out[1]->p : NULL};
+  for (int k = 0; k < axis; k++) s.outer *= x->s.d[k];
+  for (int k = axis + 1; k < x->s.n; k++) s.inner *= x->s.d[k];
+  int64_t parts = s.outer * ((s.inner + COLS - 1) / COLS);
+  if (x->size >= PART) par_for(c, parts, scan_part, &s);
   else
-    for (int64_t i = 0; i < parts; i++) scan_part((void *)s, i);
+    for (int64_t i = 0; i < parts; i++) scan_part(&s, i);
+  return true;
 }

@@ -2,11 +2,11 @@
 **
 ** Rows do not know of each other, and a stable order is one alone: results cannot depend on threads.
 */
-#include "array/array.h"
+#include "cpu/cpu.h"
 
 #include <string.h>
 
-enum { PART = 1 << 15, SMALL = 1 << 11, COLS = 64, RUN = 12 };
+enum { PART = 1 << 15, SLOT = 1 << 11, COLS = 64, RUN = 12 };
 
 /* An array seen as (outer, n, inner) about the axis: outer * inner rows of n */
 typedef struct {
@@ -19,8 +19,8 @@ typedef struct {
   struct item *x, *tmp;
 } job;
 
-static job about(const array *x, int axis) {
-  job j = {.from = arr_data(x), .t = x->dtype, .outer = 1, .n = x->s.d[axis], .inner = 1};
+static job about(const view *x, const view *r, int axis) {
+  job j = {.from = x->p, .to = r->p, .t = x->dtype, .outer = 1, .n = x->s.d[axis], .inner = 1};
   for (int i = 0; i < axis; i++) j.outer *= x->s.d[i];
   for (int i = axis + 1; i < x->s.n; i++) j.inner *= x->s.d[i];
   return j;
@@ -53,22 +53,13 @@ static void cumsum_part(void *arg, int64_t part) {
   else cumsum_uint64_t(j, at, cols);
 }
 
-/* uint8 and bool count as int64 */
-array *arr_cumsum(ctx *c, array *a, int axis) {
-  WORK(c, OP_cumsum);
-  array *t = arr_cast(c, a, a->dtype == U8 || a->dtype == BOOL ? I64 : a->dtype);
-  array *x = t ? arr_contiguous(c, t) : NULL, *r = x ? arr_new(c, x->dtype, &x->s) : NULL;
-  if (r && r->size) {
-    job j = about(x, axis);
-    j.to = arr_data(r);
-    int64_t parts = j.outer * ((j.inner + COLS - 1) / COLS);
-    if (r->size >= PART) par_for(c, parts, cumsum_part, &j);
-    else
-      for (int64_t i = 0; i < parts; i++) cumsum_part(&j, i);
-  }
-  arr_unref(t);
-  arr_unref(x);
-  return r;
+bool cpu_cumsum(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  job j = about(in[0], out[0], (int)attr[0]);
+  int64_t parts = j.outer * ((j.inner + COLS - 1) / COLS);
+  if (in[0]->size >= PART) par_for(c, parts, cumsum_part, &j);
+  else
+    for (int64_t i = 0; i < parts; i++) cumsum_part(&j, i);
+  return true;
 }
 
 /* ---- sorting -------------------------------------------------------------------------------- */
@@ -173,29 +164,18 @@ static void sort_long(ctx *c, job *j) {
   put_row(j, j->row, j->x);
 }
 
-array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
-  WORK(c, OP_argsort);
-  array *x = arr_contiguous(c, a), *r = x ? arr_new(c, I64, &x->s) : NULL;
-  buffer *b = NULL;
-  if (r && r->size) {
-    job j = about(x, axis);
-    int64_t rows = j.outer * j.inner; /* scratch for about 4 PART, a slot of SMALL at least */
-    j.descending = descending;
-    j.slots = j.n > PART ? 1 : least(rows, 1 + least(rows * j.n / SMALL, 4 * PART / j.n));
-    if ((b = buf_new(c, 2 * j.slots * j.n * sizeof(item)))) {
-      j.to = arr_data(r);
-      j.x = b->p;
-      j.tmp = j.x + j.slots * j.n;
-      if (j.n <= PART) par_for(c, j.slots, rows_part, &j);
-      else
-        for (j.row = 0; j.row < rows; j.row++) sort_long(c, &j);
-      buf_unref(b);
-    }
-  }
-  arr_unref(x);
-  if (r && r->size && !b) {
-    arr_unref(r);
-    r = NULL;
-  }
-  return r;
+bool cpu_argsort(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  job j = about(in[0], out[0], (int)attr[0]);
+  int64_t rows = j.outer * j.inner; /* scratch for about 4 PART, a slot of SLOT at least */
+  j.descending = attr[1];
+  j.slots = j.n > PART ? 1 : least(rows, 1 + least(rows * j.n / SLOT, 4 * PART / j.n));
+  buffer *b = buf_new(c, 2 * j.slots * j.n * sizeof(item));
+  if (!b) return false;
+  j.x = b->p;
+  j.tmp = j.x + j.slots * j.n;
+  if (j.n <= PART) par_for(c, j.slots, rows_part, &j);
+  else
+    for (j.row = 0; j.row < rows; j.row++) sort_long(c, &j);
+  buf_unref(b);
+  return true;
 }

@@ -6,7 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "cpu/kern.h"
 #include "graph/internal.h"
 
 bool recording(const graph *G, int n, node *const *in) {
@@ -68,10 +67,12 @@ INLINE void made_by(node *r, int op, uint32_t saves) {
 
 bool record(graph *G, node *r, int op, int n, node *const *in, uint32_t saves) {
   for (int i = 0; i < n;
-       i++) /* what is saved of a scalar is the number: it would move into its node */
-    if (in[i] && in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) &&
+       i++) { /* what is saved of a scalar is the number: it would move into its node */
+    bool kept = op == OP_FUNCTION || (i < MAXSAVES && saves & IN(i));
+    if (kept && in[i] && in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) &&
         !node_ready(G, in[i]))
       return node_drop(G, r), false;
+  }
   if (!room_for(G, r, n)) return false;
   r->generation = 1; /* without inputs too */
   for (int i = 0; i < n; i++) take(r, op, i, in[i], saves);
@@ -224,7 +225,7 @@ INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t)
     k[i] = in[i]->dtype == t ? in[i]->k : imm_cast(in[i]->k, in[i]->dtype, t);
   node *r = node_new(G, op_result(op, t));
   if (!r) return NULL;
-  r->k = op_scalar(op, t, k[0], k[1], k[2]);
+  r->k = launch_scalar(&G->c, op, t, k[0], k[1], k[2]);
   if (!is_float(r->dtype) || !recording(G, n, in)) return r;
   if (!room_for(G, r, n)) return NULL;
   uint32_t saves = saves_for(op, n, in);
@@ -236,17 +237,30 @@ INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t)
   return r;
 }
 
+/* All are 0-d, one is pending at least, and no gradient saves values of theirs or the result. */
+static bool stays_lazy(const graph *G, int op, int n, node *const *in) {
+  bool pending = false;
+  if (op == OP_mod || op == OP_floor_div) return false; /* look at their values */
+  for (int i = 0; i < n; i++) {
+    const node *x = in[i];
+    if (x->flags & DROPPED || (x->a && x->a->s.n > 0)) return false;
+    pending |= x->a && x->a->state == PENDING;
+  }
+  return pending && !(G->backprop && saves_for(op, n, in));
+}
+
 INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {
   dtype t = of_scalars(op, n, in);
   if (t != NDTYPE) {
-    if (__builtin_expect(G->c.profile && G->c.op != op, 0)) { /* counted */
+    if (__builtin_expect(G->arrays.watched, 0)) { /* counted */
       WORK(&G->c, op);
       return apply_to_scalars(G, op, n, in, t);
     }
     return apply_to_scalars(G, op, n, in, t);
   }
-  bool again = false; /* what is 0-d becomes a scalar when it is computed */
-  for (int i = 0; i < n; i++) {
+  /* what is 0-d becomes a scalar when it is computed: now, unless all are 0-d and nobody wants the values */
+  bool again = false, lazy = stays_lazy(G, op, n, in);
+  for (int i = 0; i < n && !lazy; i++) {
     if (!in[i]->a || in[i]->a->s.n > 0) continue;
     if (!node_ready(G, in[i])) return NULL;
     again = true;

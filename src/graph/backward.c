@@ -11,7 +11,6 @@
 */
 #include <string.h>
 
-#include "cpu/kern.h"
 #include "graph/internal.h"
 
 enum marks {
@@ -216,7 +215,7 @@ static bool add(backward *b, node *x, node *g) {
     if (node_has_creator(x) && !alias && (!b->targets || s->marks & LEADS))
       return push(b, x->op == OP_OUTPUT ? x->in[0] : x);
   } else if (s->acc->refs == 1 && both_scalars(b, s->acc, g)) {
-    s->acc->k = op_scalar(OP_add, g->dtype, s->acc->k, g->k, (imm){0});
+    s->acc->k = launch_scalar(&b->G->c, OP_add, g->dtype, s->acc->k, g->k, (imm){0});
   } else {
     node *sum = apply(b->G, OP_add, 2, (node *[]){s->acc, g});
     if (!sum) return false;

@@ -90,7 +90,8 @@ struct node {
 
 typedef struct graph {
   ctx c;
-  bool backprop, train, debug; /* Config; lean is c.lean */
+  arrays arrays;              /* c.arrays */
+  bool backprop, train, debug; /* Config; lean is arrays.lean */
   dtype dtype;                /* Config.dtype: F64 or F32 */
   node *free;
   struct slab *slabs;         /* where nodes stand */

@@ -17,6 +17,7 @@ void graph_init(graph *G) {
   memset(G, 0, sizeof *G);
   G->backprop = G->train = true;
   G->dtype = F64;
+  G->c.arrays = &G->arrays;
   G->c.threads = threads_default();
 }
 
@@ -455,6 +456,8 @@ bool node_eval(graph *G, int n, node *const *v) {
   for (int i = 0; a && i < n; i++)
     if (v[i]->a) a[m++] = v[i]->a;
   bool ok = a && arr_eval(&G->c, m, a, NULL);
+  for (int i = 0; i < n && ok; i++)
+    if (v[i]->a && v[i]->a->s.n == 0) ok = node_ready(G, v[i]); /* a number from now on */
   mg_free(a);
   return ok;
 }

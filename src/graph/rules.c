@@ -7,7 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "cpu/kern.h"
 #include "graph/internal.h"
 
 /* ---- what rules are given ----------------------------------------------------------------------------- */
@@ -137,7 +136,7 @@ static node *made(vjp *v, int op, int n, node *const *in) {
   }
   if (!numbers) return keep(v, apply(v->G, op, n, in));
   dtype t = op_table[op].rule == LOGIC ? BOOL : F64;
-  node *r = node_scalar(v->G, op_result(op, t), op_scalar(op, t, k[0], k[1], k[2]));
+  node *r = node_scalar(v->G, op_result(op, t), cpu_scalar(op, t, k[0], k[1], k[2]));
   if (r) r->flags |= NUMBER;
   return keep(v, r);
 }

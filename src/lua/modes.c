@@ -15,7 +15,7 @@
   X(M_BACKPROP, "enable_backprop", backprop, G->backprop)                                          \
   X(M_TRAIN, "train", train, G->train)                                                             \
   X(M_DTYPE, "dtype", dtype, G->dtype)                                                             \
-  X(M_LEAN, "lean", lean, G->c.lean)                                                               \
+  X(M_LEAN, "lean", lean, G->arrays.lean)                                                          \
   X(M_DEBUG, "debug", debug, G->debug)
 #define MODES(X)                                                                                   \
   CONFIG(X)                                                                                        \

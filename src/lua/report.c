@@ -13,7 +13,7 @@ typedef struct {
 } session;
 
 static void end(state *S, guard *g) {
-  S->G.c.profile = NULL;
+  launch_watch(&S->G.c, NULL, NULL);
   g->end = NULL;
 }
 
@@ -47,12 +47,12 @@ static void add_row(lua_State *L, const profile_row *r, int op) {
 int profile_call(lua_State *L) {
   state *S = get_state(L);
   check_callable(L, 1, "profile");
-  if (S->G.c.profile) refuse(L, "profile: one is running already");
+  if (S->G.arrays.watched) refuse(L, "profile: one is running already");
   session *s = guard_new(L, sizeof *s);
   lua_insert(L, 1);
   s->p = (profile){.n = 0};
   s->g.end = end;
-  S->G.c.profile = &s->p;
+  launch_watch(&S->G.c, &s->p, NULL);
   int64_t began = profile_now();
   call_guarded(L, lua_gettop(L) - 2);
   int64_t took = profile_now() - began;

@@ -1,0 +1,227 @@
+/* calls.c -- what is not elementwise: arrays made ready for calls of the machine, which are launched here.
+**
+** Operands are made READY and, where the machine wants it, dense; results are fresh. Arguments have been
+** checked above.
+*/
+#include <string.h>
+
+#include "array/internal.h"
+
+static bool call(ctx *c, int op, cpu_fn *fn, const int64_t *attr, const array *x, const array *y,
+                 const array *r) {
+  launch l = {.kind = CALL, .op = op};
+  l.fn = fn;
+  l.attr = attr;
+  if (x) l.in[0] = &x->v;
+  if (y) l.in[1] = &y->v;
+  l.out[0] = &r->v;
+  return r->size == 0 || launch_work(c, &l);
+}
+
+/* r if the call was made, else NULL; x and y are let go. */
+static array *result(ctx *c, int op, cpu_fn *fn, const int64_t *attr, array *x, array *y,
+                     array *r) {
+  if (r && !call(c, op, fn, attr, x, y, r)) arr_unref(r), r = NULL;
+  arr_unref(x);
+  arr_unref(y);
+  return r;
+}
+
+/* Both operands dense */
+static bool dense_pair(ctx *c, array *a, array *b, array **x, array **y) {
+  *x = arr_contiguous(c, a);
+  *y = *x ? arr_contiguous(c, b) : NULL;
+  if (!*y) arr_unref(*x);
+  return *y;
+}
+
+array *arr_zeros(ctx *c, dtype t, const shape *s) {
+  array *r = arr_new(c, t, s);
+  return result(c, OP_identity, cpu_zero, NULL, NULL, NULL, r);
+}
+
+array *arr_copy(ctx *c, array *a) {
+  if (!arr_ready(c, a)) return NULL;
+  array *r = arr_new(c, a->dtype, &a->s);
+  if (!r || !r->size) return r;
+  if (a->state == CONST) return imm_fill(a->dtype, r->p, a->k, a->size), r;
+  return result(c, OP_identity, cpu_copy, NULL, arr_ref(a), NULL, r);
+}
+
+/* ---- slices --------------------------------------------------------------------------------------- */
+
+static bool slice(ctx *c, cpu_fn *fn, array *dst, const int64_t *first, const int64_t *step,
+                  array *src) {
+  int64_t attr[2 * MAXDIM];
+  if (src->size == 0) return true;
+  array *x = arr_contiguous(c, src);
+  if (!x) return false;
+  memcpy(attr, first, MAXDIM * sizeof *attr);
+  memcpy(attr + MAXDIM, step, MAXDIM * sizeof *attr);
+  bool ok = call(c, OP_slice, fn, attr, x, NULL, dst);
+  arr_unref(x);
+  return ok;
+}
+
+static bool can_add(ctx *c, const array *a) {
+  return (a->dtype != U8 && a->dtype != BOOL) ||
+         fail(c, "%s values cannot be added up in place", dtype_name[a->dtype]);
+}
+
+/* dst and src are of one rank; first counts from 0 */
+bool arr_add_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src) {
+  return can_add(c, dst) && slice(c, cpu_add_slice, dst, first, step, src);
+}
+
+bool arr_set_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step, array *src) {
+  return slice(c, cpu_set_slice, dst, first, step, src);
+}
+
+array *arr_cat(ctx *c, int n, array *const *a, int axis) {
+  WORK(c, OP_cat);
+  int64_t first[MAXDIM] = {0}, step[MAXDIM];
+  shape s = a[0]->s;
+  for (int k = 1; k < n; k++)
+    if (__builtin_add_overflow(s.d[axis], a[k]->s.d[axis], &s.d[axis]))
+      return fail(c, "cat: more than an axis can have"), NULL;
+  for (int i = 0; i < MAXDIM; i++) step[i] = 1;
+  array *r = arr_new(c, a[0]->dtype, &s);
+  for (int k = 0; r && k < n; k++) {
+    if (!arr_set_slice(c, r, first, step, a[k])) return arr_unref(r), NULL;
+    first[axis] += a[k]->s.d[axis];
+  }
+  return r;
+}
+
+/* ---- by an index ----------------------------------------------------------------------------------- */
+
+/* One number that a call gives about x; it is charged to nobody, unless WORK says so. */
+static int64_t ask(ctx *c, cpu_fn *fn, int64_t attr, const array *x) {
+  int64_t answer = 0;
+  view r = {.p = &answer, .size = 1, .dtype = I64};
+  launch l = {.kind = CALL, .op = OP_NONE};
+  l.fn = fn;
+  l.attr = &attr;
+  l.in[0] = &x->v;
+  l.out[0] = &r;
+  return launch_work(c, &l) ? answer : -1;
+}
+
+int64_t arr_check_index(ctx *c, array *idx, int64_t n) {
+  array *x = arr_contiguous(c, idx);
+  int64_t bad = x ? ask(c, cpu_first_bad, n, x) : -1;
+  arr_unref(x);
+  return bad;
+}
+
+array *arr_take(ctx *c, array *a, int axis, array *idx) {
+  WORK(c, OP_index_select);
+  shape s = a->s;
+  int64_t along = axis;
+  array *x, *i;
+  s.d[axis] = idx->size;
+  if (!dense_pair(c, a, idx, &x, &i)) return NULL;
+  return result(c, OP_index_select, cpu_take, &along, x, i, arr_new(c, a->dtype, &s));
+}
+
+/* In place: the operands are let go */
+static bool into(ctx *c, int op, cpu_fn *fn, int64_t along, array *dst, array *idx, array *src) {
+  array *x, *i;
+  if (!dense_pair(c, src, idx, &x, &i)) return false;
+  bool ok = x->size == 0 || call(c, op, fn, &along, x, i, dst);
+  arr_unref(x);
+  arr_unref(i);
+  return ok;
+}
+
+bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src) {
+  return can_add(c, dst) && into(c, OP_index_add, cpu_add_take, axis, dst, idx, src);
+}
+
+bool arr_put_rows(ctx *c, array *dst, array *idx, array *src) {
+  return into(c, OP_index_select, cpu_put_rows, 0, dst, idx, src);
+}
+
+array *arr_gather(ctx *c, array *a, int axis, array *idx) {
+  WORK(c, OP_gather);
+  int64_t along = axis;
+  array *x, *i;
+  if (!dense_pair(c, a, idx, &x, &i)) return NULL;
+  return result(c, OP_gather, cpu_gather, &along, x, i, arr_new(c, a->dtype, &idx->s));
+}
+
+bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src) {
+  return can_add(c, dst) && into(c, OP_scatter_add, cpu_add_gather, axis, dst, idx, src);
+}
+
+array *arr_nonzero(ctx *c, array *mask) {
+  array *x = arr_contiguous(c, mask);
+  int64_t n = x ? ask(c, cpu_count_true, 0, x) : -1;
+  array *r = n < 0 ? NULL : arr_new(c, I64, &(shape){1, {n}});
+  return result(c, OP_index_select, cpu_nonzero, NULL, x, NULL, r);
+}
+
+/* ---- along an axis ----------------------------------------------------------------------------------- */
+
+/* uint8 and bool count as int64 */
+array *arr_cumsum(ctx *c, array *a, int axis) {
+  WORK(c, OP_cumsum);
+  int64_t along = axis;
+  array *t = arr_cast(c, a, a->dtype == U8 || a->dtype == BOOL ? I64 : a->dtype);
+  array *x = t ? arr_contiguous(c, t) : NULL, *r = x ? arr_new(c, x->dtype, &x->s) : NULL;
+  arr_unref(t);
+  return result(c, OP_cumsum, cpu_cumsum, &along, x, NULL, r);
+}
+
+array *arr_scan(ctx *c, int op, array *x, array *a, int axis, bool reverse, array **at) {
+  WORK(c, op);
+  array *dense = arr_contiguous(c, x), *second = dense && a ? arr_contiguous(c, a) : NULL;
+  array *r = dense && (second || !a) ? arr_new(c, x->dtype, &x->s) : NULL;
+  array *i = r && at ? arr_new(c, I64, &x->s) : NULL;
+  launch l = {.kind = CALL, .op = op};
+  if (at && !i) arr_unref(r), r = NULL;
+  if (r && r->size) {
+    l.fn = cpu_scan;
+    l.attr = (const int64_t[]){op, axis, reverse};
+    l.in[0] = &dense->v;
+    l.in[1] = second ? &second->v : NULL;
+    l.out[0] = &r->v;
+    l.out[1] = i ? &i->v : NULL;
+    if (!launch_work(c, &l)) arr_unref(r), arr_unref(i), r = i = NULL;
+  }
+  arr_unref(dense);
+  arr_unref(second);
+  if (at) *at = i;
+  return r;
+}
+
+array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
+  WORK(c, OP_argsort);
+  array *x = arr_contiguous(c, a), *r = x ? arr_new(c, I64, &x->s) : NULL;
+  return result(c, OP_argsort, cpu_argsort, (const int64_t[]){axis, descending}, x, NULL, r);
+}
+
+/* ---- products ------------------------------------------------------------------------------------------ */
+
+/* As a product can read it. A CONST becomes one matrix, whatever the batch. */
+static array *operand(ctx *c, array *a, bool vector) {
+  if (!arr_ready(c, a)) return NULL;
+  if (a->state == READY) return cpu_matmul_reads(&a->v, vector) ? arr_ref(a) : arr_contiguous(c, a);
+  shape one = a->s;
+  for (int i = 0; i < one.n - 2; i++) one.d[i] = 1;
+  array *k = arr_const(c, a->dtype, &one, a->k), *r = k ? arr_contiguous(c, k) : NULL;
+  arr_unref(k);
+  return r;
+}
+
+array *arr_matmul(ctx *c, array *a, array *b) {
+  WORK(c, OP_matmul);
+  int n = a->s.n;
+  shape s = a->s;
+  s.d[n - 1] = b->s.d[n - 1];
+  array *r = arr_new(c, a->dtype, &s);
+  if (!r || r->size == 0) return r;
+  array *x = operand(c, a, s.d[n - 2] == 1), *y = x ? operand(c, b, s.d[n - 1] == 1) : NULL;
+  if (!y) arr_unref(r), r = NULL;
+  return result(c, OP_matmul, cpu_matmul, NULL, x, y, r);
+}

@@ -1,0 +1,34 @@
+/* internal.h -- what the files of the array floor share among themselves. */
+#ifndef MG_ARRAY_INTERNAL_H
+#define MG_ARRAY_INTERNAL_H
+
+#include "array/array.h"
+
+enum {
+  ROW = 4096,       /* elements of the longest row that is folded within a program */
+  CHUNK = 32768,    /* elements: from here on memory counts more than nodes */
+  MAXNODES = 512    /* distinct pending arrays of one expression */
+};
+
+typedef union { char bytes[SMALL * 8]; double number; } tile __attribute__((aligned(64)));
+
+static inline bool reduces(const array *a) { return a->state == PENDING && op_reduces(a->op); }
+/* A reduction that ends its program: nothing is fused onto it. The others fold rows. */
+static inline bool ends(const array *a) { return reduces(a) && !a->row; }
+static inline dtype operand_dtype(int op, array *const *in) { return in[op == OP_where]->dtype; }
+
+array *arr_blank(ctx *c, dtype t, const shape *s, int state);  /* no buffer yet */
+bool arr_fill_in(ctx *c, array *a);                            /* ... a dense one */
+void arr_adopt(array *a, buffer *b);                           /* PENDING: it is computed, and stands in b */
+
+/* a, with one element a row, in another shape (OP_reshape) or spread along its rows (OP_broadcast_to) */
+array *lazy_rows(ctx *c, int op, array *a, const shape *s);
+
+/* Visit the pending arrays below `top` once each, operands first. visit gets every array, leaves too,
+** when its operands are done; uses are counted on the way. */
+uint64_t arr_mark(ctx *c);
+bool arr_visit(array *top, uint64_t mark, bool (*visit)(void *, array *), void *arg);
+
+void fuse_close(ctx *c);
+
+#endif

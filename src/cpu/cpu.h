@@ -1,0 +1,92 @@
+/* cpu.h -- what the machine does for the floors above: programs and calls, on views.
+**
+** The machine knows no arrays. It is given programs with what their leaves and outputs are bound to, or
+** calls of functions of one form. Work is cut by shapes alone, so that the number of threads cannot be
+** seen in any result; partial results meet in a fixed order. What fails, for memory, has written nothing
+** that counts.
+*/
+#ifndef MG_CPU_H
+#define MG_CPU_H
+
+#include "cpu/program.h"
+
+/* ---- programs ---------------------------------------------------------------------------------- */
+
+typedef struct schedule schedule;
+
+/* How p is run here: made once, kept by the program. NULL: no memory. It lives until the next call. */
+const schedule *cpu_schedule(ctx *c, const program *p);
+
+/* May output `out` be written where input binding `leaf` lies, dense, of the same bytes? */
+bool cpu_in_place(const schedule *s, int out, int leaf);
+
+typedef struct {
+  union {
+    const void *p; /* LEAF_INPUT: the first element */
+    uint64_t seed; /* LEAF_RANDOM */
+  };
+  imm k;           /* LEAF_NUMBER: it; LEAF_RANDOM: the counter, in i */
+} binding;
+
+/* Outputs are dense. False: no memory for scratch, nothing is written. */
+bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out);
+
+/* The kernels for what is small: dense, up to SMALL elements, on this thread */
+enum { SMALL = 512 };
+typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);
+map_fn *cpu_map(int op, dtype t);              /* t: of the operands (where: of the last two) */
+map_fn *cpu_cast(dtype from, dtype to);
+imm cpu_scalar(int op, dtype t, imm a, imm b, imm d); /* the same bits for one number */
+/* (rows, n, inner) at x, reduced to (rows, inner) at r */
+void cpu_reduce(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x, char *r);
+/* n elements of v from the first, at v.p if they lie so, else in buf */
+const void *cpu_gather_small(const view *v, int64_t n, char *buf);
+
+/* ---- calls: what is not element-wise ------------------------------------------------------------ */
+
+/* Operands and results are of the shapes and dtypes that the caller of the op above is told; axes count
+** from 0; results are dense. `into`: results are changed in place. */
+typedef bool cpu_fn(ctx *c, const int64_t *attr, const view *const *in, const view *const *out);
+
+cpu_fn cpu_copy;         /* in: x, any strides; out: x */
+cpu_fn cpu_zero;         /* out */
+cpu_fn cpu_random;       /* out, F64 or F32; attr: seed, counter */
+cpu_fn cpu_matmul;       /* in: a, b, read as cpu_matmul_reads says; out */
+cpu_fn cpu_cumsum;       /* attr: axis; in: x, F64 F32 I64, dense; out */
+/* Running values by an op of scan.c; attr: op, axis, whether from the end; in: x, for some ops a; out: the values,
+** and for those that choose one where it stands */
+cpu_fn cpu_scan;
+bool cpu_scan_knows(int op, dtype t);
+cpu_fn cpu_argsort;      /* attr: axis, descending; in: x, dense; out: int64 from 1, stable, nan last */
+/* dst[first : : step] = or += src, dense; attr: first[MAXDIM], step[MAXDIM]; in: src; into: dst, dense */
+cpu_fn cpu_set_slice, cpu_add_slice;
+/* Positions are int64, 1..n or -n..-1, dense and checked; all is dense. */
+cpu_fn cpu_first_bad;    /* attr: n; in: positions; out: int64, where the first bad one stands, from 1; 0 */
+cpu_fn cpu_take;         /* attr: axis; in: x, 1-d positions; out */
+cpu_fn cpu_add_take;     /* its adjoint: attr: axis; in: src, positions; into: dst */
+cpu_fn cpu_put_rows;     /* in: src (m, ...), m positions; into: dst (n, ...) */
+cpu_fn cpu_gather;       /* attr: axis; in: x, positions of x's rank; out */
+cpu_fn cpu_add_gather;   /* attr: axis; in: src, positions; into: dst */
+cpu_fn cpu_count_true;   /* in: mask; out: int64 */
+cpu_fn cpu_nonzero;      /* in: mask; out: positions from 1 of the true ones, 1-d */
+
+/* Can a product read it where it lies? Else it wants a dense copy. `vector`: the result has one row (a) or
+** one column (b). */
+bool cpu_matmul_reads(const view *v, bool vector);
+
+/* ---- the machine itself ------------------------------------------------------------------------- */
+
+void cpu_close(ctx *c);                        /* gives back what it keeps for c */
+
+typedef struct {
+  bool on;                                     /* machine code may be used, and can be made here */
+  int64_t pieces, bytes;                       /* written and kept */
+  int64_t runs;                                /* programs run that had some */
+  int64_t schedules, planned, found;           /* kept; made; found again */
+} cpu_stats;
+
+void cpu_code_off(ctx *c, bool off);           /* kernels do all; forgets what was planned */
+void cpu_stat(ctx *c, cpu_stats *s);
+const void *cpu_code_bytes(ctx *c, size_t *n); /* all machine code kept; NULL: none */
+
+#endif
