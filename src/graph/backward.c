@@ -399,7 +399,12 @@ bool backward_wants(const backward *b, int i) {
 }
 
 bool backward_accept(backward *b, int i, node *gx) {
-  return !backward_wants(b, i) || add(b, *in_at(b->f, i), gx);
+  if (!backward_wants(b, i)) return true;
+  node *own = NULL; /* without the graph that the host may have recorded unasked */
+  if (node_tracked(gx) && !b->o.create_graph && !(gx = own = node_detach(b->G, gx))) return false;
+  bool ok = add(b, *in_at(b->f, i), gx);
+  node_drop(b->G, own);
+  return ok;
 }
 
 bool backward_splice(backward *b, node *y, node *gy) {
