@@ -398,7 +398,7 @@ describe("a file", function()
   end)
 
   it("of another kind is an error", function()
-    assert(raises('save: "x.pt" does not end in .safetensors, .npz or .npy', mg.save, "x.pt", {}))
+    assert(raises('save: "x.pt" does not end in .safetensors, .npz, .npy', mg.save, "x.pt", {}))
     assert(raises('load: "x" does not end in', mg.load, "x"))
     assert(raises("save: path must be a string, got number", mg.save, 3, {}))
   end)

@@ -63,6 +63,8 @@ return {
     "70,000 pictures of clothes (784 in 0..1) with labels 1..10",
   MNIST = "MNIST([{split = \"train\", root}])\n" ..
     "the same of digits",
+  CSV = "CSV(path [, {target, features, header, delimiter, missing, dtype}])\n" ..
+    "the rows of a table as text: x, the features, and t, the target",
   Spiral = "Spiral([{split = \"train\", seed}])\n" ..
     "points of three arms, with labels 1..3",
   SinCurve = "SinCurve([{split = \"train\", seed}])\n" ..
@@ -71,10 +73,12 @@ return {
   save = "save(path, x or {name = x} [, {dtype, metadata = {name = \"text\"}}])\n" ..
     "by ending .safetensors, .npz or .npy; tables may be nested and hold numbers, strings and " ..
     "booleans; dtype: floats are stored as a float dtype (bfloat16, float16 ...), whole numbers " ..
-    "as another (int8 ... uint64), which raises where it cannot hold one",
+    "as another (int8 ... uint64), which raises where it cannot hold one; .csv, .tsv: columns of " ..
+    "a table, or a 2-d Variable, {columns = {names in order}, header, delimiter}",
   load = "load(path [, {\"name\", ..., list = true}])\n" ..
     "what save or others wrote, all or the names given, and the metadata if there are any; " ..
-    "list: name -> {dtype, shape}, unread; also .idx, idx3-ubyte.gz",
+    "list: name -> {dtype, shape}, unread; also .idx, idx3-ubyte.gz, and .csv, .tsv, " ..
+    "whose columns become Variables or lists of strings, {header, delimiter, missing, dtype}",
   plot = "plot{...}\n" ..
     "curves and pictures through gnuplot",
   plot_graph = "plot_graph(y, path)\n" ..

@@ -167,6 +167,15 @@ local IDX = "\0\0\x0b\2" .. (">I4I4i2i2i2i2"):pack(2, 2, 1, -2, 3, 4)
 
 local function gzip(s) return (zlib.deflate(9, 31)(s, "finish")) end
 
+local CSVS = {'a,b,"c ""q""",d,e\r\n1,2.5,x,true,\r\n-3,1e3,"y,\n""z""",False,NA\n\n4,nan,,TRUE,7',
+              "1,2\n3,4\n", "x\n" .. ("0.30000000000000004\n"):rep(20), '"a";"b"\n"1";"2"\n'}
+
+local function csv_options(random)
+  return {header = ({true, false, {"a", "b"}, "auto"})[random(4)],
+          delimiter = (",;\t"):sub(random(3)):sub(1, 1), missing = random(2) == 1 and {"1"} or nil,
+          dtype = random(2) == 1 and "float32" or nil}
+end
+
 -- Tables of any form come back.
 local function random_table(random, depth)
   local t = {}
@@ -224,5 +233,6 @@ return {
   reading("idx.gz", function() return {gzip(IDX)} end, function(random)
     return gzip(damaged(random, IDX))
   end),
+  reading("csv", function() return CSVS end, nil, csv_options),
   {name = "trees", start = trees},
 }

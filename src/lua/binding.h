@@ -178,6 +178,36 @@ void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
 bool signature_has_method(lua_State *L); /* that on top: does it begin with an array? */
 int name_distance(const char *a, const char *b); /* 9: nobody meant b by a */
 
+/* ---- values as bytes, files (bytes.c) -------------------------------------------------------- */
+
+/* Values in C order. */
+typedef struct {
+  dtype t;
+  int64_t n;
+  const char *p;
+  union {
+    double f64;
+    float f32;
+    int64_t i64;
+    uint8_t u8;
+  } one; /* of what has no array */
+} values;
+
+void push_bytes(lua_State *L, int i, const char *who, values *v); /* pushes a box that keeps them */
+
+enum { LABEL = 1 }; /* user value of a reader or writer, and of what is made of one: its name */
+
+struct stream *check_stream(lua_State *L); /* that of the reader at 1 */
+bool writer_put(lua_State *L, state *S, const void *p, size_t n); /* to the writer at 1 */
+/* Raises what the core said, after the label of what stands at 1; where memory is short, returns once
+** for another try. */
+void file_failed(lua_State *L, state *S, int tries);
+#define FILE_TRY(L, S, expr)                                                                       \
+  for (int try_ = 0; !(expr); try_++) file_failed(L, S, try_)
+
+extern const entry csv_entries[];
+extern const luaL_Reg sheet_meta[];
+
 /* ---- indexing (subscript.c) ---------------------------------------------------------------------- */
 
 int variable_subscript(lua_State *L);     /* x[key] */

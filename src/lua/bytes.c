@@ -30,22 +30,9 @@ static storage check_storage(lua_State *L, int i, const char *who) {
 
 /* ---- values ------------------------------------------------------------------------------------ */
 
-/* In C order. A box that keeps them is pushed. */
-typedef struct {
-  dtype t;
-  int64_t n;
-  const char *p;
-  union {
-    double f64;
-    float f32;
-    int64_t i64;
-    uint8_t u8;
-  } one; /* of what has no array */
-} values;
-
 static node *dense(graph *G, node *n) { return node_array(G, node_values(G, n)); }
 
-static void push_dense(lua_State *L, int i, const char *who, values *v) {
+void push_bytes(lua_State *L, int i, const char *who, values *v) {
   state *S = get_state(L);
   check_node(L, i, who);
   node **keep = box_new(L, S);
@@ -88,7 +75,7 @@ static _Noreturn void does_not_hold(lua_State *L, const char *who, storage s, co
 static int variable_tobytes(lua_State *L) {
   lua_settop(L, 2);
   values v;
-  push_dense(L, 1, "tobytes", &v);
+  push_bytes(L, 1, "tobytes", &v);
   storage s = lua_isnil(L, 2) ? (storage)v.t : check_storage(L, 2, "tobytes");
   luaL_Buffer b;
   size_t bytes = v.n * storage_size[s];
@@ -165,7 +152,7 @@ typedef struct {
   stream s;
 } reader;
 
-enum { LABEL = 1, OWNER }; /* user values of a reader: what it is called; whose file it reads */
+enum { OWNER = LABEL + 1 }; /* a reader's user value: whose file it reads */
 
 static reader *check_reader(lua_State *L) {
   reader *r = luaL_checkudata(L, 1, "moongrad.reader");
@@ -173,14 +160,16 @@ static reader *check_reader(lua_State *L) {
   return r;
 }
 
+struct stream *check_stream(lua_State *L) {
+  return &check_reader(L)->s;
+}
+
 static const char *label(lua_State *L) {
   lua_getiuservalue(L, 1, LABEL);
   return lua_tostring(L, -1);
 }
 
-/* Raises what the core said, after the name of the reader or writer at 1; where memory is short,
-** returns once for another try. */
-static void file_failed(lua_State *L, state *S, int tries) {
+void file_failed(lua_State *L, state *S, int tries) {
   ctx *c = &S->G.c;
   if (c->err == E_MEMORY && tries == 0) return failed(L, S, 0);
   char text[sizeof c->msg];
@@ -192,9 +181,6 @@ static void file_failed(lua_State *L, state *S, int tries) {
   lua_concat(L, 2);
   lua_error(L);
 }
-
-#define FILE_TRY(L, S, expr)                                                                       \
-  for (int try_ = 0; !(expr); try_++) file_failed(L, S, try_)
 
 static reader *new_reader(lua_State *L) {
   reader *r = lua_newuserdatauv(L, sizeof *r, 2);
@@ -383,6 +369,10 @@ static bool put(ctx *c, writer *w, const void *p, int64_t n) {
   return (!w->sum || file_sum(c, &w->crc, p, n)) && draft_write(c, &w->o, p, n);
 }
 
+bool writer_put(lua_State *L, state *S, const void *p, size_t n) {
+  return put(&S->G.c, check_writer(L), p, n);
+}
+
 /* writer:write(...): strings */
 static int writer_write(lua_State *L) {
   state *S = get_state(L);
@@ -402,7 +392,7 @@ static int writer_array(lua_State *L) {
   values v;
   storage s = check_storage(L, 3, "save");
   lua_settop(L, 4);
-  push_dense(L, 2, "save", &v);
+  push_bytes(L, 2, "save", &v);
   writer *w = check_writer(L);
   int64_t step = dtype_size[v.t], size = storage_size[s];
   if ((int)s == (int)v.t) {

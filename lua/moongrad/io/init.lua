@@ -8,16 +8,17 @@
 -- A format has open(reader), which gives what the file holds, and save(writer, ...). Formats that
 -- hold arrays by name give a list of entries {name, dtype, dims, read or problem} (or {name, open},
 -- which gives one) and the metadata, a table of strings by name; `single` ones one such entry.
+-- Others have get(reader, names, ...) and put(writer, x, ...) with options of their own, the
+-- signatures `loading` and `saving`.
 
 local mg = require "moongrad.core"
 local json = require "moongrad.io.json"
-local options = require "moongrad.options"
 local tree = require "moongrad.io.tree"
 local raise = mg.raise
 
 local files = {}
 
-local FORMATS = {safetensors = "safetensors", npz = "npz", npy = "npy"}
+local FORMATS = {safetensors = "safetensors", npz = "npz", npy = "npy", csv = "csv", tsv = "csv"}
 local PICKLES = {pt = true, pth = true, bin = true, ckpt = true}
 local FORM = "moongrad" -- the metadata that say the form of what was saved
 
@@ -38,7 +39,7 @@ local function format_of(op, path)
   local name = FORMATS[ending] or op == "load" and
     (plain:find "%.idx$" or plain:find "idx%d%-%w+$") and "idx"
   if not name then
-    raise('%s: "%s" does not end in .safetensors, .npz or .npy', op, path)
+    raise('%s: "%s" does not end in .safetensors, .npz, .npy or .csv', op, path)
   end
   return require("moongrad.io." .. name)
 end
@@ -81,7 +82,18 @@ local function metadata_text(t, form)
   return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or nil
 end
 
-local function save_table(format, path, t, opts)
+local TABLE = mg.signature "save(path: string, x: any, {dtype: string?, metadata: table?})"
+local SINGLE = mg.signature "save(path: string, x: any, {dtype: string?})"
+
+-- dtype, if it is one of files
+local function check_dtype(dtype)
+  if dtype then mg.tobytes(mg.tensor(0), dtype) end
+  return dtype
+end
+
+local function save_table(format, ...)
+  local path, t, dtype, metadata = TABLE(...)
+  check_metadata(metadata or {})
   if mg.is_variable(t) or type(t) ~= "table" then
     raise("save: this kind of file holds a table of Variables by name, got %s",
       mg.is_variable(t) and "a Variable" or "a " .. type(t))
@@ -92,34 +104,35 @@ local function save_table(format, path, t, opts)
       raise("save: in .%s the name __metadata__ is not an array's", format.ending)
     end
   end
-  choose(arrays, opts.dtype)
+  choose(arrays, check_dtype(dtype))
   local w <close> = mg._create(path, "save", format.sum)
-  format.save(w, arrays, metadata_text(opts.metadata, form))
+  format.save(w, arrays, metadata_text(metadata, form))
   w:commit()
 end
 
-local function save_single(format, path, x, opts)
+local function save_single(format, ...)
+  local path, x, dtype = SINGLE(...)
   if not mg.is_variable(x) then
     raise("save: a .%s file holds one Variable, got a %s", format.ending, type(x))
   end
-  if opts.metadata then raise("save: a .%s file has no place for metadata", format.ending) end
   local arrays = {{x = x}}
-  choose(arrays, opts.dtype)
+  choose(arrays, check_dtype(dtype))
   local w <close> = mg._create(path, "save")
   format.save(w, arrays[1])
   w:commit()
 end
 
--- save(path, x [, {dtype =, metadata =}])
-function files.save(path, x, opts)
+local function save_other(format, path, ...)
+  local w <close> = mg._create(path, "save")
+  format.put(w, select(2, format.saving(path, ...)))
+  w:commit()
+end
+
+-- save(path, x [, options])
+function files.save(path, ...)
   local format = format_of("save", path)
-  opts = options("save", opts, {dtype = false, metadata = false})
-  if opts.dtype then mg.tobytes(mg.tensor(0), opts.dtype) end -- raises where there is none
-  if opts.metadata and type(opts.metadata) ~= "table" then
-    raise("save: option metadata is a %s, expected a table", type(opts.metadata))
-  end
-  check_metadata(opts.metadata or {})
-  return (format.single and save_single or save_table)(format, path, x, opts)
+  local save = format.put and save_other or format.single and save_single or save_table
+  save(format, path, ...)
 end
 
 -- ---- loading ----------------------------------------------------------------------------------
@@ -148,12 +161,15 @@ local function set_of(names)
   return set
 end
 
-local function load_table(r, format, names, opts)
+local LIST = mg.signature "load(path: string, {list: bool = false})"
+
+local function load_table(format, r, names, ...)
+  local _, list = LIST(...)
   local entries, metadata = format.open(r)
   local form, wanted, known, by_name, t = metadata and metadata[FORM], set_of(names), {}, {}, {}
   if metadata then metadata[FORM] = nil end
   for _, e in ipairs(entries) do by_name[e.name] = e end
-  if form and not opts.list then
+  if form and not list then
     t = tree.decode(r:label(), form, function(name, inside, asked)
       if not by_name[name] then raise("%s: the array %s is missing", r:label(), name) end
       known[name] = true
@@ -163,7 +179,7 @@ local function load_table(r, format, names, opts)
   for _, e in ipairs(entries) do
     if not known[e.name] and (not wanted or wanted[e.name]) then
       if t[e.name] ~= nil then raise("%s: two things are called %s", r:label(), e.name) end
-      if opts.list then t[e.name] = listed(e)
+      if list then t[e.name] = listed(e)
       else t[e.name] = read(r, e, wanted) end
       if wanted then wanted[e.name] = nil end
     end
@@ -174,35 +190,37 @@ local function load_table(r, format, names, opts)
   return t
 end
 
-local function load_single(r, format, names, opts)
+local function load_single(format, r, names, ...)
+  local _, list = LIST(...)
   if names then raise("%s: a .%s file holds one array, and no names", r:label(), format.ending) end
-  local e = format.open(r, opts)
-  if opts.list then return listed(e) end
+  local e = format.open(r)
+  if list then return listed(e) end
   return read(r, e, true)
 end
 
--- The names that are asked for, if any, and the options
-local function split(format, given)
-  if given ~= nil and type(given) ~= "table" then
-    raise("load: argument 2 is a %s, expected a table of names and options", type(given))
-  end
-  local names, opts, defaults = {}, {}, {list = false}
-  for k, v in pairs(given or {}) do
+local function load_other(format, r, names, ...)
+  return format.get(r, names, select(2, format.loading(...)))
+end
+
+-- The names that are asked for, if any, and the options: they share a table.
+local function split(given)
+  if type(given) ~= "table" or mg.is_variable(given) then return nil, given end
+  local names, opts = {}, {}
+  for k, v in pairs(given) do
     if math.type(k) ~= "integer" then opts[k] = v
     elseif type(v) ~= "string" then raise("load: name %d is a %s, expected a string", k, type(v))
     else names[#names + 1] = v end
   end
-  for k, v in pairs(format.options or {}) do defaults[k] = v end
-  return next(names) and names, options("load", opts, defaults)
+  return next(names) and names, opts
 end
 
--- load(path [, {"name", ..., list = true}])
-function files.load(path, opts)
+-- load(path [, {"name", ..., options}])
+function files.load(path, what, ...)
   local format = format_of("load", path)
-  local names
-  names, opts = split(format, opts)
+  local names, opts = split(what)
   local r <close> = mg._open(path, "load")
-  return (format.single and load_single or load_table)(r, format, names, opts)
+  local load = format.get and load_other or format.single and load_single or load_table
+  return load(format, r, names, path, opts, ...)
 end
 
 return files
