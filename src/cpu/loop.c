@@ -248,19 +248,18 @@ static int write_power(text *t, int x, int n) {
   return n == 1 ? add(t, I_COPY, 0, r, -1, -1) : r;
 }
 
+/* In a body's numbering: operands, constants, what was made */
 static int write_body(text *t, const body *b, const int in[3]) {
-  int made[BODY_LENGTH], constants[BODY_CONSTS];
-  for (int i = 0; i < b->nconst; i++) constants[i] = add_constant(t, b->c[i]);
+  int at[BODY_TEMP + BODY_LENGTH];
+  for (int i = 0; i < 3; i++) at[i] = in[i];
+  for (int i = 0; i < b->nconst; i++) at[BODY_CONST + i] = add_constant(t, b->c[i]);
   for (int i = 0; i < b->n; i++) {
+    const instr *s = &b->s[i];
     int x[3];
-    for (int j = 0; j < 3; j++) {
-      int k = b->s[i].in[j];
-      x[j] = k >= BODY_TEMP ? made[k - BODY_TEMP] : k >= BODY_CONST ? constants[k - BODY_CONST] : k;
-      if (k >= 0 && k < BODY_CONST) x[j] = in[k];
-    }
-    made[i] = add(t, b->s[i].op, b->s[i].how, x[0], x[1], x[2]);
+    for (int j = 0; j < 3; j++) x[j] = s->in[j] < 0 ? -1 : at[s->in[j]];
+    at[BODY_TEMP + i] = add(t, s->op, s->how, x[0], x[1], x[2]);
   }
-  return made[b->n - 1];
+  return at[BODY_TEMP + b->n - 1];
 }
 
 static int16_t add_sum(text *t, int x) {
