@@ -1,4 +1,4 @@
--- profile.lua -- mg.profile: what the core has counted, sorted and shown.
+-- profile.lua -- mg.profile and mg.launches: what the core has counted and noted, shown.
 
 return function(mg)
   local function show(rows, ...)
@@ -19,4 +19,15 @@ return function(mg)
     "{op =, calls =, time =, bytes =} by time, and `time` in all; a row is an op computed when " ..
     "called, or a program of ops computed late; no time is in two rows; bytes: newly allocated",
     "function")
+
+  local launches = mg._launches
+  mg.define("launches(fn: function, ...)", "calls fn(...), prints and returns as text every " ..
+    "launch, a line each, then fn's results: a program of fused ops with its elements, or an op " ..
+    "with its shapes, and the bytes it reads and writes", function(fn, ...)
+      local function printed(text, ...)
+        print((text:gsub("\n$", "")))
+        return text, ...
+      end
+      return printed(launches(fn, ...))
+    end)
 end

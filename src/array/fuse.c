@@ -148,8 +148,10 @@ static bool add_value(void *arg, array *a) {
   a->val = f->nv;
   f->f[f->nv] = (fused){.a = a, .output = -1};
   pvalue *v = &f->v[f->nv++];
-  *v = (pvalue){
-      .dtype = a->dtype, .per_row = f->row && a->size != f->size, .in = {-1, -1, -1}, .space = -1};
+  *v = (pvalue){.dtype = a->dtype,
+                .per_row = f->row && a->state != CONST && a->size != f->size,
+                .in = {-1, -1, -1},
+                .space = -1};
   if (a->state != PENDING || a->nin == 0) return add_leaf(c, f, a, v);
   v->op = a->op;
   if (a->op == OP_powi) v->power = (int16_t)power_of(a);

@@ -128,7 +128,7 @@ static void note_launch(trace *t, const arrays *k, const launch *l) {
   note(t, "%4lld  ", (long long)++t->count);
   if (l->kind == PROGRAM) bytes = note_program(t, l->p);
   else note(t, "%s", k->op || l->op ? op_table[k->op ? k->op : l->op].name : "look at");
-  if (l->kind == KERNEL) note(t, " %lld elements", (long long)l->n);
+  if (l->kind == KERNEL) note(t, ", %lld elements", (long long)l->n);
   if (l->kind == CALL) {
     note_view(t, " ", l->in[0], &bytes);
     note_view(t, ", ", l->in[1], &bytes);

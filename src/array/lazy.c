@@ -81,11 +81,10 @@ static array *pend(ctx *c, int op, dtype t, const shape *s, int nin, array *cons
 /* Keep expressions small: not too many nodes, not too many bytes that live for them alone: for a tail, beside
 ** the largest of what it reduces. */
 static bool bound(ctx *c, array *a) {
-  enum { OFTEN = 16 }; /* nodes more than when it was last looked at */
-  int before = 0;
+  int before = 0, often = a->tail ? 4 : 16; /* so many nodes more than when it was last looked at */
   for (int i = 0; i < a->nin; i++)
     if (a->in[i]->state == PENDING && a->in[i]->nodes > before) before = a->in[i]->nodes;
-  if (a->nodes < MAXNODES && a->size < CHUNK && a->nodes / OFTEN == before / OFTEN) return true;
+  if (a->nodes < MAXNODES && a->size < CHUNK && a->nodes / often == before / often) return true;
   weight w = {0, 0, 0};
   arr_visit(a, arr_mark(c), weigh, &w);
   a->nodes = w.nodes;

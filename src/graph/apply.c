@@ -240,13 +240,15 @@ INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t)
 /* All are 0-d, one is pending at least, and no gradient saves values of theirs or the result. */
 static bool stays_lazy(const graph *G, int op, int n, node *const *in) {
   bool pending = false;
+  uint32_t saves = G->backprop ? saves_for(op, n, in) : 0;
   if (op == OP_mod || op == OP_floor_div) return false; /* look at their values */
   for (int i = 0; i < n; i++) {
     const node *x = in[i];
     if (x->flags & DROPPED || (x->a && x->a->s.n > 0)) return false;
+    if (x->a && saves & IN(i)) return false;
     pending |= x->a && x->a->state == PENDING;
   }
-  return pending && !(G->backprop && saves_for(op, n, in));
+  return pending && saves < OUT;
 }
 
 INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {

@@ -24,13 +24,13 @@
 #include "graph/graph.h"
 
 typedef struct {
-  graph G;       /* first: a graph is its state */
-  uint64_t seen; /* mem_total() when the collector was last told, less what boxes cost since */
-  int tidy;      /* calls of mg.tidy under way */
-  int hostile;   /* mg._hostile is set */
+  graph G;            /* first: a graph is its state */
+  uint64_t seen;      /* mem_total() when the collector was last told, less what boxes cost since */
+  int tidy;           /* calls of mg.tidy under way */
+  int hostile;        /* mg._hostile is set */
   uint64_t collected; /* mem_total() when the collector last looked through everything */
-  size_t low; /* the fewest bytes alive since, as far as was seen */
-  const void *meta; /* the metatable of Variables, by its address */
+  size_t low;         /* the fewest bytes alive since, as far as was seen */
+  const void *meta;   /* the metatable of Variables, by its address */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;
 } state;
@@ -45,7 +45,7 @@ typedef struct {
   bool method;
 } entry;
 extern const entry box_entries[], convert_entries[], op_entries[], function_entries[],
-    backward_entries[], modes_entries[], tidy_entries[], bytes_entries[];
+    backward_entries[], modes_entries[], tidy_entries[], bytes_entries[], inspect_entries[];
 extern const lua_CFunction op_functions[NOP];
 int unary_minus(lua_State *L);
 extern const luaL_Reg variable_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
@@ -59,10 +59,13 @@ void push_where(lua_State *L);
 ** what the core said. */
 void failed(lua_State *L, state *S, int tries);
 /* Random numbers that a failed try took are there for the next. */
-typedef struct { int n; uint64_t counter; } attempt;
+typedef struct {
+  int n;
+  uint64_t counter;
+} attempt;
 #define TRY(L, S, expr)                                                                            \
   for (attempt try_ = first_try(L, S); !(expr); try_.n++)                                          \
-    (S)->G.c.counter = try_.counter, failed(L, S, try_.n)
+  (S)->G.c.counter = try_.counter, failed(L, S, try_.n)
 
 void hostile(lua_State *L, state *S); /* module.c: calls the function of mg._hostile */
 static inline attempt first_try(lua_State *L, state *S) {
@@ -77,7 +80,7 @@ const char *kind_of(lua_State *L, int i); /* the type's name as people know it *
 /* What a box and its node weigh for the collector, beside the values. */
 enum { BOX_COST = 160, PACE = 1 << 20 };
 
-void tidy_enter(lua_State *L, state *S);      /* tidy.c: the box on top was made */
+void tidy_enter(lua_State *L, state *S); /* tidy.c: the box on top was made */
 
 static inline node **box_new(lua_State *L, state *S) {
   node **b = lua_newuserdatauv(L, sizeof *b, 0);
@@ -125,7 +128,7 @@ void push_properties(lua_State *L); /* the table of methods, with what tells pro
 node **creator_new(lua_State *L);   /* an empty Function box; it holds a ref, no handle */
 node *check_creator(lua_State *L, int i, const char *who);
 void note_line(lua_State *L, state *S, node *n); /* Config.debug: where n was made */
-void push_origin(lua_State *L, const node *f); /* what made it, and where, in parentheses */
+void push_origin(lua_State *L, const node *f);   /* what made it, and where, in parentheses */
 
 /* ---- the collector (module.c) ---------------------------------------------------------------- */
 
@@ -175,8 +178,8 @@ int sig_results(lua_State *L); /* how many results it names behind ->; 1 where i
 void sig_count(lua_State *L, int n); /* there are n arguments; more are refused */
 int signature_new(lua_State *L);
 void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
-bool signature_has_method(lua_State *L); /* that on top: does it begin with an array? */
-int name_distance(const char *a, const char *b); /* 9: nobody meant b by a */
+bool signature_has_method(lua_State *L);           /* that on top: does it begin with an array? */
+int name_distance(const char *a, const char *b);   /* 9: nobody meant b by a */
 
 /* ---- values as bytes, files (bytes.c) -------------------------------------------------------- */
 

@@ -493,9 +493,9 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_newtable(L);
   for (int op = 0; op < NOP; op++)
     if (op_functions[op]) add_op(L, op);
-  const entry *rooms[] = {op_entries,       box_entries,   convert_entries, function_entries,
-                          backward_entries, modes_entries, tidy_entries,    bytes_entries,
-                          csv_entries,      module_entries};
+  const entry *rooms[] = {op_entries,       box_entries,     convert_entries, function_entries,
+                          backward_entries, modes_entries,   tidy_entries,    bytes_entries,
+                          csv_entries,      inspect_entries, module_entries};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);
   lua_pushstring(L, config_doc);
   lua_setfield(L, MODULE_DOCS, "Config");
