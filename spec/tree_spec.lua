@@ -91,6 +91,7 @@ describe("trees", function()
     local t = {1.0}
     for _ = 1, 40 do t = {t, t} end
     assert.equal(1, #mg.tree_leaves(t))
+    assert(raises("tree_leaves: argument 1: .z is a string", mg.tree_leaves, {a = t, z = "x"}))
   end)
 
   it("tree_map and tree_leaves go by place and name", function()

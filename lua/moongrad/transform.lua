@@ -269,7 +269,8 @@ return function(mg)
     for i = 1, y.size do
       local seed = mg.zeros{y.size, dtype = y.dtype}
       seed[i] = 1
-      local gs = gradients({y}, {seed:reshape(y.shape)}, t.points, keep, true)
+      if y.ndim ~= 1 then seed = seed:reshape(y.shape) end
+      local gs = gradients({y}, {seed}, t.points, keep, true)
       for k, g in ipairs(gs) do of[k][i] = g end
     end
     for k, x in ipairs(t.points) do

@@ -30,17 +30,26 @@ local function before(a, b)
   return a < b
 end
 
--- The keys of t: its places, then the others in order. The first that is none is told to `bad`.
-local function keys(t, bad)
-  local list, n, sorted = {}, 0, true
+-- The keys of t: its places, then the others in order; or nil and one that is none.
+local function keys(t)
+  local list, n = {}, 0
   for k in next, t do
-    if math.type(k) ~= "integer" and type(k) ~= "string" then bad(k) end
+    if math.type(k) ~= "integer" and type(k) ~= "string" then return nil, k end
     n = n + 1
     list[n] = k
-    sorted = sorted and k == n
   end
-  if not sorted then table.sort(list, before) end
+  table.sort(list, before)
   return list
+end
+
+-- Are they 1, 2 ... alone?
+local function is_list(t)
+  local n = 0
+  for k in next, t do
+    n = n + 1
+    if k ~= n then return false end
+  end
+  return true
 end
 
 -- argument 1: .W, or argument 1
@@ -51,72 +60,94 @@ end
 
 local function kind(v) return is_variable(v) and "Variable" or type(v) end
 
--- Refuses v, where `path` leads in what op calls `what`.
-local function refuse(op, what, path, v, more)
-  raise("%s: %s is a %s%s", op, where(what, path), kind(v), more)
+-- Raises what is wrong with v, which stands at `path`. seen: true for the tables that it stands in,
+-- false for those in which all is well.
+local function explain(op, what, v, owner, path, seen)
+  local function refuse(more)
+    raise("%s: %s is a %s%s", op, where(what, path), kind(v), more)
+  end
+  if is_variable(v) or type(v) == "number" then return end
+  if type(v) ~= "table" then refuse ", expected a Variable" end
+  if seen[v] ~= nil then
+    if seen[v] and not owner then refuse " that stands in itself" end
+    return
+  end
+  owner = owner or is_module(v) and v
+  local list, other
+  if owner then list = owner._keys(v) else list, other = keys(v) end
+  if other ~= nil then refuse((" with a %s as key"):format(math.type(other) or type(other))) end
+  if not list then refuse " without parameters yet: call the module once" end
+  seen[v] = true
+  for _, k in ipairs(list) do
+    path[#path + 1] = k
+    explain(op, what, v[k], owner, path, seen)
+    path[#path] = nil
+  end
+  seen[v] = false
 end
 
--- The leaves of t in order, and its form.
-function tree.flatten(op, what, t)
-  local leaves, n, path, seen = {}, 0, {}, {}
-  local function visit(v, owner)
-    local shared = is_variable(v)
-    if shared or type(v) == "number" then
-      local k = shared and seen[v.id]
-      if k then return k end
-      n = n + 1
-      leaves[n] = v
-      if shared then seen[v.id] = n end
-      return n
-    elseif type(v) ~= "table" then
-      refuse(op, what, path, v, ", expected a Variable")
-    end
-    local form = seen[v]
-    if form and (form.done or form.owner) then return form end
-    if form then refuse(op, what, path, v, " that stands in itself") end
-    form = {of = v, owner = owner or is_module(v) and v}
-    seen[v] = form
-    if form.owner then
-      form.keys = form.owner._keys(v)
-      if not form.keys then
-        refuse(op, what, path, v, " without parameters yet: call the module once")
-      end
-    else
-      form.keys = keys(v, function(k)
-        refuse(op, what, path, v, (" with a %s as key"):format(math.type(k) or type(k)))
-      end)
-    end
-    for i, k in ipairs(form.keys) do
-      path[#path + 1] = k
-      form[i] = visit(v[k], form.owner)
-      path[#path] = nil
-    end
-    form.done = true
-    return form
+-- The form of v, which stands in the module `owner`, if in any; its leaves are added. nil: it is no
+-- tree.
+local function form_of(v, owner, leaves, seen)
+  local shared = is_variable(v)
+  if shared or type(v) == "number" then
+    local id = shared and v.id
+    if id and seen[id] then return seen[id] end
+    local n = #leaves + 1
+    leaves[n] = v
+    if id then seen[id] = n end
+    return n
   end
-  return leaves, visit(t)
+  local form = seen[v]
+  if form then return (form.done or form.owner) and form or nil end
+  if type(v) ~= "table" then return nil end
+  owner = owner or is_module(v) and v
+  form = {of = v, owner = owner}
+  seen[v] = form
+  local list = false                               -- false: a list
+  if owner then list = owner._keys(v) elseif not is_list(v) then list = keys(v) end
+  if list == nil then return nil end
+  form.keys = list
+  for i = 1, list and #list or #v do
+    local f = form_of(v[list and list[i] or i], owner, leaves, seen)
+    if not f then return nil end
+    form[i] = f
+  end
+  form.done = true
+  return form
+end
+
+-- The leaves of t in order, and its form. Errors are op's, about `what`, which t is.
+function tree.flatten(op, what, t)
+  if is_variable(t) then return {t}, 1 end
+  local leaves = {}
+  local form = form_of(t, nil, leaves, {})
+  if not form then explain(op, what, t, nil, {}, {}) end
+  return leaves, form
+end
+
+local function build(f, values, made, owner)
+  if math.type(f) then
+    if owner then owner._adopt(values[f]) end
+    return values[f]
+  end
+  local t = made[f]
+  if t then return t end
+  t = {}
+  made[f] = t
+  if f.owner then
+    for k, v in next, f.of do t[k] = v end
+    setmetatable(t, getmetatable(f.of))
+  end
+  local names = f.keys
+  for i = 1, #f do t[names and names[i] or i] = build(f[i], values, made, f.owner) end
+  return t
 end
 
 -- The tree of this form with values[i] for leaf i. A module is copied, with all else that it has.
 function tree.build(form, values)
-  local made = {}
-  local function build(f, owner)
-    if math.type(f) then
-      if owner then owner._adopt(values[f]) end
-      return values[f]
-    end
-    local t = made[f]
-    if t then return t end
-    t = {}
-    made[f] = t
-    if f.owner then
-      for k, v in next, f.of do t[k] = v end
-      setmetatable(t, getmetatable(f.of))
-    end
-    for i, k in ipairs(f.keys) do t[k] = build(f[i], f.owner) end
-    return t
-  end
-  return build(form)
+  if form == 1 then return values[1] end
+  return build(form, values, {})
 end
 
 -- Where leaf i stands: .W
@@ -126,8 +157,8 @@ function tree.place(form, i)
     if f == i then return path_text(path) end
     if math.type(f) or inside[f] then return nil end
     inside[f] = true
-    for j, k in ipairs(f.keys) do
-      path[#path + 1] = k
+    for j = 1, #f do
+      path[#path + 1] = f.keys and f.keys[j] or j
       local found = find(f[j])
       if found then return found end
       path[#path] = nil
@@ -158,7 +189,8 @@ function tree.match(op, what, form, t)
     end
     seen[f] = v
     local known = {}
-    for i, k in ipairs(f.keys) do
+    for i = 1, #f do
+      local k = f.keys and f.keys[i] or i
       known[k] = true
       path[#path + 1] = k
       visit(f[i], v[k])
