@@ -144,6 +144,12 @@ describe("gradients", function()
         slopes[t] = mg.gradients(h, before, {retain_graph = true})
       end
       assert.equal(1, slopes[rounds]:item())
+      local clock = os.clock()
+      for _ = 1, 500 do                            -- likewise
+        for _ = 1, 200 do h = h * 1.0 end
+        assert(near(mg.grad(function(v) return v * h end)(2), 1))
+      end
+      assert(os.clock() - clock < 4)
     end)
 
     it("with generations that set_creator has shuffled too", function()

@@ -52,7 +52,8 @@ struct backward {
   int nslots; /* those in use */
   int nroots, ntargets;
   node **roots, **targets, **results; /* one block; targets NULL: for .grad of leaves */
-  uint32_t lowest;                    /* generation of a target */
+  uint32_t lowest;                    /* generation of a target, */
+  uint64_t oldest;                    /* and creation number */
   node *f;                            /* the host Function under way */
   node *at;                           /* the last Function met; NULL after all of them */
   backward *outer;
@@ -184,7 +185,7 @@ static bool mark(backward *b, node *y) {
         if (x && wanted(b, x)) s->marks |= LEADS;
       }
       s->marks |= SEEN;
-    } else if (node_has_creator(f) && f->generation > b->lowest) {
+    } else if (node_has_creator(f) && f->generation > b->lowest && f->id > b->oldest) {
       s->marks |= OPEN;
       for (int i = 0, n = slots(f); i < n; i++) {
         node *x = tracked_input(f, i);
@@ -270,17 +271,19 @@ static bool begin(backward *b, node *const *ys, node *const *gys, int nx, node *
   if (xs) {
     b->targets = b->roots + ny;
     b->results = b->targets + nx;
-    b->lowest = nx ? UINT32_MAX : 0;
+    b->lowest = UINT32_MAX;
+    b->oldest = UINT64_MAX;
     for (int i = 0; i < nx; i++) {
       slot *s = slot_of(b, xs[i]);
       if (!s) return false;
       s->marks |= TARGET;
       if (xs[i]->generation < b->lowest) b->lowest = xs[i]->generation;
+      if (xs[i]->id < b->oldest) b->oldest = xs[i]->id;
       b->targets[i] = node_hold(xs[i]);
       b->results[i] = NULL;
       b->ntargets++;
     }
-    if (b->G->shuffled) b->lowest = 0;
+    if (b->G->shuffled) b->lowest = b->oldest = 0;
     for (int i = 0; i < ny; i++)
       if (node_tracked(ys[i]) && !mark(b, ys[i])) return false;
   }

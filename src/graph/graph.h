@@ -101,7 +101,7 @@ typedef struct graph {
   void (*release)(struct graph *G, int ref);
   void *host;
   struct backward *running;
-  bool shuffled;              /* by set_creator: generations may not fall from results to inputs */
+  bool shuffled;              /* by set_creator: inputs may be younger, and of a higher generation */
   struct captures *captures;  /* where what is read is noted, or NULL */
 } graph;
 
