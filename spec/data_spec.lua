@@ -111,6 +111,53 @@ describe("a DataLoader", function()
     assert.are_not.same(first[1], first[2])
   end)
 
+  it("stands in a for by itself, also in one that it is in", function()
+    local loader = data.DataLoader(Squares(6), {batch_size = 2})
+    local seen = {}
+    for _, t in loader do
+      for _, u in loader do seen[#seen + 1] = t[1]:item() * 10 + u[1]:item() end
+    end
+    assert.same({11, 13, 15, 31, 33, 35, 51, 53, 55}, seen)
+    local first = loader(nil, nil)
+    loader(nil, first)
+    assert(near(loader(nil, nil)[1], {1, 1}))
+    assert(raises("DataLoader: this batch was not the last of a pass", loader, nil, first))
+  end)
+
+  it("meets another order in each pass of each seed", function()
+    local seen = {}
+    for seed = 1, 5 do
+      local loader = data.DataLoader(Squares(50), {shuffle = true, seed = seed})
+      for _ = 1, 5 do
+        local key = table.concat(labels(loader), " ")
+        assert.is_nil(seen[key])
+        seen[key] = true
+      end
+    end
+  end)
+
+  it("refuses items of nothing", function()
+    for _, opts in ipairs{{}, {shuffle = true}} do
+      for _, map in ipairs{{}, {batched = true}} do
+        local ds = data.TensorDataset(mg.ones(4, 2)):map(function() end, map)
+        assert(raises("map: the function gave nothing", data.DataLoader(ds, opts):batches()))
+      end
+      local empty = setmetatable({get = function() end}, {__len = function() return 3 end})
+      assert(raises("collate: item ", data.DataLoader(empty, opts):batches()))
+    end
+    local some = setmetatable({get = function(_, i) return i, i > 1 and i or nil end},
+      {__len = function() return 2 end})
+    assert(raises("collate: value 2 of an item is nil", data.DataLoader(some, {batch_size = 2})
+      :batches()))
+  end)
+
+  it("says what it is, as datasets do", function()
+    local ds = data.TensorDataset(mg.ones(4, 2))
+    assert.equal("TensorDataset(4 items)", tostring(ds))
+    assert.equal("DataLoader(TensorDataset(4 items), 2 batches of 3)",
+      tostring(data.DataLoader(ds, {batch_size = 3})))
+  end)
+
   it("takes any object with a length and get", function()
     local ds = {get = function(_, i) return i * 10 end}
     setmetatable(ds, {__len = function() return 3 end})
@@ -121,14 +168,15 @@ describe("a DataLoader", function()
   end)
 
   it("refuses sizes that are none", function()
-    assert(raises("DataLoader: batch_size is 0", data.DataLoader, Squares(3), {batch_size = 0}))
+    assert(raises("DataLoader: batch_size must be at least 1, got 0", data.DataLoader, Squares(3),
+      {batch_size = 0}))
     assert(raises("DataLoader: unknown option batch", data.DataLoader, Squares(3), {batch = 1}))
     assert.equal(1, #data.DataLoader(Squares(3), {batch_size = math.maxinteger}))
     assert.equal(0, #data.DataLoader(Squares(3), {batch_size = math.maxinteger, drop_last = true}))
   end)
 
   it("refuses datasets that are none", function()
-    assert(raises("DataLoader: the dataset is a nil", data.DataLoader))
+    assert(raises("DataLoader: argument 1 is a nil", data.DataLoader))
     assert(raises("DataLoader: the dataset is a table", data.DataLoader, {1, 2}))
     assert(raises("TensorDataset: needs Variables", data.TensorDataset))
     assert(raises("TensorDataset: argument 2 is a table", data.TensorDataset, mg.ones(2), {1, 2}))
@@ -153,7 +201,8 @@ describe("the dataset", function()
     assert.same({784}, x.shape)
     assert.same({}, t.shape)
     assert.equal("float32", mg.using_config("dtype", "float32", test.batch, test, 1, 2).dtype)
-    assert(raises('FashionMNIST: split is "all"', data.FashionMNIST, {split = "all"}))
+    assert(raises('FashionMNIST: split must be "train" or "test", got "all"', data.FashionMNIST,
+      {split = "all"}))
     assert(raises("FashionMNIST: cannot open /no/such", data.FashionMNIST, {root = "/no/such"}))
   end)
 

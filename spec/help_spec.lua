@@ -1,7 +1,8 @@
--- mg.help and the docs behind it.
+-- mg.help and the docs behind it; hints where a name is not there.
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local raises = helper.raises
 
 describe("help", function()
   -- What mg.help prints.
@@ -14,22 +15,45 @@ describe("help", function()
     return table.concat(lines, "\n")
   end
 
+  -- The groups of names that mg.help() lists, by title.
+  local function listed()
+    local groups, title = {}, nil
+    for line in help():gmatch "%C+" do
+      assert(#line <= 80, line)
+      if line:sub(1, 1) ~= " " then title = line; groups[title] = groups[title] or {}
+      else for name in line:gmatch "%S+" do table.insert(groups[title], name) end end
+    end
+    return groups
+  end
+
   it("prints an op's signature and one line on it", function()
     assert.equal("softmax(x: array, axis: axis = -1)\nexp(x) / sum(exp(x)) along an axis",
       help "softmax")
     assert.is_truthy(help("matmul"):find("^matmul%(.-%)\n%C+$"))
     assert.is_truthy(help("Config"):find("^Config{.*debug}\n.*errors"))
-    assert.is_truthy(help("no_grad"):find("^no_grad%(fn, ...%)\n"))
+    assert.is_truthy(help("no_grad"):find("^no_grad%(fn"))
+  end)
+
+  it("takes functions, methods, classes, objects and modules", function()
+    assert.equal(help "softmax", help(mg.softmax))
+    assert.equal(help "softmax", help(mg.ones(2).softmax))
+    assert.equal(help "Config", help(mg.Config))
+    local linear = mg.nn.Linear(2, 3)
+    assert.equal(help "nn.Linear", help(mg.nn.Linear))
+    assert.equal(help "nn.Linear", help(linear))
+    assert.equal(help "Module:parameters", help(linear.parameters))
+    assert(help(linear.parameters):find "^parameters%(%)\n")
+    assert.equal(help "nn", help(mg.nn))
+    assert(help("nn"):find "%f[%w]LayerNorm%f[^%w_]")
+    assert.equal(help(), help(mg))
   end)
 
   it("knows the parts written in Lua, with their table's name or without", function()
     for _, part in ipairs{"nn", "optim", "data"} do
       for name in pairs(mg[part]) do
-        if name ~= "Optimizer" and name ~= "Dataset" then
-          local doc = help(part .. "." .. name)
-          assert(doc:find("^" .. name .. "[(:].*%)[^\n]*\n%C+$"), part .. "." .. name)
-          assert.equal(doc, help(name))
-        end
+        local doc = help(part .. "." .. name)
+        assert(doc:find("^" .. name .. "[(:].*%)[^\n]*\n%C+$"), part .. "." .. name)
+        assert.equal(doc, help(name))
       end
     end
     for _, name in ipairs{"save", "load", "plot", "plot_graph", "dot_graph", "progress"} do
@@ -37,23 +61,33 @@ describe("help", function()
     end
   end)
 
-  it("knows all functions; each doc is a signature and a line", function()
-    local documented, alias = {}, {}
-    local core, parts = help():match "^(%C+)\n(%C+)$"
-    assert(parts:find "%f[%w]LayerNorm%f[^%w_]")
-    for name in core:gmatch "%S+" do
-      local doc = help(name)
-      assert(doc:find("^" .. name .. "[({].*[)}]\n%C+$"), doc)
-      if mg[name] then documented[mg[name]] = name end
+  it("lists all functions in groups; each doc is a signature and a line", function()
+    local documented, alias, groups = {}, {}, listed()
+    local count = 0
+    for title, names in pairs(groups) do
+      local sorted = table.move(names, 1, #names, 1, {})
+      table.sort(sorted)
+      assert.same(sorted, names)
+      for _, name in ipairs(names) do
+        count = count + 1
+        assert(name:sub(1, 1) ~= "_")
+        local doc = help(type(mg[title]) == "table" and title .. "." .. name or name)
+        assert(doc:find("^" .. name .. "[(:{].*[)}][^\n]*\n%C+$"), doc)
+        assert.is_nil(documented[name])
+        documented[name] = true
+        if mg[name] then documented[mg[name]] = name end
+      end
     end
+    assert(count > 150)
+    assert(groups.nn and groups.optim and groups.elementwise and groups.networks)
     for name, value in pairs(mg) do
       if type(value) == "function" and name:sub(1, 1) ~= "_" and documented[value] ~= name then
         alias[#alias + 1] = name
-        assert(documented[value] or name == "define" or name == "help" or name == "raise", name)
+        assert(mg._docs[value])
       end
     end
     table.sort(alias)
-    assert.same({"define", "help", "raise", "softmax_cross_entropy"}, alias)
+    assert.same({"checked", "define", "help", "raise", "signature", "softmax_cross_entropy"}, alias)
   end)
 
   it("knows all that methods do", function()
@@ -63,8 +97,41 @@ describe("help", function()
     end
   end)
 
-  it("says when it knows nothing", function()
-    assert(helper.raises("help: nothing is known of no_such_op", mg.help, "no_such_op"))
-    assert(helper.raises("help: nothing is known of 3", mg.help, 3))
+  it("says when it knows nothing, and what is near", function()
+    assert(raises("help: nothing is known of no_such_op", mg.help, "no_such_op"))
+    assert(raises("help: nothing is known of 3", mg.help, 3))
+    assert(raises("help: nothing is known of softmx; did you mean softmax?", mg.help, "softmx"))
+    assert(raises("nothing is known of nn.Liner; did you mean Linear?", mg.help, "nn.Liner"))
+    assert(raises("here it is mean_squared_error", mg.help, "mse_loss"))
+    assert(raises("help: argument 2, a number, is one too many", mg.help, "softmax", 1))
+  end)
+end)
+
+describe("a name that is not there", function()
+  it("is nil in mg, and an error in a Variable that says what is near", function()
+    assert.is_nil(mg.no_such_op)
+    assert(raises('a Variable has no property or method "shap"; did you mean shape?',
+      function() return mg.ones(2).shap end))
+  end)
+
+  it("and is PyTorch's, says ours", function()
+    local x, net = mg.ones(2), mg.nn.Linear(2, 3)
+    for name, ours in pairs{view = "reshape", numel = "size", tolist = "totable", dim = "ndim",
+                            grad_fn = "creator", clip = "clamp"} do
+      assert(raises(("a Variable has no %s; here it is %s"):format(name, ours),
+        function() return x[name] end))
+    end
+    for name, ours in pairs{mse_loss = "mean_squared_error", concat = "cat", arange = "mg.range",
+                            manual_seed = "mg.seed", clip = "clamp"} do
+      assert(raises(("mg has no %s; here it is %s"):format(name, ours),
+        function() return mg[name] end))
+    end
+    for name, ours in pairs{zero_grad = "cleargrads", state_dict = "state", eval = "mg.test_mode",
+                            train = "Config.train", load_state_dict = "load_state"} do
+      assert(raises(("a module has no %s; here it is %s"):format(name, ours),
+        function() return net[name] end))
+    end
+    net.train = 3
+    assert.equal(3, net.train)
   end)
 end)

@@ -63,7 +63,9 @@ describe("optim", function()
     follows(with("AdamW", {lr = 0.1}), function(p, g, s, t)
       return adam(0)(p * (1 - 0.1 * 0.01), g, s, t)
     end)
-    assert(raises("Adam: betas[2] is 1", optim.Adam, {mg.Variable(1)}, {betas = {0.9, 1}}))
+    assert(raises("Adam: betas[2] must be a number in 0..<1, got 1", optim.Adam, {mg.Variable(1)},
+      {betas = {0.9, 1}}))
+    assert(raises("Adam: betas has 1 numbers", optim.Adam, {mg.Variable(1)}, {betas = {0.9}}))
   end)
 
   it("RMSprop", function()
@@ -151,11 +153,67 @@ describe("optim", function()
   end)
 
   it("refuses what it cannot use", function()
-    assert(raises("Adam: got a number", optim.Adam, 3))
+    assert(raises("Adam: argument 1 is a number, expected a table or a module", optim.Adam, 3))
     assert(raises("Adam: the table of parameters is empty", optim.Adam, {}))
     assert(raises("Adam: parameter 1 is a number", optim.Adam, {3}))
     assert(raises("Adam: unknown option rate", optim.Adam, {mg.Variable(1)}, {rate = 1}))
     assert(raises("Adam: lr = -1 is negative", optim.Adam, {mg.Variable(1)}, {lr = -1}))
+    assert(raises("SGD: lr must be at least 0, got nan", optim.SGD, {mg.Variable(1)}, {lr = 0/0}))
+    assert(raises("SGD: momentum = -5 is negative", optim.SGD, {mg.Variable(1)}, {momentum = -5}))
+    assert(raises("clip_grad_norm: max = -1 is negative", optim.clip_grad_norm, {}, -1))
+    assert(raises("clip_grad_norm: parameter 1 is a number", optim.clip_grad_norm, {3}, 1))
+  end)
+
+  it("refuses parameters that would not change, or twice", function()
+    local w = mg.Variable(1.0)
+    assert(raises("Adam: parameter 1 is not tracked", optim.Adam, {mg.ones(3)}))
+    assert(raises("Adam: parameter 2 is not tracked, or has a creator", optim.Adam, {w, w * 2}))
+    assert(raises("SGD: parameters 1 and 3 are the same", optim.SGD, {w, mg.Variable(2.0), w}))
+    local frozen = nn.Parameter(3)
+    frozen.requires_grad = false
+    assert(optim.SGD{w, frozen})
+  end)
+
+  it("has fields of its own alone, and checks what they are given", function()
+    local opt = optim.SGD({mg.Variable(1.0)}, {lr = 0.1})
+    assert(raises("SGD: there is no field learning_rate", function() opt.learning_rate = 3 end))
+    assert(raises("SGD: there is no field momentu; did you mean momentum?",
+      function() opt.momentu = 3 end))
+    assert(raises("SGD: lr = -1 is negative", function() opt.lr = -1 end))
+    assert(raises("SGD: option nesterov is a number", function() opt.nesterov = 1 end))
+    assert(raises("SGD: no value for lr", function() opt.lr = nil end))
+    assert(raises("step: argument 1, a number, is one too many", function() opt:step(1) end))
+    opt.lr = 0.5
+    assert.equal(0.5, opt.lr)
+    assert.equal(
+      "SGD(lr = 0.5, momentum = 0, dampening = 0, nesterov = false, weight_decay = 0)",
+      tostring(opt))
+    assert.equal("Adam(lr = 0.001, betas = {0.9, 0.999}, eps = 1e-08, weight_decay = 0)",
+      tostring(optim.Adam{mg.Variable(1)}))
+  end)
+
+  it("takes a momentum that is given later", function()
+    local w = mg.Variable(0.0)
+    local opt = optim.SGD({w}, {lr = 1})
+    local function step()
+      w.grad = mg.tensor(1.0)
+      opt:step()
+    end
+    step()
+    opt.momentum = 0.5
+    step()
+    step()
+    assert(near(w, -1 - 1 - 1.5))
+  end)
+
+  it("can be a rule of one's own", function()
+    local Sign = optim.Optimizer:extend("Sign", "lr: number(0..) = 0.1", "p - lr sign(g)")
+    function Sign:update(p, g) return {p}, {p - self.lr * g:sign()} end
+    local w = mg.Variable{1.0, 2.0}
+    w.grad = mg.tensor{3, -4}
+    Sign({w}, {lr = 0.5}):step()
+    assert(near(w, {0.5, 2.5}))
+    assert(raises("Sign: lr = -1 is negative", Sign, {w}, {lr = -1}))
   end)
 
   describe("hooks", function()
@@ -223,7 +281,8 @@ describe("optim", function()
       assert(near(rates(function(opt)
         return optim.warmup(opt, 2, {start_factor = 0.5, after = optim.step(opt, 1)})
       end, 4), {0.5, 0.75, 1, 0.1}))
-      assert(raises("cosine: t_max is 0", optim.cosine, optim.SGD{mg.Variable(1)}, 0))
+      local opt = optim.SGD{mg.Variable(1)}
+      assert(raises("cosine: t_max must be positive, got 0", optim.cosine, opt, 0))
     end)
   end)
 
@@ -265,6 +324,25 @@ describe("optim", function()
       state["weight.v"] = mg.ones(1)
       assert(raises("load_state: weight.v is (1), expected (2, 3)", opt.load_state, opt, state))
       state = opt:state()
+      assert.equal("Adam", state.rule)
+      for text, wrong in pairs{
+        ["this is the state of Adam, not of SGD"] = optim.SGD(model),
+        ["this is the state of Adam, not of AdamW"] = optim.AdamW(model),
+      } do
+        assert(raises("load_state: " .. text, wrong.load_state, wrong, state))
+      end
+      assert(raises("load_state: this is no optimizer's state", opt.load_state, opt, {}))
+      for _, steps in ipairs{-1, 0, 1.5, 0 / 0} do
+        local t = opt:state()
+        t["weight.step"] = mg.tensor(steps)
+        assert(raises("load_state: weight.step is variable(", opt.load_state, opt, t))
+      end
+      for _, lr in ipairs{-1, 0 / 0} do
+        local t = opt:state()
+        t.lr = mg.tensor(lr)
+        assert(raises("Adam: lr", opt.load_state, opt, t))
+      end
+      assert.equal(2, opt:state()["weight.step"]:item())
       state.other = mg.ones(1)
       assert(raises("load_state: other is unexpected", opt.load_state, opt, state))
     end)

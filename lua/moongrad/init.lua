@@ -13,32 +13,24 @@ local mg = require "moongrad.core"
 mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")
 
 require "moongrad.ops"(mg)
+mg._group "gradients"
 require "moongrad.transform"(mg)
 require "moongrad.profile"(mg)
 
-local function print_names(docs)
-  local names = {}
-  for name in pairs(docs) do
-    if type(name) == "string" then names[#names + 1] = name end
-  end
-  for name, value in pairs(docs == mg._docs and mg or {}) do
-    if docs[value] then names[#names + 1] = name end
-  end
-  table.sort(names)
-  print(table.concat(names, " "))
-end
+mg.help = mg.checked("help(what: any?)",
+  "what a name, a function, a method, a class or a module is; without one, all names",
+  function(what) return require "moongrad.help".help(what) end)
 
--- help(name): its signature and one line; help(): all names.
-function mg.help(name)
-  local docs = require "moongrad.docs"
-  if name == nil then
-    print_names(mg._docs)
-    return print_names(docs)
-  end
-  local doc = type(name) == "string" and
-    (docs[name:match "[^.]*$"] or mg._docs[name] or mg._docs[mg[name]])
-  if not doc then mg.raise("help: nothing is known of %s", tostring(name)) end
-  print(doc)
+-- Called with a name that Variables have not, and the table of what they have.
+mg._unknown(function(...) return require "moongrad.help".unknown(...) end)
+
+for name, doc in pairs{
+  define = "define(signature, doc, fn)\nmakes mg.name, and the method where an array comes first",
+  checked = "checked(signature, doc, fn)\nfn, given what the signature makes of its arguments",
+  signature = "signature(text)\na function that gives its arguments back, checked and in order",
+  raise = "raise(format, ...)\nan error at the script's line, past the library's own",
+} do
+  mg._docs[mg[name]] = doc
 end
 
 -- name -> the module it is, or the module and the field of it
@@ -52,7 +44,9 @@ local later = {
 return setmetatable(mg, {
   __index = function(_, name)
     local part = later[name]
-    if not part then return nil end
+    if not part then
+      return type(name) == "string" and require "moongrad.help".refuse_torch("mg", name) or nil
+    end
     local value = require("moongrad." .. part[1])
     if part[2] then value = value[part[2]] end
     mg[name] = value

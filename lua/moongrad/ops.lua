@@ -4,9 +4,13 @@
 -- Elementwise chains stay fused as long as nobody asks a pending array for a view (reshape, index,
 -- broadcast_to): views come first or last here, reductions directly after the chain.
 
+local GROUPS = {{"create", "new arrays"}, {"reduce", "reductions"}, {"shape", "shape and order"},
+                {"linalg", "linear algebra"}, {"network", "networks"}}
+
 return function(mg)
   local args = require "moongrad.ops.args"(mg)
-  for _, group in ipairs{"create", "reduce", "shape", "linalg", "network"} do
-    require("moongrad.ops." .. group)(mg, args)
+  for _, group in ipairs(GROUPS) do
+    mg._group(group[2])
+    require("moongrad.ops." .. group[1])(mg, args)
   end
 end

@@ -4,8 +4,7 @@
 -- Lua. Names and paths are quoted for the shell and for the script.
 
 local mg = require "moongrad.core"
-local options = require "moongrad.options"
-local raise = mg.raise
+local raise, checked = mg.raise, mg.checked
 
 local plot = {}
 
@@ -64,9 +63,7 @@ local function dot_quote(s)
   return '"' .. s:gsub('[\\"]', "\\%0"):gsub("\n", "\\n") .. '"'
 end
 
--- The graph that made y as graphviz text: Variables as boxes, Functions as ellipses.
-function plot.dot_graph(y)
-  if not mg.is_variable(y) then raise("dot_graph: y must be a Variable, got %s", type(y)) end
+local function dot_graph(y)
   local lines = {"digraph {", "  node [fontname = sans];"}
   local function add(format, ...) lines[#lines + 1] = "  " .. format:format(...) end
 
@@ -104,23 +101,24 @@ function plot.dot_graph(y)
   return table.concat(lines, "\n")
 end
 
-function plot.plot_graph(y, path)
-  local kind = ending("plot_graph", path, "svg png pdf ps gif jpg dot")
-  local text = plot.dot_graph(y)
-  if kind == "dot" then
-    local ok, problem = write_file(path, text)
-    if not ok then raise("plot_graph: cannot write %s", problem) end
-  else
-    run("plot_graph", "graphviz", ("dot -T%s -o%s"):format(kind, shell_quote(path)), text)
-  end
-end
+plot.dot_graph = checked("dot_graph(y: variable)",
+  "the graph that made y as graphviz text: Variables as boxes, Functions as ellipses", dot_graph)
+
+plot.plot_graph = checked("plot_graph(y: variable, path: string)",
+  "the graph that made y, drawn by graphviz: .svg .png .pdf .ps .gif .jpg or .dot",
+  function(y, path)
+    local kind = ending("plot_graph", path, "svg png pdf ps gif jpg dot")
+    local text = dot_graph(y)
+    if kind == "dot" then
+      local ok, problem = write_file(path, text)
+      if not ok then raise("plot_graph: cannot write %s", problem) end
+    else
+      run("plot_graph", "graphviz", ("dot -T%s -o%s"):format(kind, shell_quote(path)), text)
+    end
+  end)
 
 -- ---- curves and images ------------------------------------------------------------------------
 
-local OPTIONS = {x = false, labels = {}, title = "", xlabel = "", ylabel = "", log = "",
-                 style = "lines", image = false, path = ""}
-local STYLES = {lines = true, points = true, linespoints = true, dots = true, steps = true,
-                impulses = true}
 local TERMINALS = {png = "pngcairo size 800,600", svg = "svg size 800,600", pdf = "pdfcairo",
                    txt = "dumb"}
 
@@ -167,7 +165,7 @@ end
 local function script_of(curves, opts)
   local lines, drawn = {}, {}
   local function add(format, ...) lines[#lines + 1] = format:format(...) end
-  local terminal = TERMINALS[opts.path:match("%.(%w+)$")]
+  local terminal = opts.path and TERMINALS[opts.path:match("%.(%w+)$")]
   local window = os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")
   if terminal or not window then add("set terminal %s", terminal or "dumb") end
   -- a leading | would make the path a command
@@ -176,7 +174,7 @@ local function script_of(curves, opts)
   add("set title %s", quote(opts.title))
   add("set xlabel %s", quote(opts.xlabel))
   add("set ylabel %s", quote(opts.ylabel))
-  if opts.log ~= "" then add("set logscale %s", opts.log) end
+  if opts.log then add("set logscale %s", opts.log) end
   if opts.image then
     add("$image << END\n%s\nEND", image_data(opts.image))
     add("set palette gray\nset size ratio -1\nset yrange [] reverse\nset autoscale fix")
@@ -184,7 +182,7 @@ local function script_of(curves, opts)
   end
   for i, curve in ipairs(curves) do
     add("$curve%d << END\n%s\nEND", i, curve_data(curve, opts.x, "curve " .. i))
-    local label = opts.labels[i]
+    local label = opts.labels and opts.labels[i]
     drawn[#drawn + 1] = ("$curve%d with %s %s"):format(i, opts.style,
       label and "title " .. quote(tostring(label)) or "notitle")
   end
@@ -192,22 +190,30 @@ local function script_of(curves, opts)
   return table.concat(lines, "\n")
 end
 
--- plot{y1, {x2, y2}, ..., x =, labels = {}, title =, xlabel =, ylabel =, log = "xy",
--- style = "lines", image =, path =}: curves of 1-d Variables or tables, over a 2-d image if there
--- is one. The path ends in .png .svg .pdf .txt; without one a window, or text where no display is.
-function plot.plot(given)
-  if mg.is_variable(given) then given = {given} end
-  if type(given) ~= "table" then raise("plot: needs a table, got %s", type(given)) end
-  local curves, named = {}, {}
-  for key, v in pairs(given) do
-    if math.type(key) == "integer" then curves[key] = v else named[key] = v end
-  end
-  local opts = options("plot", named, OPTIONS)
-  if #curves == 0 and not opts.image then raise("plot: neither a curve nor an image") end
-  if not STYLES[opts.style] then raise('plot: unknown style "%s"', opts.style) end
-  if opts.log:find("[^xy]") then raise('plot: log must be "x", "y" or "xy", got "%s"', opts.log) end
-  if opts.path ~= "" then ending("plot", opts.path, "png svg pdf txt") end
-  run("plot", "gnuplot", "gnuplot -persist", script_of(curves, opts))
-end
+local OPTIONS = 'x: array, labels: table, title: string = "", xlabel: string = "", ' ..
+  'ylabel: string = "", log: "x" | "y" | "xy", image: array, path: string, ' ..
+  'style: "lines" | "points" | "linespoints" | "dots" | "steps" | "impulses" = "lines"'
+local read = mg.signature("plot({" .. OPTIONS .. "})")
+
+-- One table holds curves and, by name, options: they are parted here.
+plot.plot = checked("plot(curves: any)",
+  "curves of 1-d Variables or tables, over a 2-d image if there is one, through gnuplot; the " ..
+    "path ends in .png .svg .pdf .txt; without one a window, or text where no display is",
+  function(given)
+    if mg.is_variable(given) then given = {given} end
+    if type(given) ~= "table" then raise("plot: needs a table, got %s", type(given)) end
+    local curves, named, opts = {}, {}, {}
+    for key, v in pairs(given) do
+      if math.type(key) == "integer" then curves[key] = v else named[key] = v end
+    end
+    opts.x, opts.labels, opts.title, opts.xlabel, opts.ylabel, opts.log, opts.image, opts.path,
+      opts.style = read(named)
+    if #curves == 0 and not opts.image then raise("plot: neither a curve nor an image") end
+    if opts.path then ending("plot", opts.path, "png svg pdf txt") end
+    run("plot", "gnuplot", "gnuplot -persist", script_of(curves, opts))
+  end)
+mg._docs[plot.plot] = mg._docs[plot.plot]:gsub("^plot%b()", function()
+  return "plot{curve or {xs, ys}, ..., " .. OPTIONS .. "}"
+end)
 
 return plot

@@ -14,11 +14,12 @@ return function(mg)
   end
 
   local run = mg._profile
-  mg.define("profile", function(...) return show(run(...)) end, "profile(fn, ...)\n" ..
+  mg._group "memory and threads"
+  mg.define("profile(fn: function, ...)",
     "calls fn(...), prints and returns where time went, then fn's results: a table of rows " ..
     "{op =, calls =, time =, bytes =} by time, and `time` in all; a row is an op computed when " ..
     "called, or a program of ops computed late; no time is in two rows; bytes: newly allocated",
-    "function")
+    function(...) return show(run(...)) end)
 
   local launches = mg._launches
   mg.define("launches(fn: function, ...)", "calls fn(...), prints and returns as text every " ..

@@ -1,4 +1,4 @@
--- mg.progress(what, text [, total]): a loop with a bar.
+-- mg.progress(what, text, total): a loop with a bar.
 --
 --   for i in mg.progress(100, "fit") do ... end                    counts 1..100
 --   for x, t in mg.progress(loader, "epoch 1") do ... end          goes through loader:batches()
@@ -65,7 +65,8 @@ end
 
 Bar.__close = finish
 
-function Bar:set(note) self.note = note end
+Bar.set = mg.checked("set(self, note: string)", "what stands at the end of the line",
+  function(self, note) self.note = note end)
 
 local function pass(bar, first, ...)
   if first == nil then
@@ -82,23 +83,26 @@ function Bar:__call(state, control)
   return pass(self, self.iterator(state, control))
 end
 
-return function(what, text, total)
-  local iterator = what
-  if math.tointeger(what) then
-    total = math.tointeger(what)
-    local i = 0
-    iterator = function()
-      i = i + 1
-      if i <= total then return i end
+return mg.checked('progress(what: any, text: string = "progress", total: int(0..)?)',
+  "a bar on a terminal's stderr while one iterates, plain lines else: over 1..n, a loader's " ..
+    "batches or any iterator; bar:set(note) changes what stands at its end",
+  function(what, text, total)
+    local iterator = what
+    if math.tointeger(what) then
+      total = math.tointeger(what)
+      local i = 0
+      iterator = function()
+        i = i + 1
+        if i <= total then return i end
+      end
+    elseif type(what) == "table" and what.batches then
+      iterator, total = what:batches(), #what
+    elseif type(what) ~= "function" and not (getmetatable(what) or {}).__call then
+      mg.raise("progress: got a %s, expected an iterator, a loader or a number", type(what))
     end
-  elseif type(what) == "table" and what.batches then
-    iterator, total = what:batches(), #what
-  elseif type(what) ~= "function" and not (getmetatable(what) or {}).__call then
-    mg.raise("progress: got a %s, expected an iterator, a loader or a number", type(what))
-  end
-  local bar = setmetatable({
-    iterator = iterator, text = text or "progress", total = total, n = 0,
-    began = os.time(), drawn = os.time(), cpu = os.clock()
-  }, Bar)
-  return bar, nil, nil, bar
-end
+    local bar = setmetatable({
+      iterator = iterator, text = text, total = total, n = 0,
+      began = os.time(), drawn = os.time(), cpu = os.clock()
+    }, Bar)
+    return bar, nil, nil, bar
+  end)

@@ -44,8 +44,9 @@ typedef struct {
   const char *doc;
   bool method;
 } entry;
-extern const entry box_entries[], convert_entries[], op_entries[], function_entries[],
-    backward_entries[], modes_entries[], tidy_entries[], bytes_entries[], inspect_entries[];
+extern const entry box_entries[], convert_entries[], op_entries[], reduce_entries[],
+    function_entries[], backward_entries[], modes_entries[], tidy_entries[], bytes_entries[],
+    inspect_entries[];
 extern const lua_CFunction op_functions[NOP];
 int unary_minus(lua_State *L);
 extern const luaL_Reg variable_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
@@ -176,7 +177,7 @@ int sig_nodes(lua_State *L, int base, node **in, int most);
 int sig_results(lua_State *L); /* how many results it names behind ->; 1 where it names none */
 
 void sig_count(lua_State *L, int n); /* there are n arguments; more are refused */
-int signature_new(lua_State *L);
+int signature_new(lua_State *L); /* signature(text): a function that gives its arguments back, checked */
 void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
 bool signature_has_method(lua_State *L);           /* that on top: does it begin with an array? */
 int name_distance(const char *a, const char *b);   /* 9: nobody meant b by a */
@@ -210,6 +211,12 @@ void file_failed(lua_State *L, state *S, int tries);
 
 extern const entry csv_entries[];
 extern const luaL_Reg sheet_meta[];
+/* ---- names and docs (define.c) --------------------------------------------------------------- */
+
+void note_doc(lua_State *L, int docs, int i, const char *text);
+void note_group(lua_State *L, int docs, const char *title);
+void note_name(lua_State *L, int docs, const char *name);
+extern const luaL_Reg define_functions[];
 
 /* ---- indexing (subscript.c) ---------------------------------------------------------------------- */
 

@@ -190,7 +190,19 @@ static int variable_index(lua_State *L) {
   int type = lua_rawget(L, lua_upvalueindex(3));
   if (type == LUA_TFUNCTION) return 1;
   if (type == LUA_TNUMBER) return get_property(L, (int)lua_tointeger(L, -1));
+  if (lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.unknown") == LUA_TFUNCTION) {
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lua_call(L, 2, 0); /* raises, with a hint */
+  }
   refuse(L, "a Variable has no property or method \"%s\"", lua_tostring(L, 2));
+}
+
+/* _unknown(fn): fn(name, methods) raises where a Variable has no such property or method. */
+static int set_unknown(lua_State *L) {
+  lua_settop(L, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.unknown");
+  return 0;
 }
 
 static void same_shape(lua_State *L, const char *who, const node *x, const node *v) {
@@ -520,5 +532,6 @@ const entry box_entries[] = {
     {"unchain", variable_unchain, "unchain(x)\nx forgets its creator", true},
     {"unchain_backward", variable_unchain_backward,
      "unchain_backward(x)\nall Variables before x forget their creators", true},
+    {"_unknown", set_unknown, NULL, false},
     {"is_variable", is_variable, "is_variable(x)\ntrue if x is a Variable", false},
     {NULL, NULL, NULL, false}};

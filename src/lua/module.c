@@ -226,65 +226,7 @@ static int eval(lua_State *L) {
   return 0;
 }
 
-/* ---- names and their docs -------------------------------------------------------------------- */
-
-/* The tables of functions, methods and docs stand in the upvalues 3, 4, 5 of define. */
-enum { FUNCTIONS = 3, METHODS, DOCS };
-
-static const char *check_signature(lua_State *L, const char *who) {
-  const char *text = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
-  lua_settop(L, 3);
-  if (!strchr(text, '(') || lua_type(L, 2) != LUA_TSTRING || lua_type(L, 3) != LUA_TFUNCTION)
-    refuse(L, "%s: expected a signature, a doc and a function", who);
-  return text;
-}
-
-/* checked(signature, doc, fn): fn, called with what the signature makes of its arguments. */
-static int checked(lua_State *L) {
-  check_signature(L, "checked");
-  push_checked(L, 1, 3);
-  return 1;
-}
-
-/* define(signature, doc, fn): mg.name, and a method where an array comes first. */
-static int define_signature(lua_State *L) {
-  const char *text = check_signature(L, "define");
-  lua_pushlstring(L, text, strcspn(text, "("));
-  push_checked(L, 1, 3);
-  lua_pushvalue(L, 4);
-  lua_pushfstring(L, "%s\n%s", text, lua_tostring(L, 2));
-  lua_rawset(L, lua_upvalueindex(DOCS));
-  lua_pushvalue(L, 4);
-  lua_pushvalue(L, 5);
-  lua_rawset(L, lua_upvalueindex(FUNCTIONS));
-  lua_pushvalue(L, 1);
-  if (!signature_has_method(L)) return 0;
-  lua_pushvalue(L, 4);
-  if (lua_rawget(L, lua_upvalueindex(METHODS)) == LUA_TNUMBER) return 0;
-  lua_settop(L, 5);
-  lua_rawset(L, lua_upvalueindex(METHODS));
-  return 0;
-}
-
-/* define(name, fn, doc [, "function"]) */
-static int define(lua_State *L) {
-  if (lua_type(L, 1) == LUA_TSTRING && strchr(lua_tostring(L, 1), '(')) return define_signature(L);
-  lua_settop(L, 4);
-  if (lua_type(L, 1) != LUA_TSTRING || lua_type(L, 2) != LUA_TFUNCTION ||
-      lua_type(L, 3) != LUA_TSTRING)
-    refuse(L, "define: expected a name, a function and its doc");
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, 3);
-  lua_rawset(L, lua_upvalueindex(DOCS));
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, 2);
-  lua_rawset(L, lua_upvalueindex(FUNCTIONS));
-  lua_pushvalue(L, 1);
-  if (!lua_isnil(L, 4) || lua_rawget(L, lua_upvalueindex(METHODS)) == LUA_TNUMBER) return 0;
-  lua_settop(L, 2);
-  lua_rawset(L, lua_upvalueindex(METHODS));
-  return 0;
-}
+/* ---- messages ---------------------------------------------------------------------------------- */
 
 /* _format(fmt, ...): string.format, upvalue 3, with a point in any locale */
 static int format(lua_State *L) {
@@ -448,19 +390,27 @@ static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc
   push_documented(L, f, doc);
   lua_pushvalue(L, -1);
   lua_setfield(L, MODULE, name);
-  if (method && *name != '_') lua_setfield(L, VARIABLE_METHODS, name);
-  else lua_pop(L, 1);
-  if (!doc || *name == '_') return; /* private */
-  lua_pushstring(L, doc);
-  lua_setfield(L, MODULE_DOCS, name);
+  if (doc && *name != '_') {
+    note_doc(L, MODULE_DOCS, -1, doc);
+    note_name(L, MODULE_DOCS, name);
+    if (method) lua_setfield(L, VARIABLE_METHODS, name);
+  }
+  lua_settop(L, MODULE_DOCS);
 }
 
 /* Under the name that its doc begins with */
 static void add_op(lua_State *L, int op) {
   const char *doc = op_table[op].doc;
-  lua_pushlstring(L, doc, strcspn(doc, "("));
-  add(L, lua_tostring(L, -1), op_functions[op], doc, op != OP_rand);
-  lua_pop(L, 1);
+  char name[64] = {0};
+  memcpy(name, doc, strcspn(doc, "("));
+  add(L, name, op_functions[op], doc, op != OP_rand);
+}
+
+/* The rows of a kind: elementwise, reductions, others */
+static void add_ops(lua_State *L, char kind, const char *title) {
+  note_group(L, MODULE_DOCS, title);
+  for (int op = 0; op < NOP; op++)
+    if (op_functions[op] && op_table[op].kind == kind) add_op(L, op);
 }
 
 /* One without a doc has its row's. */
@@ -470,7 +420,8 @@ static const char *doc_of(const entry *e) {
   return e->doc;
 }
 
-static void add_all(lua_State *L, const entry *e) {
+static void add_all(lua_State *L, const entry *e, const char *title) {
+  note_group(L, MODULE_DOCS, title);
   for (; e->name; e++) add(L, e->name, e->f, doc_of(e), e->method);
 }
 
@@ -491,30 +442,33 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   }
   lua_newtable(L);
   lua_newtable(L);
-  for (int op = 0; op < NOP; op++)
-    if (op_functions[op]) add_op(L, op);
-  const entry *rooms[] = {op_entries,       box_entries,     convert_entries, function_entries,
-                          backward_entries, modes_entries,   tidy_entries,    bytes_entries,
-                          csv_entries,      inspect_entries, module_entries};
-  for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) add_all(L, rooms[i]);
-  lua_pushstring(L, config_doc);
-  lua_setfield(L, MODULE_DOCS, "Config");
-  for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
+  lua_newtable(L);
+  lua_setfield(L, MODULE_DOCS, "groups");
+  add_ops(L, 'e', "elementwise");
+  add_ops(L, 'r', "reductions");
+  add_all(L, reduce_entries, "reductions");
+  add_ops(L, 'o', "shape and order");
+  add_all(L, op_entries, "shape and order");
+  static const struct {
+    const entry *entries;
+    const char *title;
+  } rooms[] = {{convert_entries, "new arrays"},      {box_entries, "Variables"},
+               {bytes_entries, "Variables"},         {csv_entries, "Variables"},
+               {backward_entries, "gradients"},      {function_entries, "gradients"},
+               {modes_entries, "modes"},             {tidy_entries, "memory and threads"},
+               {inspect_entries, "memory and threads"}, {module_entries, "memory and threads"}};
+  for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
+    add_all(L, rooms[i].entries, rooms[i].title);
   lua_pushvalue(L, MODULE);
-  lua_pushvalue(L, VARIABLE_METHODS);
-  lua_pushvalue(L, MODULE_DOCS);
-  lua_pushcclosure(L, define, 5);
-  lua_setfield(L, MODULE, "define");
+  for (int i = STATE; i <= MODULE_DOCS; i++) lua_pushvalue(L, i);
+  luaL_setfuncs(L, define_functions, MODULE_DOCS);
+  lua_settop(L, MODULE_DOCS);
   lua_pushvalue(L, MODULE_DOCS);
   lua_setfield(L, MODULE, "_docs");
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_hostile", set_hostile, NULL, false);
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
-  add(L, "signature", signature_new,
-      "signature(text)\na function that gives its arguments back, checked and in order", false);
-  add(L, "checked", checked,
-      "checked(signature, doc, fn)\nfn, given what the signature makes of its arguments", false);
   add(L, "_profile", profile_call, NULL, false);
   lua_pushvalue(L, STATE);
   lua_pushvalue(L, VARIABLE_META);
@@ -528,6 +482,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_setfield(L, MODULE, "raise");
   push_closure(L, new_config);
   lua_call(L, 0, 1);
+  note_doc(L, MODULE_DOCS, -1, config_doc);
   lua_setfield(L, MODULE, "Config");
   lua_pushliteral(L, VERSION);
   lua_setfield(L, MODULE, "version");

@@ -252,10 +252,21 @@ const lua_CFunction op_functions[NOP] = {
 #include "ops.def"
 };
 
-/* These take the place of their rows' plain functions. */
-const entry op_entries[] = {
+/* These take the place of their rows' plain functions, or stand beside them. */
+const entry reduce_entries[] = {
     {"max", extreme_max, NULL, true},
     {"min", extreme_min, NULL, true},
+    {"amax", amax,
+     "amax(x: array, axis: axes?, {keepdims: bool = false})\n"
+     "largest element alone; equals share the gradient",
+     true},
+    {"amin", amin,
+     "amin(x: array, axis: axes?, {keepdims: bool = false})\n"
+     "smallest element alone; equals share the gradient",
+     true},
+    {NULL, NULL, NULL, false}};
+
+const entry op_entries[] = {
     {"gelu", gelu,
      "gelu(x: array, {approximate: \"none\" | \"tanh\" = \"none\"})\n"
      "x times the normal distribution function of x",
@@ -269,14 +280,6 @@ const entry op_entries[] = {
     {"clamp", clamp,
      "clamp(x: array, {min: number | array, max: number | array})\n"
      "x kept within min..max; gradient 1 inside and at the bounds",
-     true},
-    {"amax", amax,
-     "amax(x: array, axis: axes?, {keepdims: bool = false})\n"
-     "largest element alone; equals share the gradient",
-     true},
-    {"amin", amin,
-     "amin(x: array, axis: axes?, {keepdims: bool = false})\n"
-     "smallest element alone; equals share the gradient",
      true},
     {"slice", slice, "slice(x: array, ...)\nx[...] by numbers and ranges", true},
     {"flip", flip, "flip(x: array, axis: axes)\nbackwards along the axes", true},

@@ -12,6 +12,7 @@
 **
 **   array             a Variable of any dtype; numbers and tables become constants
 **   float, int64 ...  of these dtypes alone; `bool array` is one of bool
+**   variable          a Variable, as it is
 **   list              a table of Variables
 **   int, number       perhaps within bounds: number(0..1), int(1..), number(0<..), number(0..<1)
 **   bool, string, dtype, function (or what can be called), table, tree, any; "a" | "b": one of these
@@ -53,7 +54,8 @@ enum kind {
   K_PAIR = 1 << 16,
   K_NUMBERS = 1 << 17,
   K_CHOICE = 1 << 18,
-  K_OBJECT = 1 << 19
+  K_OBJECT = 1 << 19,
+  K_VARIABLE = 1 << 20
 };
 enum {
   FROM_NUMBER = K_INT | K_NUMBER | K_AXIS | K_NEW_AXIS | K_AXES | K_INTS | K_SHAPE | K_PAIR,
@@ -79,6 +81,7 @@ struct signature {
   int first;       /* the first array or list, or -1 */
   int results;     /* named behind -> */
   bool rest;       /* ends in ... */
+  bool self;       /* the first argument is one of a method, and not counted */
   bool plain;      /* each argument stands in its place: no [], no ... */
   param more, p[]; /* more: what each of ... is */
 };
@@ -164,6 +167,7 @@ static const struct {
              {"float32", K_ARRAY, 1 << F32},
              {"int64", K_ARRAY, 1 << I64},
              {"uint8", K_ARRAY, 1 << U8},
+             {"variable", K_VARIABLE, 0},
              {"list", K_LIST, EVERY},
              {"int", K_INT, 0},
              {"number", K_NUMBER, 0},
@@ -323,8 +327,15 @@ static signature *compile(lua_State *L) {
   blanks(&c);
   if (*c.at) bad(&c, "nothing expected");
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
-  *g = (signature){name, text, nargs, n, -1, results, rest, !rest, more};
+  *g = (signature){name, text, nargs, n, -1, results, rest, false, !rest, more};
   memcpy(g->p, p, n * sizeof *p);
+  if (n > 0 && strcmp(p[0].name, "self") == 0) {
+    const char *first = strchr(text, '(') + 1, *next = first + 4 + strspn(first + 4, ", ");
+    lua_pushfstring(L, "%s(%s", name, next);
+    g->text = keep(&c, lua_tostring(L, -1), lua_rawlen(L, -1));
+    lua_pop(L, 1);
+    g->self = true;
+  }
   for (int i = 0; i < n; i++) g->plain = g->plain && !p[i].skip && !p[i].spread;
   for (int i = n - 1; i >= 0; i--)
     if (p[i].kinds & (K_ARRAY | K_LIST)) g->first = i;
@@ -358,8 +369,9 @@ static _Noreturn void refuse_shown(lua_State *L, const signature *g) {
 }
 
 /* 1 in a call x:name(...): arguments are counted after x. */
-static int self_counts(lua_State *L) {
+static int self_counts(lua_State *L, const signature *g) {
   lua_Debug ar;
+  if (g->self) return 1;
   return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && strcmp(ar.namewhat, "method") == 0;
 }
 
@@ -376,7 +388,7 @@ static void push_types(lua_State *L, const param *p) {
     uint32_t kind;
     const char *text;
   } says[] = {{K_ANY, "a value"},
-              {K_ARRAY, "a Variable"},
+              {K_ARRAY | K_VARIABLE, "a Variable"},
               {K_LIST, "a table of Variables"},
               {K_TREE, "a Variable or a table of them"},
               {K_INT, "a whole number"},
@@ -422,7 +434,7 @@ typedef struct {
 
 static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
   const param *p = i < r->g->n ? &r->g->p[i] : &r->g->more;
-  int place = (at ? at : i + 1) - self_counts(L);
+  int place = (at ? at : i + 1) - self_counts(L, r->g);
   push_types(L, p);
   const char *expected = lua_tostring(L, -1), *kind = "a nil";
   if (at) push_kind(L, at), kind = lua_tostring(L, -1);
@@ -438,8 +450,9 @@ static _Noreturn void extra_argument(lua_State *L, const reading *r, int at) {
   push_kind(L, at);
   const char *kind = lua_tostring(L, -1);
   if (g->n > g->nargs && lua_type(L, at) != LUA_TTABLE)
-    lua_pushfstring(L, "argument %d is %s, expected a table of options", at - self_counts(L), kind);
-  else lua_pushfstring(L, "argument %d, %s, is one too many", at - self_counts(L), kind);
+    lua_pushfstring(L, "argument %d is %s, expected a table of options", at - self_counts(L, g),
+                    kind);
+  else lua_pushfstring(L, "argument %d, %s, is one too many", at - self_counts(L, g), kind);
   refuse_shown(L, g);
 }
 
@@ -530,7 +543,7 @@ static bool fits(lua_State *L, int i, const param *p) {
     case LUA_TBOOLEAN: return k & (K_BOOL | K_ARRAY);
     case LUA_TSTRING: return k & (K_STRING | K_DTYPE | K_CHOICE);
     case LUA_TTABLE: return k & (LISTS | K_TABLE | K_TREE | K_ARRAY);
-    case LUA_TUSERDATA: return k & (K_ARRAY | K_TREE) && to_box(L, i);
+    case LUA_TUSERDATA: return k & (K_ARRAY | K_VARIABLE | K_TREE) && to_box(L, i);
   }
   return false;
 }
@@ -608,6 +621,10 @@ static void distribute(lua_State *L, reading *r) {
       options = i++;
       continue;
     }
+    if (!p && !g->rest && lua_isnil(L, i)) {
+      i++;
+      continue;
+    }
     if (!p) {
       if (!g->rest) extra_argument(L, r, i);
       r->rest = i;
@@ -652,21 +669,23 @@ static int check_new_axis(lua_State *L, int at, const char *who, const shape *s)
   return (int)k;
 }
 
-static void check_bounds(lua_State *L, const signature *g, const param *p, int at) {
+static void check_bounds(lua_State *L, const signature *g, const param *p, int at, int element) {
   double v = lua_tonumber(L, at);
+  const char *name = p->name;
   if (!p->bounded) return;
   if ((p->above ? v > p->low : v >= p->low) && (p->below ? v < p->high : v <= p->high)) return;
+  if (element) name = lua_pushfstring(L, "%s[%d]", name, element);
   const char *said = v != v ? "nan" : luaL_tolstring(L, at, NULL);
   bool open = p->high == INFINITY;
-  if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", p->name, said);
+  if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", name, said);
   else if (open && p->above && p->low == 0)
-    lua_pushfstring(L, "%s must be positive, got %s", p->name, said);
+    lua_pushfstring(L, "%s must be positive, got %s", name, said);
   else if (open && !p->above)
-    lua_pushfstring(L, "%s must be at least %d, got %s", p->name, (int)p->low, said);
+    lua_pushfstring(L, "%s must be at least %d, got %s", name, (int)p->low, said);
   else {
     const char *range = strchr(p->type, '(') + 1;
     lua_pushlstring(L, range, strchr(range, ')') - range);
-    lua_pushfstring(L, "%s must be a number in %s, got %s", p->name, lua_tostring(L, -1), said);
+    lua_pushfstring(L, "%s must be a number in %s, got %s", name, lua_tostring(L, -1), said);
   }
   refuse_shown(L, g);
 }
@@ -678,7 +697,7 @@ static int read_ints(lua_State *L, int at, const signature *g, const param *p,
   shape s;
   if (lua_type(L, at) == LUA_TNUMBER) {
     out[0] = check_whole(L, at, who, p->name);
-    check_bounds(L, g, p, at);
+    check_bounds(L, g, p, at, 0);
     if (p->kinds & K_SHAPE && out[0] < 0)
       refuse(L, "%s: dim %lld is negative", who, (long long)out[0]);
     return 1;
@@ -687,7 +706,7 @@ static int read_ints(lua_State *L, int at, const signature *g, const param *p,
     int n = check_list(L, at, who, p->name, out);
     for (int i = 0; i < n; i++) {
       lua_pushinteger(L, out[i]);
-      check_bounds(L, g, p, lua_gettop(L));
+      check_bounds(L, g, p, lua_gettop(L), i + 1);
       lua_pop(L, 1);
     }
     return n;
@@ -717,7 +736,7 @@ static void give_all_ints(lua_State *L, const signature *g, const param *p, int 
   for (int i = 1; i <= n; i++) {
     lua_rawgeti(L, at, i);
     lua_pushinteger(L, check_whole(L, -1, g->name, p->name));
-    check_bounds(L, g, p, lua_gettop(L));
+    check_bounds(L, g, p, lua_gettop(L), i);
     lua_rawseti(L, -3, i);
     lua_pop(L, 1);
   }
@@ -761,7 +780,7 @@ static void give_numbers(lua_State *L, const signature *g, const param *p, int a
   for (int i = 1; i <= n; i++) {
     if (lua_rawgeti(L, at, i) != LUA_TNUMBER)
       refuse(L, "%s: %s[%d] is a %s, expected a number", g->name, p->name, i, kind_of(L, -1));
-    check_bounds(L, g, p, lua_gettop(L));
+    check_bounds(L, g, p, lua_gettop(L), i);
     lua_rawseti(L, -2, i);
   }
 }
@@ -835,7 +854,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
     case LUA_TNUMBER:
       if (k & (K_INT | K_NUMBER)) {
         if (!(k & K_NUMBER)) v[0] = check_whole(L, at, who, p->name);
-        check_bounds(L, g, p, at);
+        check_bounds(L, g, p, at, 0);
         if (t->to && k & K_NUMBER) return give_float(t->to, lua_tonumber(L, at));
         if (t->to) return give_int(t->to, v[0]);
         if (k & K_NUMBER) lua_pushvalue(L, at);
@@ -882,7 +901,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       if (k & K_LIST) return give_list(L, S, r, i, at);
       break;
     case LUA_TUSERDATA:
-      if (!to_box(L, at)) return lua_pushvalue(L, at);
+      if (k & K_VARIABLE || !to_box(L, at)) return lua_pushvalue(L, at);
       return give_array(L, S, r, i, at);
     default: return lua_pushvalue(L, at);
   }
@@ -1029,7 +1048,7 @@ void push_checked(lua_State *L, int text, int fn) {
 bool signature_has_method(lua_State *L) {
   lua_pushvalue(L, -1);
   const signature *g = compile(L);
-  bool is = g->nargs > 0 && g->p[0].kinds & K_ARRAY;
+  bool is = g->nargs > 0 && g->p[0].kinds & (K_ARRAY | K_VARIABLE);
   lua_pop(L, 1);
   return is;
 }

@@ -25,11 +25,7 @@ local function labels_of(texts)
   return mg.tensor(labels, "int64"), classes
 end
 
-local ARGUMENTS = mg.signature("CSV(path: string, {target: string | int?, features: table?, " ..
-  csv.options .. "})")
-
-function CSV:init(...)
-  local path, target, features, header, delimiter, missing, dtype = ARGUMENTS(...)
+local function read(self, path, target, features, header, delimiter, missing, dtype)
   local r <close> = mg._open(path, "CSV")
   local t, keys = csv.read(r, nil, false, header, delimiter, missing, dtype)
   local columns = {}
@@ -54,5 +50,8 @@ function CSV:init(...)
   if not mg.is_variable(self.t) then self.t, self.classes = labels_of(self.t) end
   TensorDataset.init(self, self.x, self.t)
 end
+
+CSV.init = mg.checked("CSV(self, path: string, {target: string | int, features: table, " ..
+  csv.options .. "})", "the rows of a table as text: x, the features, and t, the target", read)
 
 return {CSV = CSV}

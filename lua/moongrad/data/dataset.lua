@@ -7,9 +7,12 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local options = require "moongrad.options"
+local checked, raise = mg.checked, mg.raise
 
 local Dataset = Object:extend("Dataset")
+
+mg._docs[Dataset] = "Dataset:extend(name)\n" ..
+  "a class of datasets: with # (__len) and get(i) it has batch(i, j) and map(fn)"
 
 -- Numbers become one array: of int64 if all are integers, labels that is.
 local function stack(values)
@@ -21,58 +24,76 @@ local function stack(values)
   return mg.tensor(values, dtype)
 end
 
--- The items of ds at these positions, an array, as one batch.
 local function collate(ds, positions)
-  local columns = {}
+  local columns, width = {}, nil
   for n, i in ipairs(positions) do
     local item = table.pack(ds:get(i))
+    width = width or item.n
+    if item.n == 0 then raise("collate: item %d has no values", i) end
+    if item.n ~= width then raise("collate: item %d has %d values, others %d", i, item.n, width) end
     for k = 1, item.n do
       columns[k] = columns[k] or {}
       columns[k][n] = item[k]
     end
   end
-  for k, values in ipairs(columns) do columns[k] = stack(values) end
-  return table.unpack(columns)
+  for k = 1, width or 0 do
+    if #columns[k] ~= #positions then raise("collate: value %d of an item is nil", k) end
+    columns[k] = stack(columns[k])
+  end
+  return table.unpack(columns, 1, width or 0)
 end
 
-function Dataset:batch(i, j)
+local function span(i, j)
   local positions = {}
   for k = i, j do positions[#positions + 1] = k end
-  return collate(self, positions)
+  return positions
 end
 
--- fn is called each time an item is asked for. With {batched = true} it says that it can be given
--- whole batches as well, and loading stays as fast as without it.
+Dataset.batch = checked("batch(self, i: int, j: int)",
+  "the items i..j, each value stacked along a new axis 1",
+  function(self, i, j) return collate(self, span(i, j)) end)
+
+function Dataset:__tostring()
+  return ("%s(%d items)"):format(getmetatable(self).__name, #self)
+end
+
 local Mapped = Dataset:extend("Mapped")
 
-function Dataset:map(fn, opts) return Mapped(self, fn, opts) end
+Dataset.map = checked("map(self, fn: function, {batched: bool = false})",
+  "the dataset of fn(x, t), called each time an item is asked for; batched: fn can be given " ..
+    "whole batches as well, and loading stays as fast as without it",
+  function(self, fn, batched) return Mapped(self, fn, batched) end)
 
-function Mapped:init(ds, fn, opts)
-  self.ds, self.fn = ds, fn
-  if not options("map", opts, { batched = false }).batched then return end
-  self.batch = function(_, i, j) return fn(ds:batch(i, j)) end
-  self.take = ds.take and function(_, index) return fn(ds:take(index)) end
+-- What fn gave, for what; nothing would look like the end of all batches.
+local function something(first, ...)
+  if first == nil then raise("map: the function gave nothing") end
+  return first, ...
 end
 
-function Mapped:get(i) return self.fn(self.ds:get(i)) end
+function Mapped:init(ds, fn, batched)
+  self.ds, self.fn = ds, fn
+  if not batched then return end
+  self.batch = function(_, i, j) return something(fn(ds:batch(i, j))) end
+  self.take = ds.take and function(_, index) return something(fn(ds:take(index))) end
+end
+
+function Mapped:get(i) return something(self.fn(self.ds:get(i))) end
 
 function Mapped:__len() return #self.ds end
 
--- TensorDataset(x, t, ...): Variables of one length; item i is x[i], t[i], ...
 local TensorDataset = Dataset:extend("TensorDataset")
 
-function TensorDataset:init(...)
-  self.tensors = { ... }
-  if #self.tensors == 0 then mg.raise("TensorDataset: needs Variables") end
-  for k, x in ipairs(self.tensors) do
-    if not mg.is_variable(x) then
-      mg.raise("TensorDataset: argument %d is a %s, expected a Variable", k, type(x))
-    elseif #x ~= #self.tensors[1] then
-      mg.raise("TensorDataset: argument %d has length %d, the first has %d", k, #x,
-               #self.tensors[1])
+TensorDataset.init = checked("TensorDataset(self, ...: variable)",
+  "the items of Variables of one length: x[i], t[i], ...",
+  function(self, ...)
+    self.tensors = { ... }
+    if #self.tensors == 0 then raise("TensorDataset: needs Variables") end
+    for k, x in ipairs(self.tensors) do
+      if #x ~= #self.tensors[1] then
+        raise("TensorDataset: argument %d has length %d, the first has %d", k, #x, #self.tensors[1])
+      end
     end
-  end
-end
+  end)
 
 function TensorDataset:pick(index)
   local values = {}
@@ -87,4 +108,8 @@ function TensorDataset:batch(i, j) return self:pick { { i, j } } end
 
 function TensorDataset:__len() return #self.tensors[1] end
 
-return { Dataset = Dataset, TensorDataset = TensorDataset, collate = collate }
+return {
+  Dataset = Dataset, TensorDataset = TensorDataset,
+  collate = checked("collate(ds: any, positions: ints)",
+    "ds:get(i) of these positions, stacked to a batch", collate)
+}

@@ -2,10 +2,9 @@
 -- they are, (N, 784) of uint8; only what is asked for becomes floats.
 
 local mg = require "moongrad"
-local options = require "moongrad.options"
 local idx = require "moongrad.io.idx"
 local Dataset = require "moongrad.data.dataset".Dataset
-local raise = mg.raise
+local raise, checked = mg.raise, mg.checked
 
 local function exists(path)
   local f <close> = io.open(path, "rb")
@@ -24,27 +23,27 @@ local function read(op, path, ndim, hint)
   return e.read()
 end
 
--- FashionMNIST{split = "train" | "test", root =}: 60,000 or 10,000 pictures of clothes.
---   x (784) or (n, 784), of Config.dtype, 0..1        t () or (n), int64, 1..10
+-- x (784) or (n, 784), of Config.dtype, 0..1        t () or (n), int64, 1..10
 local FashionMNIST = Dataset:extend("FashionMNIST")
-FashionMNIST.root = "/usr/share/datasets/fashion-mnist"
-FashionMNIST.hint = " (Debian: apt install dataset-fashion-mnist, or give root =)"
 
-function FashionMNIST:init(opts)
+local function open(self, split, root, hint)
   local name = getmetatable(self).__name
-  opts = options(name, opts, { split = "train", root = self.root })
-  local files = ({ train = "train", test = "t10k" })[opts.split]
-  if not files then
-    raise('%s: split is "%s", expected "train" or "test"', name, opts.split)
-  end
-  if not opts.root then raise("%s: root, the folder of its files, is missing", name) end
-  local path = opts.root .. "/" .. files
-  local images = read(name, path .. "-images-idx3-ubyte", 3, self.hint)
-  local labels = read(name, path .. "-labels-idx1-ubyte", 1, self.hint)
+  if not root then raise("%s: root, the folder of its files, is missing", name) end
+  local path = root .. (split == "train" and "/train" or "/t10k")
+  local images = read(name, path .. "-images-idx3-ubyte", 3, hint)
+  local labels = read(name, path .. "-labels-idx1-ubyte", 1, hint)
   if #labels ~= #images then raise("%s: %d images but %d labels", name, #images, #labels) end
   self.images = images:flatten(2)
   self.labels = labels:to("int64") + 1
 end
+
+FashionMNIST.init = checked(
+  'FashionMNIST(self, {split: "train" | "test" = "train", ' ..
+    'root: string = "/usr/share/datasets/fashion-mnist"})',
+  "60,000 or 10,000 pictures of clothes: x (784) in 0..1, labels 1..10",
+  function(self, split, root)
+    open(self, split, root, " (Debian: apt install dataset-fashion-mnist, or give root =)")
+  end)
 
 function FashionMNIST:pick(index)
   return self.images[index]:to(mg.Config.dtype) / 255, self.labels[index]
@@ -57,8 +56,10 @@ function FashionMNIST:batch(i, j) return self:pick { { i, j } } end
 
 function FashionMNIST:__len() return #self.labels end
 
--- MNIST{root =, split =}: the same, of digits; label 1 is the digit 0.
 local MNIST = FashionMNIST:extend("MNIST")
-MNIST.root, MNIST.hint = false, ""
+
+MNIST.init = checked('MNIST(self, {split: "train" | "test" = "train", root: string})',
+  "the same of digits; label 1 is the digit 0",
+  function(self, split, root) open(self, split, root, "") end)
 
 return { FashionMNIST = FashionMNIST, MNIST = MNIST }

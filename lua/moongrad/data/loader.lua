@@ -1,35 +1,35 @@
--- DataLoader(ds, {batch_size = 1, shuffle = false, drop_last = false, seed =}): a dataset in
--- batches. `for x, t in loader:batches() do` goes through it once; #loader is how many there are.
+-- A dataset in batches: `for x, t in loader do` goes through it once; #loader is their number.
 -- The last batch is a smaller one where the length does not divide, unless drop_last. With a
--- seed, the n-th call of batches() always has the same order, whatever else is random.
+-- seed, the n-th pass always has the same order, whatever else is random.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local options = require "moongrad.options"
 local collate = require "moongrad.data.dataset".collate
 local seeded = require "moongrad.data.seeded"
 
 local DataLoader = Object:extend("DataLoader")
 
-function DataLoader:init(ds, opts)
-  opts = options("DataLoader", opts, {
-    batch_size = 1, shuffle = false, drop_last = false, seed = false
-  })
-  local size = math.tointeger(opts.batch_size)
-  if not size or size < 1 then
-    mg.raise("DataLoader: batch_size is %s, expected a positive integer", opts.batch_size)
-  end
-  if (type(ds) ~= "table" and type(ds) ~= "userdata") or not ds.get then
-    mg.raise("DataLoader: the dataset is a %s, expected one with # and :get(i)",
-             mg.is_variable(ds) and "Variable" or type(ds))
-  end
-  self.ds, self.batch_size = ds, size
-  self.shuffle, self.drop_last, self.seed = opts.shuffle, opts.drop_last, opts.seed
-end
+DataLoader.init = mg.checked(
+  "DataLoader(self, ds: any, {batch_size: int(1..) = 1, shuffle: bool = false, " ..
+    "drop_last: bool = false, seed: int})",
+  "for x, t in loader do; ds has # and :get(i)",
+  function(self, ds, size, shuffle, drop_last, seed)
+    if mg.is_variable(ds) or type(ds) ~= "table" and type(ds) ~= "userdata" or not ds.get then
+      mg.raise("DataLoader: the dataset is a %s, expected one with # and :get(i)",
+        mg.is_variable(ds) and "Variable" or type(ds))
+    end
+    self.ds, self.batch_size, self.shuffle, self.drop_last = ds, size, shuffle, drop_last
+    self.seed, self.pass = seed or false, 0
+    self.running = setmetatable({}, { __mode = "k" }) -- the iterator of a pass, by its last batch
+  end)
 
 function DataLoader:__len()
   local n = #self.ds
   return self.drop_last and n // self.batch_size or -(-n // self.batch_size)
+end
+
+function DataLoader:__tostring()
+  return ("DataLoader(%s, %d batches of %d)"):format(tostring(self.ds), #self, self.batch_size)
 end
 
 local function in_order(ds, i, j)
@@ -45,21 +45,48 @@ local function permuted(ds, order, i, j)
   return collate(ds, index:totable())
 end
 
-function DataLoader:batches()
-  local ds, size, length, last = self.ds, self.batch_size, #self.ds, #self
-  local order
-  if self.shuffle then
-    order = seeded(self.seed, function() return mg.randperm(length) end)
-    self.seed = self.seed and self.seed + 1
+local function something(first, ...)
+  if first == nil then mg.raise("DataLoader: the dataset gave a batch of nothing") end
+  return first, ...
+end
+
+-- The seed of a pass: those of one seed do not meet those of the next.
+local function mixed(seed, pass)
+  local x = seed ~ (pass * 0x9e3779b97f4a7c15)
+  x = (x ~ (x >> 30)) * 0xbf58476d1ce4e5b9
+  return pass == 0 and seed or x ~ (x >> 27)
+end
+
+DataLoader.batches = mg.checked("batches(self)", "an iterator of x, t, ... for one pass",
+  function(self)
+    local ds, size, length, last = self.ds, self.batch_size, #self.ds, #self
+    local order
+    if self.shuffle then
+      local seed = self.seed and mixed(self.seed, self.pass)
+      order = seeded(seed, function() return mg.randperm(length) end)
+      self.pass = self.pass + 1
+    end
+    local n = 0
+    return function()
+      n = n + 1
+      if n > last then return nil end
+      local i, j = (n - 1) * size + 1, math.min(n * size, length)
+      if order then return something(permuted(ds, order, i, j)) end
+      return something(in_order(ds, i, j))
+    end
+  end)
+
+-- In a for, which calls it with nil and then with the first value of each batch. Several can go on
+-- at a time.
+function DataLoader:__call(_, last)
+  local iterator = last == nil and self:batches() or self.running[last]
+  if not iterator then mg.raise("DataLoader: this batch was not the last of a pass") end
+  if last ~= nil then self.running[last] = nil end
+  local function go_on(first, ...)
+    if first ~= nil then self.running[first] = iterator end
+    return first, ...
   end
-  local n = 0
-  return function()
-    n = n + 1
-    if n > last then return nil end
-    local i, j = (n - 1) * size + 1, math.min(n * size, length)
-    if order then return permuted(ds, order, i, j) end
-    return in_order(ds, i, j)
-  end
+  return go_on(iterator())
 end
 
 return { DataLoader = DataLoader }

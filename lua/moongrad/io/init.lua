@@ -223,4 +223,14 @@ function files.load(path, what, ...)
   return load(format, r, names, path, opts, ...)
 end
 
+mg._docs[files.save] = "save(path, x or {name = x}, {dtype, metadata = {name = \"text\"}})\n" ..
+  "by ending .safetensors, .npz or .npy; tables may be nested and hold numbers, strings and " ..
+  "booleans; dtype: floats are stored as a float dtype (bfloat16, float16 ...), whole numbers " ..
+  "as another (int8 ... uint64), which raises where it cannot hold one; .csv, .tsv: columns of " ..
+  "a table, or a 2-d Variable, {columns = {names in order}, header, delimiter}"
+mg._docs[files.load] = "load(path, {\"name\", ..., list = true})\n" ..
+  "what save or others wrote, all or the names given, and the metadata if there are any; " ..
+  "list: name -> {dtype, shape}, unread; also .idx, idx3-ubyte.gz, and .csv, .tsv, " ..
+  "whose columns become Variables or lists of strings, {header, delimiter, missing, dtype}"
+
 return files

@@ -3,18 +3,14 @@
 
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
-local options = require "moongrad.options"
-local Module, Parameter, raise = module.Module, module.Parameter, mg.raise
+local Module, Parameter, checked = module.Module, module.Parameter, mg.checked
 
 local layers = {}
 
--- A size given to a layer, as an integer.
-local function size(layer, name, n)
-  local i = math.tointeger(n)
-  if not i or i < 1 then
-    raise("%s: %s is %s, expected a positive integer", layer, name, tostring(n))
-  end
-  return i
+-- A layer's class; its constructor and forward take what their signatures say.
+local function layer(name)
+  layers[name] = Module:extend(name)
+  return layers[name]
 end
 
 -- U(-bound, bound), the default of PyTorch's layers with bound = 1/sqrt(inputs), which is its
@@ -24,19 +20,17 @@ local function uniform(bound, dims, dtype)
   return (2 * mg.rand(dims) - 1) * bound
 end
 
--- Linear(out [, opts]), Linear(in, out [, {bias = true}]): y = x W' + b over the last axis.
--- weight (out, in), bias (out). Without `in` the parameters are made by the first forward, or by
--- load_state.
-local Linear = Module:extend("Linear")
-layers.Linear = Linear
+-- weight (out, in), bias (out). Without the inputs the parameters are made by the first forward, or
+-- by load_state.
+local Linear = layer "Linear"
 
-function Linear:init(inputs, outputs, opts)
-  if type(outputs) ~= "number" then inputs, outputs, opts = nil, inputs, outputs end
-  self.outputs = size("Linear", "out", outputs)
-  self.has_bias = options("Linear", opts, { bias = true }).bias
-  self.dtype = mg.Config.dtype
-  if inputs then self:build(size("Linear", "in", inputs)) end
-end
+Linear.init = checked(
+  "Linear(self, [in_features: int(1..),] out_features: int(1..), {bias: bool = true})",
+  "x W' + b over the last axis; the number of inputs is found at the first call if left out",
+  function(self, inputs, outputs, bias)
+    self.outputs, self.has_bias, self.dtype = outputs, bias, mg.Config.dtype
+    if inputs then self:build(inputs) end
+  end)
 
 function Linear:build(inputs)
   local bound = 1 / math.sqrt(inputs)
@@ -49,51 +43,53 @@ function Linear:infer(find)
   if not self.weight and W and W.ndim == 2 then self:build(W.shape[2]) end
 end
 
-function Linear:forward(x)
+function Linear:is_waiting() return not self.weight end
+
+Linear.forward = checked("Linear(self, x: any)", "x W' + b", function(self, x)
   if not self.weight then
     if not mg.is_variable(x) or x.ndim == 0 then
       mg.raise("Linear: x must be a Variable whose last axis holds the inputs")
+    elseif x.shape[x.ndim] == 0 then
+      mg.raise("Linear: in is 0, expected a positive integer")
     end
-    self:build(size("Linear", "in", x.shape[x.ndim]))
+    self:build(x.shape[x.ndim])
   end
   return mg.linear(x, self.weight, self.bias)
-end
+end)
 
 function Linear:describe()
   return ("%s, %d"):format(self.weight and self.weight.shape[2] or "?", self.outputs)
 end
 
--- Embedding(n, dim): row i of weight (n, dim) for each index i of 1..n; x (...) gives (..., dim).
 -- weight starts from N(0, 1).
-local Embedding = Module:extend("Embedding")
-layers.Embedding = Embedding
+local Embedding = layer "Embedding"
 
-function Embedding:init(n, dim)
-  n, dim = size("Embedding", "n", n), size("Embedding", "dim", dim)
-  self.weight = Parameter(mg.randn { n, dim, dtype = mg.Config.dtype })
-end
+Embedding.init = checked(
+  "Embedding(self, num_embeddings: int(1..), embedding_dim: int(1..))",
+  "row i of weight (num_embeddings, embedding_dim) for each index i; x (...) gives (..., dim)",
+  function(self, n, dim)
+    self.weight = Parameter(mg.randn { n, dim, dtype = mg.Config.dtype })
+  end)
 
-function Embedding:forward(x) return mg.embedding(x, self.weight) end
+Embedding.forward = checked("Embedding(self, index: int64 | uint8)", "rows of weight",
+  function(self, index) return mg.embedding(index, self.weight) end)
 
 function Embedding:describe() return table.concat(self.weight.shape, ", ") end
 
--- LayerNorm([shape,] {eps = 1e-5, elementwise_affine = true, bias = true}): normalises the last
--- axes, those of `shape`, a number or a table. Without it the last axis, whatever its size.
-local LayerNorm = Module:extend("LayerNorm")
-layers.LayerNorm = LayerNorm
+local LayerNorm = layer "LayerNorm"
 
-function LayerNorm:init(shape, opts)
-  if type(shape) == "table" and #shape == 0 then shape, opts = nil, shape end
-  opts = options("LayerNorm", opts, { eps = 1e-5, elementwise_affine = true, bias = true })
-  self.eps, self.affine, self.has_bias = opts.eps, opts.elementwise_affine, opts.bias
-  self.dtype = mg.Config.dtype
-  if shape then self:build(type(shape) == "table" and shape or { shape }) end
-end
+LayerNorm.init = checked(
+  "LayerNorm(self, shape: ints(1..)?, {eps: number(0..) = 1e-5, " ..
+    "elementwise_affine: bool = true, bias: bool = true})",
+  "layer_norm over the last axes, those of shape; without it the last axis, whatever its size",
+  function(self, shape, eps, affine, bias)
+    self.eps, self.affine, self.has_bias, self.dtype = eps, affine, bias, mg.Config.dtype
+    if shape then self:build(shape) end
+  end)
 
 function LayerNorm:build(shape)
-  local dims = { dtype = self.dtype }
-  for i, n in ipairs(shape) do dims[i] = size("LayerNorm", "shape", n) end
-  self.sizes = table.move(dims, 1, #dims, 1, {})
+  local dims = table.move(shape, 1, #shape, 1, { dtype = self.dtype })
+  self.sizes = table.move(shape, 1, #shape, 1, {})
   if not self.affine then return end
   self.weight = Parameter(mg.ones(dims))
   if self.has_bias then self.bias = Parameter(mg.zeros(dims)) end
@@ -104,36 +100,34 @@ function LayerNorm:infer(find)
   if not self.sizes and W then self:build(W.shape) end
 end
 
-function LayerNorm:forward(x)
-  if not self.sizes then self:build { x.shape[x.ndim] } end
-  return mg.layer_norm(x, self.sizes, self.weight, self.bias, { eps = self.eps })
-end
+function LayerNorm:is_waiting() return self.affine and not self.weight end
+
+LayerNorm.forward = checked("LayerNorm(self, x: array)", "x with mean 0 and variance 1",
+  function(self, x)
+    if not self.sizes then self:build { x.shape[x.ndim] } end
+    return mg.layer_norm(x, self.sizes, self.weight, self.bias, { eps = self.eps })
+  end)
 
 function LayerNorm:describe() return self.sizes and table.concat(self.sizes, ", ") or "?" end
 
--- Dropout(p = 0.5): in training zeroes elements with probability p and scales the others by
--- 1/(1-p); with Config.train off it gives its input.
-local Dropout = Module:extend("Dropout")
-layers.Dropout = Dropout
+local Dropout = layer "Dropout"
 
-function Dropout:init(p)
-  p = p or 0.5
-  if type(p) ~= "number" or not (p >= 0 and p <= 1) then
-    raise("Dropout: p is %s, expected a number in 0..1", tostring(p))
-  end
-  self.p = p
-end
+Dropout.init = checked("Dropout(self, p: number(0..1) = 0.5)",
+  "in training each element is 0 with probability p, else divided by 1 - p",
+  function(self, p) self.p = p end)
 
-function Dropout:forward(x) return mg.dropout(x, self.p) end
+Dropout.forward = checked("Dropout(self, x: float)", "x, or what is left of it in training",
+  function(self, x) return mg.dropout(x, self.p) end)
 
-function Dropout:describe() return mg._format("%g", self.p) end
+function Dropout:describe() return ("%g"):format(self.p) end
 
--- Flatten(first = 2, last = -1): those axes become one; (N, C, H, W) gives (N, C H W).
-local Flatten = Module:extend("Flatten")
-layers.Flatten = Flatten
+local Flatten = layer "Flatten"
 
-function Flatten:init(first, last) self.first, self.last = first or 2, last or -1 end
+Flatten.init = checked("Flatten(self, first: int = 2, last: int = -1)",
+  "axes first..last made one: (N, C, H, W) gives (N, C H W)",
+  function(self, first, last) self.first, self.last = first, last end)
 
-function Flatten:forward(x) return mg.flatten(x, self.first, self.last) end
+Flatten.forward = checked("Flatten(self, x: array)", "x with axes made one",
+  function(self, x) return mg.flatten(x, self.first, self.last) end)
 
 return layers

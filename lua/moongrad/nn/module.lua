@@ -19,29 +19,28 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local is_variable, raise = mg.is_variable, mg.raise
-
--- The Variable in a field is one box for as long as it stands there, so boxes can be marked.
-local kinds = setmetatable({}, { __mode = "k" })
-
-local function Parameter(data)
-  local p = mg.Variable(data)
-  kinds[p] = "parameter"
-  return p
-end
-
-local function Buffer(data)
-  local b = mg.tensor(data)
-  kinds[b] = "buffer"
-  return b
-end
-
-local function kind(v)
-  return kinds[v] or (v.requires_grad and not v.creator and "parameter") or nil
-end
+local kinds = require "moongrad.nn.kinds"
+local Parameter, Buffer, kind = kinds.Parameter, kinds.Buffer, kinds.kind
+local is_variable, raise, checked = mg.is_variable, mg.raise, mg.checked
 
 local Module = Object:extend("Module")
 Module.is_module = true
+
+-- What nobody down the line has may be a name of PyTorch's.
+setmetatable(Module, {
+  __call = getmetatable(Module).__call,
+  __index = function(_, name)
+    local value = Object[name]
+    if value == nil then require "moongrad.help".refuse_torch("a module", name) end
+    return value
+  end
+})
+
+Module.extend = checked("extend(self, name: string)", "a class of modules", Object.extend)
+
+mg._docs[Module] = "Module:extend(name: string)\n" ..
+  "a class: init(self, ...) makes fields, forward(self, x) uses them; M(...) makes one, " ..
+  "model(x) calls it"
 
 function Module:forward()
   raise("%s: no forward method", getmetatable(self).__name)
@@ -113,20 +112,22 @@ local function walk(t, on_variable, on_module, prefix, path)
   path[t] = nil
 end
 
--- Iterates over name, parameter: "l1.weight", W. A shared one comes once, by its first name.
-function Module:named_parameters()
-  local list, seen, i = {}, {}, 0
-  walk(self, function(name, v)
-    if kind(v) == "parameter" and not seen[v.id] then
-      seen[v.id] = true
-      list[#list + 1] = { name, v }
+-- A shared one comes once, by its first name.
+Module.named_parameters = checked("named_parameters(self)",
+  'iterates over name, parameter: "l1.weight", W',
+  function(self)
+    local list, seen, i = {}, {}, 0
+    walk(self, function(name, v)
+      if kind(v) == "parameter" and not seen[v.id] then
+        seen[v.id] = true
+        list[#list + 1] = { name, v }
+      end
+    end)
+    return function()
+      i = i + 1
+      if list[i] then return list[i][1], list[i][2] end
     end
   end)
-  return function()
-    i = i + 1
-    if list[i] then return list[i][1], list[i][2] end
-  end
-end
 
 -- The result is an array, and can stand in a for loop as it is: for p in model:parameters() do
 local parameter_list = {
@@ -136,23 +137,30 @@ local parameter_list = {
   end
 }
 
-function Module:parameters()
-  local list = setmetatable({}, parameter_list)
-  for _, p in self:named_parameters() do list[#list + 1] = p end
-  return list
-end
+Module.parameters = checked("parameters(self)", "a list of them; for p in model:parameters() do",
+  function(self)
+    local list = setmetatable({}, parameter_list)
+    for _, p in self:named_parameters() do list[#list + 1] = p end
+    return list
+  end)
 
-function Module:cleargrads()
+Module.cleargrads = checked("cleargrads(self)", "every parameter's grad becomes nil", function(self)
   for _, p in self:named_parameters() do p:cleargrad() end
-end
+end)
 
--- All parameters and buffers as they are now: a table from name to constant. Later training does
--- not change it. A shared parameter stands under each of its names, as in PyTorch.
-function Module:state()
-  local t = {}
-  walk(self, function(name, v) t[name] = v.data end)
-  return t
-end
+-- A shared parameter stands under each of its names, as in PyTorch.
+Module.state = checked("state(self)",
+  "all parameters and buffers: a table from name to constant, which later training leaves alone",
+  function(self)
+    local t = {}
+    walk(self, function(name, v) t[name] = v.data end, function(module, prefix)
+      if module.is_waiting and module:is_waiting() then
+        raise("state: %s has no parameters yet%s: it has not seen an input",
+          getmetatable(module).__name, prefix == "" and "" or " (" .. prefix:sub(1, -2) .. ")")
+      end
+    end)
+    return t
+  end)
 
 local function shape(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
 
@@ -175,11 +183,9 @@ local function infer(self, t)
   end
 end
 
--- Takes values from a table such as state() gives, converting dtypes. Names missing, names
--- unexpected and shapes that differ are all told in one error, and then nothing has changed.
--- Of a shared parameter's names one is enough.
-function Module:load_state(t)
-  if type(t) ~= "table" then raise("load_state: got a %s, expected a table", type(t)) end
+-- Names missing, names unexpected and shapes that differ are all told in one error, and then
+-- nothing has changed. Of a shared parameter's names one is enough.
+local function load_state(self, t)
   for name, value in pairs(t) do
     if not is_variable(value) then
       raise("load_state: %s is a %s, expected a Variable", tostring(name), type(value))
@@ -212,32 +218,36 @@ function Module:load_state(t)
   return self
 end
 
+Module.load_state = checked("load_state(self, state: table)",
+  "takes what state() gave, converting dtypes", load_state)
+
 -- Through mg.save and mg.load: a .safetensors file is PyTorch's state_dict.
-function Module:save(path) mg.save(path, self:state()) end
+Module.save = checked("save(self, path: string)", "writes its state to a file", function(self, path)
+  mg.save(path, self:state())
+end)
 
-function Module:load(path) return self:load_state((mg.load(path))) end
+Module.load = checked("load(self, path: string)", "takes its state from a file",
+  function(self, path) return self:load_state((mg.load(path))) end)
 
--- Converts the floats among parameters and buffers. They become new Variables without a grad, so
--- do it before making an optimizer from a list of them.
-function Module:to(dtype)
-  if dtype ~= "float32" and dtype ~= "float64" then
-    raise("to: a module's parameters cannot be %s", tostring(dtype))
-  end
-  local converted = {}
-  walk(self, function(_, v, t, k)
-    if v.dtype == dtype or v.dtype:sub(1, 5) ~= "float" then return end
-    local new = converted[v.id]
-    if not new then
-      new = (kind(v) == "parameter" and Parameter or Buffer)(v.data:to(dtype))
-      new.name, new.requires_grad = v.name, v.requires_grad
-      converted[v.id] = new
-    end
-    t[k] = new
-  end, function(module)
-    if module.dtype then module.dtype = dtype end
+-- They become new Variables without a grad, so do it before making an optimizer of a list of them.
+Module.to = checked('to(self, dtype: "float32" | "float64")',
+  "converts the floats among parameters and buffers",
+  function(self, dtype)
+    local converted = {}
+    walk(self, function(_, v, t, k)
+      if v.dtype == dtype or v.dtype:sub(1, 5) ~= "float" then return end
+      local new = converted[v.id]
+      if not new then
+        new = (kind(v) == "parameter" and Parameter or Buffer)(v.data:to(dtype))
+        new.name, new.requires_grad = v.name, v.requires_grad
+        converted[v.id] = new
+      end
+      t[k] = new
+    end, function(module)
+      if module.dtype then module.dtype = dtype end
+    end)
+    return self
   end)
-  return self
-end
 
 -- What a layer prints between its parentheses.
 function Module.describe() return "" end

@@ -1,44 +1,109 @@
 -- What all optimizers share: whose parameters, the options, hooks, state, and the step itself.
 --
--- A rule is a class with `defaults`, the options it knows, `buffers`, the names of the arrays it
--- keeps for each parameter (zeros at first), and update(p, g, s), which returns p with those of its
--- buffers in s that change, and their new values: two tables for mg.assign, which computes them in
--- one pass over memory and in place, since mg.tidy leaves nobody else who sees the old ones. (So
--- use p itself in update; p.data would be such another.) s.step counts p's updates from 1.
+-- A rule is a class with options, as they stand in a signature, `buffers`, the names of the arrays
+-- it keeps for each parameter (zeros at first) or a function of the optimizer that gives them, and
+-- update(p, g, s), which returns p and those of its buffers in s that change, and their new values:
+-- two tables for mg.assign, which computes them in one pass over memory and in place, since mg.tidy
+-- leaves nobody else who sees the old ones. (So use p itself in update; p.data would be such
+-- another.) s.step counts p's updates from 1. `prepare`, if any, looks at the options together.
+--
+--   local Sign = optim.Optimizer:extend("Sign", "lr: number(0..) = 1e-3", "p - lr sign(g)")
+--   function Sign:update(p, g) return { p }, { p - self.lr * g:sign() } end
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local options = require "moongrad.options"
-local raise, tidy, assign = mg.raise, mg.tidy, mg.assign
+local kind = require "moongrad.nn.kinds".kind
+local raise, tidy, assign, checked = mg.raise, mg.tidy, mg.assign, mg.checked
 
 local Optimizer = Object:extend("Optimizer")
-Optimizer.defaults = { lr = 1e-3 }
+Optimizer.is_optimizer = true
 Optimizer.buffers = {}
 
--- target: a module, asked for its parameters at every step since lazily sized layers get theirs
--- late, or an array of Variables. The options become fields; all may be assigned, lr usually is.
-function Optimizer:init(target, opts)
-  local name = getmetatable(self).__name
-  if type(target) ~= "table" then
-    raise("%s: got a %s, expected a module or a table of parameters", name, type(target))
-  elseif not target.named_parameters then
-    if #target == 0 then
-      raise(next(target) == nil and "%s: the table of parameters is empty" or
-        "%s: the table of parameters has keys, expected a list", name)
-    end
-    for i, p in ipairs(target) do
-      if not mg.is_variable(p) then
-        raise("%s: parameter %d is a %s, expected a Variable", name, i, type(p))
-      end
-    end
-  end
-  for k, v in pairs(options(name, opts, self.defaults)) do
-    if type(v) == "number" and v < 0 then raise("%s: %s = %g is negative", name, k, v) end
-    self[k] = v
-  end
-  self.target, self.hooks = target, {}
-  self.slots = {}   -- by the id of the parameter
+mg._docs[Optimizer] = "Optimizer:extend(name, options, doc)\n" ..
+  "a rule of one's own: options as in a signature, update(self, p, g, s) gives targets and values"
+
+-- ---- options ----------------------------------------------------------------------------------
+
+-- They are fields: what is assigned to one is checked as by the constructor. There are no others.
+local function read(self, name)
+  local values = rawget(self, "values") -- nil while it is made
+  local value = values and values[name]
+  if value == nil then return getmetatable(self)[name] end
+  return value
 end
+
+local function write(self, name, value)
+  local class, values = getmetatable(self), rawget(self, "values")
+  if values[name] == nil or value == nil then
+    local near = mg._near(tostring(name), class.names)
+    raise("%s: %s%s", class.__name, value == nil and "no value for " .. tostring(name) or
+      "there is no field " .. tostring(name), near and ("; did you mean %s?"):format(near) or "")
+  end
+  local given = { class.check { [name] = value } }
+  for i, option in ipairs(class.names) do
+    if option == name then values[name] = given[i] end
+  end
+end
+
+local function check_parameters(name, target)
+  if #target == 0 then
+    raise(next(target) == nil and "%s: the table of parameters is empty" or
+      "%s: the table of parameters has keys, expected a list", name)
+  end
+  local seen = {}
+  for i, p in ipairs(target) do
+    if not mg.is_variable(p) then
+      raise("%s: parameter %d is a %s, expected a Variable", name, i, type(p))
+    elseif kind(p) ~= "parameter" then
+      raise("%s: parameter %d is not tracked, or has a creator: it would never change", name, i)
+    elseif seen[p.id] then
+      raise("%s: parameters %d and %d are the same", name, seen[p.id], i)
+    end
+    seen[p.id] = i
+  end
+end
+
+-- Without options: the parent's.
+function Optimizer:extend(name, options, doc)
+  local class = Object.extend(self, name)
+  class.options = options or self.options
+  class.names = {}
+  for option in class.options:gsub("%b()", ""):gmatch "([%w_]+):" do
+    table.insert(class.names, option)
+  end
+  class.check = mg.signature(("%s({%s})"):format(name, class.options))
+  class.__index, class.__newindex = read, write
+  class.init = checked(
+    ("%s(self, target: module | table, {%s})"):format(name, class.options), doc or name,
+    function(object, target, ...)
+      -- a module is asked at every step, since lazily sized layers get their parameters late
+      if not target.named_parameters then check_parameters(name, target) end
+      local values = {}
+      for i, option in ipairs(class.names) do values[option] = (select(i, ...)) end
+      for field, value in pairs { values = values, target = target, hooks = {}, slots = {} } do
+        rawset(object, field, value)
+      end
+      if class.prepare then object:prepare() end
+    end)
+  return class
+end
+
+local function buffers(self)
+  local list = self.buffers
+  return type(list) == "function" and list(self) or list
+end
+
+function Optimizer:__tostring()
+  local class, parts = getmetatable(self), {}
+  for i, name in ipairs(class.names) do
+    local value = self[name]
+    if type(value) == "table" then value = "{" .. table.concat(value, ", ") .. "}" end
+    parts[i] = name .. " = " .. tostring(value)
+  end
+  return ("%s(%s)"):format(class.__name, table.concat(parts, ", "))
+end
+
+-- ---- steps ------------------------------------------------------------------------------------
 
 -- Iterates over name, parameter; in an array the position is the name.
 local function named(target)
@@ -50,28 +115,20 @@ local function named(target)
   end
 end
 
--- Calls f(params) before each update, with the array of those that have a grad. f may assign to
--- their grads; one whose grad it removes is not updated. Nothing f does is recorded.
-function Optimizer:add_hook(f)
-  local meta = getmetatable(f)
-  if type(f) ~= "function" and not (type(meta) == "table" and meta.__call) then
-    raise("add_hook: got a %s, expected a function", type(f))
-  end
-  self.hooks[#self.hooks + 1] = f
-end
+Optimizer.add_hook = checked("add_hook(self, f: function)",
+  "f(params) is called before each update, with the list of those that have a grad; it may " ..
+  "assign to their grads; one whose grad it removes is not updated; nothing it does is recorded",
+  function(self, f) self.hooks[#self.hooks + 1] = f end)
 
+-- By the id of the parameter. A buffer may come later, with an option that is given then.
 local function slot(self, p)
-  local s = self.slots[p.id]
-  if not s then
-    s = { step = 0 }
-    for _, name in ipairs(self.buffers) do s[name] = mg.zeros_like(p) end
-    self.slots[p.id] = s
-  end
+  local s = self.slots[p.id] or { step = 0 }
+  for _, name in ipairs(buffers(self)) do s[name] = s[name] or mg.zeros_like(p) end
+  self.slots[p.id] = s
   return s
 end
 
--- Updates every parameter that has a grad and is not frozen (requires_grad = false).
-function Optimizer:step()
+local function step(self)
   mg.no_grad(function()
     local params = {}
     for _, p in named(self.target) do
@@ -89,48 +146,70 @@ function Optimizer:step()
   end)
 end
 
--- Everything that later steps depend on, apart from the options: a flat table of Variables, as
--- mg.save wants it. "l1.weight.m" is buffer m of the parameter l1.weight; "lr" is the rate.
-function Optimizer:state()
-  local t = { lr = mg.tensor(self.lr, "float64") }
-  for name, p in named(self.target) do
-    for k, v in pairs(self.slots[p.id] or {}) do
-      t[name .. "." .. k] = mg.is_variable(v) and v.data or mg.tensor(v, "int64")
+Optimizer.step = checked("step(self)",
+  "updates every parameter that has a grad and is not frozen (requires_grad = false)", step)
+
+-- ---- state ------------------------------------------------------------------------------------
+
+-- "l1.weight.m" is buffer m of the parameter l1.weight; "lr" is the rate, "rule" the class.
+Optimizer.state = checked("state(self)",
+  "what later steps depend on, apart from the options: a flat table, as mg.save wants it",
+  function(self)
+    local t = { lr = mg.tensor(self.lr, "float64"), rule = getmetatable(self).__name }
+    for name, p in named(self.target) do
+      for k, v in pairs(self.slots[p.id] or {}) do
+        t[name .. "." .. k] = mg.is_variable(v) and v.data or mg.tensor(v, "int64")
+      end
     end
+    return t
+  end)
+
+local function text(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
+
+-- The slot of one parameter, from what a state says of it; `take` gives its entries.
+local function read_slot(self, name, p, take)
+  local steps = take("step")
+  local s = { step = steps.size == 1 and math.tointeger(steps:item()) }
+  if not s.step or s.step < 1 then
+    raise("load_state: %s.step is %s, expected a number of updates", name, tostring(steps))
   end
-  return t
+  for _, key in ipairs(buffers(self)) do
+    local v = take(key)
+    if text(v) ~= text(p) then
+      raise("load_state: %s.%s is %s, expected %s", name, key, text(v), text(p))
+    end
+    s[key] = mg.tensor(v, p.dtype)
+  end
+  return s
 end
 
--- Takes what state() gave for a like set of parameters; in case of an error nothing has changed.
 -- Lazily sized layers must have their sizes by now: load the model first.
-function Optimizer:load_state(t)
-  local slots, used = {}, { lr = true }
-  for name, p in named(self.target) do
-    local function entry(key)
-      local full = name .. "." .. key
-      if not mg.is_variable(t[full]) then raise("load_state: %s is missing", full) end
-      used[full] = true
-      return t[full]
+Optimizer.load_state = checked("load_state(self, state: table)",
+  "takes what state() gave for a like set of parameters; after an error nothing has changed",
+  function(self, t)
+    local rule = getmetatable(self).__name
+    if t.rule ~= rule then
+      raise("load_state: this is %s, not of %s", t.rule and "the state of " .. tostring(t.rule) or
+        "no optimizer's state", rule)
     end
-    if t[name .. ".step"] then
-      local s = { step = math.tointeger(entry("step"):item()) }
-      for _, key in ipairs(self.buffers) do
-        local v = entry(key)
-        local have, want = table.concat(v.shape, ", "), table.concat(p.shape, ", ")
-        if have ~= want then
-          raise("load_state: %s.%s is (%s), expected (%s)", name, key, have, want)
-        end
-        s[key] = mg.tensor(v, p.dtype)
+    local slots, used = {}, { lr = true, rule = true }
+    for name, p in named(self.target) do
+      if t[name .. ".step"] then
+        slots[p.id] = read_slot(self, name, p, function(key)
+          local full = name .. "." .. key
+          if not mg.is_variable(t[full]) then raise("load_state: %s is missing", full) end
+          used[full] = true
+          return t[full]
+        end)
       end
-      slots[p.id] = s
     end
-  end
-  for name in pairs(t) do
-    if not used[name] then raise("load_state: %s is unexpected", tostring(name)) end
-  end
-  if mg.is_variable(t.lr) then self.lr = t.lr:item() end
-  self.slots = slots
-  return self
-end
+    for name in pairs(t) do
+      if not used[name] then raise("load_state: %s is unexpected", tostring(name)) end
+    end
+    if not mg.is_variable(t.lr) then raise("load_state: lr is missing") end
+    self.lr = t.lr:item()
+    rawset(self, "slots", slots)
+    return self
+  end)
 
 return Optimizer

@@ -13,20 +13,22 @@ end
 
 -- momentum 0: p' = p - lr g.  Otherwise b' = momentum b + (1 - dampening) g (the first one is g)
 -- and p' = p - lr b', or p - lr (g + momentum b') with nesterov.
-local SGD = Optimizer:extend("SGD")
-SGD.defaults = { lr = 1e-3, momentum = 0, dampening = 0, nesterov = false, weight_decay = 0 }
+local SGD = Optimizer:extend("SGD",
+  "lr: number(0..) = 1e-3, momentum: number(0..) = 0, dampening: number = 0, " ..
+    "nesterov: bool = false, weight_decay: number(0..) = 0",
+  "p - lr g, with momentum if any; opt:step() updates")
 
-function SGD:init(target, opts)
-  Optimizer.init(self, target, opts)
+function SGD:prepare()
   if self.nesterov and (self.momentum == 0 or self.dampening ~= 0) then
     raise("SGD: nesterov needs momentum and no dampening")
   end
-  if self.momentum ~= 0 then self.buffers = { "b" } end
 end
+
+function SGD:buffers() return self.momentum ~= 0 and { "b" } or {} end
 
 function SGD:update(p, g, s)
   g = decayed(self, p, g)
-  if not s.b then return { p }, { p - self.lr * g } end
+  if self.momentum == 0 then return { p }, { p - self.lr * g } end
   local b = self.momentum * s.b + (s.step == 1 and 1 or 1 - self.dampening) * g
   local d = self.nesterov and g + self.momentum * b or b
   return { p, s.b }, { p - self.lr * d, b }
@@ -36,19 +38,16 @@ end
 -- corrections into numbers:
 --   m' = b1 m + (1 - b1) g     v' = b2 v + (1 - b2) g^2     c = sqrt(1 - b2^t)
 --   p' = p - (lr c / (1 - b1^t)) m' / (sqrt(v') + eps c)
-local Adam = Optimizer:extend("Adam")
-Adam.defaults = { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0 }
+local BETAS = "lr: number(0..) = 1e-3, betas: numbers(0..<1) = {0.9, 0.999}, " ..
+  "eps: number(0..) = 1e-8, weight_decay: number(0..) = "
+
+local Adam = Optimizer:extend("Adam", BETAS .. "0",
+  "steps by running means of g and g^2; opt:step() updates")
 Adam.buffers = { "m", "v" }
 
-function Adam:init(target, opts)
-  Optimizer.init(self, target, opts)
-  self.betas = { self.betas[1], self.betas[2] }
-  for i = 1, 2 do
-    local b = self.betas[i]
-    if type(b) ~= "number" or not (b >= 0 and b < 1) then
-      raise("%s: betas[%d] is %s, expected a number in 0..1", getmetatable(self).__name, i,
-            tostring(b))
-    end
+function Adam:prepare()
+  if #self.betas ~= 2 then
+    raise("%s: betas has %d numbers, expected 2", getmetatable(self).__name, #self.betas)
   end
 end
 
@@ -64,23 +63,23 @@ end
 function Adam:update(p, g, s) return adam(self, p, decayed(self, p, g), s, p) end
 
 -- Loshchilov and Hutter, arXiv 1711.05101: the decay acts on p alone, p' = (1 - lr w) p - ...
-local AdamW = Adam:extend("AdamW")
-AdamW.defaults = { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 1e-2 }
+local AdamW = Adam:extend("AdamW", BETAS .. "1e-2", "Adam whose decay acts on the parameter alone")
 
 function AdamW:update(p, g, s)
   return adam(self, p, g, s, (1 - self.lr * self.weight_decay) * p) end
 
 -- v' = alpha v + (1 - alpha) g^2     d = g / (sqrt(v') + eps)     p' = p - lr d
 -- centered takes a'^2 from v', a' = alpha a + (1 - alpha) g;  momentum uses b' = momentum b + d.
-local RMSprop = Optimizer:extend("RMSprop")
-RMSprop.defaults = {
-  lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0, centered = false
-}
+local RMSprop = Optimizer:extend("RMSprop",
+  "lr: number(0..) = 1e-2, alpha: number(0..<1) = 0.99, eps: number(0..) = 1e-8, " ..
+    "weight_decay: number(0..) = 0, momentum: number(0..) = 0, centered: bool = false",
+  "g by the root of its mean square")
 
-function RMSprop:init(target, opts)
-  Optimizer.init(self, target, opts)
-  self.buffers = { "v", self.centered and "a" or nil }
-  if self.momentum ~= 0 then table.insert(self.buffers, "b") end
+function RMSprop:buffers()
+  local list = { "v" }
+  if self.centered then table.insert(list, "a") end
+  if self.momentum ~= 0 then table.insert(list, "b") end
+  return list
 end
 
 function RMSprop:update(p, g, s)
@@ -104,8 +103,10 @@ function RMSprop:update(p, g, s)
 end
 
 -- v' = v + g^2     p' = p - lr / (1 + (t - 1) lr_decay) g / (sqrt(v') + eps)
-local AdaGrad = Optimizer:extend("AdaGrad")
-AdaGrad.defaults = { lr = 1e-2, lr_decay = 0, weight_decay = 0, eps = 1e-10 }
+local AdaGrad = Optimizer:extend("AdaGrad",
+  "lr: number(0..) = 1e-2, lr_decay: number(0..) = 0, weight_decay: number(0..) = 0, " ..
+    "eps: number(0..) = 1e-10",
+  "g by the root of the sum of its squares")
 AdaGrad.buffers = { "v" }
 
 function AdaGrad:update(p, g, s)
@@ -117,8 +118,10 @@ end
 
 -- v' = rho v + (1 - rho) g^2     d = g sqrt(u + eps) / sqrt(v' + eps)     p' = p - lr d
 -- u' = rho u + (1 - rho) d^2
-local AdaDelta = Optimizer:extend("AdaDelta")
-AdaDelta.defaults = { lr = 1.0, rho = 0.9, eps = 1e-6, weight_decay = 0 }
+local AdaDelta = Optimizer:extend("AdaDelta",
+  "lr: number(0..) = 1, rho: number(0..1) = 0.9, eps: number(0..) = 1e-6, " ..
+    "weight_decay: number(0..) = 0",
+  "steps as large as the last ones were")
 AdaDelta.buffers = { "v", "u" }
 
 function AdaDelta:update(p, g, s)

@@ -1,0 +1,163 @@
+-- help.lua -- mg.help: what a name, function, method, class or module is; and hints where a name is
+-- not there: those that PyTorch has and we spell otherwise, and those that are nearly right.
+
+local mg = require "moongrad.core"
+
+local WIDTH = 80
+local MODULES = {"nn", "optim", "data"}
+
+local help = {}
+
+-- ---- names ------------------------------------------------------------------------------------
+
+-- PyTorch's name = ours.
+local TORCH = {
+  arange = "mg.range", as_tensor = "mg.tensor", from_numpy = "mg.tensor", Tensor = "mg.Variable",
+  FloatTensor = "mg.Variable", is_tensor = "mg.is_variable", manual_seed = "mg.seed",
+  set_grad_enabled = "mg.using_config", concat = "cat", concatenate = "cat",
+  view = "reshape", view_as = "reshape", reshape_as = "reshape", dim = "ndim", ndimension = "ndim",
+  numel = "size", nelement = "size", tolist = "totable", numpy = "totable", t = "T", mT = "T",
+  ["repeat"] = "tile", swapdims = "swapaxes", swapaxis = "swapaxes", masked_select = "x[mask]",
+  clip = "clamp", absolute = "abs", negative = "neg", multiply = "mul", divide = "div",
+  true_divide = "div", subtract = "sub", remainder = "mod", fmod = "mod",
+  floor_divide = "floor_div", arctan2 = "atan2", arcsin = "asin", arccos = "acos", arctan = "atan",
+  mm = "matmul", bmm = "matmul", mv = "matmul", greater = "gt", less = "lt",
+  greater_equal = "ge", less_equal = "le",
+  not_equal = "ne", take_along_dim = "take_along", nan_to_num_ = "nan_to_num", ger = "outer",
+  mse_loss = "mean_squared_error", grad_fn = "creator", is_leaf = "creator == nil",
+  type = "to", type_as = "to", float = 'to "float32"', double = 'to "float64"', long = 'to "int64"',
+  half = 'to "float32"', int = 'to "int64"', zero_grad = "cleargrads (a Variable: cleargrad)",
+  state_dict = "state", load_state_dict = "load_state", named_modules = "pairs", children = "pairs",
+  train = "Config.train", eval = "mg.test_mode", register_buffer = "nn.Buffer",
+  register_parameter = "nn.Parameter", requires_grad_ = "requires_grad = true",
+  retain_grad = "backward{retain_grad = true}", contiguous = "clone", cpu = "nothing: all is there",
+  cuda = "nothing: all is on the CPU", clip_grad_norm_ = "optim.clip_grad_norm",
+  ModuleList = "a table of modules", ReLU = "mg.relu", GELU = "mg.gelu", SiLU = "mg.silu",
+  Tanh = "mg.tanh", Sigmoid = "mg.sigmoid", Softmax = "mg.softmax", Adagrad = "optim.AdaGrad",
+  Adadelta = "optim.AdaDelta", CrossEntropyLoss = "mg.cross_entropy", NLLLoss = "mg.nll_loss",
+  MSELoss = "mg.mean_squared_error", HuberLoss = "mg.huber_loss",
+  BCELoss = "mg.binary_cross_entropy",
+  BCEWithLogitsLoss = "mg.binary_cross_entropy_with_logits", CosineAnnealingLR = "optim.cosine",
+  StepLR = "optim.step", LinearLR = "optim.warmup", lr_scheduler = "optim", functional = "mg",
+}
+
+-- Raises where name is one of PyTorch's that `what` has under another.
+function help.refuse_torch(what, name)
+  local ours = TORCH[name]
+  if ours then mg.raise("%s has no %s; here it is %s", what, name, ours) end
+end
+
+-- " did you mean ...?" or nothing
+function help.hint(name, names)
+  local near = mg._near(name, names)
+  return near and ("; did you mean %s?"):format(near) or ""
+end
+
+-- A Variable has no such property or method.
+function help.unknown(name, methods)
+  help.refuse_torch("a Variable", name)
+  local names = {}
+  for known in pairs(methods) do names[#names + 1] = known end
+  mg.raise('a Variable has no property or method "%s"%s', name, help.hint(name, names))
+end
+
+-- ---- lists ------------------------------------------------------------------------------------
+
+local function wrapped(title, names)
+  table.sort(names)
+  local lines, line = {title}, " "
+  for _, name in ipairs(names) do
+    if #line + #name + 1 > WIDTH then
+      lines[#lines + 1] = line
+      line = " "
+    end
+    line = line .. " " .. name
+  end
+  lines[#lines + 1] = line
+  return table.concat(lines, "\n")
+end
+
+local function members(module)
+  local names = {}
+  for name in pairs(module) do
+    if type(name) == "string" and name:sub(1, 1) ~= "_" then names[#names + 1] = name end
+  end
+  return names
+end
+
+-- All names, in groups of {title = ...}.
+local function groups()
+  local all, seen = {}, {}
+  for _, group in ipairs(mg._docs.groups) do
+    local names = {title = group.title}
+    for _, name in ipairs(group) do
+      if not seen[name] then names[#names + 1] = name end
+      seen[name] = true
+    end
+    all[#all + 1] = names
+  end
+  all[#all + 1] = {title = "files and pictures", "save", "load", "plot", "plot_graph", "dot_graph",
+                   "progress"}
+  for _, name in ipairs(MODULES) do
+    local names = members(mg[name])
+    names.title = name
+    all[#all + 1] = names
+  end
+  return all
+end
+
+local function print_all()
+  local lists = {}
+  for _, group in ipairs(groups()) do lists[#lists + 1] = wrapped(group.title, group) end
+  print(table.concat(lists, "\n"))
+end
+
+-- ---- one thing --------------------------------------------------------------------------------
+
+-- The value of a name such as "softmax", "nn.Linear", "Linear" or "Module:parameters".
+local function find(path)
+  local value
+  for name in path:gmatch "[^.:]+" do
+    local from = value
+    if from == nil and name ~= "mg" then
+      value = rawget(mg, name) or mg[name]
+      for _, module in ipairs(MODULES) do
+        if value == nil then value = rawget(mg[module], name) end
+      end
+    else
+      value = type(from) == "table" and from[name] or nil
+    end
+    if value == nil and name ~= "mg" then return nil end
+  end
+  return value
+end
+
+local function doc_of(value)
+  if type(value) ~= "table" then return mg._docs[value] end
+  local class = rawget(value, "init") and value or getmetatable(value)
+  return mg._docs[value] or type(class) == "table" and class.init and mg._docs[class.init]
+end
+
+local function nothing_known(what)
+  local names = {}
+  for _, group in ipairs(groups()) do table.move(group, 1, #group, #names + 1, names) end
+  if type(what) == "string" then
+    help.refuse_torch("moongrad", what)
+    mg.raise("help: nothing is known of %s%s", what, help.hint(what:match "[^.:]*$", names))
+  end
+  mg.raise("help: nothing is known of %s", tostring(what))
+end
+
+function help.help(what)
+  if what == nil or what == mg or what == "mg" then return print_all() end
+  local value = what
+  if type(what) == "string" then value = find(what) end
+  for _, name in ipairs(MODULES) do
+    if value ~= nil and value == rawget(mg, name) then
+      return print(wrapped(name, members(value)))
+    end
+  end
+  print(value ~= nil and doc_of(value) or nothing_known(what))
+end
+
+return help

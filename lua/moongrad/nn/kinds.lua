@@ -1,0 +1,28 @@
+-- What a Variable in a module's field is: a parameter, a buffer, or nothing of the module's.
+
+local mg = require "moongrad"
+local checked = mg.checked
+
+-- The Variable in a field is one box for as long as it stands there, so boxes can be marked.
+local kinds = setmetatable({}, { __mode = "k" })
+
+local Parameter = checked("Parameter(data: any)",
+  "a tracked leaf that a module owns by having it in a field, a list or a table there",
+  function(data)
+    local p = mg.Variable(data)
+    kinds[p] = "parameter"
+    return p
+  end)
+
+local Buffer = checked("Buffer(data: any)", "untracked, but part of a module's state and files",
+  function(data)
+    local b = mg.tensor(data)
+    kinds[b] = "buffer"
+    return b
+  end)
+
+local function kind(v)
+  return kinds[v] or (v.requires_grad and not v.creator and "parameter") or nil
+end
+
+return { Parameter = Parameter, Buffer = Buffer, kind = kind }
