@@ -253,18 +253,17 @@ const lua_CFunction op_functions[NOP] = {
 };
 
 /* These take the place of their rows' plain functions, or stand beside them. */
-const entry reduce_entries[] = {
-    {"max", extreme_max, NULL, true},
-    {"min", extreme_min, NULL, true},
-    {"amax", amax,
-     "amax(x: array, axis: axes?, {keepdims: bool = false})\n"
-     "largest element alone; equals share the gradient",
-     true},
-    {"amin", amin,
-     "amin(x: array, axis: axes?, {keepdims: bool = false})\n"
-     "smallest element alone; equals share the gradient",
-     true},
-    {NULL, NULL, NULL, false}};
+const entry reduce_entries[] = {{"max", extreme_max, NULL, true},
+                                {"min", extreme_min, NULL, true},
+                                {"amax", amax,
+                                 "amax(x: array, axis: axes?, {keepdims: bool = false})\n"
+                                 "largest element alone; equals share the gradient",
+                                 true},
+                                {"amin", amin,
+                                 "amin(x: array, axis: axes?, {keepdims: bool = false})\n"
+                                 "smallest element alone; equals share the gradient",
+                                 true},
+                                {NULL, NULL, NULL, false}};
 
 const entry op_entries[] = {
     {"gelu", gelu,
