@@ -452,11 +452,16 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   static const struct {
     const entry *entries;
     const char *title;
-  } rooms[] = {{convert_entries, "new arrays"},      {box_entries, "Variables"},
-               {bytes_entries, "Variables"},         {csv_entries, "Variables"},
-               {backward_entries, "gradients"},      {function_entries, "gradients"},
-               {modes_entries, "modes"},             {tidy_entries, "memory and threads"},
-               {inspect_entries, "memory and threads"}, {module_entries, "memory and threads"}};
+  } rooms[] = {{convert_entries, "new arrays"},
+               {box_entries, "Variables"},
+               {bytes_entries, "Variables"},
+               {csv_entries, "Variables"},
+               {backward_entries, "gradients"},
+               {function_entries, "gradients"},
+               {modes_entries, "modes"},
+               {tidy_entries, "memory and threads"},
+               {inspect_entries, "memory and threads"},
+               {module_entries, "memory and threads"}};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
     add_all(L, rooms[i].entries, rooms[i].title);
   lua_pushvalue(L, MODULE);
