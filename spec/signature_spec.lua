@@ -119,10 +119,15 @@ describe("a signature", function()
   end)
 
   it("counts a method's arguments after its object", function()
-    local object = {method = mg.checked("method(self, n: int)", "", function(_, n) return n end)}
+    local function second(_, n) return n end
+    local object = {method = mg.checked("method(x: table, n: int)", "", second),
+                    own = mg.checked("own(self, n: int)", "", second)}
     assert.equal(3, object:method(3))
     assert(raises("method: argument 1 is a string", function() object:method "a" end))
     assert(raises("method: argument 2 is a string", function() object.method(object, "a") end))
+    assert(raises("own: argument 1 is a string", function() object:own "a" end))
+    assert(raises("own: argument 1 is a string", function() object.own(object, "a") end))
+    assert(raises("\n  own(n: int)", object.own, object, "a"))
   end)
 
   it("that makes no sense is an error", function()
