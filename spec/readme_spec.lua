@@ -26,6 +26,23 @@ describe("README.md, at line", function()
     assert.equal(transcript, said)
   end
 
+  it("the ops: every public row of the table once, and nothing that is not there", function()
+    local mg, listed = require "moongrad", {}
+    local part = text:match("\n## The ops\n(.-)\n\nOn top")
+    for words in part:gmatch("\n| %a[%a ]* | ([^|\n]*) |") do
+      if words ~= "ops" then
+        for name in words:gmatch("[%w_]+") do
+          assert(not listed[name], name .. " stands there twice")
+          assert(mg[name] or mg.ones(1)[name], name .. " is no op")
+          listed[name] = true
+        end
+      end
+    end
+    for _, op in ipairs(mg._ops()) do
+      assert(op.name:find "^_" or listed[op.name], op.name .. " is missing")
+    end
+  end)
+
   for entry in text:gmatch("([^\n]*)\n") do
     line = line + 1
     if entry:find("^```lua") then

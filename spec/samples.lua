@@ -258,8 +258,20 @@ samples.gather = any{{{4, 2, 6}}, X, args = {1, {{2, 1, 2}}}, bad = {1, {{3, 1, 
 samples.scatter_add = number{{{1, 2, 10}, {13, 5, 6}}, X, {{7}, {9}},
   call = function(op, x, src) return op(x, 2, {{3}, {1}}, src) end,
   bad = function(op, x, src) return op(x, 2, {{3}, {4}}, src) end}
+samples.scatter = any{{{1, 2, 7}, {9, 5, 6}}, X, {{7}, {9}},
+  call = function(op, x, src) return op(x, 2, {{3}, {1}}, src) end,
+  bad = function(op, x, src) return op(x, 2, {{3}, {4}}, src) end}
+samples.nonzero = any{{{1, 1}, {2, 2}, {2, 3}}, {{3, 0, 0}, {0, 1, 2}}, gives = "int64",
+  bad = false}
+samples.searchsorted = number{{{1, 4}, {2, 3}}, {1, 3, 5}, {{0, 7}, {2, 5}}, gives = "int64",
+  bad = function(op, _, v) return op(v, v:reshape(4)) end}
 samples.cumsum = number{{{1, 3, 6}, {4, 9, 15}}, X, args = {2}, bad = {3}}
 samples.cumprod = number{{{0, 0, 0}, {2, -2, -6}}, {{0, 2, 0}, {2, -1, 3}}, args = {2}, bad = {3}}
+samples.cummax = any{{{1, 1, 2}, {0, 3, 3}}, {{1, 0, 2}, {0, 3, 1}}, args = {2}, bad = {3}}
+samples.cummin = any{{{1, 0, 0}, {0, 0, 0}}, {{1, 0, 2}, {0, 3, 1}}, args = {2}, bad = {3}}
+samples.logcumsumexp = float{
+  {{1, log(exp(1) + 1), log(exp(1) + 1 + exp(-2))}, {0, log(2), log(2 + exp(3))}},
+  {{1, 0, -2}, {0, 0, 3}}, args = {2}, bad = {3}}
 samples._linear_scan = float{{{3, 7, 13}, {2, 7.5, 24}}, {{3, 1, -1}, {2, 6.5, 1.5}},
   {{7, 2, 2}, {9, 0.5, 3}}, args = {2}, bad = {3}}
 samples.argsort = any{{{3, 1, 2}, {1, 2, 3}}, {{1, 2, 0}, {0, 1, 1}}, args = {2}, gives = "int64",

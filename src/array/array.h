@@ -119,7 +119,12 @@ bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src);   /* it
 bool arr_put_rows(ctx *c, array *dst, array *idx, array *src);             /* rows of dst are replaced, in place */
 array *arr_gather(ctx *c, array *a, int axis, array *idx);    /* idx of a's rank; r[..i..] = a[..idx[..i..]..] */
 bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src);
+bool arr_set_gather(ctx *c, array *dst, int axis, array *idx, array *src); /* where indices meet, the last */
 array *arr_nonzero(ctx *c, array *mask);                      /* 1-d int64, 1-based, C order */
+array *arr_places(ctx *c, array *mask);                       /* the same, (n, ndim): a place on each axis */
+/* Before which of a sorted last axis each of v belongs, 1..n+1; right: behind its equals. sorted is 1-d or
+** has v's leading axes. */
+array *arr_search(ctx *c, array *sorted, array *v, bool right);
 array *arr_cumsum(ctx *c, array *a, int axis);
 /* y[i] from y[i - 1] and x[i], a[i] (a: NULL where op needs none) along an axis, or from its end; *at
 ** (NULL: not asked for): where the values stand. op: one of cpu/scan.c, that knows x's dtype */

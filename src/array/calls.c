@@ -154,11 +154,31 @@ bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src) {
   return can_add(c, dst) && into(c, OP_scatter_add, cpu_add_gather, axis, dst, idx, src);
 }
 
+bool arr_set_gather(ctx *c, array *dst, int axis, array *idx, array *src) {
+  return into(c, OP_scatter, cpu_put_gather, axis, dst, idx, src);
+}
+
 array *arr_nonzero(ctx *c, array *mask) {
   array *x = arr_contiguous(c, mask);
   int64_t n = x ? ask(c, cpu_count_true, 0, x) : -1;
   array *r = n < 0 ? NULL : arr_new(c, I64, &(shape){1, {n}});
   return result(c, OP_index_select, cpu_nonzero, NULL, x, NULL, r);
+}
+
+array *arr_places(ctx *c, array *mask) {
+  WORK(c, OP_nonzero);
+  array *at = arr_nonzero(c, mask);
+  int64_t attr[1 + MAXDIM] = {mask->s.n};
+  memcpy(attr + 1, mask->s.d, sizeof mask->s.d);
+  array *r = at ? arr_new(c, I64, &(shape){2, {at->size, mask->s.n}}) : NULL;
+  return result(c, OP_nonzero, cpu_unravel, attr, at, NULL, r);
+}
+
+array *arr_search(ctx *c, array *sorted, array *v, bool right) {
+  WORK(c, OP_searchsorted);
+  array *x, *y;
+  if (!dense_pair(c, sorted, v, &x, &y)) return NULL;
+  return result(c, OP_searchsorted, cpu_search, &(int64_t){right}, x, y, arr_new(c, I64, &v->s));
 }
 
 /* ---- along an axis ----------------------------------------------------------------------------------- */

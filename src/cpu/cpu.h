@@ -67,6 +67,10 @@ cpu_fn cpu_add_take;     /* its adjoint: attr: axis; in: src, positions; into: d
 cpu_fn cpu_put_rows;     /* in: src (m, ...), m positions; into: dst (n, ...) */
 cpu_fn cpu_gather;       /* attr: axis; in: x, positions of x's rank; out */
 cpu_fn cpu_add_gather;   /* attr: axis; in: src, positions; into: dst */
+cpu_fn cpu_put_gather;   /* likewise = in place of +=; where positions meet, the last */
+cpu_fn cpu_search;       /* attr: whether behind equals; in: sorted along its last axis, nan last, 1-d or with the
+                         ** leading axes of v, v; out: int64, the place from 1 before which v belongs */
+cpu_fn cpu_unravel;      /* attr: rank, dims; in: positions from 1 in C order; out: (n, rank), from 1 on each axis */
 cpu_fn cpu_count_true;   /* in: mask; out: int64 */
 cpu_fn cpu_nonzero;      /* in: mask; out: positions from 1 of the true ones, 1-d */
 

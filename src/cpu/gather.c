@@ -240,14 +240,18 @@ typedef void pair_fn(void *dense, void *base, const int64_t *index, int64_t cols
   }
 #define GATHER(T) PAIR(gather, T, d[j] = *x)
 #define SCATTER(T) PAIR(scatter, T, *x += d[j])
+#define PLACE(T) PAIR(place, T, *x = d[j])
 // clang-format off
 GATHER(uint64_t) GATHER(uint32_t) GATHER(uint8_t)
 SCATTER(double) SCATTER(float) SCATTER(uint64_t)
+PLACE(uint64_t) PLACE(uint32_t) PLACE(uint8_t)
     // clang-format on
 
     static pair_fn *const gather[NDTYPE] = {gather_uint64_t, gather_uint32_t, gather_uint64_t,
                                             gather_uint8_t, gather_uint8_t};
 static pair_fn *const scatter[NDTYPE] = {scatter_double, scatter_float, scatter_uint64_t};
+static pair_fn *const place[NDTYPE] = {place_uint64_t, place_uint32_t, place_uint64_t,
+                                       place_uint8_t, place_uint8_t};
 
 /* A part is some rows of the index by some of its columns. */
 typedef struct {
@@ -285,15 +289,15 @@ static void walk_part(void *arg, int64_t part) {
   }
 }
 
-/* base is dense; where `adds`, elements that may meet in one place stay in one part. */
-static void walk_all(ctx *c, const view *base, const view *dense, const view *idx, int axis,
-                     bool adds) {
+/* base is dense; where it is `written`, elements that may meet in one place stay in one part. */
+static void walk_all(ctx *c, pair_fn *fn, const view *base, const view *dense, const view *idx,
+                     int axis, bool written) {
   int last = idx->s.n - 1;
   walk w = {.dense = dense->p,
             .base = base->p,
             .index = idx->p,
             .n = last,
-            .fn = (adds ? scatter : gather)[base->dtype],
+            .fn = fn,
             .bytes = dtype_size[base->dtype],
             .len = base->s.d[axis],
             .cols = idx->s.d[last],
@@ -308,7 +312,7 @@ static void walk_all(ctx *c, const view *base, const view *dense, const view *id
   }
   w.pcols = w.cols;
   w.prows = PART / w.cols + 1;
-  if (adds) {
+  if (written) {
     w.prows = (w.prows + meet - 1) / meet * meet;
     if (axis < last && w.prows >= w.rows && idx->size >= PART)
       w.pcols = (w.cols + c->threads - 1) / c->threads;
@@ -318,12 +322,17 @@ static void walk_all(ctx *c, const view *base, const view *dense, const view *id
 }
 
 bool cpu_gather(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  walk_all(c, in[0], out[0], in[1], (int)attr[0], false);
+  walk_all(c, gather[in[0]->dtype], in[0], out[0], in[1], (int)attr[0], false);
   return true;
 }
 
 bool cpu_add_gather(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  walk_all(c, out[0], in[0], in[1], (int)attr[0], true);
+  walk_all(c, scatter[out[0]->dtype], out[0], in[0], in[1], (int)attr[0], true);
+  return true;
+}
+
+bool cpu_put_gather(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  walk_all(c, place[out[0]->dtype], out[0], in[0], in[1], (int)attr[0], true);
   return true;
 }
 

@@ -3,6 +3,8 @@
 ** Rows do not know of each other, so that the number of threads cannot be seen. Up to COLS neighbouring
 ** columns are scanned at once; float32 is computed in double.
 */
+#include <math.h>
+
 #include "cpu/cpu.h"
 
 /* Operands and results seen as (outer, n, inner) about the axis */
@@ -43,9 +45,45 @@ enum { PART = 1 << 15, COLS = 64 };
   SCAN(linear, T, double, 0,                                                                       \
        y[k] = (T)(run[k] = x[k] + (i ? run[k] * a[s->reverse ? k + s->inner : k] : 0)))
 
+/* log(exp(x[0]) + ... + exp(x[i])): the largest, and the sum of the others' share of it */
+typedef struct {
+  double max, sum;
+} shares;
+static inline double add_share(shares *r, double x) {
+  if (x > r->max) {
+    r->sum = r->sum * exp(r->max - x) + 1;
+    r->max = x;
+  } else if (x == r->max) r->sum += x > -INFINITY;
+  else r->sum += exp(x - r->max);
+  return r->max + log(r->sum);
+}
+#define LOGSUMEXP(T)                                                                               \
+  SCAN(logsumexp, T, shares, ((shares){-INFINITY, 0}), y[k] = (T)add_share(&run[k], x[k]))
+
+/* The largest or smallest, and where it stands; of equals the last. nan wins. */
+#define CHOOSE(name, T, worse)                                                                     \
+  static void name##_##T(const scan *s, int64_t at, int64_t cols) {                                \
+    for (int64_t k = at; k < at + cols; k++) {                                                     \
+      const T *x = (const T *)s->x + k;                                                            \
+      T *y = (T *)s->y + k, best = *x;                                                             \
+      int64_t *place = s->at + k, found = 1;                                                       \
+      for (int64_t i = 0; i < s->n; i++, x += s->inner, y += s->inner, place += s->inner) {        \
+        T v = *x;                                                                                  \
+        if (best == best ? !(v worse best) : v != v) best = v, found = i + 1;                      \
+        *y = best;                                                                                 \
+        *place = found;                                                                            \
+      }                                                                                            \
+    }                                                                                              \
+  }
+#define MAX(T) CHOOSE(max, T, <)
+#define MIN(T) CHOOSE(min, T, >)
+
 // clang-format off
 PROD(double, double) PROD(float, double) PROD(uint64_t, uint64_t) /* int64 wraps around */
 LINEAR(double) LINEAR(float)
+LOGSUMEXP(double) LOGSUMEXP(float)
+MAX(double) MAX(float) MAX(int64_t) MAX(uint8_t)
+MIN(double) MIN(float) MIN(int64_t) MIN(uint8_t)
 
 typedef void scan_fn(const scan *s, int64_t at, int64_t cols);
 // clang-format on
@@ -53,6 +91,9 @@ typedef void scan_fn(const scan *s, int64_t at, int64_t cols);
 static scan_fn *const scans[NOP][NDTYPE] = {
     [OP_cumprod] = {prod_double, prod_float, prod_uint64_t},
     [OP_linear_scan] = {linear_double, linear_float},
+    [OP_logcumsumexp] = {logsumexp_double, logsumexp_float},
+    [OP_cummax] = {max_double, max_float, max_int64_t, max_uint8_t, max_uint8_t},
+    [OP_cummin] = {min_double, min_float, min_int64_t, min_uint8_t, min_uint8_t},
 };
 
 static void scan_part(void *arg, int64_t part) {

@@ -39,7 +39,10 @@ bool give_node(call *c, node *n) {
   return (c->out[c->nout++] = n);
 }
 
-array *keep_array(call *c, array *a) { return c->kept[c->nkept++] = a; }
+bool keep_array(call *c, array *a) {
+  if (a) c->kept[c->nkept++] = a;
+  return a;
+}
 
 static bool give_if(call *c, bool ok, array *a) {
   if (ok) return give(c, a);
@@ -441,6 +444,29 @@ bool forward_cat(call *c) {
 
 /* ---- indexing ------------------------------------------------------------------------------------------ */
 
+/* A 0-d input has one element, which may be called axis 1: the op on it as 1-d, and back */
+static bool as_line(call *c) {
+  graph *G = c->G;
+  node *in[MAXIN], *out[MAXOUT];
+  int made = 0, nout = 0;
+  while (made < c->n && (in[made] = op_reshape(G, c->in[made], &(shape){1, {1}}))) made++;
+  if (made == c->n) nout = op_apply(G, c->op, made, in, c->nat, c->at, out);
+  while (made) node_drop(G, in[--made]);
+  bool ok = nout > 0;
+  for (int k = 0; k < nout; k++) {
+    ok = give_node(c, op_reshape(G, out[k], &(shape){0})) && ok;
+    node_drop(G, out[k]);
+  }
+  return ok;
+}
+
+static bool all_points(const call *c) {
+  shape s;
+  for (int i = 0; i < c->n; i++)
+    if (node_shape(c->in[i], &s), s.n > 0) return false;
+  return true;
+}
+
 /* For (x, axis, index [, src]). A line is a 1-d index along the axis; else there is an index for every
 ** element, of x's rank, no larger than x beside the axis. src has the shape that reading x so gives. */
 static bool check_index(call *c, int axis, bool line) {
@@ -450,6 +476,9 @@ static bool check_index(call *c, int axis, bool line) {
   char a[128], b[128];
   node_shape(c->in[0], &s);
   node_shape(c->in[1], &k);
+  if (axis >= s.n)
+    return fail(&G->c, "%s: axis %d is out of range for shape %s", name, axis + 1,
+                shape_text(&s, a));
   if (c->in[1]->dtype != I64)
     return fail(&G->c, "%s: the index is %s, expected int64", name, dtype_name[c->in[1]->dtype]);
   bool fits = k.n == (line ? 1 : s.n);
@@ -481,6 +510,7 @@ static bool check_index(call *c, int axis, bool line) {
 
 static bool read_at(call *c, bool line, array *read(ctx *, array *, int, array *)) {
   ATTRS(c, int64_t axis);
+  if (!line && all_points(c)) return as_line(c);
   if (!check_index(c, (int)at.axis, line)) return false;
   array *x = arg(c, 0);
   return x && give(c, read(&c->G->c, x, (int)at.axis, arg(c, 1)));
@@ -489,10 +519,12 @@ static bool read_at(call *c, bool line, array *read(ctx *, array *, int, array *
 bool forward_index_select(call *c) { return read_at(c, true, arr_take); }
 bool forward_gather(call *c) { return read_at(c, false, arr_gather); }
 
-static bool add_at(call *c, bool line, bool add(ctx *, array *, int, array *, array *)) {
+/* x with src at the index */
+static bool put_at(call *c, bool line, bool put(ctx *, array *, int, array *, array *)) {
   ATTRS(c, int64_t axis);
   graph *G = c->G;
   WORK(&G->c, c->op);
+  if (!line && all_points(c)) return as_line(c);
   if (!check_index(c, (int)at.axis, line)) return false;
   if (c->in[2]->dtype != c->in[0]->dtype) { /* src as x */
     node *src = op_to(G, c->in[2], c->in[0]->dtype);
@@ -501,32 +533,82 @@ static bool add_at(call *c, bool line, bool add(ctx *, array *, int, array *, ar
     return node_drop(G, src), ok;
   }
   array *x = arg(c, 0), *src = arg(c, 2), *r = x && src ? arr_copy(&G->c, x) : NULL;
-  return give_if(c, r && add(&G->c, r, (int)at.axis, arg(c, 1), src), r);
+  return give_if(c, r && put(&G->c, r, (int)at.axis, arg(c, 1), src), r);
 }
 
-bool forward_index_add(call *c) { return add_at(c, true, arr_add_take); }
-bool forward_scatter_add(call *c) { return add_at(c, false, arr_add_gather); }
+bool forward_index_add(call *c) { return put_at(c, true, arr_add_take); }
+bool forward_scatter_add(call *c) { return put_at(c, false, arr_add_gather); }
+
+bool forward_scatter(call *c) {
+  graph *G = c->G;
+  shape k, s;
+  node_shape(c->in[1], &k);
+  node_shape(c->in[2], &s);
+  if (s.n > 0 || k.n == 0) return put_at(c, false, arr_set_gather);
+  node *src = op_broadcast_to(G, c->in[2], &k);
+  node *in[] = {c->in[0], c->in[1], src};
+  bool ok = give_node(c, op_one(G, OP_scatter, 3, in, c->nat, c->at));
+  return node_drop(G, src), ok;
+}
+
+bool forward_nonzero(call *c) {
+  graph *G = c->G;
+  WORK(&G->c, OP_nonzero);
+  array *x = arg(c, 0), *mask = x ? arr_cast(&G->c, x, BOOL) : NULL;
+  array *r = mask ? arr_places(&G->c, mask) : NULL;
+  arr_unref(mask);
+  return give(c, r);
+}
+
+bool forward_searchsorted(call *c) {
+  ATTRS(c, int64_t right);
+  shape s, v;
+  char a[128], b[128];
+  node_shape(c->in[0], &s);
+  node_shape(c->in[1], &v);
+  bool fits = s.n == 1 || (s.n > 1 && s.n == v.n);
+  for (int i = 0; i < s.n - 1 && fits; i++) fits = s.d[i] == v.d[i];
+  if (!fits)
+    return fail(&c->G->c,
+                "searchsorted: sorted %s does not fit v %s: 1-d, or but for the last axis as v",
+                shape_text(&s, a), shape_text(&v, b));
+  if (!promote(c, ARITH, 2)) return false;
+  array *x = arg(c, 0), *y = arg(c, 1);
+  return x && y && give(c, arr_search(&c->G->c, x, y, at.right));
+}
+
+/* ---- along an axis --------------------------------------------------------------------------------------- */
 
 bool forward_cumsum(call *c) {
   ATTRS(c, int64_t axis);
+  if (all_points(c)) return as_line(c);
   array *x = promote(c, ARITH, 1) ? arg(c, 0) : NULL;
   return x && give(c, arr_cumsum(&c->G->c, x, (int)at.axis));
 }
 
-/* What an axis of a 0-d Variable has: one element, itself */
-static bool axis_about(call *c, int64_t axis) {
-  shape s;
-  char text[128];
-  node_shape(c->in[0], &s);
-  return axis < s.n || fail(&c->G->c, "%s: axis %d is out of range for shape %s",
-                            op_table[c->op].name, (int)axis + 1, shape_text(&s, text));
+static bool scan_by(call *c, int rule) {
+  ATTRS(c, int64_t axis);
+  if (all_points(c)) return as_line(c);
+  array *x = promote(c, rule, 1) ? arg(c, 0) : NULL;
+  return x && give(c, arr_scan(&c->G->c, c->op, x, NULL, (int)at.axis, false, NULL));
 }
 
-bool forward_cumprod(call *c) {
+bool forward_cumprod(call *c) { return scan_by(c, ARITH); }
+bool forward_logcumsumexp(call *c) { return scan_by(c, FLOAT); }
+
+static bool choose(call *c) { /* values, and places, which the gradient goes by */
   ATTRS(c, int64_t axis);
-  array *x = axis_about(c, at.axis) && promote(c, ARITH, 1) ? arg(c, 0) : NULL;
-  return x && give(c, arr_scan(&c->G->c, OP_cumprod, x, NULL, (int)at.axis, false, NULL));
+  if (all_points(c)) return as_line(c);
+  array *x = arg(c, 0), *places;
+  array *r = x ? arr_scan(&c->G->c, c->op, x, NULL, (int)at.axis, false, &places) : NULL;
+  if (!r) return false;
+  keep_array(c, arr_ref(places));
+  bool ok = give(c, r);
+  return give(c, places) && ok;
 }
+
+bool forward_cummax(call *c) { return choose(c); }
+bool forward_cummin(call *c) { return choose(c); }
 
 /* Between i - 1 and i lies a[i] whichever way one goes, so that the transpose is the other way. */
 bool forward_linear_scan(call *c) {
@@ -538,7 +620,8 @@ bool forward_linear_scan(call *c) {
   if (!shape_eq(&s, &t))
     return fail(&c->G->c, "linear_scan: shapes %s and %s differ", shape_text(&s, text),
                 shape_text(&t, other));
-  if (!axis_about(c, at.axis) || !promote(c, FLOAT, 2)) return false;
+  if (all_points(c)) return as_line(c);
+  if (!promote(c, FLOAT, 2)) return false;
   array *x = arg(c, 0), *a = arg(c, 1);
   return x && a &&
          give(c, arr_scan(&c->G->c, OP_linear_scan, x, a, (int)at.axis, at.reverse, NULL));
@@ -546,6 +629,7 @@ bool forward_linear_scan(call *c) {
 
 bool forward_argsort(call *c) {
   ATTRS(c, int64_t axis, descending);
+  if (all_points(c)) return as_line(c);
   array *x = arg(c, 0);
   return x && give(c, arr_argsort(&c->G->c, x, (int)at.axis, at.descending));
 }

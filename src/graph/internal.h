@@ -63,7 +63,7 @@ array *arg(call *c, int i);                               /* input i, borrowed; 
 bool promote(call *c, int rule, int n);                   /* the first n inputs as one dtype, see op_inputs */
 bool give(call *c, array *a);                             /* a result, taken over; NULL passes on */
 bool give_node(call *c, node *n);                         /* of a composition; likewise */
-array *keep_array(call *c, array *a);                     /* for the gradient: rules find it by own(); taken over */
+bool keep_array(call *c, array *a);                       /* for the gradient: rules find it by own(); likewise */
 
 /* int64_t axis; double p; ... as one struct `at`: the attributes in the signature's order. */
 #define ATTRS(of, ...)                                                                             \

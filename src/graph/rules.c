@@ -5,6 +5,7 @@
 ** A rule is asked for one input at a time, and only for tracked ones.
 */
 #include <math.h>
+#include <math.h>
 #include <string.h>
 
 #include "graph/internal.h"
@@ -332,10 +333,10 @@ node *cat_grad(vjp *v, int i, node *g) {
 }
 
 /* Add g where indices point: into the accumulator, or as an op on zeros */
-static node *put(vjp *v, node *g, int op, bool (*add)(ctx *, array *, int, array *, array *)) {
+static node *put(vjp *v, node *g, node *idx, int op,
+                 bool (*add)(ctx *, array *, int, array *, array *)) {
   ATTRS(v->f->x, int64_t axis);
   const shape *s = &v->f->x->s;
-  node *idx = use(v, 1);
   if (!idx) return NULL;
   if (v->create) {
     node *zero = keep(v, node_array(v->G, arr_const(&v->G->c, g->dtype, s, (imm){0})));
@@ -351,10 +352,10 @@ static node *put(vjp *v, node *g, int op, bool (*add)(ctx *, array *, int, array
 }
 
 node *index_select_grad(vjp *v, int i, node *g) {
-  return (void)i, put(v, g, OP_index_add, arr_add_take);
+  return (void)i, put(v, g, use(v, 1), OP_index_add, arr_add_take);
 }
 node *gather_grad(vjp *v, int i, node *g) {
-  return (void)i, put(v, g, OP_scatter_add, arr_add_gather);
+  return (void)i, put(v, g, use(v, 1), OP_scatter_add, arr_add_gather);
 }
 
 node *index_add_grad(vjp *v, int i, node *g) {
@@ -365,6 +366,28 @@ node *index_add_grad(vjp *v, int i, node *g) {
 node *scatter_add_grad(vjp *v, int i, node *g) {
   ATTRS(v->f->x, int64_t axis);
   return i == 0 ? g : keep(v, op_gather(v->G, g, (int)at.axis, use(v, 1)));
+}
+
+/* That of src is what stands where it was put, but for what was put there again: the last to come knows
+** itself by its number. */
+node *scatter_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t axis);
+  graph *G = v->G;
+  attr along = {at.axis};
+  node *idx = use(v, 1);
+  if (!idx) return NULL;
+  if (i == 0) {
+    node *zero = keep(v, node_scalar(G, g->dtype, (imm){0}));
+    return keep(v, op_one(G, OP_scatter, 3, (node *[]){g, idx, zero}, 1, &along));
+  }
+  shape s;
+  int64_t size = (node_shape(idx, &s), shape_size(&s));
+  node *line = keep(v, node_array(G, arr_iota(&G->c, I64, size, (imm){.i = 1}, (imm){.i = 1})));
+  node *number = keep(v, op_reshape(G, line, &s));
+  node *none = keep(v, node_array(G, arr_const(&G->c, I64, &v->f->x->s, (imm){0})));
+  node *last = keep(v, op_one(G, OP_scatter, 3, (node *[]){none, idx, number}, 1, &along));
+  last = keep(v, op_gather(G, last, (int)at.axis, idx));
+  return T(where, B(eq, last, number), keep(v, op_gather(G, g, (int)at.axis, idx)), N(0));
 }
 
 static node *flipped(vjp *v, node *n, int axis) {
@@ -412,6 +435,20 @@ node *linear_scan_grad(vjp *v, int i, node *g) {
   node *y = result(v, 0);
   if (at.reverse) return B(mul, shifted(v, gx, (int)at.axis, 0), y);
   return B(mul, gx, shifted(v, y, (int)at.axis, 0));
+}
+
+node *chosen_grad(vjp *v, int i, node *g) {
+  return (void)i, put(v, g, own(v, 0), OP_scatter_add, arr_add_gather);
+}
+
+/* exp(x[i] - y[i]) times g[i] + exp(y[i] - y[i + 1]) (g[i + 1] + ...): no exponent is above 0. Where both
+** are infinite they are one. */
+node *logcumsumexp_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t axis);
+  node *x = use(v, i), *y = result(v, 0), *before = shifted(v, y, (int)at.axis, -INFINITY);
+  node *step = U(exp, T(where, B(eq, before, y), N(0), B(sub, before, y)));
+  node *share = U(exp, T(where, B(eq, x, y), N(0), B(sub, x, y)));
+  return B(mul, share, linear_scan(v, g, step, at.axis, true));
 }
 
 /* What comes before x[i] times g[i] + x[i + 1] (g[i + 1] + x[i + 2] (g[i + 2] + ...)): no division */

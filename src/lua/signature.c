@@ -862,9 +862,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
         return;
       }
       if (k & (K_AXIS | K_NEW_AXIS)) {
-        int axis = (k & K_NEW_AXIS ? check_new_axis
-                    : t->to        ? check_axis
-                                   : check_any_axis)(L, at, who, t->first);
+        int axis = (k & K_NEW_AXIS ? check_new_axis : check_any_axis)(L, at, who, t->first);
         if (t->to) give_int(t->to, axis);
         else lua_pushinteger(L, axis + 1);
         return;
