@@ -201,6 +201,7 @@ describe("what f gives beside its result", function()
     assert(raises("grad: unknown option has_auks; did you mean has_aux?", mg.grad, f,
       {has_auks = true}))
     assert(raises("grad: argnum 1 is given twice", mg.grad, f, {1, 1}))
+    assert(raises("grad: argnum is an empty table", mg.grad, f, {argnum = {}}))
   end)
 end)
 
@@ -215,6 +216,19 @@ describe("checks", function()
     assert.is_true(mg.gradcheck(f, {mg.Variable{1, 2}}))
     assert.is_true(mg.no_grad(mg.gradcheck, f, {mg.tensor{1, 2}}))
     assert(near(mg.numerical_grad(f, mg.tensor{1, 2}), {36, 288}, 1e-6))
+  end)
+
+  it("look at all results", function()
+    local second = mg.Function{
+      forward = function(_, x) return x * 2, x * 3 end,
+      backward = function(_, p) return p * 2 end,
+    }
+    assert.is_false((mg.gradcheck(second, {mg.tensor{1, 2}})))
+    assert.is_true(mg.gradcheck(mg.sort, {mg.tensor{2, 1}}))
+    assert(near(mg.numerical_grad(function(x) return x, x end, mg.tensor{1, 2}), {2, 2}, 1e-7))
+    assert(raises("gradcheck: result 2 of f is a string", mg.gradcheck, function(x)
+      return x, "x"
+    end, {mg.tensor{1, 2}}))
   end)
 
   it("say in which leaf", function()

@@ -152,6 +152,7 @@ return function(mg)
 
   local function value_and_grad(op, f, argnum, has_aux)
     local which, given = type(argnum) == "table" and argnum or {argnum}, {}
+    if #which == 0 then raise("%s: argnum is an empty table", op) end
     for _, n in ipairs(which) do
       if math.type(n) ~= "integer" or n < 1 then
         raise("%s: argnum must be an integer from 1, got %s", op, tostring(n))
@@ -372,12 +373,14 @@ return function(mg)
     return (y:reshape(y.size) * weights):sum()
   end
 
-  -- The sum of `of` of the floats in y, a Variable or a tree.
-  local function total(op, y, of)
+  -- The sum of `of` of the floats in f's results, Variables or trees.
+  local function total(op, of, ...)
     local sum = nil
-    for _, v in ipairs((tree.flatten(op, "f's result", y))) do
-      if not is_variable(v) then sum = (sum or 0) + v
-      elseif is_float(v) then sum = (sum or 0) + of(v:to "float64") end
+    for i = 1, select("#", ...) do
+      for _, v in ipairs((tree.flatten(op, "result " .. i .. " of f", (select(i, ...))))) do
+        if not is_variable(v) then sum = (sum or 0) + v
+        elseif is_float(v) then sum = (sum or 0) + of(v:to "float64") end
+      end
     end
     if not sum then raise("%s: f gives no floats", op) end
     return sum
@@ -399,7 +402,7 @@ return function(mg)
     "the gradient of sum(f(x)) by central differences", function(f, x, eps)
       local xs, form = leaves_of("numerical_grad", "argument 2", x)
       local function number(at)
-        return value(total("numerical_grad", f(tree.build(form, at)), mg.sum))
+        return value(total("numerical_grad", mg.sum, f(tree.build(form, at))))
       end
       local gs = {}
       for k, leaf in ipairs(xs) do
@@ -470,7 +473,7 @@ return function(mg)
         for n, form in ipairs(forms) do
           args[n] = tree.build(form, table.move(at, first[n], first[n + 1] - 1, 1, {}))
         end
-        return total("gradcheck", f(table.unpack(args)), weighed)
+        return total("gradcheck", weighed, f(table.unpack(args)))
       end
       local opts = {eps = eps, rtol = rtol, atol = atol}
       local ok, message = check(scalar, all_leaves, which, names, opts, "gradient")

@@ -25,4 +25,9 @@ local function kind(v)
   return kinds[v] or (v.requires_grad and not v.creator and "parameter") or nil
 end
 
-return { Parameter = Parameter, Buffer = Buffer, kind = kind }
+-- What takes a parameter's place in a copy of its module is a parameter.
+local function adopt(v)
+  if mg.is_variable(v) then kinds[v] = "parameter" end
+end
+
+return { Parameter = Parameter, Buffer = Buffer, kind = kind, adopt = adopt }

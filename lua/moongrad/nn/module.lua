@@ -88,10 +88,7 @@ function Module._keys(t)
   return keys
 end
 
--- What takes a parameter's place in a copy of its module is a parameter.
-function Module._adopt(v)
-  if is_variable(v) then kinds[v] = "parameter" end
-end
+Module._adopt = kinds.adopt
 
 -- Calls on_variable(name, variable, table, key) for all parameters and buffers below t, shared
 -- ones once for each name, and on_module(module, prefix) for a module before its members.
