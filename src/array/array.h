@@ -116,7 +116,8 @@ bool arr_set_slice(ctx *c, array *dst, const int64_t *first, const int64_t *step
 int64_t arr_check_index(ctx *c, array *idx, int64_t n);       /* 1-based position of the first bad one, 0: none, -1: memory */
 array *arr_take(ctx *c, array *a, int axis, array *idx);      /* idx 1-d: a's shape, axis replaced by #idx */
 bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src);   /* its adjoint, in place */
-bool arr_put_rows(ctx *c, array *dst, array *idx, array *src);             /* rows of dst are replaced, in place */
+bool arr_put_rows(ctx *c, array *dst, int64_t n, array *idx, array *src);  /* of dst, seen as n rows, some are
+                                                              ** replaced, in place */
 array *arr_gather(ctx *c, array *a, int axis, array *idx);    /* idx of a's rank; r[..i..] = a[..idx[..i..]..] */
 bool arr_add_gather(ctx *c, array *dst, int axis, array *idx, array *src);
 bool arr_set_gather(ctx *c, array *dst, int axis, array *idx, array *src); /* where indices meet, the last */

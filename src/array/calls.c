@@ -124,11 +124,11 @@ array *arr_take(ctx *c, array *a, int axis, array *idx) {
   return result(c, OP_index_select, cpu_take, &along, x, i, arr_new(c, a->dtype, &s));
 }
 
-/* In place: the operands are let go */
-static bool into(ctx *c, int op, cpu_fn *fn, int64_t along, array *dst, array *idx, array *src) {
+/* In place; attr: the axis, or what fn takes */
+static bool into(ctx *c, int op, cpu_fn *fn, int64_t attr, array *dst, array *idx, array *src) {
   array *x, *i;
   if (!dense_pair(c, src, idx, &x, &i)) return false;
-  bool ok = x->size == 0 || call(c, op, fn, &along, x, i, dst);
+  bool ok = x->size == 0 || call(c, op, fn, &attr, x, i, dst);
   arr_unref(x);
   arr_unref(i);
   return ok;
@@ -138,8 +138,8 @@ bool arr_add_take(ctx *c, array *dst, int axis, array *idx, array *src) {
   return can_add(c, dst) && into(c, OP_index_add, cpu_add_take, axis, dst, idx, src);
 }
 
-bool arr_put_rows(ctx *c, array *dst, array *idx, array *src) {
-  return into(c, OP_index_select, cpu_put_rows, 0, dst, idx, src);
+bool arr_put_rows(ctx *c, array *dst, int64_t n, array *idx, array *src) {
+  return into(c, OP_index_select, cpu_put_rows, n, dst, idx, src);
 }
 
 array *arr_gather(ctx *c, array *a, int axis, array *idx) {

@@ -64,7 +64,7 @@ cpu_fn cpu_set_slice, cpu_add_slice;
 cpu_fn cpu_first_bad;    /* attr: n; in: positions; out: int64, where the first bad one stands, from 1; 0 */
 cpu_fn cpu_take;         /* attr: axis; in: x, 1-d positions; out */
 cpu_fn cpu_add_take;     /* its adjoint: attr: axis; in: src, positions; into: dst */
-cpu_fn cpu_put_rows;     /* in: src (m, ...), m positions; into: dst (n, ...) */
+cpu_fn cpu_put_rows;     /* attr: n; in: src, positions; into: dst, seen as n rows */
 cpu_fn cpu_gather;       /* attr: axis; in: x, positions of x's rank; out */
 cpu_fn cpu_add_gather;   /* attr: axis; in: src, positions; into: dst */
 cpu_fn cpu_put_gather;   /* likewise = in place of +=; where positions meet, the last */

@@ -214,8 +214,8 @@ bool cpu_add_take(ctx *c, const int64_t *attr, const view *const *in, const view
 
 /* In the order of the index: the last of those that meet stays. */
 bool cpu_put_rows(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  (void)c, (void)attr;
-  int64_t m = in[1]->size, n = out[0]->s.d[0];
+  (void)c;
+  int64_t m = in[1]->size, n = attr[0];
   size_t row = in[0]->size / m * dtype_size[in[0]->dtype];
   const int64_t *index = in[1]->p;
   for (int64_t i = 0; i < m; i++)

@@ -240,7 +240,7 @@ array *backward_own(backward *b, node *x, const shape *s) {
     node *acc = of->acc;
     if (!node_ready(G, acc)) return NULL;
     array *a = acc->a;
-    if (acc->refs > 1 || a->refs > 1 || !arr_is_contiguous(a) || a->buf->refs > 1) {
+    if (acc->refs > 1 || !arr_sole(a, 1)) {
       node *own = node_array(G, arr_copy(&G->c, a));
       if (!own) return NULL;
       node_drop(G, acc);

@@ -190,8 +190,7 @@ int variable_subscript(lua_State *L) {
 static array *writable(graph *G, node *x) {
   node_read(G, x);
   array *a = x->a;
-  if (a && a->state == READY && a->refs == 1 && a->buf->refs == 1 && arr_is_contiguous(a))
-    return arr_ref(a);
+  if (a && arr_sole(a, 1)) return arr_ref(a);
   if (!(a = node_as_array(G, x))) return NULL;
   array *copy = arr_copy(&G->c, a);
   arr_unref(a);
@@ -235,12 +234,7 @@ static bool write_rows(graph *G, array *dst, int64_t n, array *index, array *src
   if (bad)
     return fail(&G->c, "index: %lld at position %lld of the index is not in 1..%lld",
                 (long long)at[bad - 1], (long long)bad, (long long)n);
-  if (src->size == 0) return true;
-  size_t row = src->size / index->size * dtype_size[src->dtype];
-  char *to = arr_data(dst), *from = arr_data(src);
-  for (int64_t i = 0; i < index->size; i++)
-    memcpy(to + (at[i] < 0 ? at[i] + n : at[i] - 1) * row, from + i * row, row);
-  return true;
+  return arr_put_rows(&G->c, dst, n, index, src);
 }
 
 static bool write_picked(graph *G, node *x, const shape *s, node *key, node *v) {
