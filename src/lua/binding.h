@@ -46,7 +46,7 @@ typedef struct {
 } entry;
 extern const entry box_entries[], convert_entries[], op_entries[], reduce_entries[],
     function_entries[], backward_entries[], modes_entries[], tidy_entries[], bytes_entries[],
-    inspect_entries[];
+    inspect_entries[], assign_entries[];
 extern const lua_CFunction op_functions[NOP];
 int unary_minus(lua_State *L);
 extern const luaL_Reg variable_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
@@ -264,6 +264,11 @@ void *guard_new(lua_State *L, size_t bytes);
 void call_guarded(lua_State *L, int nargs);
 
 void check_callable(lua_State *L, int i, const char *who); /* a function, or what has __call */
+
+/* ---- all or nothing (assign.c) --------------------------------------------------------------- */
+
+int commit(lua_State *L);
+int attempt_call(lua_State *L);
 
 /* ---- where time and memory go (report.c) ---------------------------------------------------- */
 

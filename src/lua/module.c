@@ -154,62 +154,7 @@ static int set_rng_state(lua_State *L) {
   return 0;
 }
 
-/* ---- values together ------------------------------------------------------------------------- */
-
-/* Boxes 1..n of a table into an array; they are Variables (checked before). */
-static node **fetch(lua_State *L, int list, int n, node **out) {
-  for (int i = 0; i < n; i++) {
-    lua_rawgeti(L, list, i + 1);
-    out[i] = to_node(L, -1);
-    lua_pop(L, 1);
-  }
-  return out;
-}
-
-static bool assign_all(lua_State *L, state *S, int n, node **nodes) {
-  return node_assign(&S->G, n, fetch(L, 3, n, nodes), fetch(L, 4, n, nodes + n));
-}
-
-/* assign({targets}, {values}) */
-static int assign(lua_State *L) {
-  state *S = get_state(L);
-  lua_settop(L, 2);
-  for (int i = 1; i <= 2; i++)
-    if (lua_type(L, i) != LUA_TTABLE)
-      refuse(L, "assign: argument %d is a %s, expected a table", i, kind_of(L, i));
-  int n = (int)lua_rawlen(L, 1);
-  if (n != (int)lua_rawlen(L, 2))
-    refuse(L, "assign: %d targets, but %d values", n, (int)lua_rawlen(L, 2));
-  lua_createtable(L, n, 0); /* our own lists, at 3 and 4 */
-  lua_createtable(L, n, 0);
-  for (int i = 1; i <= n; i++) {
-    lua_rawgeti(L, 1, i);
-    node *x = to_node(L, -1);
-    if (!x) refuse(L, "assign: target %d is a %s, expected a Variable", i, kind_of(L, -1));
-    if (node_has_creator(x))
-      refuse(L, "assign: target %d has a creator; only leaves can be given values", i);
-    if (x->flags & FROZEN) refuse(L, "assign: target %d is frozen: the value would be lost", i);
-    lua_rawseti(L, 3, i);
-    lua_rawgeti(L, 2, i);
-    if (!to_box(L, -1)) {
-      push_values(L, S, -1, "assign", x->dtype);
-      lua_replace(L, -2);
-    }
-    shape s, t;
-    char a[128], b[128];
-    lua_rawgeti(L, 3, i);
-    node_shape(to_node(L, -1), &s);
-    node_shape(to_node(L, -2), &t);
-    if (!shape_eq(&s, &t))
-      refuse(L, "assign: target %d has shape %s, its value %s", i, shape_text(&s, a),
-             shape_text(&t, b));
-    lua_pop(L, 1);
-    lua_rawseti(L, 4, i);
-  }
-  node **nodes = lua_newuserdatauv(L, (2 * n + 1) * sizeof *nodes, 0);
-  TRY(L, S, assign_all(L, S, n, nodes));
-  return 0;
-}
+/* ---- computing ------------------------------------------------------------------------------- */
 
 static bool eval_all(lua_State *L, state *S, int n, node **nodes) {
   for (int i = 0; i < n; i++) nodes[i] = node_at(L, i + 1);
@@ -294,8 +239,6 @@ static const entry module_entries[] = {
     {"seed", seed, "seed(n)\nstarts the random numbers anew", false},
     {"get_rng_state", get_rng_state, "get_rng_state()\nwhere the random numbers are", false},
     {"set_rng_state", set_rng_state, "set_rng_state(s)\nback to where get_rng_state was asked",
-     false},
-    {"assign", assign, "assign({targets}, {values})\ngives leaves new values, all in one pass",
      false},
     {"eval", eval, "eval(...)\ncomputes what is pending", false},
     {NULL, NULL, NULL, false}};
@@ -459,6 +402,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
                {backward_entries, "gradients"},
                {function_entries, "gradients"},
                {modes_entries, "modes"},
+               {assign_entries, "memory and threads"},
                {tidy_entries, "memory and threads"},
                {inspect_entries, "memory and threads"},
                {module_entries, "memory and threads"}};
@@ -470,6 +414,8 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_settop(L, MODULE_DOCS);
   lua_pushvalue(L, MODULE_DOCS);
   lua_setfield(L, MODULE, "_docs");
+  add(L, "_attempt", attempt_call, NULL, false);
+  add(L, "_commit", commit, NULL, false);
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_hostile", set_hostile, NULL, false);
   add(L, "_library", library, NULL, false);

@@ -60,12 +60,16 @@ local function member(v)
   return t == "table" or t == "userdata" or t == "function"
 end
 
-local function members(t)
+local function members(t, more)
   local keys = {}
-  for k, v in pairs(t) do
+  local function add(k, v)
     if (math.type(k) == "integer" or type(k) == "string") and member(v) then
       keys[#keys + 1] = k
     end
+  end
+  for k, v in pairs(t) do add(k, v) end
+  for k, v in pairs(more or {}) do
+    if rawget(t, k) == nil then add(k, v) end
   end
   table.sort(keys, function(a, b)
     if type(a) ~= type(b) then return type(a) == "number" end
@@ -92,18 +96,21 @@ Module._adopt = kinds.adopt
 
 -- Calls on_variable(name, variable, table, key) for all parameters and buffers below t, shared
 -- ones once for each name, and on_module(module, prefix) for a module before its members.
--- `path` is the set of tables we are inside of: a module may know its parent.
-local function walk(t, on_variable, on_module, prefix, path)
+-- `path` is the set of tables we are inside of: a module may know its parent. `more` has fields by
+-- table that are to be seen as if they stood there.
+local NONE = {}
+local function walk(t, on_variable, on_module, more, prefix, path)
   prefix, path = prefix or "", path or {}
   path[t] = true
   if on_module and getmetatable(t) then on_module(t, prefix) end
-  for _, k in ipairs(members(t)) do
-    local v = t[k]
+  local new = more and more[t] or NONE
+  for _, k in ipairs(members(t, new)) do
+    local v = new[k] or t[k]
     local name = prefix .. (type(k) == "string" and k or k - 1)
     if is_variable(v) then
       if kind(v) then on_variable(name, v, t, k) end
     elseif not path[v] then
-      walk(v, on_variable, on_module, name .. ".", path)
+      walk(v, on_variable, on_module, more, name .. ".", path)
     end
   end
   path[t] = nil
@@ -159,25 +166,26 @@ Module.state = checked("state(self)",
     return t
   end)
 
+-- One more of the fields that mg._commit sets.
+local function set(fields, t, k, v)
+  local n = fields.n
+  fields[n + 1], fields[n + 2], fields[n + 3], fields.n = t, k, v, n + 3
+end
+
 local function shape(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
 
--- Makes the parameters that wait for their input's size; returns a function that undoes it.
+-- Makes the parameters that wait for their input's size: the fields that modules will have, by
+-- module.
 local function infer(self, t)
-  local undo = {}
+  local more = {}
   walk(self, function() end, function(module, prefix)
     if not module.infer then return end
-    local before = {}
-    for k in pairs(module) do before[k] = true end
-    module:infer(function(name) return t[prefix .. name] end)
-    undo[#undo + 1] = function()
-      for k in pairs(module) do
-        if not before[k] then module[k] = nil end
-      end
-    end
+    local class = setmetatable({ __index = module }, { __index = getmetatable(module) })
+    local new = setmetatable({}, class)
+    module.infer(new, function(name) return t[prefix .. name] end)
+    more[module] = setmetatable(new, nil)
   end)
-  return function()
-    for _, f in ipairs(undo) do f() end
-  end
+  return more
 end
 
 -- Names missing, names unexpected and shapes that differ are all told in one error, and then
@@ -188,7 +196,7 @@ local function load_state(self, t)
       raise("load_state: %s is a %s, expected a Variable", tostring(name), type(value))
     end
   end
-  local undo = infer(self, t)
+  local more = infer(self, t)
   local targets, values, names, used, wrong = {}, {}, {}, {}, {}
   walk(self, function(name, v)
     local id, value = v.id, t[name]
@@ -198,7 +206,7 @@ local function load_state(self, t)
     if shape(value) ~= shape(v) then
       wrong[#wrong + 1] = ("%s is %s, expected %s"):format(name, shape(value), shape(v))
     end
-  end)
+  end, nil, more)
   for id, name in pairs(names) do
     if not values[id] then wrong[#wrong + 1] = name .. " is missing" end
   end
@@ -206,17 +214,21 @@ local function load_state(self, t)
     if not used[name] then wrong[#wrong + 1] = tostring(name) .. " is unexpected" end
   end
   if #wrong > 0 then
-    undo()
     table.sort(wrong)
     raise("load_state: %s", table.concat(wrong, "; "))
   end
-  for id, v in pairs(targets) do values[id] = values[id]:to(v.dtype) end
-  for id, v in pairs(targets) do v.data = values[id] end
+  local to, from, fields = {}, {}, { n = 0 }
+  for id, v in pairs(targets) do to[#to + 1], from[#from + 1] = v, values[id] end
+  for module, new in pairs(more) do
+    for k, v in pairs(new) do set(fields, module, k, v) end
+  end
+  mg._commit(to, from, fields)
   return self
 end
 
 Module.load_state = checked("load_state(self, state: table)",
-  "takes what state() gave, converting dtypes", load_state)
+  "takes what state() gave, converting dtypes",
+  function(self, t) return mg._attempt({}, load_state, self, t) end)
 
 -- Through mg.save and mg.load: a .safetensors file is PyTorch's state_dict.
 Module.save = checked("save(self, path: string)", "writes its state to a file", function(self, path)
@@ -230,7 +242,7 @@ Module.load = checked("load(self, path: string)", "takes its state from a file",
 Module.to = checked('to(self, dtype: "float32" | "float64")',
   "converts the floats among parameters and buffers",
   function(self, dtype)
-    local converted = {}
+    local converted, fields = {}, { n = 0 }
     walk(self, function(_, v, t, k)
       if v.dtype == dtype or v.dtype:sub(1, 5) ~= "float" then return end
       local new = converted[v.id]
@@ -239,10 +251,11 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
         new.name, new.requires_grad = v.name, v.requires_grad
         converted[v.id] = new
       end
-      t[k] = new
+      set(fields, t, k, new)
     end, function(module)
-      if module.dtype then module.dtype = dtype end
+      if module.dtype then set(fields, module, "dtype", dtype) end
     end)
+    mg._commit({}, {}, fields)
     return self
   end)
 

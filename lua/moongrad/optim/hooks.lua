@@ -1,5 +1,5 @@
 -- What people do to gradients between backward and the update. clip_grad_norm does it at once;
--- the others make functions for optimizer:add_hook.
+-- the others make functions for optimizer:add_hook. All grads change together, or none does.
 
 local mg = require "moongrad"
 local checked, raise = mg.checked, mg.raise
@@ -20,6 +20,16 @@ local function parameters(op, target)
   return target
 end
 
+-- Gives each of the parameters that have a grad the grad that f(p, its grad) makes.
+local function change(params, f)
+  local fields = { n = 0 }
+  for _, p in ipairs(params) do
+    local g, n = p.grad, fields.n
+    if g then fields[n + 1], fields[n + 2], fields[n + 3], fields.n = p, "grad", f(p, g), n + 3 end
+  end
+  mg._commit({}, {}, fields)
+end
+
 -- By max / (norm + 1e-6), as torch.nn.utils.clip_grad_norm_.
 local function clip_grad_norm(params, max)
   return mg.no_grad(function()
@@ -31,9 +41,7 @@ local function clip_grad_norm(params, max)
     local norm = total == 0 and 0.0 or math.sqrt(total:item())
     if norm > max then
       local scale = max / (norm + 1e-6)
-      for _, p in ipairs(params) do
-        if p.grad then p.grad = p.grad * scale end
-      end
+      change(params, function(_, g) return g * scale end)
     end
     return norm
   end)
@@ -54,9 +62,7 @@ hooks.weight_decay = checked("weight_decay(rate: number)",
   "for opt:add_hook: adds rate * p to each grad",
   function(rate)
     return function(params)
-      for _, p in ipairs(params) do
-        if p.grad then p.grad = p.grad + rate * p end
-      end
+      change(params, function(p, g) return g + rate * p end)
     end
   end)
 
@@ -64,7 +70,7 @@ hooks.freeze = checked("freeze(params: module | table)", "for opt:add_hook: thes
   function(target)
     parameters("freeze", target)
     return function()
-      for _, p in ipairs(parameters("freeze", target)) do p:cleargrad() end
+      change(parameters("freeze", target), function() return nil end)
     end
   end)
 

@@ -5,7 +5,11 @@
 -- update(p, g, s), which returns p and those of its buffers in s that change, and their new values:
 -- two tables for mg.assign, which computes them in one pass over memory and in place, since mg.tidy
 -- leaves nobody else who sees the old ones. (So use p itself in update; p.data would be such
--- another.) s.step counts p's updates from 1. `prepare`, if any, looks at the options together.
+-- another.) s.step counts p's updates from 1; s is a copy, which counts when the step has succeeded.
+-- `prepare`, if any, looks at the options together.
+--
+-- A step is done as a whole: the new values of all parameters are computed together, and only then
+-- does anything change. If it fails, grads that hooks have changed are put back.
 --
 --   local Sign = optim.Optimizer:extend("Sign", "lr: number(0..) = 1e-3", "p - lr sign(g)")
 --   function Sign:update(p, g) return { p }, { p - self.lr * g:sign() } end
@@ -13,7 +17,7 @@
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local kind = require "moongrad.nn.kinds".kind
-local raise, tidy, assign, checked = mg.raise, mg.tidy, mg.assign, mg.checked
+local raise, tidy, checked = mg.raise, mg.tidy, mg.checked
 
 local Optimizer = Object:extend("Optimizer")
 Optimizer.is_optimizer = true
@@ -120,30 +124,46 @@ Optimizer.add_hook = checked("add_hook(self, f: function)",
   "assign to their grads; one whose grad it removes is not updated; nothing it does is recorded",
   function(self, f) self.hooks[#self.hooks + 1] = f end)
 
--- By the id of the parameter. A buffer may come later, with an option that is given then.
-local function slot(self, p)
-  local s = self.slots[p.id] or { step = 0 }
+-- What is kept for p, for its next step. A buffer may come later, with an option that is given then.
+local function next_slot(self, p)
+  local s, old = {}, self.slots[p.id]
+  for k, v in pairs(old or {}) do s[k] = v end
+  s.step = old and old.step + 1 or 1
   for _, name in ipairs(buffers(self)) do s[name] = s[name] or mg.zeros_like(p) end
-  self.slots[p.id] = s
   return s
 end
 
-local function step(self)
-  mg.no_grad(function()
-    local params = {}
-    for _, p in named(self.target) do
-      if p.requires_grad and p.grad then params[#params + 1] = p end
-    end
-    for _, hook in ipairs(self.hooks) do hook(params) end
-    for _, p in ipairs(params) do
-      local g = p.grad
-      if g then
-        local s = slot(self, p)
-        s.step = s.step + 1
-        tidy(function() assign(tidy(self.update, self, p, g, s)) end)
+local function update(self, params, slots)
+  local targets, values, fields = {}, {}, { n = 0 }
+  for i, p in ipairs(params) do
+    local s, g = slots[i], p.grad
+    if s and g then
+      local to, from = tidy(self.update, self, p, g, s)
+      if #to ~= #from then
+        raise("%s: update gave %d targets, but %d values", getmetatable(self).__name, #to, #from)
       end
+      table.move(to, 1, #to, #targets + 1, targets)
+      table.move(from, 1, #from, #values + 1, values)
+      local n = fields.n
+      fields[n + 1], fields[n + 2], fields[n + 3], fields.n = self.slots, p.id, s, n + 3
     end
-  end)
+  end
+  mg._commit(targets, values, fields)
+end
+
+local function hooks_and_update(self, params)
+  for _, hook in ipairs(self.hooks) do hook(params) end
+  local slots = {}
+  for i, p in ipairs(params) do slots[i] = p.grad and next_slot(self, p) end
+  tidy(update, self, params, slots)
+end
+
+local function step(self)
+  local params = {}
+  for _, p in named(self.target) do
+    if p.requires_grad and p.grad then params[#params + 1] = p end
+  end
+  mg.no_grad(mg._attempt, params, hooks_and_update, self, params)
 end
 
 Optimizer.step = checked("step(self)",
@@ -207,8 +227,8 @@ Optimizer.load_state = checked("load_state(self, state: table)",
       if not used[name] then raise("load_state: %s is unexpected", tostring(name)) end
     end
     if not mg.is_variable(t.lr) then raise("load_state: lr is missing") end
-    self.lr = t.lr:item()
-    rawset(self, "slots", slots)
+    local lr = getmetatable(self).check { lr = t.lr:item() }
+    mg._commit({}, {}, { n = 6, self.values, "lr", lr, self, "slots", slots })
     return self
   end)
 

@@ -20,8 +20,9 @@ function Schedule:init(opt, rate)
 end
 
 Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next", function(self)
-  self.opt.lr = self.rate(self.t + 1)
-  self.t = self.t + 1
+  local t = self.t + 1
+  self.opt.lr = self.rate(t)
+  self.t = t
 end)
 
 function Schedule:__tostring() return ("Schedule(t = %d, lr = %g)"):format(self.t, self.opt.lr) end

@@ -1,0 +1,185 @@
+/* assign.c -- several things change together, or none does.
+**
+** What can fail comes first: new values are computed, all in one evaluation. What is left then moves
+** pointers, within one call: no hook comes in between.
+*/
+#include "lua/binding.h"
+
+/* On the stack of assign and _commit; the last two are our own lists. */
+enum { TO = 1, FROM, FIELDS, TARGETS, VALUES };
+
+/* ---- fields ---------------------------------------------------------------------------------- */
+
+/* Pushes what stands in FIELDS from i on: a table or Variable, a key, a value. True for a Variable. */
+static bool push_field(lua_State *L, int i) {
+  for (int k = 0; k < 3; k++) lua_rawgeti(L, FIELDS, i + k);
+  return to_box(L, -3);
+}
+
+/* Those of Variables are grads, of the right form; nothing here was freed. */
+static bool check_grads(lua_State *L, int n) {
+  for (int i = 1; i <= n; i += 3, lua_pop(L, 3)) {
+    if (!push_field(L, i)) continue;
+    shape s, t;
+    node *x = node_at(L, -3), *g = lua_isnil(L, -1) ? NULL : check_node(L, -1, "assign");
+    if (!g) continue;
+    node_shape(x, &s);
+    node_shape(g, &t);
+    if (!shape_eq(&s, &t) || x->dtype != g->dtype) refuse(L, "assign: a grad of another form");
+  }
+  return true;
+}
+
+static void set_fields(lua_State *L, state *S, int n) {
+  for (int i = 1; i <= n; i += 3) {
+    if (push_field(L, i)) {
+      node *g = lua_isnil(L, -1) ? NULL : node_hold(node_at(L, -1));
+      node_set_grad(&S->G, node_at(L, -3), g);
+      lua_pop(L, 3);
+    } else {
+      lua_rawset(L, -3);
+      lua_pop(L, 1);
+    }
+  }
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* Boxes 1..n of our own list into an array */
+static node **fetch(lua_State *L, int list, int n, node **out) {
+  for (int i = 0; i < n; i++, lua_pop(L, 1)) {
+    lua_rawgeti(L, list, i + 1);
+    out[i] = node_at(L, -1);
+  }
+  return out;
+}
+
+static bool assign_all(lua_State *L, state *S, int n, node **nodes, int fields) {
+  fetch(L, TARGETS, n, nodes);
+  fetch(L, VALUES, n, nodes + n);
+  return check_grads(L, fields) && node_assign(&S->G, n, nodes, nodes + n);
+}
+
+static int assign_and_set(lua_State *L, int fields) {
+  state *S = get_state(L);
+  for (int i = TO; i <= FROM; i++)
+    if (lua_type(L, i) != LUA_TTABLE)
+      refuse(L, "assign: argument %d is a %s, expected a table", i, kind_of(L, i));
+  int n = (int)lua_rawlen(L, TO);
+  if (n != (int)lua_rawlen(L, FROM))
+    refuse(L, "assign: %d targets, but %d values", n, (int)lua_rawlen(L, FROM));
+  lua_createtable(L, n, 0);
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, TO, i);
+    node *x = to_node(L, -1);
+    if (!x) refuse(L, "assign: target %d is a %s, expected a Variable", i, kind_of(L, -1));
+    if (node_has_creator(x))
+      refuse(L, "assign: target %d has a creator; only leaves can be given values", i);
+    if (x->flags & FROZEN) refuse(L, "assign: target %d is frozen: the value would be lost", i);
+    lua_rawseti(L, TARGETS, i);
+    lua_rawgeti(L, FROM, i);
+    if (!to_box(L, -1)) {
+      push_values(L, S, -1, "assign", x->dtype);
+      lua_replace(L, -2);
+    }
+    shape s, t;
+    char a[128], b[128];
+    lua_rawgeti(L, TARGETS, i);
+    node_shape(to_node(L, -1), &s);
+    node_shape(to_node(L, -2), &t);
+    if (!shape_eq(&s, &t))
+      refuse(L, "assign: target %d has shape %s, its value %s", i, shape_text(&s, a),
+             shape_text(&t, b));
+    lua_pop(L, 1);
+    lua_rawseti(L, VALUES, i);
+  }
+  node **nodes = lua_newuserdatauv(L, (2 * n + 1) * sizeof *nodes, 0);
+  TRY(L, S, assign_all(L, S, n, nodes, fields));
+  set_fields(L, S, fields);
+  return 0;
+}
+
+/* assign({targets}, {values}) */
+static int assign(lua_State *L) {
+  lua_settop(L, FIELDS);
+  return assign_and_set(L, 0);
+}
+
+/* _commit({targets}, {values}, {n =, table, key, value, ...}): assigns, and then sets fields: of tables
+** raw, of a Variable its "grad". */
+int commit(lua_State *L) {
+  lua_settop(L, FIELDS);
+  luaL_checktype(L, FIELDS, LUA_TTABLE);
+  lua_getfield(L, FIELDS, "n");
+  int n = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return assign_and_set(L, n);
+}
+
+/* ---- undoing --------------------------------------------------------------------------------- */
+
+typedef struct {
+  guard g;
+  bool done;
+  uint64_t seed, counter;
+  int n;
+  struct {
+    node *x, *grad;
+  } kept[];
+} keeper;
+
+static void put_back(state *S, guard *g) {
+  keeper *k = (keeper *)g;
+  int n = k->n;
+  g->end = NULL;
+  k->n = 0;
+  if (!k->done) S->G.c.seed = k->seed, S->G.c.counter = k->counter;
+  for (int i = 0; i < n; i++) {
+    if (k->done) node_drop(&S->G, k->kept[i].grad);
+    else node_set_grad(&S->G, k->kept[i].x, k->kept[i].grad);
+    node_drop(&S->G, k->kept[i].x);
+  }
+}
+
+/* run(keeper, fn, ...) */
+static int run(lua_State *L) {
+  lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
+  ((keeper *)lua_touserdata(L, 1))->done = true;
+  return lua_gettop(L) - 1;
+}
+
+/* _attempt({params}, fn, ...): fn(...). If it fails, their grads and the random stream are as before. */
+int attempt_call(lua_State *L) {
+  state *S = get_state(L);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int n = (int)lua_rawlen(L, 1);
+  for (int i = 1; i <= n; i++, lua_pop(L, 1)) {
+    lua_rawgeti(L, 1, i);
+    check_node(L, -1, "attempt");
+  }
+  keeper *k = guard_new(L, sizeof *k + n * sizeof *k->kept);
+  k->done = false;
+  k->seed = S->G.c.seed;
+  k->counter = S->G.c.counter;
+  k->n = 0;
+  k->g.end = put_back;
+  for (int i = 1; i <= n; i++, lua_pop(L, 1)) {
+    lua_rawgeti(L, 1, i);
+    node *x = node_at(L, -1);
+    k->kept[k->n].grad = x->grad ? node_hold(x->grad) : NULL;
+    k->kept[k->n++].x = node_hold(x);
+  }
+  lua_pushcfunction(L, run);
+  lua_insert(L, 2);
+  lua_pushvalue(L, -1);
+  lua_insert(L, 3);
+  lua_replace(L, 1);
+  call_guarded(L, lua_gettop(L) - 2);
+  return lua_gettop(L) - 1;
+}
+
+const entry assign_entries[] = {
+    {"assign", assign, "assign({targets}, {values})\ngives leaves new values, all in one pass",
+     false},
+    {NULL, NULL, NULL, false}};
