@@ -246,7 +246,10 @@ static void commit(fuser *f) {
     array *from = f->s[k].from;
     if (from) from->buf = NULL, from->p = NULL;
   }
-  for (int k = 0; k < f->no; k++) arr_adopt(f->s[k].a, f->s[k].buf);
+  for (int k = 0; k < f->no; k++) {
+    if (f->s[k].a->state == PENDING) arr_adopt(f->s[k].a, f->s[k].buf);
+    else buf_unref(f->s[k].buf); /* another program has stored it meanwhile */
+  }
   for (int i = 0; i < f->nv; i++) arr_unref(f->f[i].a);
 }
 
@@ -314,35 +317,52 @@ static program *build(ctx *c, fuser *f, const form *m, int n, array *const *a, u
   return p;
 }
 
+static void give_back(fuser *f) {
+  for (int k = 0; k < f->no; k++)
+    if (f->s[k].buf && !f->s[k].from) buf_unref(f->s[k].buf);
+}
+
+/* Plans it and takes the memory of its outputs. NULL: there is none. */
+static const schedule *prepare(ctx *c, fuser *f, const form *m, int n, array *const *a,
+                               array *const *olds) {
+  uint64_t mark = arr_mark(c);
+  program *p = build(c, f, m, n, a, mark);
+  const schedule *s = p ? cpu_schedule(c, p) : NULL;
+  if (s && reserve(c, f, s, n, olds, mark)) return s;
+  give_back(f);
+  return NULL;
+}
+
+static bool run(ctx *c, fuser *f, const schedule *s) {
+  WORK(c, OP_NONE);
+  launch l = {.kind = PROGRAM};
+  l.p = cpu_program(s);
+  l.s = s;
+  l.leaf = f->leaf;
+  l.to = f->to;
+  l.fresh = 0;
+  for (int k = 0; k < f->no; k++)
+    if (!f->s[k].from) l.fresh += f->s[k].a->size * dtype_size[f->s[k].a->dtype];
+  if (!launch_work(c, &l)) return false;
+  commit(f);
+  return true;
+}
+
 static bool evaluate(ctx *c, const form *m, int n, array *const *a, array *const *olds) {
   WORK(c, OP_NONE);
   fuser *f = fuser_of(c);
-  uint64_t mark = arr_mark(c);
-  program *p = f ? build(c, f, m, n, a, mark) : NULL;
-  const schedule *s = p ? cpu_schedule(c, p) : NULL;
-  bool ok = s && reserve(c, f, s, n, olds, mark);
-  if (ok) {
-    launch l = {.kind = PROGRAM};
-    l.p = p;
-    l.s = s;
-    l.leaf = f->leaf;
-    l.to = f->to;
-    l.fresh = 0;
-    for (int k = 0; k < f->no; k++)
-      if (!f->s[k].from) l.fresh += f->s[k].a->size * dtype_size[f->s[k].a->dtype];
-    ok = launch_work(c, &l);
-  }
-  if (ok) commit(f);
-  else
-    for (int k = 0; f && k < f->no; k++)
-      if (f->s[k].buf && !f->s[k].from) buf_unref(f->s[k].buf);
-  return ok;
+  const schedule *s = f ? prepare(c, f, m, n, a, olds) : NULL;
+  if (!s) return false;
+  if (run(c, f, s)) return true;
+  give_back(f);
+  return false;
 }
 
+enum { GROUP = 64 };
+
 /* Evaluates what can be one program with the first array that is pending, and so on. Tails are left. */
-static bool eval_programs(ctx *c, int n, array *const *a, array *const *olds) {
-  enum { GROUP = 64 };
-  array *group[GROUP], *old[GROUP];
+static bool eval_programs(ctx *c, int n, array *const *a) {
+  array *group[GROUP];
   for (int first = 0;;) {
     int m = 0, left = 0, nodes = 0;
     form f = {0};
@@ -365,13 +385,171 @@ static bool eval_programs(ctx *c, int n, array *const *a, array *const *olds) {
       }
       if (!m) f = g;
       nodes += x->nodes;
-      old[m] = olds && x == a[i] ? olds[i] : NULL;
       group[m++] = x;
     }
     if (m == 0) return true;
-    if (!evaluate(c, &f, m, group, left ? NULL : old)) return false;
+    if (!evaluate(c, &f, m, group, NULL)) return false;
     if (!left) return true;
   }
+}
+
+/* ---- taking the place of old values ---------------------------------------------------------------------- */
+
+static bool no_visit(void *arg, array *a) { return (void)arg, (void)a, true; }
+
+/* Is x part of what has this mark, or made of some of it? */
+static bool related(const array *x, uint64_t mark) {
+  if (x->mark == mark) return true;
+  for (int i = 0; i < x->nin; i++)
+    if (x->in[i]->mark == mark) return true;
+  return false;
+}
+
+/* The first of a[*from..n-1] that is pending and not done, with some of the few after it that have to do
+** with it: values of one program, m of them. They are done then; how many. */
+static int next_group(ctx *c, int *from, int n, array *const *a, array *const *olds, bool *done,
+                      form *f, array **group, array **old, int *m) {
+  enum { FEW = 16 };
+  int taken = 0, nodes = 0, first = *from;
+  uint64_t mark = arr_mark(c);
+  *m = 0;
+  while (first < n && (done[first] || a[first]->state != PENDING)) first++;
+  for (int i = first; i < n && i < first + FEW; i++) {
+    array *x = a[i];
+    bool twice = false;
+    if (done[i] || x->state != PENDING) continue;
+    for (int k = 0; k < *m; k++) twice |= group[k] == x;
+    form g = form_of(x);
+    if (*m && !twice && (!related(x, mark) || nodes + x->nodes > MAXVALUES / 2 || !join(f, &g)))
+      continue;
+    done[i] = true;
+    taken++;
+    if (twice) continue;
+    if (!*m) *f = g;
+    arr_visit(x, mark, no_visit, NULL);
+    nodes += x->nodes;
+    old[*m] = olds[i];
+    group[(*m)++] = x;
+  }
+  *from = first;
+  return taken;
+}
+
+/* What ends no program is computed before. How many are left, -1: error. */
+static int eval_parts(ctx *c, int n, array *const *a) {
+  int left = 0;
+  for (int i = 0; i < n; i++) {
+    array *x = a[i];
+    if (x->state != PENDING) continue;
+    if (x->tail && !arr_ready(c, x)) return -1;
+    if (x->state != PENDING) continue;
+    form g = form_of(x);
+    if (!possible(&g) && !arr_ready(c, x->in[0])) return -1;
+    left++;
+  }
+  return left;
+}
+
+/* A program that waits for others to be planned: what running it takes, in one block. It holds its arrays:
+** others may store some meanwhile, which lets go of what these were made of. */
+typedef struct plan {
+  fuser f;
+  const schedule *s;
+  bool ran;
+  struct plan *next;
+} plan;
+
+static plan *keep_plan(ctx *c, const fuser *f, const schedule *s) {
+  size_t values = f->nv * sizeof *f->f, outputs = f->no * sizeof *f->s,
+         leaves = f->nleaf * sizeof *f->leaf, to = f->no * sizeof *f->to;
+  plan *p = mg_alloc(c, sizeof *p + values + outputs + leaves + to);
+  if (!p) return NULL;
+  char *at = (char *)(p + 1);
+  *p = (plan){.f = {.nv = f->nv, .no = f->no}, .s = s};
+  p->f.f = memcpy(at, f->f, values);
+  p->f.s = memcpy(at += values, f->s, outputs);
+  p->f.leaf = memcpy(at += outputs, f->leaf, leaves);
+  p->f.to = memcpy(at + leaves, f->to, to);
+  for (int i = 0; i < f->nv; i++) arr_ref(f->f[i].a);
+  return p;
+}
+
+static void drop_plans(plan *all) {
+  for (plan *p = all, *next; p; p = next) {
+    next = p->next;
+    if (!p->ran) give_back(&p->f);
+    for (int i = 0; i < p->f.nv; i++) arr_unref(p->f.f[i].a);
+    mg_free(p);
+  }
+}
+
+/* All of a[0..n-1] that is pending, program by program */
+static bool plan_all(ctx *c, int n, array *const *a, array *const *olds, bool *done, plan **all) {
+  array *group[GROUP], *old[GROUP];
+  size_t scratch = 0;
+  form f;
+  int m, from = 0;
+  memset(done, 0, n);
+  while (next_group(c, &from, n, a, olds, done, &f, group, old, &m)) {
+    fuser *w = fuser_of(c);
+    const schedule *s = w ? prepare(c, w, &f, m, group, old) : NULL;
+    if (!s) return false;
+    if (!(*all = keep_plan(c, w, s))) return give_back(w), false;
+    if (cpu_scratch(c, s) > scratch) scratch = cpu_scratch(c, s);
+    all = &(*all)->next;
+  }
+  buffer *b = buf_new(c, scratch); /* it is there, then */
+  if (b) buf_unref(b);
+  return b;
+}
+
+/* In this round whatever failed is tried again: the memory was there before, and is but lent. */
+static bool run_all(ctx *c, plan *all) {
+  for (plan *p = all; p; p = p->next) {
+    p->ran = run(c, &p->f, p->s);
+    if (p->ran) continue;
+    c->err = OK;
+    p->ran = run(c, &p->f, p->s);
+    if (!p->ran) return false;
+  }
+  return true;
+}
+
+static bool eval_groups(ctx *c, int n, array *const *a, array *const *olds, bool *done) {
+  array *group[GROUP], *old[GROUP];
+  form f;
+  int m, from = 0;
+  memset(done, 0, n);
+  while (next_group(c, &from, n, a, olds, done, &f, group, old, &m))
+    if (!evaluate(c, &f, m, group, old)) {
+      c->err = OK;
+      if (!evaluate(c, &f, m, group, old)) return false;
+    }
+  return true;
+}
+
+/* With the first program that takes a buffer over, values are lost: so all programs are planned before,
+** and all memory is taken. */
+static bool eval_over(ctx *c, int n, array *const *a, array *const *olds) {
+  array *group[GROUP], *old[GROUP];
+  form f;
+  int m, from = 0, left = eval_parts(c, n, a);
+  if (left <= 0) return left == 0;
+  bool *done = mg_alloc(c, n), ok = done;
+  if (!ok) return false;
+  memset(done, 0, n);
+  if (next_group(c, &from, n, a, olds, done, &f, group, old, &m) == left)
+    ok = evaluate(c, &f, m, group, old);
+  else {
+    plan *all = NULL;
+    uint64_t kept = cpu_kept(c);
+    bool planned = plan_all(c, n, a, olds, done, &all), there = cpu_kept(c) == kept;
+    ok = planned && (!there || run_all(c, all));
+    drop_plans(all);
+    if (ok && !there) ok = eval_groups(c, n, a, olds, done); /* too many to be kept */
+  }
+  mg_free(done);
+  return ok;
 }
 
 /* ---- tails ------------------------------------------------------------------------------------------------- */
@@ -429,28 +607,24 @@ static bool has_tails(int n, array *const *a) {
 }
 
 bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
-  if (!has_tails(n, a)) return eval_programs(c, n, a, olds);
+  if (olds) return eval_over(c, n, a, olds);
+  if (!has_tails(n, a)) return eval_programs(c, n, a);
   tails w = {.c = c, .mark = arr_mark(c)};
   bool ok = true;
   for (int i = 0; i < n && ok; i++)
     if (a[i]->state == PENDING && a[i]->tail) ok = arr_visit(a[i], w.mark, visit_tail, &w);
   int found = w.n;
   array **all = ok ? mg_alloc(c, (n + found + 1) * sizeof *all) : NULL;
-  array **old = all ? mg_alloc(c, (n + found + 1) * sizeof *old) : NULL;
-  ok = old;
+  ok = all;
   if (ok) { /* what was asked for, and what its tails reduce: in one go where it can be */
-    for (int i = 0; i < n + found; i++) {
-      all[i] = i < n ? a[i] : w.a[i - n];
-      old[i] = i < n && olds ? olds[i] : NULL;
-    }
-    ok = eval_programs(c, n + found, all, old);
+    for (int i = 0; i < n + found; i++) all[i] = i < n ? a[i] : w.a[i - n];
+    ok = eval_programs(c, n + found, all);
   }
   w.mark = arr_mark(c);
   w.compute = true;
   for (int i = 0; i < n && ok; i++)
     if (a[i]->state == PENDING) ok = arr_visit(a[i], w.mark, visit_tail, &w);
   mg_free(all);
-  mg_free(old);
   mg_free(w.a);
   return ok;
 }

@@ -14,8 +14,11 @@
 
 typedef struct schedule schedule;
 
-/* How p is run here: made once, kept by the program. NULL: no memory. It lives until the next call. */
+/* How p is run here: made once, kept by the program. NULL: no memory. It lives until the next call, and for
+** as long as cpu_kept gives the same. */
 const schedule *cpu_schedule(ctx *c, const program *p);
+uint64_t cpu_kept(ctx *c);
+const program *cpu_program(const schedule *s);
 
 /* May output `out` be written where input binding `leaf` lies, dense, of the same bytes? */
 bool cpu_in_place(const schedule *s, int out, int leaf);
@@ -27,6 +30,8 @@ typedef struct {
   };
   imm k;           /* LEAF_NUMBER: it; LEAF_RANDOM: the counter, in i */
 } binding;
+
+size_t cpu_scratch(ctx *c, const schedule *s); /* bytes that a run takes beside its outputs */
 
 /* Outputs are dense. False: no memory for scratch, nothing is written. */
 bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out);

@@ -428,22 +428,37 @@ static void combine(const job *j, int k) {
   if (o->op == OP_mean && c->inner > 1) divide(o->dtype, out, c->rows * c->inner, c->n);
 }
 
-/* Scratch for the threads that run, and for partial results: one buffer, which is cut up here */
+/* Scratch for the threads that run, and for partial results: one buffer, which is cut up in reserve */
+static int workers_of(const ctx *c, const schedule *s) {
+  return (int)least(c->threads, s->cut.chunks);
+}
+
+/* With a byte for each worker: are its constants filled in? */
+static size_t tiles_of(const schedule *s, int workers) {
+  return ((size_t)workers * (s->nslot * s->cut.room + 1) + 63) / 64 * 64;
+}
+
+static size_t partial(const schedule *s) { /* results of each reduction */
+  size_t most = s->cut.inner == 1 ? sizeof(acc) : (size_t)s->cut.inner * 8;
+  return s->cut.splits > 1 ? ((size_t)s->cut.rows * s->cut.splits * most + 63) / 64 * 64 : 0;
+}
+
+size_t cpu_scratch(ctx *c, const schedule *s) {
+  size_t bytes = tiles_of(s, workers_of(c, s));
+  for (int k = 0; k < s->noutput; k++)
+    if (s->output[k].op) bytes += partial(s);
+  return bytes;
+}
+
 static buffer *reserve(ctx *c, job *j, int workers) {
   const schedule *s = j->s;
-  size_t bytes = (size_t)workers * j->each + workers;
-  size_t most = s->cut.inner == 1 ? sizeof(acc) : (size_t)s->cut.inner * 8;
-  size_t parts =
-      s->cut.splits > 1 ? ((size_t)s->cut.rows * s->cut.splits * most + 63) / 64 * 64 : 0;
-  bytes = (bytes + 63) / 64 * 64;
-  for (int k = 0; k < s->noutput; k++)
-    if (s->output[k].op) bytes += parts;
-  buffer *b = buf_new(c, bytes);
+  size_t parts = partial(s);
+  buffer *b = buf_new(c, cpu_scratch(c, s));
   if (!b) return NULL;
   j->scratch = b->p;
   j->filled = j->scratch + (size_t)workers * j->each;
   memset(j->filled, 0, workers);
-  char *at = j->scratch + ((size_t)workers * j->each + workers + 63) / 64 * 64;
+  char *at = j->scratch + tiles_of(s, workers);
   for (int k = 0; k < s->noutput; k++) {
     j->part[k] = (acc *)(void *)at;
     j->cols[k] = at;
@@ -465,7 +480,7 @@ bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out) {
   acc *part[s->noutput];
   char *cols[s->noutput];
   job j = {.s = s, .leaf = leaf, .out = out, .part = part, .cols = cols};
-  int workers = (int)least(c->threads, s->cut.chunks);
+  int workers = workers_of(c, s);
   j.each = s->nslot * s->cut.room;
   buffer *scratch = reserve(c, &j, workers);
   if (!scratch) return false;

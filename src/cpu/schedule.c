@@ -21,6 +21,7 @@ struct cpu {
   bool off;
   schedule *list[LISTS];
   int64_t count, planned, found, runs;
+  uint64_t forgotten; /* how often all were */
 };
 
 /* ---- how the work is cut ---------------------------------------------------------------------------- */
@@ -348,7 +349,13 @@ static void forget_all(struct cpu *m) {
       schedule_free(s);
     }
   m->count = 0;
+  m->forgotten++;
 }
+
+const program *cpu_program(const schedule *s) { return &s->p; }
+
+/* Both counts only grow. */
+uint64_t cpu_kept(ctx *c) { return c->cpu ? c->cpu->forgotten + codes_age(c->cpu->codes) : 0; }
 
 const schedule *cpu_schedule(ctx *c, const program *p) {
   struct cpu *m = cpu_of(c);
