@@ -151,7 +151,7 @@ enum launch_kind { PROGRAM, CALL, KERNEL };
 typedef struct launch {
   uint8_t kind, op;           /* op: whom it is charged to, unless WORK says so; of a program: nobody */
   union {
-    struct { const program *p; const schedule *s; const binding *leaf; void *const *to; int64_t fresh; };
+    struct { const program *p; const schedule *s; const binding *leaf; void *const *to; void *scratch; int64_t fresh; };
     struct { cpu_fn *fn; const int64_t *attr; const view *in[3]; const view *out[2]; };
     struct { map_fn *map; void *r; const void *x[3]; int64_t n; };
   };
@@ -160,7 +160,7 @@ typedef struct launch {
 bool launch_watched(ctx *c, const launch *l);
 static inline bool launch_run(ctx *c, const launch *l) {
   switch (l->kind) {
-    case PROGRAM: return cpu_run(c, l->s, l->leaf, l->to);
+    case PROGRAM: return cpu_run(c, l->s, l->leaf, l->to, l->scratch);
     case CALL: return l->fn(c, l->attr, l->in, l->out);
     default: return l->map(l->r, l->x[0], l->x[1], l->x[2], l->n), true;
   }

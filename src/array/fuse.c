@@ -333,13 +333,14 @@ static const schedule *prepare(ctx *c, fuser *f, const form *m, int n, array *co
   return NULL;
 }
 
-static bool run(ctx *c, fuser *f, const schedule *s) {
+static bool run(ctx *c, fuser *f, const schedule *s, void *scratch) {
   WORK(c, OP_NONE);
   launch l = {.kind = PROGRAM};
   l.p = cpu_program(s);
   l.s = s;
   l.leaf = f->leaf;
   l.to = f->to;
+  l.scratch = scratch;
   l.fresh = 0;
   for (int k = 0; k < f->no; k++)
     if (!f->s[k].from) l.fresh += f->s[k].a->size * dtype_size[f->s[k].a->dtype];
@@ -353,7 +354,7 @@ static bool evaluate(ctx *c, const form *m, int n, array *const *a, array *const
   fuser *f = fuser_of(c);
   const schedule *s = f ? prepare(c, f, m, n, a, olds) : NULL;
   if (!s) return false;
-  if (run(c, f, s)) return true;
+  if (run(c, f, s, NULL)) return true;
   give_back(f);
   return false;
 }
@@ -397,11 +398,11 @@ static bool eval_programs(ctx *c, int n, array *const *a) {
 
 static bool no_visit(void *arg, array *a) { return (void)arg, (void)a, true; }
 
-/* Is x part of what has this mark, or made of some of it? */
-static bool related(const array *x, uint64_t mark) {
+/* Is x part of what has this mark, or made of some of it a few ops ago? */
+static bool related(const array *x, uint64_t mark, int ops) {
   if (x->mark == mark) return true;
-  for (int i = 0; i < x->nin; i++)
-    if (x->in[i]->mark == mark) return true;
+  for (int i = 0; i < x->nin && ops; i++)
+    if (related(x->in[i], mark, ops - 1)) return true;
   return false;
 }
 
@@ -420,7 +421,7 @@ static int next_group(ctx *c, int *from, int n, array *const *a, array *const *o
     if (done[i] || x->state != PENDING) continue;
     for (int k = 0; k < *m; k++) twice |= group[k] == x;
     form g = form_of(x);
-    if (*m && !twice && (!related(x, mark) || nodes + x->nodes > MAXVALUES / 2 || !join(f, &g)))
+    if (*m && !twice && (!related(x, mark, 4) || nodes + x->nodes > MAXVALUES / 2 || !join(f, &g)))
       continue;
     done[i] = true;
     taken++;
@@ -483,8 +484,9 @@ static void drop_plans(plan *all) {
   }
 }
 
-/* All of a[0..n-1] that is pending, program by program */
-static bool plan_all(ctx *c, int n, array *const *a, array *const *olds, bool *done, plan **all) {
+/* All of a[0..n-1] that is pending, program by program. Gives scratch for any of them; NULL: no memory. */
+static buffer *plan_all(ctx *c, int n, array *const *a, array *const *olds, bool *done,
+                        plan **all) {
   array *group[GROUP], *old[GROUP];
   size_t scratch = 0;
   form f;
@@ -493,28 +495,15 @@ static bool plan_all(ctx *c, int n, array *const *a, array *const *olds, bool *d
   while (next_group(c, &from, n, a, olds, done, &f, group, old, &m)) {
     fuser *w = fuser_of(c);
     const schedule *s = w ? prepare(c, w, &f, m, group, old) : NULL;
-    if (!s) return false;
-    if (!(*all = keep_plan(c, w, s))) return give_back(w), false;
+    if (!s) return NULL;
+    if (!(*all = keep_plan(c, w, s))) return give_back(w), NULL;
     if (cpu_scratch(c, s) > scratch) scratch = cpu_scratch(c, s);
     all = &(*all)->next;
   }
-  buffer *b = buf_new(c, scratch); /* it is there, then */
-  if (b) buf_unref(b);
-  return b;
+  return buf_new(c, scratch);
 }
 
-/* In this round whatever failed is tried again: the memory was there before, and is but lent. */
-static bool run_all(ctx *c, plan *all) {
-  for (plan *p = all; p; p = p->next) {
-    p->ran = run(c, &p->f, p->s);
-    if (p->ran) continue;
-    c->err = OK;
-    p->ran = run(c, &p->f, p->s);
-    if (!p->ran) return false;
-  }
-  return true;
-}
-
+/* More programs than are kept: one after the other, each with a second try. */
 static bool eval_groups(ctx *c, int n, array *const *a, array *const *olds, bool *done) {
   array *group[GROUP], *old[GROUP];
   form f;
@@ -529,7 +518,7 @@ static bool eval_groups(ctx *c, int n, array *const *a, array *const *olds, bool
 }
 
 /* With the first program that takes a buffer over, values are lost: so all programs are planned before,
-** and all memory is taken. */
+** and all memory is taken; nothing fails after. */
 static bool eval_over(ctx *c, int n, array *const *a, array *const *olds) {
   array *group[GROUP], *old[GROUP];
   form f;
@@ -543,10 +532,13 @@ static bool eval_over(ctx *c, int n, array *const *a, array *const *olds) {
   else {
     plan *all = NULL;
     uint64_t kept = cpu_kept(c);
-    bool planned = plan_all(c, n, a, olds, done, &all), there = cpu_kept(c) == kept;
-    ok = planned && (!there || run_all(c, all));
+    buffer *scratch = plan_all(c, n, a, olds, done, &all);
+    bool there = cpu_kept(c) == kept;
+    for (plan *p = scratch && there ? all : NULL; p; p = p->next)
+      p->ran = run(c, &p->f, p->s, scratch->p);
     drop_plans(all);
-    if (ok && !there) ok = eval_groups(c, n, a, olds, done); /* too many to be kept */
+    if (scratch) buf_unref(scratch);
+    ok = scratch && (there || eval_groups(c, n, a, olds, done));
   }
   mg_free(done);
   return ok;

@@ -117,10 +117,11 @@ void mem_trim(void);                          /* give all cached bytes back */
 uint64_t mem_total(void);                     /* memstat.total alone: cheap, for collector pacing */
 
 /* Small blocks of the graph's own: malloc that can be made to fail. Every allocation of the core,
-** buffers too, passes here: after `mem_fail_at(n)` the n-th one from now fails, once (0: never). */
+** buffers too, passes here: after `mem_fail_at(n, times)` the n-th one from now fails, and those after it,
+** so many in all (n = 0: none). */
 void *mg_alloc(ctx *c, size_t bytes);         /* not cleared; NULL and E_MEMORY */
 void mg_free(void *p);
-void mem_fail_at(int64_t n);
+void mem_fail_at(int64_t n, int64_t times);
 bool mem_refuse(void);                        /* counts one allocation; true: let it fail */
 
 /* ---- threads ------------------------------------------------------------------------------ */

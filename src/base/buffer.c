@@ -65,7 +65,7 @@ static char *fresh; /* the uncut rest of the newest slab */
 static int fresh_lines;
 static block *bin[NBIN]; /* large; the latest freed first */
 static block *newest, *oldest;
-static _Atomic int64_t fail_in;
+static _Atomic int64_t fail_in, fail_until;
 
 static void take_lock(void) {
   for (int i = 0; atomic_flag_test_and_set_explicit(&lock, memory_order_acquire); i++)
@@ -404,9 +404,13 @@ void *mg_alloc(ctx *c, size_t bytes) {
 
 void mg_free(void *p) { free(p); }
 
-void mem_fail_at(int64_t n) { atomic_store(&fail_in, n); }
+void mem_fail_at(int64_t n, int64_t times) {
+  atomic_store(&fail_until, n > 0 ? 1 - times : 0);
+  atomic_store(&fail_in, n);
+}
 
 bool mem_refuse(void) {
-  return atomic_load_explicit(&fail_in, memory_order_relaxed) > 0 &&
-         atomic_fetch_sub(&fail_in, 1) == 1;
+  return atomic_load_explicit(&fail_in, memory_order_relaxed) >
+             atomic_load_explicit(&fail_until, memory_order_relaxed) &&
+         atomic_fetch_sub(&fail_in, 1) <= 1;
 }

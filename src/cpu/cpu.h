@@ -33,8 +33,9 @@ typedef struct {
 
 size_t cpu_scratch(ctx *c, const schedule *s); /* bytes that a run takes beside its outputs */
 
-/* Outputs are dense. False: no memory for scratch, nothing is written. */
-bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out);
+/* Outputs are dense. scratch: so many bytes, aligned to 64; NULL: it takes its own. False: there is no memory
+** for it, nothing is written. */
+bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out, void *scratch);
 
 /* The kernels for what is small: dense, up to SMALL elements, on this thread */
 enum { SMALL = 512 };

@@ -428,7 +428,7 @@ static void combine(const job *j, int k) {
   if (o->op == OP_mean && c->inner > 1) divide(o->dtype, out, c->rows * c->inner, c->n);
 }
 
-/* Scratch for the threads that run, and for partial results: one buffer, which is cut up in reserve */
+/* Scratch for the threads that run, and for partial results: one block */
 static int workers_of(const ctx *c, const schedule *s) {
   return (int)least(c->threads, s->cut.chunks);
 }
@@ -450,12 +450,9 @@ size_t cpu_scratch(ctx *c, const schedule *s) {
   return bytes;
 }
 
-static buffer *reserve(ctx *c, job *j, int workers) {
+static void cut_up(job *j, int workers) {
   const schedule *s = j->s;
   size_t parts = partial(s);
-  buffer *b = buf_new(c, cpu_scratch(c, s));
-  if (!b) return NULL;
-  j->scratch = b->p;
   j->filled = j->scratch + (size_t)workers * j->each;
   memset(j->filled, 0, workers);
   char *at = j->scratch + tiles_of(s, workers);
@@ -464,7 +461,6 @@ static buffer *reserve(ctx *c, job *j, int workers) {
     j->cols[k] = at;
     if (s->output[k].op) at += parts;
   }
-  return b;
 }
 
 /* The numbers that loops read */
@@ -476,19 +472,21 @@ static void fill_pool(const schedule *s, const binding *leaf) {
   }
 }
 
-bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out) {
+bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out, void *scratch) {
   acc *part[s->noutput];
   char *cols[s->noutput];
-  job j = {.s = s, .leaf = leaf, .out = out, .part = part, .cols = cols};
+  job j = {.s = s, .leaf = leaf, .out = out, .part = part, .cols = cols, .scratch = scratch};
   int workers = workers_of(c, s);
   j.each = s->nslot * s->cut.room;
-  buffer *scratch = reserve(c, &j, workers);
-  if (!scratch) return false;
+  buffer *own = scratch ? NULL : buf_new(c, cpu_scratch(c, s));
+  if (!scratch && !own) return false;
+  if (own) j.scratch = own->p;
+  cut_up(&j, workers);
   fill_pool(s, leaf);
   cpu_count_run(c, s);
   par_for(c, s->cut.chunks, run_chunk, &j);
   for (int k = 0; k < s->noutput; k++)
     if (s->output[k].op) combine(&j, k);
-  buf_unref(scratch);
+  if (own) buf_unref(own);
   return true;
 }

@@ -87,7 +87,9 @@ static int reset_peak(lua_State *L) { return (void)L, mem_reset_peak(), 0; }
 static int trim(lua_State *L) { return (void)L, mem_trim(), 0; }
 
 static int fail_at(lua_State *L) {
-  mem_fail_at(check_whole(L, 1, "_fail_at", "n"));
+  lua_settop(L, 2);
+  mem_fail_at(check_whole(L, 1, "_fail_at", "n"),
+              lua_isnil(L, 2) ? 1 : check_whole(L, 2, "_fail_at", "times"));
   return 0;
 }
 

@@ -34,8 +34,9 @@ Linear.init = checked(
 
 function Linear:build(inputs)
   local bound = 1 / math.sqrt(inputs)
-  self.weight = Parameter(uniform(bound, { self.outputs, inputs }, self.dtype))
+  local weight = Parameter(uniform(bound, { self.outputs, inputs }, self.dtype))
   if self.has_bias then self.bias = Parameter(uniform(bound, { self.outputs }, self.dtype)) end
+  self.weight = weight -- the last: with it, all is there
 end
 
 function Linear:infer(find)
@@ -89,10 +90,11 @@ LayerNorm.init = checked(
 
 function LayerNorm:build(shape)
   local dims = table.move(shape, 1, #shape, 1, { dtype = self.dtype })
-  self.sizes = table.move(shape, 1, #shape, 1, {})
-  if not self.affine then return end
-  self.weight = Parameter(mg.ones(dims))
-  if self.has_bias then self.bias = Parameter(mg.zeros(dims)) end
+  if self.affine then
+    self.weight = Parameter(mg.ones(dims))
+    if self.has_bias then self.bias = Parameter(mg.zeros(dims)) end
+  end
+  self.sizes = table.move(shape, 1, #shape, 1, {}) -- the last: with it, all is there
 end
 
 function LayerNorm:infer(find)

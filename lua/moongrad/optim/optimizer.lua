@@ -5,7 +5,7 @@
 -- update(p, g, s), which returns p and those of its buffers in s that change, and their new values:
 -- two tables for mg.assign, which computes them in one pass over memory and in place, since mg.tidy
 -- leaves nobody else who sees the old ones. (So use p itself in update; p.data would be such
--- another.) s.step counts p's updates from 1; s is a copy, which counts when the step has succeeded.
+-- another.) s.step counts p's updates from 1; s is a copy, and counts when the step has succeeded.
 -- `prepare`, if any, looks at the options together.
 --
 -- A step is done as a whole: the new values of all parameters are computed together, and only then
@@ -124,7 +124,7 @@ Optimizer.add_hook = checked("add_hook(self, f: function)",
   "assign to their grads; one whose grad it removes is not updated; nothing it does is recorded",
   function(self, f) self.hooks[#self.hooks + 1] = f end)
 
--- What is kept for p, for its next step. A buffer may come later, with an option that is given then.
+-- What is kept for p, for its next step. A buffer may come later, with an option given then.
 local function next_slot(self, p)
   local s, old = {}, self.slots[p.id]
   for k, v in pairs(old or {}) do s[k] = v end

@@ -1,0 +1,237 @@
+-- All or nothing: what fails, for memory or in a function of the user's, has changed nothing, and a
+-- second try does what a first would have done.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local nn, optim = mg.nn, mg.optim
+
+-- Everything that counts, as text: Variables by their bits, tables by what is in them. Numbers that
+-- are keys give the order alone: optimizers keep things by ids.
+local function image(v, seen)
+  seen = seen or {}
+  if mg.is_variable(v) then
+    return ("%s %s %s %s %s"):format(v.dtype, table.concat(v.shape, ","), v:tobytes(),
+                                     tostring(v.requires_grad), v.grad and image(v.grad) or "")
+  elseif type(v) ~= "table" then
+    return ("%q"):format(type(v) == "function" and "function" or v)
+  elseif seen[v] then
+    return "seen"
+  end
+  seen[v] = true
+  local keys, parts = {}, {}
+  for k in pairs(v) do keys[#keys + 1] = k end
+  table.sort(keys, function(a, b)
+    if type(a) == type(b) then return a < b end
+    return type(a) == "number"
+  end)
+  for i, k in ipairs(keys) do
+    parts[i] = (type(k) == "number" and "" or k .. " = ") .. image(v[k], seen)
+  end
+  return "{" .. table.concat(parts, "; ") .. "}"
+end
+
+-- make() gives what is looked at and changed, and act(it) changes it. However it fails, it is as
+-- before, and the second try gives what one without failures gives.
+local function whole(make, act)
+  local function new()
+    mg.seed(7)
+    local it = make()
+    image(it)                                 -- nothing is pending
+    return it
+  end
+  local usual = new()
+  act(usual)
+  local want = image(usual)
+  local function try(it, arm, disarm)
+    local before, rng = image(it), mg.get_rng_state()
+    arm()
+    local ok, err = pcall(act, it)
+    disarm()
+    if ok then
+      assert.is_true(want == image(it))
+      return true
+    end
+    assert(tostring(err):find "out of memory" or tostring(err):find "refused", tostring(err))
+    assert.is_true(before == image(it))
+    assert.same(rng, mg.get_rng_state())
+    act(it)
+    assert.is_true(want == image(it))
+  end
+  local failed, done, n = 0, false, 0
+  while n < 20000 do                          -- from the n-th allocation on
+    n = n + 1 + n // 16
+    local it = new()
+    done = try(it, function() mg._fail_at(n, 1 << 60) end, function() mg._fail_at(0) end)
+    if done then break end
+    failed = failed + 1
+  end
+  assert(done and failed > 0)
+  for room = 0, 1 << 24, 12000 do             -- with so many bytes
+    local it = new()
+    collectgarbage()
+    mg.trim()
+    if try(it, function() mg.memory_limit(mg.memory().live + room) end,
+           function() mg.memory_limit(0) end) then break end
+  end
+end
+
+-- Large enough for programs, of several shapes; one is small and one a number.
+local function parameters(dtype)
+  local list = {}
+  for i, dims in ipairs{{600}, {20, 30}, {600}, {5}, {}} do
+    local p = mg.Variable((mg.rand(dims) + i):to(dtype or "float64"))
+    p.grad = (mg.rand(dims) - 0.5):to(dtype or "float64")
+    list[i] = p
+  end
+  return list
+end
+
+describe("all or nothing:", function()
+  helper.guard(before_each, after_each)
+
+  for _, case in ipairs{{"SGD"}, {"SGD", {momentum = 0.9, nesterov = true, lr = 0.1}}, {"Adam"},
+                        {"AdamW"}, {"RMSprop", {centered = true, momentum = 0.5}}, {"AdaGrad"},
+                        {"AdaDelta"}} do
+    local name, opts = table.unpack(case)
+    it("a first and a second step of " .. name .. (opts and " with more" or ""), function()
+      local function make()
+        local params = parameters()
+        return {params = params, opt = optim[name](params, opts)}
+      end
+      local function step(it) it.opt:step() end
+      whole(make, step)
+      whole(function()
+        local it = make()
+        it.opt:step()
+        return it
+      end, step)
+    end)
+  end
+
+  it("a step with hooks, which change grads and draw numbers", function()
+    whole(function()
+      local params = parameters "float32"
+      local opt = optim.Adam(params)
+      opt:add_hook(optim.weight_decay(0.1))
+      opt:add_hook(optim.clip_grad(1))
+      opt:add_hook(function(ps)
+        for _, p in ipairs(ps) do p.grad = p.grad + mg.rand_like(p) end
+      end)
+      opt:add_hook(optim.freeze{params[2]})
+      return {params = params, opt = opt}
+    end, function(it) it.opt:step() end)
+  end)
+
+  it("a step with a hook that fails", function()
+    local refuses = true
+    local params = parameters()
+    local opt = optim.SGD(params, {momentum = 0.9})
+    opt:add_hook(optim.weight_decay(0.1))
+    opt:add_hook(function() if refuses then error "refused" end end)
+    local it = {params, opt}
+    local before = image(it)
+    assert.is_false(pcall(opt.step, opt))
+    assert.is_true(before == image(it))
+    coroutine.wrap(function() assert.is_false(pcall(opt.step, opt)) end)()
+    assert.is_true(before == image(it))
+    refuses = false
+    opt:step()
+    assert.is_false(before == image(it))
+  end)
+
+  it("clip_grad_norm", function()
+    whole(parameters, function(params) optim.clip_grad_norm(params, 0.1) end)
+  end)
+
+  it("an optimizer's load_state", function()
+    local params = parameters()
+    local other = optim.Adam(params, {lr = 0.5})
+    other:step()
+    local state = other:state()
+    whole(function() return optim.Adam(params, {lr = 0.25}) end,
+          function(opt) opt:load_state(state) end)
+  end)
+
+  it("a module's load_state, with layers that wait for their size", function()
+    local function make()
+      local net = nn.Sequential(nn.Linear(40, 20), mg.tanh, nn.Linear(7), nn.LayerNorm())
+      net.scale = nn.Buffer(mg.rand(600))
+      return net
+    end
+    local full = make()
+    full(mg.rand(2, 40))
+    local state = full:state()
+    whole(make, function(net) net:load_state(state) end)
+  end)
+
+  it("a layer that is sized by what comes", function()
+    local x = mg.rand(2, 40)
+    for n = 1, 1000, 3 do                         -- half a layer would stay one
+      local net = nn.Sequential(nn.Linear(30), nn.LayerNorm())
+      mg._fail_at(n, 1 << 60)
+      local ok = pcall(net, x)
+      mg._fail_at(0)
+      net(x)
+      assert.equal(4, #net:parameters())
+      if ok then break end
+    end
+  end)
+
+  it("Module:to", function()
+    whole(function()
+      local net = nn.Sequential(nn.Linear(40, 20), nn.LayerNorm(20))
+      net.scale = nn.Buffer(mg.rand(600))
+      return net
+    end, function(net) net:to "float32" end)
+  end)
+
+  it("a schedule", function()
+    local refuses = false
+    local opt = optim.SGD{mg.Variable(1.0)}
+    local after = optim.step(opt, 1)
+    function after.rate(t)
+      if refuses then error "refused" end
+      return t
+    end
+    local schedule = optim.warmup(opt, 2, {after = after})
+    schedule:step()
+    refuses = true
+    local before = image{schedule, opt}
+    assert.is_false(pcall(schedule.step, schedule))
+    assert.equal(before, image{schedule, opt})
+    assert.equal(1, schedule.t)
+    refuses = false
+    schedule:step()
+    assert.same({2, 0}, {schedule.t, opt.lr})
+  end)
+
+  it("an assignment of many, which share and exchange values", function()
+    whole(parameters, function(ps)
+      local both = ps[1] * ps[3]
+      mg.assign({ps[1], ps[2], ps[3], ps[4], ps[5]},
+                {both + 1, ps[2]:softmax() * 2, both - ps[1], ps[4] + ps[1]:mean(), ps[2]:sum()})
+    end)
+    local a, b = mg.Variable(mg.rand(600)), mg.Variable(mg.rand(600))
+    local u, v = a:totable(), b:totable()
+    mg.assign({a, b}, {b * 1, a * 1})
+    assert.same(v, a:totable())
+    assert.same(u, b:totable())
+  end)
+
+  it("and in place: nothing of the parameters' size is taken", function()
+    local params = {}
+    for i = 1, 20 do
+      params[i] = mg.Variable(mg.rand(50000 + i % 3) + 0)
+      params[i].grad = mg.rand_like(params[i]) + 0
+      mg.eval(params[i], params[i].grad)
+    end
+    local opt = optim.Adam(params)
+    opt:step()
+    opt:step()
+    helper.settle()
+    mg.reset_peak()
+    local before = mg.memory().live
+    opt:step()
+    assert.is_true(mg.memory().peak - before < 5e5)
+  end)
+end)
