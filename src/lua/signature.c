@@ -913,6 +913,14 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
 static void give_spread(lua_State *L, state *S, const reading *r, int i, const target *t) {
   int at = r->at[i], n = at ? r->spread : 0, top = lua_gettop(L);
   if (at && (n == 0 || at > r->top)) return give(L, S, r, i, at, t);
+  const param *p = &r->g->p[i];
+  if (t->to && n <= MAXDIM && !(p->kinds & ~(K_INTS | K_SHAPE))) { /* without a table */
+    int64_t v[MAXDIM];
+    for (int k = 0; k < n; k++)
+      if (lua_type(L, at + k) != LUA_TNUMBER) mistyped(L, r, i, at + k);
+      else read_ints(L, at + k, r->g, p, &v[k]);
+    return give_ints(L, t, n, v, true);
+  }
   lua_createtable(L, n, 0);
   for (int k = 0; k < n; k++) {
     lua_pushvalue(L, at + k);
