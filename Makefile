@@ -38,7 +38,7 @@ build:
 # What each goal needs. They are asked for together, so that a run has one apt-get at most.
 
 packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev librandom123-dev \
-                    libopenblas-openmp-dev zlib1g-dev
+                    libopenblas-openmp-dev zlib1g-dev libstb-dev
 packages.install := $(packages.build)
 packages.repl    := $(packages.build)
 packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist

@@ -165,6 +165,35 @@ end
 
 local IDX = "\0\0\x0b\2" .. (">I4I4i2i2i2i2"):pack(2, 2, 1, -2, 3, 4)
 
+local function pictures(ending)
+  local list = {}
+  local pipe <close> = io.popen "ls spec/files"
+  for name in pipe:lines() do
+    if name:find(ending) then list[#list + 1] = child.read("spec/files/" .. name) end
+  end
+  return list
+end
+
+-- A chunk damaged, perhaps its deflated data, with the right sum
+local function png_inside(random, s)
+  local parts, at = {s:sub(1, 8)}, 9
+  while at < #s do
+    local data = s:sub(at + 8, at + 7 + (">I4"):unpack(s, at))
+    local name, n = s:sub(at + 4, at + 7), #data
+    if random(2) == 1 then
+      if name == "IDAT" and random(2) == 1 then
+        data = zlib.deflate()(damaged(random, (zlib.inflate()(data))), "finish")
+      else data = damaged(random, data) end
+    end
+    if random(9) > 1 then
+      parts[#parts + 1] = (">s4"):pack(data):sub(1, 4) .. name .. data ..
+        (">I4"):pack(math.tointeger(zlib.crc32()(name .. data)))
+    end
+    at = at + 12 + n
+  end
+  return table.concat(parts)
+end
+
 local function gzip(s) return (zlib.deflate(9, 31)(s, "finish")) end
 
 local CSVS = {'a,b,"c ""q""",d,e\r\n1,2.5,x,true,\r\n-3,1e3,"y,\n""z""",False,NA\n\n4,nan,,TRUE,7',
@@ -233,6 +262,8 @@ return {
   reading("idx.gz", function() return {gzip(IDX)} end, function(random)
     return gzip(damaged(random, IDX))
   end),
+  reading("png", function() return pictures "%.png$" end, png_inside),
+  reading("jpg", function() return pictures "%.jpg$" end),
   reading("csv", function() return CSVS end, nil, csv_options),
   {name = "trees", start = trees},
 }

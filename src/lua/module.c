@@ -326,6 +326,7 @@ static void make_metatables(lua_State *L) {
   make_class(L, "moongrad.reader", reader_meta);
   make_class(L, "moongrad.writer", writer_meta);
   make_class(L, "moongrad.sheet", sheet_meta);
+  make_class(L, "moongrad.picture", picture_meta);
   lua_pop(L, 3);
 }
 
@@ -401,6 +402,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
                {box_entries, "Variables"},
                {bytes_entries, "Variables"},
                {csv_entries, "Variables"},
+               {picture_entries, "Variables"},
                {backward_entries, "gradients"},
                {function_entries, "gradients"},
                {modes_entries, "modes"},

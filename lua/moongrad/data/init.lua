@@ -2,7 +2,7 @@
 
 local data = {}
 
-for _, file in ipairs { "dataset", "loader", "idx", "csv", "curves" } do
+for _, file in ipairs { "dataset", "loader", "idx", "csv", "curves", "grid" } do
   for name, value in pairs(require("moongrad.data." .. file)) do data[name] = value end
 end
 

@@ -18,7 +18,8 @@ local raise = mg.raise
 
 local files = {}
 
-local FORMATS = {safetensors = "safetensors", npz = "npz", npy = "npy", csv = "csv", tsv = "csv"}
+local FORMATS = {safetensors = "safetensors", npz = "npz", npy = "npy", csv = "csv", tsv = "csv",
+                 png = "picture", jpg = "picture", jpeg = "picture"}
 local PICKLES = {pt = true, pth = true, bin = true, ckpt = true}
 local FORM = "moongrad" -- the metadata that say the form of what was saved
 
@@ -39,7 +40,7 @@ local function format_of(op, path)
   local name = FORMATS[ending] or op == "load" and
     (plain:find "%.idx$" or plain:find "idx%d%-%w+$") and "idx"
   if not name then
-    raise('%s: "%s" does not end in .safetensors, .npz, .npy or .csv', op, path)
+    raise('%s: "%s" does not end in .safetensors, .npz, .npy, .csv, .png or .jpg', op, path)
   end
   return require("moongrad.io." .. name)
 end
@@ -227,10 +228,12 @@ mg._docs[files.save] = "save(path, x or {name = x}, {dtype, metadata = {name = \
   "by ending .safetensors, .npz or .npy; tables may be nested and hold numbers, strings and " ..
   "booleans; dtype: floats are stored as a float dtype (bfloat16, float16 ...), whole numbers " ..
   "as another (int8 ... uint64), which raises where it cannot hold one; .csv, .tsv: columns of " ..
-  "a table, or a 2-d Variable, {columns = {names in order}, header, delimiter}"
+  "a table, or a 2-d Variable, {columns = {names in order}, header, delimiter}; .png: (H, W), " ..
+  "(C, H, W), or a grid of (N, C, H, W), {columns, padding}, floats 0..1 or uint8"
 mg._docs[files.load] = "load(path, {\"name\", ..., list = true})\n" ..
   "what save or others wrote, all or the names given, and the metadata if there are any; " ..
   "list: name -> {dtype, shape}, unread; also .idx, idx3-ubyte.gz, and .csv, .tsv, " ..
-  "whose columns become Variables or lists of strings, {header, delimiter, missing, dtype}"
+  "whose columns become Variables or lists of strings, {header, delimiter, missing, dtype}; " ..
+  ".png, .jpg: (H, W) or (C, H, W) of uint8, {dtype = \"float32\"} for floats 0..1"
 
 return files
