@@ -251,6 +251,25 @@ describe("a Function written in Lua", function()
     end)
   end)
 
+  it("keeps its inputs while a backward inside another goes through it", function()
+    local depth, y, x = 0, nil, mg.Variable{1, 2}
+    local F = mg.Function{
+      forward = function(_, a) return a * a end,
+      backward = function(self, gy)
+        depth = depth + 1
+        if depth == 1 then
+          mg.enable_grad(function() mg.gradients(y, x, {retain_graph = true}) end)
+        end
+        return gy * self.inputs[1] * 2
+      end,
+    }
+    y = F(x):sum()
+    y:backward{retain_graph = true}
+    assert.equal(2, depth)
+    assert(helper.near(x.grad, {2, 4}))
+    y:unchain()                                    -- F holds y
+  end)
+
   it("must be made from a table", function()
     assert(raises("Function: a number", mg.Function, 3))
   end)

@@ -4,6 +4,12 @@
 ** released; the node keeps what the inputs were, as other ops keep the operands their gradients
 ** read. In backward self.inputs are the very Variables, so that what is computed with them is
 ** differentiable again.
+**
+** What self keeps must not lead to the Function's own results, or only a backward lets go of both: the
+** way there leads through Lua, where counts of nodes do not see it, and the way back through nodes,
+** where Lua's collector does not. It cannot be told either: a box says nothing of what its node came
+** from, so an ephemeron from box to self would have to be made for every box that follows from one, at
+** every op; and without it only a walk through all of Lua's memory, as the collector's own, finds it.
 */
 #include <string.h>
 
@@ -228,8 +234,11 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
                           bool create_graph) {
   int n = node_nin(f), inputs = self + 1, base = self + 2;
   const char *name = f->x->name;
+  lua_pushliteral(L, "inputs");
+  lua_rawget(L, self); /* of a backward around this one, through the same */
   lua_pushvalue(L, inputs);
   lua_setfield(L, self, "inputs");
+  lua_replace(L, inputs);
   push_method(L, self, name, "backward");
   lua_pushvalue(L, self);
   luaL_checkstack(L, f->x->nout + n + 8, NULL);
@@ -238,7 +247,7 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
     TRY(L, S, *gy = incoming(&S->G, b, i, create_graph));
   }
   call_in_modes(L, S, f->x->nout + 1, &(modes){.what = M_BACKPROP, .backprop = create_graph});
-  lua_pushnil(L);
+  lua_pushvalue(L, inputs);
   lua_setfield(L, self, "inputs");
   int given = lua_gettop(L) - base + 1;
   if (given != n || n != node_nin(f))
@@ -414,8 +423,12 @@ const entry function_entries[] = {
     {"Function", function_define,
      "Function{name =, forward =, backward =}\nan op of one's own: forward(self, ...) gets "
      "untracked "
-     "values, backward(self, gy, ...) gives as many gradients",
+     "values, backward(self, gy, ...) gives as many gradients; self is kept until a backward has "
+     "been through: results of the Function do not belong there",
      false},
     {"checkpoint", checkpoint_call,
-     "checkpoint(fn, ...)\nfn(...), forgotten inside and computed again in backward", false},
+     "checkpoint(fn, ...)\nfn(...), forgotten inside and computed again in backward, with the "
+     "values "
+     "that the Variables it read had then; changes that it makes to others are made once",
+     false},
     {NULL, NULL, NULL, false}};
