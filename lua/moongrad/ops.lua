@@ -5,7 +5,7 @@
 -- broadcast_to): views come first or last here, reductions directly after the chain.
 
 local GROUPS = {{"create", "new arrays"}, {"reduce", "reductions"}, {"shape", "shape and order"},
-                {"linalg", "linear algebra"}, {"network", "networks"}}
+                {"statistics", "statistics"}, {"linalg", "linear algebra"}, {"network", "networks"}}
 
 return function(mg)
   local args = require "moongrad.ops.args"(mg)

@@ -208,6 +208,28 @@ return function(mg, args)
       return x:reshape(n * m)[{{first, first + (count - 1) * (m + 1), m + 1}}]
     end)
 
+  -- The two axes last and made one, of which a diagonal is every (m + 1)-th element.
+  define("diagonal(x: array, {offset: int = 0, axis1: axis = 1, axis2: axis = 2})",
+    "the diagonals of two axes, as a last axis in their place",
+    function(x, offset, axis1, axis2)
+      local shape, order, index = x.shape, {}, {}
+      if #shape < 2 or axis1 == axis2 then
+        raise("diagonal: needs two axes, got %d and %d of shape %s", axis1, axis2, args.text(shape))
+      end
+      for i = 1, #shape do
+        if i ~= axis1 and i ~= axis2 then order[#order + 1], index[#index + 1] = i, {} end
+      end
+      local n, m = shape[axis1], shape[axis2]
+      local count = math.min(n + math.min(offset, 0), m - math.max(offset, 0))
+      local dims = {}
+      for i, axis in ipairs(order) do dims[i] = shape[axis] end
+      dims[#dims + 1] = n * m
+      order[#order + 1], order[#order + 2] = axis1, axis2
+      local first = 1 + (offset >= 0 and offset or -offset * m)
+      index[#index + 1] = count > 0 and {first, first + (count - 1) * (m + 1), m + 1} or {1, 0}
+      return x:permute(order):reshape(dims)[index]
+    end)
+
   -- ---- repeating ------------------------------------------------------------------------------
 
   -- Each run of `inner` elements `times` times over.
@@ -257,6 +279,22 @@ return function(mg, args)
     end)
 
   -- ---- picking --------------------------------------------------------------------------------
+
+  define("masked_fill(x: array, mask: bool array, value: number | array)",
+    "value where mask, which broadcasts to x, is true, x elsewhere",
+    function(x, mask, value)
+      local y = mg.where(mask, value, x)
+      if args.text(y.shape) ~= args.text(x.shape) then
+        raise("masked_fill: mask %s does not broadcast to x %s", args.text(mask.shape),
+          args.text(x.shape))
+      end
+      if y.dtype == x.dtype then return y end
+      local z = y:to(x.dtype)
+      if not z:eq(y):all():item() then
+        raise("masked_fill: a value that %s cannot hold", x.dtype)
+      end
+      return z
+    end)
 
   define("one_hot(labels: int64 | uint8, n: int(1..)?)",
     "int64: a last axis of n, 1 at the label (1..n) and 0 elsewhere",

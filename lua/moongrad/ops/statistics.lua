@@ -1,0 +1,136 @@
+-- statistics.lua -- what stands where in order, and how often.
+
+return function(mg, args)
+  local define, raise, where = mg.define, mg.raise, mg.where
+
+  -- x, an axis of it, its length, and where its elements stand in order along it; without an axis x
+  -- is made flat. Where there is a nan it stands everywhere.
+  local function in_order(op, x, axis)
+    if not axis or x.ndim == 0 then x, axis = x:reshape(x.size), 1 end
+    local n = x.shape[axis]
+    if n == 0 then raise("%s: nothing to choose from in shape %s", op, args.text(x.shape)) end
+    local at = x:argsort(axis)
+    if x.dtype == "float64" or x.dtype == "float32" then
+      local last = args.narrow(at, axis, n, n)
+      at = where(x:gather(axis, last):isnan(), last, at)
+    end
+    return x, axis, n, at
+  end
+
+  -- y in the shape that x has without the axis, or with one of 1.
+  local function reduced(y, x, axis, keepdims)
+    local shape = x.shape
+    return y:reshape(args.reduced(shape, args.axes(axis and {axis}, shape), keepdims))
+  end
+
+  define("median(x: array, axis: axis?, {keepdims: bool = false})",
+    "the lower of the middle two; with an axis: values, indices; nan wins",
+    function(x, axis, keepdims)
+      local line, along, n, at = in_order("median", x, axis)
+      local middle = args.narrow(at, along, (n + 1) // 2, (n + 1) // 2)
+      local values = reduced(line:gather(along, middle), x, axis, keepdims)
+      if axis then return values, reduced(middle, x, axis, keepdims) end
+      return values
+    end)
+
+  -- Between two elements in proportion; one alone where the place is its own, or both are the same.
+  local function between(below, above, share)
+    if share == 0 then return below end
+    return where(below:eq(above), below, below * (1 - share) + above * share)
+  end
+
+  define("quantile(x: array, q: number(0..1) | array, axis: axis?, {keepdims: bool = false})",
+    "what a part q of the elements lies below; of a 1-d q a first axis of them; nan wins",
+    function(x, q, axis, keepdims)
+      if x.dtype ~= "float64" and x.dtype ~= "float32" then x = x:to(mg.Config.dtype) end
+      local line, along, n, at = in_order("quantile", x, axis)
+      local function one(part)
+        if not (part >= 0 and part <= 1) then raise("quantile: q is %s, not in 0..1", part) end
+        local place = 1 + part * (n - 1)
+        local k = math.floor(place)
+        local function nth(i) return line:gather(along, args.narrow(at, along, i, i)) end
+        local y = between(nth(k), nth(math.min(k + 1, n)), place - k)
+        return reduced(y, x, axis, keepdims)
+      end
+      if type(q) == "number" then return one(q) end
+      if q.ndim == 0 then return one(q:item()) end
+      if q.ndim > 1 then raise("quantile: q has shape %s, expected 1-d", args.text(q.shape)) end
+      local all = {}
+      for i, part in ipairs(q:totable()) do all[i] = one(part) end
+      return mg.stack(all, 1)
+    end)
+
+  define("unique(x: array, {return_inverse: bool = false, return_counts: bool = false})",
+    "the different elements, sorted; then where each of x stands among them, how often each is",
+    function(x, return_inverse, return_counts)
+      local n = x.size
+      local sorted, at = x:reshape(n):sort()
+      local first = mg.ones(math.min(n, 1), {dtype = "bool"})
+      if n > 1 then first = mg.cat{first, sorted[{{2, n}}]:ne(sorted[{{1, n - 1}}])} end
+      local results = {sorted[first]}
+      if return_inverse or return_counts then
+        local rank = first:to("int64"):cumsum(1)
+        if return_inverse then
+          results[2] = mg.zeros_like(at):scatter(1, at, rank):reshape(x.shape)
+        end
+        if return_counts then results[#results + 1] = mg.bincount(rank) end
+      end
+      return table.unpack(results)
+    end)
+
+  -- Sums of weights (nil: ones) at places 1..n, x of any shape.
+  local function counted(x, weights, n)
+    local at = x:reshape(x.size):to("int64")
+    if not weights then return mg.zeros{n, dtype = "int64"}:index_add(1, at, mg.ones_like(at)) end
+    if weights.dtype == "uint8" or weights.dtype == "bool" then weights = weights:to("int64") end
+    return mg.zeros{n, dtype = weights.dtype}:index_add(1, at, weights:reshape(weights.size))
+  end
+
+  local function check_weights(op, x, weights)
+    if weights and args.text(weights.shape) ~= args.text(x.shape) then
+      raise("%s: weights %s do not fit x %s: one for each", op, args.text(weights.shape),
+        args.text(x.shape))
+    end
+  end
+
+  define("bincount(x: int64 | uint8, {weights: array, minlength: int(0..) = 0})",
+    "int64: at place i how often i >= 1 is in x; with weights, the sum of theirs",
+    function(x, weights, minlength)
+      check_weights("bincount", x, weights)
+      if x.size == 0 then return counted(x, weights, minlength) end
+      args.labels("bincount", "value", x, math.maxinteger)
+      return counted(x, weights, math.max(minlength, x:max():item()))
+    end)
+
+  define("histogram(x: array, bins: int(1..) | array = 10, {range: numbers, weights: array})",
+    "how many elements lie in each bin, and the edges of bins; the last has its upper edge",
+    function(x, bins, range, weights)
+      check_weights("histogram", x, weights)
+      local edges = bins
+      if type(bins) == "number" then
+        local low, high = 0, 1
+        if range then
+          low, high = range[1], range[2]
+          local fits = #range == 2 and low <= high
+          if not fits then raise("histogram: range must be {low, high}") end
+        elseif x.size > 0 then
+          low, high = x:min():item(), x:max():item()
+        end
+        if low == high then low, high = low - 0.5, high + 0.5 end
+        local span = high - low
+        if span ~= span or span == math.huge then
+          raise("histogram: x spreads from %s to %s; say range = {low, high}", low, high)
+        end
+        edges = mg.linspace(low, high, bins + 1, {dtype = x.dtype == "float32" and x.dtype or nil})
+      elseif bins.ndim ~= 1 or bins.size < 2 then
+        raise("histogram: edges have shape %s, expected 1-d, 2 or more", args.text(bins.shape))
+      end
+      local n = edges.size - 1
+      local low, high = edges[1], edges[-1]
+      local place = edges:searchsorted(x, {right = true}) - 1
+      place = where(x:eq(high), n, place)
+      local inside = x:ge(low):logical_and(x:le(high))
+      local counts = counted(where(inside, place, n + 1), weights, n + 1)
+      return counts[{{1, n}}], edges
+    end)
+end
