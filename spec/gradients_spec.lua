@@ -133,6 +133,9 @@ describe("gradients", function()
       local first = mg.gradients(y, x, {retain_graph = true})
       assert(near(mg.gradients(y, x), first:totable()))
       assert(raises("released by an earlier backward", mg.gradients, y, x))
+      y = x * x * x
+      mg.gradients(y, x)
+      assert(raises("released by an earlier backward", mg.gradients, y, x))
     end)
 
     it("and no further back than the oldest target", function()

@@ -171,7 +171,7 @@ static void lose_saved(node *f) {
   for (int i = 0, n = slots(f); i < n; i++) {
     if (kind_of(f, i) != SAVED_ARRAY) continue;
     array *a = sv_at(f, i)->a;
-    set_kind(f, i, SAVED_NONE);
+    set_kind(f, i, SAVED_NONE | (kind_bits(f, i) & FLOWS));
     a->saved--;
     arr_unref(a);
   }
