@@ -25,7 +25,8 @@ enum flag {                   /* node.flags */
   SAVES_OUT = 4,              /* the vjp reads the node's own value */
   RELEASED = 8,               /* a backward has used up what was saved */
   DROPPED = 16,               /* the value was let go: nobody had a handle */
-  FROZEN = 32                 /* x.data: writing into it would be lost */
+  FROZEN = 32,                /* x.data: writing into it would be lost */
+  PART = 64                   /* x[...], not recorded: writing into it would not reach x */
 };
 
 typedef struct node node;

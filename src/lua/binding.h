@@ -31,6 +31,7 @@ typedef struct {
   uint64_t collected; /* mem_total() when the collector last looked through everything */
   size_t low;         /* the fewest bytes alive since, as far as was seen */
   const void *meta;   /* the metatable of Variables, by its address */
+  lua_CFunction ipairs; /* what ipairs steps with */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;
 } state;
@@ -49,7 +50,7 @@ extern const entry box_entries[], convert_entries[], op_entries[], reduce_entrie
     inspect_entries[], assign_entries[];
 extern const lua_CFunction op_functions[NOP];
 int unary_minus(lua_State *L);
-extern const luaL_Reg variable_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
+extern const luaL_Reg variable_meta[], shape_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
 
 /* ---- errors (box.c) -------------------------------------------------------------------------- */
 
@@ -154,11 +155,13 @@ int check_axis(lua_State *L, int i, const char *who, const shape *s); /* 0-based
 /* Whole numbers: the arguments from i on, or the table at i. Their number. */
 int check_list(lua_State *L, int i, const char *who, const char *what, int64_t out[MAXDIM]);
 void check_shape(lua_State *L, int i, const char *who, shape *s);
+void only_elements(lua_State *L, int i, const char *who); /* the table at i has no keys but 1..n */
 /* The options in the table at i (nil: none) are of these names; `list`: it may hold a list too. */
 void check_options(lua_State *L, int i, const char *who, const char *const *names, bool list);
 bool option_bool(lua_State *L, int i, const char *who, const char *name, bool otherwise);
 void push_shape(lua_State *L, const shape *s);
 int variable_tostring(lua_State *L);
+int joined(lua_State *L); /* .. */
 
 /* ---- signatures (signature.c) ---------------------------------------------------------------- */
 
@@ -168,6 +171,7 @@ typedef struct signature signature;
 /* The stack becomes the values of arguments and options, in the signature's order, checked and
 ** converted; then those that ... stands for. Their number. */
 int sig_values(lua_State *L);
+void sig_check(lua_State *L); /* the stack stays as it is */
 /* Pushes arrays and lists alone (nil: left out) and writes all else into attributes. The index of the
 ** first pushed. */
 int sig_operands(lua_State *L, attrs *to);
@@ -222,6 +226,7 @@ extern const luaL_Reg define_functions[];
 /* ---- indexing (subscript.c) ---------------------------------------------------------------------- */
 
 int variable_subscript(lua_State *L);     /* x[key] */
+int variable_pairs(lua_State *L);
 int variable_set_subscript(lua_State *L); /* x[key] = v */
 
 /* ---- modes (modes.c) ------------------------------------------------------------------------- */

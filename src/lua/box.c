@@ -514,6 +514,8 @@ const luaL_Reg variable_meta[] = {{"__gc", variable_free},
                                   {"__lt", variable_lt},
                                   {"__le", variable_le},
                                   {"__len", variable_len},
+                                  {"__pairs", variable_pairs},
+                                  {"__concat", joined},
                                   {"__tostring", variable_tostring},
                                   {NULL, NULL}};
 

@@ -60,6 +60,16 @@ int check_list(lua_State *L, int i, const char *who, const char *what, int64_t o
   return n < 0 ? 0 : (int)n;
 }
 
+void only_elements(lua_State *L, int i, const char *who) {
+  lua_Integer n = (lua_Integer)lua_rawlen(L, i);
+  i = lua_absindex(L, i);
+  for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) {
+    lua_Integer key = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+    if (key < 1 || key > n)
+      refuse(L, "%s: the table has the key %s", who, luaL_tolstring(L, -2, NULL));
+  }
+}
+
 void check_shape(lua_State *L, int i, const char *who, shape *s) {
   s->n = check_list(L, i, who, "a dim", s->d);
   for (int k = 0; k < s->n; k++)
@@ -103,7 +113,47 @@ void push_shape(lua_State *L, const shape *s) {
     lua_pushinteger(L, s->d[i]);
     lua_rawseti(L, -2, i + 1);
   }
+  luaL_setmetatable(L, "moongrad.shape");
 }
+
+static int shape_equal(lua_State *L) {
+  lua_Unsigned n = lua_rawlen(L, 1);
+  bool same = n == lua_rawlen(L, 2);
+  for (lua_Unsigned i = 1; same && i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    lua_rawgeti(L, 2, i);
+    same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+  }
+  lua_pushboolean(L, same);
+  return 1;
+}
+
+static int shape_tostring(lua_State *L) {
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  luaL_addchar(&b, '(');
+  for (lua_Unsigned i = 1, n = lua_rawlen(L, 1); i <= n; i++) {
+    if (i > 1) luaL_addstring(&b, ", ");
+    lua_rawgeti(L, 1, i);
+    luaL_tolstring(L, -1, NULL);
+    lua_remove(L, -2);
+    luaL_addvalue(&b);
+  }
+  luaL_addchar(&b, ')');
+  luaL_pushresult(&b);
+  return 1;
+}
+
+/* Of shapes and Variables: as text */
+int joined(lua_State *L) {
+  for (int i = 1; i <= 2; i++) luaL_tolstring(L, i, NULL);
+  lua_concat(L, 2);
+  return 1;
+}
+
+const luaL_Reg shape_meta[] = {
+    {"__eq", shape_equal}, {"__tostring", shape_tostring}, {"__concat", joined}, {NULL, NULL}};
 
 void push_imm(lua_State *L, dtype t, imm v) {
   if (is_float(t)) lua_pushnumber(L, v.f);

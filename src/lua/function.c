@@ -172,9 +172,10 @@ static int function_call(lua_State *L) {
 }
 
 static int function_define(lua_State *L) {
-  lua_settop(L, 1);
   if (lua_type(L, 1) != LUA_TTABLE)
     refuse(L, "Function: a %s, expected a table {name =, forward =, backward =}", kind_of(L, 1));
+  sig_check(L);
+  lua_settop(L, 1);
   lua_newtable(L); /* of F: a call, and whatever F inherited before */
   if (luaL_getmetafield(L, 1, "__index") != LUA_TNIL) lua_setfield(L, 2, "__index");
   lua_pushvalue(L, lua_upvalueindex(1));
@@ -421,14 +422,12 @@ void function_backward(lua_State *L, state *S, backward *b, node *f, bool create
 
 const entry function_entries[] = {
     {"Function", function_define,
-     "Function{name =, forward =, backward =}\nan op of one's own: forward(self, ...) gets "
-     "untracked "
-     "values, backward(self, gy, ...) gives as many gradients; self is kept until a backward has "
-     "been through: results of the Function do not belong there",
+     "Function({name: string, forward: function, backward: function})\nan op of one's own: "
+     "forward(self, ...) gets untracked values, backward(self, gy, ...) gives as many gradients; "
+     "self is kept until a backward has been through: results of the Function do not belong there",
      false},
     {"checkpoint", checkpoint_call,
-     "checkpoint(fn, ...)\nfn(...), forgotten inside and computed again in backward, with the "
-     "values "
-     "that the Variables it read had then; changes that it makes to others are made once",
+     "checkpoint(fn: function, ...)\nfn(...), forgotten inside and computed again in backward, with "
+     "the values that the Variables it read had then; changes that it makes to others are made once",
      false},
     {NULL, NULL, NULL, false}};

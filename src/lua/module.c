@@ -264,6 +264,12 @@ static void push_state(lua_State *L) {
   S->G.release = function_release;
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   S->G.host = lua_tothread(L, -1);
+  if (lua_getglobal(L, "ipairs") == LUA_TFUNCTION) {
+    lua_newtable(L);
+    lua_call(L, 1, 1);
+    S->ipairs = lua_tocfunction(L, -1);
+  }
+  lua_pop(L, 1);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, state_close);
   lua_setfield(L, -2, "__gc");
@@ -319,6 +325,8 @@ static void make_metatables(lua_State *L) {
   }
   push_closure(L, unary_minus);
   lua_setfield(L, VARIABLE_META, "__unm");
+  luaL_newmetatable(L, "moongrad.shape");
+  fill_metatable(L, shape_meta);
   luaL_newmetatable(L, "moongrad.Function");
   fill_metatable(L, function_meta);
   luaL_newmetatable(L, "moongrad.guard");
@@ -327,7 +335,7 @@ static void make_metatables(lua_State *L) {
   make_class(L, "moongrad.writer", writer_meta);
   make_class(L, "moongrad.sheet", sheet_meta);
   make_class(L, "moongrad.picture", picture_meta);
-  lua_pop(L, 3);
+  lua_settop(L, VARIABLE_METHODS);
 }
 
 /* A function of the module, with its doc, and perhaps a method. One whose name begins with _ is neither

@@ -786,7 +786,7 @@ static void give_numbers(lua_State *L, const signature *g, const param *p, int a
 }
 
 /* Other keys than 1..n are somebody's mistake, unless they were read as options. */
-static void only_elements(lua_State *L, const signature *g, int at, bool by_option) {
+static void only_own_keys(lua_State *L, const signature *g, int at, bool by_option) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, at);
   for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
     lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
@@ -893,7 +893,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       if (k & K_TABLE || (k & K_OBJECT && is_object(L, at, p)) ||
           (k & K_FUNCTION && is_callable(L, at)))
         return lua_pushvalue(L, at);
-      if (k & LISTS) only_elements(L, g, at, at > r->top);
+      if (k & LISTS) only_own_keys(L, g, at, at > r->top);
       if (k & K_NUMBERS) return give_numbers(L, g, p, at);
       if (k & K_INTS && !t->to) return give_all_ints(L, g, p, at);
       if (k & K_LIST) return give_list(L, S, r, i, at);
@@ -994,6 +994,12 @@ int sig_values(lua_State *L) {
   lua_rotate(L, 1, n);
   lua_settop(L, n);
   return n;
+}
+
+void sig_check(lua_State *L) {
+  int top = lua_gettop(L);
+  read_values(L, NULL);
+  lua_settop(L, top);
 }
 
 int sig_nodes(lua_State *L, int base, node **in, int most) {

@@ -31,6 +31,7 @@ static int64_t position(lua_State *L, int64_t i, int axis, const shape *s) { /* 
 static int64_t range(lua_State *L, int axis, const shape *s, int64_t *first, int64_t *step) {
   int64_t v[3] = {0, 0, 1}, n = s->d[axis];
   int count = (int)lua_rawlen(L, -1);
+  only_elements(L, -1, "index: expected {}, {first, last} or {first, last, step}");
   if (count == 0) return *first = 0, *step = 1, n;
   if (count == 1 || count > 3)
     refuse(L, "index: a table of %d at axis %d, expected {}, {first, last} or {first, last, step}",
@@ -59,6 +60,7 @@ static void check_part(lua_State *L, int i, const shape *s, part *p) {
   bool table = lua_type(L, i) == LUA_TTABLE;
   int n = table ? (int)lua_rawlen(L, i) : 1;
   char text[128];
+  if (table) only_elements(L, i, "index");
   if (n > s->n && (table || s->n == 0))
     refuse(L, "index: %d for shape %s, which has %d axes", n, shape_text(s, text), s->n);
   p->s.n = 0;
@@ -160,11 +162,28 @@ static void unbox_key(lua_State *L, state *S) {
   lua_replace(L, 2);
 }
 
+/* Does ipairs ask? It goes on until it gets nil. */
+static bool from_ipairs(lua_State *L, const state *S) {
+  lua_Debug ar;
+  if (!S->ipairs || !lua_getstack(L, 1, &ar) || !lua_getinfo(L, "f", &ar)) return false;
+  bool is = lua_tocfunction(L, -1) == S->ipairs;
+  lua_pop(L, 1);
+  return is;
+}
+
+/* The result on top is a Variable of its own. */
+static int give_part(lua_State *L, node *r) {
+  if (!node_has_creator(r) && r != node_at(L, 1)) r->flags |= PART;
+  return 1;
+}
+
 int variable_subscript(lua_State *L) {
   state *S = get_state(L);
   node *x = check_node(L, 1, "index");
   shape s;
   node_shape(x, &s);
+  if (s.n > 0 && lua_isinteger(L, 2) && lua_tointeger(L, 2) == s.d[0] + 1 && from_ipairs(L, S))
+    return lua_pushnil(L), 1;
   unbox_key(L, S);
   int type = lua_type(L, 2);
   if (type == LUA_TNUMBER || type == LUA_TTABLE) {
@@ -173,14 +192,39 @@ int variable_subscript(lua_State *L) {
     node **r = box_new(L, S);
     TRY(L, S, *r = sliced(&S->G, node_at(L, 1), &p));
     made(L, S, *r);
-    return 1;
+    return give_part(L, *r);
   }
   if (!to_box(L, 2))
     refuse(L, "index: a %s, expected a number, a table or a Variable", kind_of(L, 2));
   node **r = box_new(L, S);
   TRY(L, S, *r = picked(&S->G, node_at(L, 1), &s, node_at(L, 2)));
   made(L, S, *r);
-  return 1;
+  return give_part(L, *r);
+}
+
+/* (x, i): i + 1 and what stands there, or nothing */
+static int step(lua_State *L) {
+  shape s;
+  node_shape(check_node(L, 1, "pairs"), &s);
+  lua_Integer i = luaL_checkinteger(L, 2) + 1;
+  if (i > s.d[0]) return 0;
+  lua_settop(L, 1);
+  lua_pushinteger(L, i);
+  variable_subscript(L);
+  lua_pushinteger(L, i);
+  lua_insert(L, -2);
+  return 2;
+}
+
+int variable_pairs(lua_State *L) {
+  shape s;
+  node_shape(check_node(L, 1, "pairs"), &s);
+  if (s.n == 0) refuse(L, "pairs: a 0-d Variable has no elements to go along");
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  lua_pushcclosure(L, step, 2);
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, 0);
+  return 3;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -262,6 +306,8 @@ int variable_set_subscript(lua_State *L) {
            x->op < NOP ? op_table[x->op].name : "a Function");
   if (x->flags & FROZEN)
     refuse(L, "index: x.data is frozen: a value written into it would be lost");
+  if (x->flags & PART)
+    refuse(L, "index: this is a copy that x[...] gave: write x[{i, j}] = v, or into a clone");
   unbox_key(L, S);
   int type = lua_type(L, 2);
   part p;
