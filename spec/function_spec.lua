@@ -210,6 +210,14 @@ describe("a Function written in Lua", function()
         mg.Variable(1.0)))
     end)
 
+    it("keys that nobody reads", function()
+      assert(raises("Function: unknown option bakward; did you mean backward?", mg.Function,
+        {forward = same, bakward = same}))
+      assert(raises("Function: unknown option scale", mg.Function, {forward = same, scale = 2}))
+      assert(raises("Function: option forward is a number, expected a function", mg.Function,
+        {forward = 3}))
+    end)
+
     it("arguments that are none", function()
       assert(raises("bad: argument 2 is a string", bad(same), mg.Variable(1.0), "x"))
     end)

@@ -148,6 +148,9 @@ describe("index", function()
       ["index: the step at axis 1 is 0"] = {{1, 2, 0}},
       ["index: a table of 4 at axis 1"] = {{1, 2, 1, 1}},
       ["index: a string at axis 1"] = {"1"},
+      ["index: the table has the key a"] = {a = 1},
+      ["index: the table has the key b"] = {1, b = 1},
+      ["{first, last, step}: the table has the key first"] = {{first = 1}},
       ["index: a position must be a whole number, not 1.5"] = 1.5,
       ["index: 4 for shape (2, 3, 4), which has 3 axes"] = {1, 1, 1, 1},
       ["expected int64 or bool"] = mg.tensor{1, 2},
@@ -243,10 +246,38 @@ describe("assigning to an index", function()
   end)
 
   it("is refused where it would be lost", function()
+    local z = mg.zeros(2, 2)
+    for _, key in ipairs{1, {1}, {{}, 1}, {{}, {1, 2}}} do
+      assert(raises("index: this is a copy that x[...] gave", function() z[key][2] = 5 end))
+    end
+    assert(raises("index: this is a copy", function() z[mg.ones{1, dtype = "int64"}][1] = 5 end))
+    assert(raises("index: this is a copy", function() z[z:eq(0)][1] = 5 end))
+    assert(exact(z, {{0, 0}, {0, 0}}))
+    local row = z[1]:clone()
+    row[2] = 5
+    assert(exact(row, {0, 5}))
     local x = mg.Variable{1, 2, 3}
     assert(raises("index: only a leaf can be written into; this Variable was made by square",
       function() x:square()[1] = 0 end))
     assert(raises("index: x.data is frozen", function() x.data[1] = 0 end))
     assert(exact(x, {1, 2, 3}))
+  end)
+end)
+
+describe("loops over a Variable", function()
+  helper.guard(before_each, after_each)
+
+  it("go along axis 1 and end, by ipairs and by pairs", function()
+    local x = mg.Variable{{1, 2}, {3, 4}, {5, 6}}
+    for _, each in ipairs{ipairs, pairs} do
+      local seen = {}
+      for i, row in each(x) do seen[i] = row:totable() end
+      assert.same({{1, 2}, {3, 4}, {5, 6}}, seen)
+      for _ in each(mg.zeros(0)) do error "nothing is there" end
+    end
+    for _, row in ipairs(x) do row:sum():backward() end
+    assert(exact(x.grad, {{1, 1}, {1, 1}, {1, 1}}))
+    assert(raises("pairs: a 0-d Variable", pairs, mg.tensor(1)))
+    assert(raises("index: 4 is out of range", function() return x[4] end))
   end)
 end)

@@ -150,6 +150,7 @@ static inline void made(lua_State *L, state *S, node *n) {
 node **push_values(lua_State *L, state *S, int i, const char *who, int t);
 void push_imm(lua_State *L, dtype t, imm v);
 int64_t check_whole(lua_State *L, int i, const char *who, const char *what);
+int dtype_at(lua_State *L, int i); /* -1: none stands there */
 dtype check_dtype(lua_State *L, int i, const char *who);
 int check_axis(lua_State *L, int i, const char *who, const shape *s); /* 0-based */
 /* Whole numbers: the arguments from i on, or the table at i. Their number. */

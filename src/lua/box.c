@@ -85,6 +85,8 @@ static int variable_free(lua_State *L) {
   return 0;
 }
 
+static int free_variable(lua_State *L) { return sig_check(L), variable_free(L); }
+
 node **creator_new(lua_State *L) {
   node **b = lua_newuserdatauv(L, sizeof *b, 0);
   *b = NULL;
@@ -450,16 +452,19 @@ static int creator_tostring(lua_State *L) {
 /* ---- methods --------------------------------------------------------------------------------- */
 
 static int variable_cleargrad(lua_State *L) {
+  sig_check(L);
   node_set_grad(&get_state(L)->G, check_node(L, 1, "cleargrad"), NULL);
   return 0;
 }
 
 static int variable_unchain(lua_State *L) {
+  sig_check(L);
   node_unchain(&get_state(L)->G, check_node(L, 1, "unchain"));
   return 0;
 }
 
 static int variable_unchain_backward(lua_State *L) {
+  sig_check(L);
   state *S = get_state(L);
   check_node(L, 1, "unchain_backward");
   TRY(L, S, node_unchain_backward(&S->G, node_at(L, 1)));
@@ -467,6 +472,7 @@ static int variable_unchain_backward(lua_State *L) {
 }
 
 static int variable_set_creator(lua_State *L) {
+  sig_check(L);
   state *S = get_state(L);
   check_node(L, 1, "set_creator");
   check_creator(L, 2, "set_creator");
@@ -476,6 +482,7 @@ static int variable_set_creator(lua_State *L) {
 
 static int copied(lua_State *L, const char *who, node *(*copy)(graph *, node *)) {
   state *S = get_state(L);
+  sig_check(L);
   lua_settop(L, 1);
   check_node(L, 1, who);
   node **r = box_new(L, S);
@@ -488,6 +495,7 @@ static int variable_clone(lua_State *L) { return copied(L, "clone", op_identity)
 
 static int variable_item(lua_State *L) {
   state *S = get_state(L);
+  if (lua_gettop(L) != 1) sig_check(L);
   node *n = check_node(L, 1, "item");
   shape s = shape_of(n);
   char text[128];
@@ -502,6 +510,7 @@ static int variable_item(lua_State *L) {
 }
 
 static int is_variable(lua_State *L) {
+  if (lua_gettop(L) != 1) sig_check(L);
   lua_pushboolean(L, to_box(L, 1) != NULL);
   return 1;
 }
@@ -524,16 +533,17 @@ const luaL_Reg function_meta[] = {{"__gc", creator_free},           {"__index", 
                                   {"__tostring", creator_tostring}, {NULL, NULL}};
 
 const entry box_entries[] = {
-    {"free", variable_free, "free(x)\nlets go of x now; using it again is an error", true},
-    {"item", variable_item, "item(x)\nthe number in a Variable of size 1", true},
-    {"detach", variable_detach, "detach(x)\nthe same values, untracked", true},
-    {"clone", variable_clone, "clone(x)\na new Variable; gradients flow back to x", true},
-    {"cleargrad", variable_cleargrad, "cleargrad(x)\nx.grad becomes nil", true},
-    {"set_creator", variable_set_creator, "set_creator(x, f)\nx becomes an output of Function f",
+    {"free", free_variable, "free(x: variable)\nlets go of x now; using it again is an error",
      true},
-    {"unchain", variable_unchain, "unchain(x)\nx forgets its creator", true},
+    {"item", variable_item, "item(x: variable)\nthe number in a Variable of size 1", true},
+    {"detach", variable_detach, "detach(x: variable)\nthe same values, untracked", true},
+    {"clone", variable_clone, "clone(x: variable)\na new Variable; gradients flow back to x", true},
+    {"cleargrad", variable_cleargrad, "cleargrad(x: variable)\nx.grad becomes nil", true},
+    {"set_creator", variable_set_creator,
+     "set_creator(x: variable, f: any)\nx becomes an output of Function f", true},
+    {"unchain", variable_unchain, "unchain(x: variable)\nx forgets its creator", true},
     {"unchain_backward", variable_unchain_backward,
-     "unchain_backward(x)\nall Variables before x forget their creators", true},
+     "unchain_backward(x: variable)\nall Variables before x forget their creators", true},
     {"_unknown", set_unknown, NULL, false},
-    {"is_variable", is_variable, "is_variable(x)\ntrue if x is a Variable", false},
+    {"is_variable", is_variable, "is_variable(x: any?)\ntrue if x is a Variable", false},
     {NULL, NULL, NULL, false}};

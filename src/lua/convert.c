@@ -25,12 +25,16 @@ int64_t check_whole(lua_State *L, int i, const char *who, const char *what) {
   refuse(L, "%s: %s must be a whole number, not a %s", who, what, kind_of(L, i));
 }
 
+int dtype_at(lua_State *L, int i) {
+  size_t len;
+  const char *name = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : NULL;
+  return name && strlen(name) == len ? dtype_find(name) : -1;
+}
+
 dtype check_dtype(lua_State *L, int i, const char *who) {
   if (lua_type(L, i) != LUA_TSTRING)
     refuse(L, "%s: dtype is a %s, expected a string", who, kind_of(L, i));
-  size_t len;
-  const char *name = lua_tolstring(L, i, &len);
-  int t = strlen(name) == len ? dtype_find(name) : -1;
+  int t = dtype_at(L, i);
   if (t < 0)
     refuse(L, "%s: no dtype \"%s\"; there are float64, float32, int64, uint8, bool", who,
            lua_tostring(L, i));

@@ -306,9 +306,7 @@ static bool pass_on(state *S, captures *c) {
 static int checkpoint_call(lua_State *L) {
   state *S = get_state(L);
   int n = lua_gettop(L) - 1;
-  if (n < 0 || (lua_type(L, 1) != LUA_TFUNCTION && !luaL_getmetafield(L, 1, "__call")))
-    refuse(L, "checkpoint: argument 1 is a %s, expected a function", kind_of(L, 1));
-  lua_settop(L, n + 1);
+  sig_check(L);
   if (!S->G.backprop) {
     lua_call(L, n, LUA_MULTRET);
     return lua_gettop(L);

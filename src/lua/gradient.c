@@ -144,16 +144,10 @@ static int recorded(lua_State *L) { return check_recorded(L, 1, luaL_checkstring
 
 /* backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}]) */
 static int variable_backward(lua_State *L) {
-  static const char *const names[] = {"retain_grad", "create_graph", "retain_graph", NULL};
-  backward_opts o = {false, false, false};
-  lua_settop(L, 2);
-  if (lua_isboolean(L, 2)) o.retain_grad = lua_toboolean(L, 2);
-  else {
-    check_options(L, 2, "backward", names, false);
-    o.retain_grad = option_bool(L, 2, "backward", names[0], false);
-    o.create_graph = option_bool(L, 2, "backward", names[1], false);
-    o.retain_graph = option_bool(L, 2, "backward", names[2], o.create_graph);
-  }
+  sig_values(L);
+  backward_opts o = {.retain_grad = lua_toboolean(L, 2),
+                     .create_graph = lua_toboolean(L, 3),
+                     .retain_graph = lua_toboolean(L, 4)};
   check_recorded(L, 1, "backward");
   lua_settop(L, 1);
   go_back(L, get_state(L), (request){.o = o});
@@ -180,7 +174,8 @@ static int links(lua_State *L) {
 
 const entry backward_entries[] = {
     {"backward", variable_backward,
-     "backward(y [, retain_grad | {retain_grad =, create_graph =, retain_graph =}])\n"
+     "backward(y: variable, retain_grad: bool = false, {create_graph: bool = false, "
+     "retain_graph: bool = create_graph})\n"
      "adds the gradients of y to .grad of the leaves it came from; of a leaf: adds ones",
      true},
     {"_gradients", gradients, NULL, false},

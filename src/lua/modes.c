@@ -111,7 +111,9 @@ const char config_doc[] = "Config{enable_backprop, train, dtype, lean, debug}\n"
 
 /* The bit of the mode that is named at i */
 static unsigned check_name(lua_State *L, int i) {
-  const char *given = lua_type(L, i) == LUA_TSTRING ? lua_tostring(L, i) : "";
+  size_t len = 0;
+  const char *given = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : "";
+  if (strlen(given) != len) given = "";
 #define NAMED(bit, name, field, place)                                                             \
   if (strcmp(given, name) == 0) return bit;
   CONFIG(NAMED)
@@ -125,7 +127,7 @@ static modes check_mode(lua_State *L, int i) {
   const char *name = lua_tostring(L, i);
   if (m.what == M_DTYPE) {
     const char *t = lua_type(L, i + 1) == LUA_TSTRING ? lua_tostring(L, i + 1) : kind_of(L, i + 1);
-    int found = dtype_find(t);
+    int found = dtype_at(L, i + 1);
     if (found != F64 && found != F32)
       refuse(L, "Config: dtype must be \"float64\" or \"float32\", not %s", t);
     m.dtype = found;
@@ -154,9 +156,25 @@ static int config_newindex(lua_State *L) {
   return 0;
 }
 
+static int config_tostring(lua_State *L) {
+  const graph *G = &get_state(L)->G;
+  const char *text = "Config{";
+#define SHOW(bit, name, field, place)                                                              \
+  text = bit == M_DTYPE ? lua_pushfstring(L, "%s" name " = \"%s\", ", text, dtype_name[place])     \
+                        : lua_pushfstring(L, "%s" name " = %s, ", text, place ? "true" : "false");
+  CONFIG(SHOW)
+#undef SHOW
+  lua_pushlstring(L, text, strlen(text) - 2);
+  lua_pushliteral(L, "}");
+  lua_concat(L, 2);
+  return 1;
+}
+
 int new_config(lua_State *L) {
-  static const luaL_Reg meta[] = {
-      {"__index", config_index}, {"__newindex", config_newindex}, {NULL, NULL}};
+  static const luaL_Reg meta[] = {{"__index", config_index},
+                                  {"__newindex", config_newindex},
+                                  {"__tostring", config_tostring},
+                                  {NULL, NULL}};
   lua_newtable(L);
   luaL_newlibtable(L, meta);
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
@@ -174,29 +192,37 @@ void check_callable(lua_State *L, int i, const char *who) {
   lua_pop(L, 1);
 }
 
-static int call_with(lua_State *L, const char *who, int fn, modes m) {
-  check_callable(L, fn, who);
+static int call_with(lua_State *L, int fn, modes m) {
   call_in_modes(L, get_state(L), lua_gettop(L) - fn, &m);
   return lua_gettop(L) - fn + 1;
 }
 
-static int using_config(lua_State *L) { return call_with(L, "using_config", 3, check_mode(L, 1)); }
+static int using_config(lua_State *L) {
+  sig_check(L);
+  return call_with(L, 3, check_mode(L, 1));
+}
 
 static int no_grad(lua_State *L) {
-  return call_with(L, "no_grad", 1, (modes){.what = M_BACKPROP, .backprop = false});
+  sig_check(L);
+  return call_with(L, 1, (modes){.what = M_BACKPROP, .backprop = false});
 }
 static int enable_grad(lua_State *L) {
-  return call_with(L, "enable_grad", 1, (modes){.what = M_BACKPROP, .backprop = true});
+  sig_check(L);
+  return call_with(L, 1, (modes){.what = M_BACKPROP, .backprop = true});
 }
 static int test_mode(lua_State *L) {
-  return call_with(L, "test_mode", 1, (modes){.what = M_TRAIN, .train = false});
+  sig_check(L);
+  return call_with(L, 1, (modes){.what = M_TRAIN, .train = false});
 }
 
 const entry modes_entries[] = {
     {"using_config", using_config,
-     "using_config(name, value, fn, ...)\nfn(...) with a mode of Config changed", false},
-    {"no_grad", no_grad, "no_grad(fn, ...)\nfn(...) with nothing recorded", false},
-    {"enable_grad", enable_grad, "enable_grad(fn, ...)\nfn(...) recorded, inside no_grad too",
+     "using_config(name: string, value: any, fn: function, ...)\nfn(...) with a mode of Config "
+     "changed",
      false},
-    {"test_mode", test_mode, "test_mode(fn, ...)\nfn(...) with Config.train false", false},
+    {"no_grad", no_grad, "no_grad(fn: function, ...)\nfn(...) with nothing recorded", false},
+    {"enable_grad", enable_grad,
+     "enable_grad(fn: function, ...)\nfn(...) recorded, inside no_grad too", false},
+    {"test_mode", test_mode, "test_mode(fn: function, ...)\nfn(...) with Config.train false",
+     false},
     {NULL, NULL, NULL, false}};

@@ -52,14 +52,9 @@ void collect_before_backward(lua_State *L, state *S) {
 }
 
 static int memory(lua_State *L) {
-  static const char *const names[] = {"by", NULL};
-  lua_settop(L, 1);
-  check_options(L, 1, "memory", names, false);
-  if (!lua_isnil(L, 1) && lua_getfield(L, 1, "by") != LUA_TNIL) {
-    const char *by = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-    if (strcmp(by, "op") != 0 && strcmp(by, "name") != 0)
-      refuse(L, "memory: option by must be \"op\" or \"name\"");
-    push_memory_by(L, get_state(L), *by == 'n');
+  sig_values(L);
+  if (!lua_isnil(L, 1)) {
+    push_memory_by(L, get_state(L), *lua_tostring(L, 1) == 'n');
     return 1;
   }
   memstat m;
@@ -73,18 +68,35 @@ static int memory(lua_State *L) {
   lua_setfield(L, -2, "cached");
   lua_pushinteger(L, m.limit);
   lua_setfield(L, -2, "limit");
+  luaL_setmetatable(L, "moongrad.memory");
   return 1;
 }
 
+static int memory_tostring(lua_State *L) {
+  static const char *const names[] = {"live", "peak", "cached", "limit"};
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  luaL_addstring(&b, "memory{");
+  for (int i = 0; i < 4; i++) {
+    lua_getfield(L, 1, names[i]);
+    lua_pushfstring(L, "%s%s = %I", i ? ", " : "", names[i], lua_tointeger(L, -1));
+    lua_remove(L, -2);
+    luaL_addvalue(&b);
+  }
+  luaL_addchar(&b, '}');
+  luaL_pushresult(&b);
+  return 1;
+}
+static const luaL_Reg memory_meta[] = {{"__tostring", memory_tostring}, {NULL, NULL}};
+
 static int memory_limit(lua_State *L) {
-  int64_t bytes = lua_isnoneornil(L, 1) ? 0 : check_whole(L, 1, "memory_limit", "the limit");
-  if (bytes < 0) refuse(L, "memory_limit: %lld is negative", (long long)bytes);
-  mem_limit(bytes);
+  sig_values(L);
+  mem_limit(lua_tointeger(L, 1));
   return 0;
 }
 
-static int reset_peak(lua_State *L) { return (void)L, mem_reset_peak(), 0; }
-static int trim(lua_State *L) { return (void)L, mem_trim(), 0; }
+static int reset_peak(lua_State *L) { return sig_values(L), mem_reset_peak(), 0; }
+static int trim(lua_State *L) { return sig_values(L), mem_trim(), 0; }
 
 static int fail_at(lua_State *L) {
   lua_settop(L, 2);
@@ -117,26 +129,27 @@ static int set_hostile(lua_State *L) {
 /* ---- threads and random numbers -------------------------------------------------------------- */
 
 static int set_num_threads(lua_State *L) {
-  int64_t n = check_whole(L, 1, "set_num_threads", "n");
-  if (n < 1 || n > MAX_THREADS)
-    refuse(L, "set_num_threads: %lld is not in 1..%d", (long long)n, MAX_THREADS);
-  get_state(L)->G.c.threads = (int)n;
+  sig_values(L);
+  get_state(L)->G.c.threads = (int)lua_tointeger(L, 1);
   return 0;
 }
 
 static int num_threads(lua_State *L) {
+  sig_values(L);
   lua_pushinteger(L, get_state(L)->G.c.threads);
   return 1;
 }
 
 static int seed(lua_State *L) {
   ctx *c = &get_state(L)->G.c;
-  c->seed = check_whole(L, 1, "seed", "n");
+  sig_values(L);
+  c->seed = lua_tointeger(L, 1);
   c->counter = 0;
   return 0;
 }
 
 static int get_rng_state(lua_State *L) {
+  sig_values(L);
   ctx *c = &get_state(L)->G.c;
   lua_createtable(L, 2, 0);
   lua_pushinteger(L, c->seed);
@@ -149,7 +162,8 @@ static int get_rng_state(lua_State *L) {
 static int set_rng_state(lua_State *L) {
   ctx *c = &get_state(L)->G.c;
   int64_t s[MAXDIM];
-  if (lua_type(L, 1) != LUA_TTABLE || check_list(L, 1, "set_rng_state", "an element", s) != 2)
+  sig_values(L);
+  if (check_list(L, 1, "set_rng_state", "an element", s) != 2)
     refuse(L, "set_rng_state: expected what get_rng_state gave");
   c->seed = s[0];
   c->counter = s[1];
@@ -226,23 +240,24 @@ static int ops(lua_State *L) {
 
 static const entry module_entries[] = {
     {"memory", memory,
-     "memory([{by = \"op\" | \"name\"}])\n"
+     "memory({by: \"op\" | \"name\"})\n"
      "{live =, peak =, cached =, limit =} in bytes; with by, a table of what is live: by the op "
      "that made it (leaf: a tracked leaf has it; data: no op made it), or by the name of the "
      "Variable that has it (W.grad: W's gradient; \"\": none with a name); not that of other Lua "
      "states",
      false},
-    {"memory_limit", memory_limit, "memory_limit(bytes)\nat most so much live memory; 0: no limit",
-     false},
+    {"memory_limit", memory_limit,
+     "memory_limit(bytes: int(0..) = 0)\nat most so much live memory; 0: no limit", false},
     {"reset_peak", reset_peak, "reset_peak()\nmemory().peak starts again from what is live", false},
     {"trim", trim, "trim()\ngives cached memory back to the system", false},
-    {"set_num_threads", set_num_threads, "set_num_threads(n)\nthreads to compute with", false},
+    {"set_num_threads", set_num_threads,
+     "set_num_threads(n: int(1..4096))\nthreads to compute with", false},
     {"num_threads", num_threads, "num_threads()\nthreads to compute with", false},
-    {"seed", seed, "seed(n)\nstarts the random numbers anew", false},
+    {"seed", seed, "seed(n: int)\nstarts the random numbers anew", false},
     {"get_rng_state", get_rng_state, "get_rng_state()\nwhere the random numbers are", false},
-    {"set_rng_state", set_rng_state, "set_rng_state(s)\nback to where get_rng_state was asked",
-     false},
-    {"eval", eval, "eval(...)\ncomputes what is pending", false},
+    {"set_rng_state", set_rng_state,
+     "set_rng_state(state: ints)\nback to where get_rng_state was asked", false},
+    {"eval", eval, "eval(...: variable)\ncomputes what is pending", false},
     {NULL, NULL, NULL, false}};
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -325,6 +340,8 @@ static void make_metatables(lua_State *L) {
   }
   push_closure(L, unary_minus);
   lua_setfield(L, VARIABLE_META, "__unm");
+  luaL_newmetatable(L, "moongrad.memory");
+  fill_metatable(L, memory_meta);
   luaL_newmetatable(L, "moongrad.shape");
   fill_metatable(L, shape_meta);
   luaL_newmetatable(L, "moongrad.Function");

@@ -62,7 +62,7 @@ static int keep(lua_State *L, int kept, int n) {
 /* tidy(fn, ...): what fn returns */
 static int tidy(lua_State *L) {
   state *S = get_state(L);
-  check_callable(L, 1, "tidy");
+  sig_check(L);
   push_lists(L);
   lua_newtable(L); /* the list: index 1 */
   lua_insert(L, 1);
@@ -101,9 +101,9 @@ static int tidy(lua_State *L) {
   return last - 2;
 }
 
-const entry tidy_entries[] = {
-    {"tidy", tidy,
-     "tidy(fn, ...)\nfn(...); Variables made in it are freed at its end, but for those it returns, "
-     "in tables too",
-     false},
-    {NULL, NULL, NULL, false}};
+const entry tidy_entries[] = {{"tidy", tidy,
+                               "tidy(fn: function, ...)\nfn(...); Variables made in it are freed "
+                               "at its end, but for those it returns, "
+                               "in tables too",
+                               false},
+                              {NULL, NULL, NULL, false}};
