@@ -236,7 +236,7 @@ describe("shape ops", function()
       ["pad: widths -2 and -2 cut more than axis 2"] = function() x:pad{-2, -2} end,
       ["tril: needs 2 axes or more, got shape (3)"] = function() x[1]:tril() end,
       ["diag: shape (2, 3) has no diagonal 3"] = function() x:diag(3) end,
-      ["tile: n = -1 is negative"] = function() x:tile(-1) end,
+      ["tile: n[1] = -1 is negative"] = function() x:tile(-1) end,
       ["repeat_interleave: n must be a number or 3 numbers"] =
         function() x:repeat_interleave({1}, 2) end,
       ["index_select: index 3 at position 1 is not in 1..2"] =

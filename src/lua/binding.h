@@ -155,6 +155,7 @@ dtype check_dtype(lua_State *L, int i, const char *who);
 int check_axis(lua_State *L, int i, const char *who, const shape *s); /* 0-based */
 /* Whole numbers: the arguments from i on, or the table at i. Their number. */
 int check_list(lua_State *L, int i, const char *who, const char *what, int64_t out[MAXDIM]);
+void check_dims(lua_State *L, const char *who, const shape *s);
 void check_shape(lua_State *L, int i, const char *who, shape *s);
 void only_elements(lua_State *L, int i, const char *who); /* the table at i has no keys but 1..n */
 /* The options in the table at i (nil: none) are of these names; `list`: it may hold a list too. */

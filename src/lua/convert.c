@@ -74,14 +74,18 @@ void only_elements(lua_State *L, int i, const char *who) {
   }
 }
 
-void check_shape(lua_State *L, int i, const char *who, shape *s) {
-  s->n = check_list(L, i, who, "a dim", s->d);
+void check_dims(lua_State *L, const char *who, const shape *s) {
   for (int k = 0; k < s->n; k++)
     if (s->d[k] < 0) refuse(L, "%s: dim %lld is negative", who, (long long)s->d[k]);
   int64_t size = shape_size(s);
   char text[128];
   if (size < 0 || size > INT64_MAX / 16)
     refuse(L, "%s: shape %s is too large", who, shape_text(s, text));
+}
+
+void check_shape(lua_State *L, int i, const char *who, shape *s) {
+  s->n = check_list(L, i, who, "a dim", s->d);
+  check_dims(L, who, s);
 }
 
 void check_options(lua_State *L, int i, const char *who, const char *const *names, bool list) {

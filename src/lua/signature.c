@@ -690,30 +690,37 @@ static void check_bounds(lua_State *L, const signature *g, const param *p, int a
   refuse_shown(L, g);
 }
 
-/* The table at i, or one number, as whole numbers. */
-static int read_ints(lua_State *L, int at, const signature *g, const param *p,
+/* A whole number, popped; element: of a table, 0: a dim, -1: by itself */
+static int64_t check_element(lua_State *L, const signature *g, const param *p, int element) {
+  int ok = 0;
+  int64_t v = lua_type(L, -1) == LUA_TNUMBER ? lua_tointegerx(L, -1, &ok) : 0;
+  if (!ok) {
+    const char *what = element > 0    ? lua_pushfstring(L, "%s[%d]", p->name, element)
+                       : element == 0 ? "a dim"
+                                      : p->name;
+    if (element > 0) lua_insert(L, -2);
+    check_whole(L, -1, g->name, what);
+  }
+  check_bounds(L, g, p, lua_gettop(L), element > 0 ? element : 0);
+  lua_pop(L, 1);
+  return v;
+}
+
+/* The n numbers from `at` on; n < 0: of the table that stands there */
+static int read_ints(lua_State *L, int at, const signature *g, const param *p, int n,
                      int64_t out[MAXDIM]) {
-  const char *who = g->name;
-  shape s;
-  if (lua_type(L, at) == LUA_TNUMBER) {
-    out[0] = check_whole(L, at, who, p->name);
-    check_bounds(L, g, p, at, 0);
-    if (p->kinds & K_SHAPE && out[0] < 0)
-      refuse(L, "%s: dim %lld is negative", who, (long long)out[0]);
-    return 1;
+  bool table = n < 0, dims = p->kinds & K_SHAPE;
+  if (table) n = (int)lua_rawlen(L, at);
+  if (n > MAXDIM) refuse(L, "%s: %d axes, there can be %d at most", g->name, n, MAXDIM);
+  for (int i = 0; i < n; i++) {
+    if (table) lua_rawgeti(L, at, i + 1);
+    else lua_pushvalue(L, at + i);
+    out[i] = check_element(L, g, p, dims ? 0 : i + 1);
   }
-  if (!(p->kinds & K_SHAPE)) {
-    int n = check_list(L, at, who, p->name, out);
-    for (int i = 0; i < n; i++) {
-      lua_pushinteger(L, out[i]);
-      check_bounds(L, g, p, lua_gettop(L), i + 1);
-      lua_pop(L, 1);
-    }
-    return n;
-  }
-  check_shape(L, at, who, &s);
-  memcpy(out, s.d, sizeof s.d);
-  return s.n;
+  shape s = {.n = n};
+  memcpy(s.d, out, n * sizeof *out);
+  if (dims) check_dims(L, g->name, &s);
+  return n;
 }
 
 static void give_ints(lua_State *L, const target *t, int n, const int64_t *v, bool counted) {
@@ -735,10 +742,8 @@ static void give_all_ints(lua_State *L, const signature *g, const param *p, int 
   lua_createtable(L, n, 0);
   for (int i = 1; i <= n; i++) {
     lua_rawgeti(L, at, i);
-    lua_pushinteger(L, check_whole(L, -1, g->name, p->name));
-    check_bounds(L, g, p, lua_gettop(L), i);
-    lua_rawseti(L, -3, i);
-    lua_pop(L, 1);
+    lua_pushinteger(L, check_element(L, g, p, i));
+    lua_rawseti(L, -2, i);
   }
 }
 
@@ -905,7 +910,8 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
   }
   if (k & K_PAIR) give_pair(L, t, at, who, p);
   else if (k & K_AXES) give_axes(L, t, at, who);
-  else if (k & (K_INTS | K_SHAPE)) give_ints(L, t, read_ints(L, at, g, p, v), v, true);
+  else if (k & (K_INTS | K_SHAPE))
+    give_ints(L, t, read_ints(L, at, g, p, lua_type(L, at) == LUA_TNUMBER ? 1 : -1, v), v, true);
   else give_array(L, S, r, i, at);
 }
 
@@ -916,10 +922,7 @@ static void give_spread(lua_State *L, state *S, const reading *r, int i, const t
   const param *p = &r->g->p[i];
   if (t->to && n <= MAXDIM && !(p->kinds & ~(K_INTS | K_SHAPE))) { /* without a table */
     int64_t v[MAXDIM];
-    for (int k = 0; k < n; k++)
-      if (lua_type(L, at + k) != LUA_TNUMBER) mistyped(L, r, i, at + k);
-      else read_ints(L, at + k, r->g, p, &v[k]);
-    return give_ints(L, t, n, v, true);
+    return give_ints(L, t, read_ints(L, at, r->g, p, n, v), v, true);
   }
   lua_createtable(L, n, 0);
   for (int k = 0; k < n; k++) {
