@@ -175,6 +175,18 @@ describe("where things are scarce", function()
     end
   end)
 
+  it("products do without OpenBLAS where it would not have the address space", function()
+    if asan then return end
+    for _, kb in ipairs{100000, 300000, 450000} do
+      local text, ok = child.run([[
+        local mg = require "moongrad"
+        local x = mg.eye(300) * 2
+        assert(mg.equal(x:matmul(x), mg.eye(300) * 4))
+      ]], nil, ("ulimit -t 20; ulimit -v %d;"):format(kb))
+      assert(ok and text == "", text)
+    end
+  end)
+
   it("another Lua is told", function()
     local init = assert(loadfile("lua/moongrad/init.lua", "t", setmetatable({
       _VERSION = "Lua 5.1",

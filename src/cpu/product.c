@@ -11,8 +11,10 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
   LANES = 32,
@@ -44,6 +46,8 @@ enum { ROWS = 101, PLAIN = 111, TRANSPOSED = 112 };
 static sgemm_fn *sgemm;
 static dgemm_fn *dgemm;
 static void (*set_threads)(int);
+static void *(*take_memory)(int);
+static void (*give_memory)(void *);
 static int (*omp_get)(void); /* of the OpenMP it runs on, if any: threads the caller may start */
 static void (*omp_set)(int);
 
@@ -53,6 +57,8 @@ static void open_blas(void) {
   static const symbol symbols[] = {{"cblas_sgemm", &sgemm},
                                    {"cblas_dgemm", &dgemm},
                                    {"openblas_set_num_threads", &set_threads},
+                                   {"blas_memory_alloc", &take_memory},
+                                   {"blas_memory_free", &give_memory},
                                    {"omp_get_max_threads", &omp_get},
                                    {"omp_set_num_threads", &omp_set},
                                    {NULL, NULL}};
@@ -67,10 +73,38 @@ static void open_blas(void) {
   if (omp_set) omp_set(was); /* which the line above has changed, too */
 }
 
-static bool have_blas(void) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, open_blas);
-  return sgemm && dgemm;
+static bool is_room(size_t bytes) {
+  void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p != MAP_FAILED && munmap(p, bytes) == 0;
+}
+
+/* Each call takes one of its blocks of memory; where there is no address space for one it tries for ever.
+** So it is opened where there is some, and no more calls are under way than have a block. */
+enum { MB = 1 << 20, OPENED = 320, BLOCK = 128, MOST_BLOCKS = 64 };
+static sem_t idle_blocks;
+
+static bool have_blas(int threads) {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static int blocks, tried;
+  int calls = threads < MOST_BLOCKS ? threads : MOST_BLOCKS;
+  pthread_mutex_lock(&lock);
+  if (!tried && is_room((size_t)(OPENED + BLOCK) * MB)) {
+    open_blas();
+    sem_init(&idle_blocks, 0, 0);
+  }
+  bool have = sgemm && dgemm;
+  if (have && calls > tried) {
+    bool known = take_memory && give_memory;
+    void *p[MOST_BLOCKS];
+    int n = 0;
+    for (; n < calls && (n == 0 || n < blocks || is_room((size_t)BLOCK * MB)); n++)
+      p[n] = known ? take_memory(0) : NULL;
+    for (int i = 0; i < n && known; i++) give_memory(p[i]);
+    for (; blocks < n; blocks++) sem_post(&idle_blocks);
+  }
+  if (calls > tried) tried = calls;
+  pthread_mutex_unlock(&lock);
+  return have;
 }
 
 /* ---- operands --------------------------------------------------------------------------------- */
@@ -141,6 +175,8 @@ TILE_OF(double, dgemm)
 static void part(void *arg, int64_t p) {
   const job *j = arg;
   int64_t u = p * j->group, end = least(u + j->group, j->batch * j->tiles);
+  while (j->blas && sem_wait(&idle_blocks) != 0) {
+  } /* a signal */
   for (; u < end; u++) {
     int64_t q = u / j->tiles, i0 = u % j->tiles / j->across * j->tm, j0 = u % j->across * j->tn;
     int64_t m = least(j->tm, j->m - i0), n = least(j->tn, j->n - j0);
@@ -150,6 +186,7 @@ static void part(void *arg, int64_t p) {
     if (j->t == F32) tile_float(j, m, n, (const float *)a, (const float *)b, (float *)c);
     else tile_double(j, m, n, (const double *)a, (const double *)b, (double *)c);
   }
+  if (j->blas) sem_post(&idle_blocks);
 }
 
 /* Many rows against one matrix are one product: (.., m, k) by a broadcast (k, n) */
@@ -196,7 +233,7 @@ static void plan(job *j, int threads) {
     else j->tm = least(j->m, len);
   } else if (each > BY_HAND) {
     j->blas = j->m <= most && j->n <= most && j->k <= most && j->a.row <= most &&
-              j->a.col <= most && j->b.row <= most && j->b.col <= most && have_blas();
+              j->a.col <= most && j->b.row <= most && j->b.col <= most && have_blas(threads);
     if (each * j->batch >= LARGE) cut(j);
   }
   j->across = (j->n + j->tn - 1) / j->tn;
