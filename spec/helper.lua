@@ -182,4 +182,20 @@ function helper.guard(before_each, after_each)
   end)
 end
 
+-- ---- finalizers -------------------------------------------------------------------------------
+
+-- MOONGRAD_HOSTILE=yes runs the specs with something like a finalizer wherever one might come: it
+-- takes the places of Variables that went, runs a backward of its own and collects. Results are the
+-- same; specs that count memory or launches fail.
+if os.getenv "MOONGRAD_HOSTILE" then
+  local count = 0
+  mg._hostile(function()
+    count = count + 1
+    local x = mg.Variable{1, count}
+    if count % 5 == 0 then mg.enable_grad(function() (x * x):sum():backward() end) end
+    if count % 2003 == 0 then collectgarbage() end
+    mg.tidy(mg.exp, x)
+  end)
+end
+
 return helper
