@@ -297,9 +297,9 @@ static node *power(graph *G, int op, node *const *in) {
 }
 
 node *apply(graph *G, int op, int n, node *const *in) {
-  for (int i = 0; i < n; i++) {
+  for (int i = 0; i < n; i++)
     if (!in[i]) return NULL;
-    node_read(G, in[i]);
-  }
+  if (__builtin_expect(G->captures != NULL, 0))
+    for (int i = 0; i < n; i++) node_read(G, in[i]);
   return op == OP_pow || op == OP_powi ? power(G, op, in) : elementwise(G, op, n, in);
 }
