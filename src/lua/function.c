@@ -425,7 +425,9 @@ const entry function_entries[] = {
      "self is kept until a backward has been through: results of the Function do not belong there",
      false},
     {"checkpoint", checkpoint_call,
-     "checkpoint(fn: function, ...)\nfn(...), forgotten inside and computed again in backward, with "
-     "the values that the Variables it read had then; changes that it makes to others are made once",
+     "checkpoint(fn: function, ...)\nfn(...), forgotten inside and computed again in backward, "
+     "with "
+     "the values that the Variables it read had then; changes that it makes to others are made "
+     "once",
      false},
     {NULL, NULL, NULL, false}};
