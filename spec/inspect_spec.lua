@@ -68,6 +68,18 @@ describe("launches", function()
     end
   end)
 
+  it("keep sums of numbers apart from what folds rows of one length", function()
+    local x, y = ready(3, 2800), ready(2800)
+    local function sum() return (x * 2):sum(), (y - y:mean()):square():sum() end
+    local a, b = sum()
+    local late = (a + b):reshape(1) * 3
+    local p, q = sum()
+    mg.eval(p)
+    mg.eval(q)
+    assert(same(late, ((p + q) * 3):reshape(1)))
+    assert(same((a + b):broadcast_to{5}, mg.full({5}, p:item() + q:item())))
+  end)
+
   it("do not keep what many losses reduce", function()
     mg.trim()
     mg.reset_peak()

@@ -147,7 +147,7 @@ static array *map_rows(ctx *c, int op, int nin, array *const *in, const shape *s
 /* Of 0-d operands, one at least pending */
 static array *map_tail(ctx *c, int op, int nin, array *const *in, dtype rt) {
   array *r = pend(c, op, rt, &(shape){0}, nin, in);
-  if (r) r->tail = true;
+  if (r) r->tail = true, r->row = 0, r->per_row = false; /* no part of what folds rows */
   return bounded(c, r);
 }
 

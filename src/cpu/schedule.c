@@ -314,12 +314,12 @@ static schedule *make(ctx *c, const program *of, codes *k) {
                .q = program_spaces(&s->p),
                .codes = k};
   size_t notes = of->nvalue * sizeof(note), order = of->nvalue * sizeof(int32_t);
-  char *scratch = mg_alloc(c, notes + order + of->noutput * sizeof(int16_t));
+  char *scratch = mg_alloc(c, order + notes + of->noutput * sizeof(int16_t)); /* by alignment */
   bool ok = scratch && make_room(c, s);
   if (ok) {
-    p.note = (note *)scratch;
-    p.order = (int32_t *)(scratch + notes);
-    p.output_lanes = (int16_t *)(scratch + notes + order);
+    p.order = (int32_t *)(void *)scratch;
+    p.note = (note *)(void *)(scratch + order);
+    p.output_lanes = (int16_t *)(void *)(scratch + order + notes);
     ok = plan(&p);
   }
   mg_free(scratch);
