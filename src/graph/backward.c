@@ -342,8 +342,7 @@ static void done(backward *b, node *f) {
 
 static bool run_rule(backward *b, node *f) {
   vjp v;
-  vjp_begin(&v, b->G, b, b->o.create_graph);
-  vjp_function(&v, f);
+  vjp_begin(&v, b->G, b, f, b->o.create_graph);
   node *g = find(b, f)->acc;
   bool ok = true;
   for (int i = 0, n = slots(f); i < n && ok; i++) {

@@ -24,10 +24,15 @@ array *arg(call *c, int i) {
 
 bool promote(call *c, int rule, int n) {
   dtype t;
-  node *cast[MAXIN];
-  if (!op_inputs(c->G, rule, n, c->in, cast, &t)) return false;
-  memcpy(c->cast, cast, n * sizeof *cast);
-  for (int i = n; i < c->n; i++) c->cast[i] = c->in[i] ? node_hold(c->in[i]) : NULL;
+  node *in[MAXIN], *cast[MAXIN];
+  int m = 0, k = 0;
+  for (int i = 0; i < n; i++)
+    if (c->in[i]) in[m++] = c->in[i];
+  if (!op_inputs(c->G, rule, m, in, cast, &t)) return false;
+  for (int i = 0; i < c->n; i++) {
+    node *x = c->in[i];
+    c->cast[i] = !x ? NULL : i < n ? cast[k++] : node_hold(x);
+  }
   c->in = c->cast;
   return true;
 }

@@ -129,6 +129,7 @@ static inline bool node_has_creator(const node *n) { return n->op != OP_NONE; }
 static inline bool node_is_function(const node *n) { return n->x && n->x->nout; }
 static inline bool node_tracked(const node *n) { return n->flags & TRACKED; }
 int node_nin(const node *n);                          /* inputs of the Function; numbers count */
+bool node_has_input(const node *f, int i);            /* false: it was left out */
 node *node_input(graph *G, node *f, int i);           /* new handle; a constant made for a number; the value back from what is saved */
 bool node_ready(graph *G, node *n);                   /* value READY, CONST or scalar; error if DROPPED */
 bool node_item(graph *G, node *n, imm *v);            /* of size 1 */

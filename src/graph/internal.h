@@ -59,7 +59,7 @@ typedef struct call {
 
 typedef bool forward_fn(call *c);
 
-array *arg(call *c, int i);                               /* input i, borrowed; NULL: an error */
+array *arg(call *c, int i);                               /* input i, which was given; borrowed; NULL: an error */
 bool promote(call *c, int rule, int n);                   /* the first n inputs as one dtype, see op_inputs */
 bool give(call *c, array *a);                             /* a result, taken over; NULL passes on */
 bool give_node(call *c, node *n);                         /* of a composition; likewise */
@@ -85,6 +85,7 @@ typedef struct vjp {
   int nkept, room;
   node **kept;              /* handles to drop when the rule is done */
   node *few[64];            /* where they stand while they are few */
+  node *shared[4];          /* what the rules of f's inputs have in common: see share */
   node number[3];           /* operands that were numbers */
   int next;                 /* of cat: the input after those met, and where it begins */
   int64_t begin;
@@ -97,8 +98,7 @@ typedef node *vjp_fn(vjp *v, int i, node *g);
 
 enum { MAXSAVES = 8 };
 extern const uint32_t op_saves[NOP][MAXSAVES];            /* what the gradient of each input reads */
-void vjp_begin(vjp *v, graph *G, struct backward *b, bool create);
-void vjp_function(vjp *v, node *f);                       /* f's gradients come next, by inputs in order */
+void vjp_begin(vjp *v, graph *G, struct backward *b, node *f, bool create); /* by inputs in order */
 node *vjp_run(vjp *v, int i, node *g);                    /* borrowed from `kept`; NULL: error */
 void vjp_clear(vjp *v);                                   /* after each rule */
 void vjp_end(vjp *v);
@@ -108,6 +108,7 @@ node *use(vjp *v, int i);                                 /* input i as it was, 
 node *result(vjp *v, int k);                              /* result k, likewise */
 node *grad_of(vjp *v, int k);                             /* gradient of result k; zeros where it is unused */
 bool unused(const vjp *v, int k);
+node *share(vjp *v, int k, node *n);                      /* n becomes v->shared[k], for f's next inputs */
 node *own(vjp *v, int i);                                 /* what keep_array kept as number i, a constant */
 
 node *op_part(graph *G, int op, node *x, const shape *s, const int64_t *first, const int64_t *step); /* op: slice, slice_grad */

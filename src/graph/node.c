@@ -328,6 +328,10 @@ int node_nin(const node *n) {
                                      : n->in[0] || kind_of(n, 0);
 }
 
+bool node_has_input(const node *f, int i) {
+  return kind_of(f, i) == SAVED_NUMBER || (i < 2 ? f->in[i] : f->x->in[i - 2]);
+}
+
 node *node_input(graph *G, node *f, int i) {
   node *n = *in_at(f, i);
   saved *sv = sv_at(f, i);

@@ -12,19 +12,17 @@
 
 /* ---- what rules are given ----------------------------------------------------------------------------- */
 
-void vjp_begin(vjp *v, graph *G, struct backward *b, bool create) {
+void vjp_begin(vjp *v, graph *G, struct backward *b, node *f, bool create) {
   v->G = G;
   v->b = b;
+  v->f = f;
   v->create = create;
+  v->next = 0;
+  v->begin = 0;
   v->nkept = 0;
   v->room = sizeof v->few / sizeof *v->few;
   v->kept = v->few;
-}
-
-void vjp_function(vjp *v, node *f) {
-  v->f = f;
-  v->next = 0;
-  v->begin = 0;
+  memset(v->shared, 0, sizeof v->shared);
 }
 
 node *keep(vjp *v, node *n) {
@@ -47,6 +45,12 @@ void vjp_clear(vjp *v) {
 void vjp_end(vjp *v) {
   vjp_clear(v);
   if (v->kept != v->few) mg_free(v->kept);
+  for (size_t k = 0; k < sizeof v->shared / sizeof *v->shared; k++) node_drop(v->G, v->shared[k]);
+}
+
+node *share(vjp *v, int k, node *n) {
+  if (n) v->shared[k] = node_hold(n);
+  return n;
 }
 
 static node *changed(vjp *v, const char *what, int i) {
@@ -430,7 +434,8 @@ static node *linear_scan(vjp *v, node *x, node *a, int64_t axis, bool reverse) {
 
 node *linear_scan_grad(vjp *v, int i, node *g) {
   ATTRS(v->f->x, int64_t axis, reverse);
-  node *gx = linear_scan(v, g, use(v, 1), at.axis, !at.reverse);
+  node *gx = v->shared[0];
+  if (!gx) gx = share(v, 0, linear_scan(v, g, use(v, 1), at.axis, !at.reverse));
   if (i == 0) return gx;
   node *y = result(v, 0);
   if (at.reverse) return B(mul, shifted(v, gx, (int)at.axis, 0), y);

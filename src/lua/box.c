@@ -366,13 +366,18 @@ static node *input(graph *G, node *f, int i) {
   return fail(&G->c, "index: this Function was unchained"), NULL;
 }
 
+/* Those that were given */
 static void push_inputs(lua_State *L, state *S) {
-  int n = node_nin(node_at(L, 1));
+  int n = node_nin(node_at(L, 1)), given = 0;
   lua_createtable(L, n, 0);
   for (int i = 0; i < n; i++) {
     node **b = box_new(L, S);
+    if (i < node_nin(node_at(L, 1)) && !node_has_input(node_at(L, 1), i)) {
+      lua_pop(L, 1);
+      continue;
+    }
     TRY(L, S, *b = input(&S->G, node_at(L, 1), i));
-    lua_rawseti(L, -2, i + 1);
+    lua_rawseti(L, -2, ++given);
   }
 }
 
