@@ -235,3 +235,40 @@ describe("all or nothing:", function()
     assert.is_true(mg.memory().peak - before < 5e5)
   end)
 end)
+
+describe("assign", function()
+  helper.guard(before_each, after_each)
+
+  it("gives what separate assignments give, where one new value is made of another", function()
+    local function deep(t)
+      for i = 1, 6 do t = t * 2 + i end
+      return t
+    end
+    mg.no_grad(function()
+      local m, g, p = mg.Variable(mg.rand(2000)), mg.rand(2000), mg.Variable(mg.rand(2000))
+      mg.eval(m, g, p)
+      local m0, p0 = m.data * 1, p.data * 1
+      mg.eval(m0, p0)
+      local wanted = m0 * 0.9 + g * 0.1
+      mg.eval(wanted)
+      local after = p0 - deep(wanted)
+      local m2 = m * 0.9 + g * 0.1
+      local p2 = p - deep(m2)
+      collectgarbage()
+      mg.assign({m, p}, {m2, p2})
+      assert(helper.same(m, wanted))
+      assert(helper.same(p, after))
+    end)
+  end)
+
+  it("refuses a target that is given twice, and has changed nothing then", function()
+    local p = mg.Variable(mg.rand(2000))
+    local before = p.data * 1
+    mg.eval(before)
+    assert(helper.raises("assign: target 2 is the Variable of a target before it", mg.assign, {p, p},
+      {p * 1, p * 2}))
+    assert(helper.same(p, before))
+    mg.assign({p}, {p * 2})
+    assert(helper.same(p, before * 2))
+  end)
+end)

@@ -150,7 +150,7 @@ local function draw(random)
   end
 end
 
--- ---- programs ------------------------------------------------------------------------------------
+-- ---- programs ----------------------------------------------------------------------------------
 
 local function leaf(random)
   local shape, dtype = {}, random(4) > 1 and pick(random, FLOATS) or pick(random, DTYPES)
@@ -261,7 +261,7 @@ local function same_bits(random)
   end
 end
 
--- ---- finite differences ----------------------------------------------------------------------------
+-- ---- finite differences -------------------------------------------------------------------------
 
 local SMOOTH = {"sin", "cos", "tanh", "sigmoid", "softplus", "square", "atan", "gelu", "erf", "exp"}
 

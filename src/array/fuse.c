@@ -61,6 +61,8 @@ typedef struct {
   array *a;
   array *from; /* whose buffer this is, NULL: fresh */
   buffer *buf;
+  int64_t row; /* of a, while it is promised: see promise() */
+  bool per_row;
 } stored;
 
 /* The lists of the evaluation under way, kept for the next */
@@ -246,10 +248,7 @@ static void commit(fuser *f) {
     array *from = f->s[k].from;
     if (from) from->buf = NULL, from->p = NULL;
   }
-  for (int k = 0; k < f->no; k++) {
-    if (f->s[k].a->state == PENDING) arr_adopt(f->s[k].a, f->s[k].buf);
-    else buf_unref(f->s[k].buf); /* another program has stored it meanwhile */
-  }
+  for (int k = 0; k < f->no; k++) arr_adopt(f->s[k].a, f->s[k].buf);
   for (int i = 0; i < f->nv; i++) arr_unref(f->f[i].a);
 }
 
@@ -452,7 +451,9 @@ static int eval_parts(ctx *c, int n, array *const *a) {
 }
 
 /* A program that waits for others to be planned: what running it takes, in one block. It holds its arrays:
-** others may store some meanwhile, which lets go of what these were made of. */
+** others may store some meanwhile, which lets go of what these were made of; and none may take the buffer of
+** one. Its outputs are promised: they look READY, in the memory they will have, so that programs planned
+** after it read them there and do not compute them again, from what it may have written over by then. */
 typedef struct plan {
   fuser f;
   const schedule *s;
@@ -475,7 +476,34 @@ static plan *keep_plan(ctx *c, const fuser *f, const schedule *s) {
   return p;
 }
 
+static void promise(plan *p) {
+  for (int k = 0; k < p->f.no; k++) {
+    stored *s = &p->f.s[k];
+    s->row = s->a->row;
+    s->per_row = s->a->per_row;
+    s->a->row = 0;
+    s->a->per_row = false;
+    s->a->state = READY;
+    s->a->buf = s->buf;
+    s->a->p = s->buf->p;
+    view_make_dense(&s->a->v);
+  }
+}
+
+static void take_back(plan *p) {
+  for (int k = 0; k < p->f.no; k++) {
+    stored *s = &p->f.s[k];
+    s->a->row = s->row;
+    s->a->per_row = s->per_row;
+    s->a->state = PENDING;
+    s->a->buf = NULL;
+    s->a->p = NULL;
+  }
+}
+
 static void drop_plans(plan *all) {
+  for (plan *p = all; p; p = p->next)
+    if (!p->ran) take_back(p);
   for (plan *p = all, *next; p; p = next) {
     next = p->next;
     if (!p->ran) give_back(&p->f);
@@ -497,24 +525,11 @@ static buffer *plan_all(ctx *c, int n, array *const *a, array *const *olds, bool
     const schedule *s = w ? prepare(c, w, &f, m, group, old) : NULL;
     if (!s) return NULL;
     if (!(*all = keep_plan(c, w, s))) return give_back(w), NULL;
+    promise(*all);
     if (cpu_scratch(c, s) > scratch) scratch = cpu_scratch(c, s);
     all = &(*all)->next;
   }
   return buf_new(c, scratch);
-}
-
-/* More programs than are kept: one after the other, each with a second try. */
-static bool eval_groups(ctx *c, int n, array *const *a, array *const *olds, bool *done) {
-  array *group[GROUP], *old[GROUP];
-  form f;
-  int m, from = 0;
-  memset(done, 0, n);
-  while (next_group(c, &from, n, a, olds, done, &f, group, old, &m))
-    if (!evaluate(c, &f, m, group, old)) {
-      c->err = OK;
-      if (!evaluate(c, &f, m, group, old)) return false;
-    }
-  return true;
 }
 
 /* With the first program that takes a buffer over, values are lost: so all programs are planned before,
@@ -538,7 +553,8 @@ static bool eval_over(ctx *c, int n, array *const *a, array *const *olds) {
       p->ran = run(c, &p->f, p->s, scratch->p);
     drop_plans(all);
     if (scratch) buf_unref(scratch);
-    ok = scratch && (there || eval_groups(c, n, a, olds, done));
+    ok = scratch &&
+         (there || eval_programs(c, n, a)); /* more than are kept: in memory of their own */
   }
   mg_free(done);
   return ok;

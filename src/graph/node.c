@@ -434,6 +434,8 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
   int made = 0;
   bool ok = fresh != NULL;
   for (int i = 0; i < n && ok; i++) {
+    if (targets[i]->flags & ASSIGNED)
+      ok = fail(&G->c, "assign: target %d is the Variable of a target before it", i + 1);
     if (targets[i]->flags & SAVES_OUT)
       ok = fail(&G->c, "assign: target %d was made by %s, whose gradient needs it", i + 1,
                 op_table[targets[i]->op].name);
@@ -443,10 +445,11 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
     arr_unref(a);
     old[i] = targets[i]->a;
     if (!v) ok = false;
-    else fresh[made++] = v;
+    else fresh[made++] = v, targets[i]->flags |= ASSIGNED;
   }
   ok = ok && arr_eval(&G->c, n, fresh, old);
   for (int i = 0; i < made; i++) {
+    targets[i]->flags &= ~ASSIGNED;
     if (ok) node_set_value(G, targets[i], fresh[i]);
     else arr_unref(fresh[i]);
   }
