@@ -176,9 +176,10 @@ array *arr_places(ctx *c, array *mask) {
 
 array *arr_search(ctx *c, array *sorted, array *v, bool right) {
   WORK(c, OP_searchsorted);
+  int64_t behind = right;
   array *x, *y;
   if (!dense_pair(c, sorted, v, &x, &y)) return NULL;
-  return result(c, OP_searchsorted, cpu_search, &(int64_t){right}, x, y, arr_new(c, I64, &v->s));
+  return result(c, OP_searchsorted, cpu_search, &behind, x, y, arr_new(c, I64, &v->s));
 }
 
 /* ---- along an axis ----------------------------------------------------------------------------------- */

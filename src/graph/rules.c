@@ -325,7 +325,7 @@ node *slice_grad_grad(vjp *v, int i, node *g) {
 
 node *cat_grad(vjp *v, int i, node *g) {
   ATTRS(v->f->x, int64_t axis);
-  shape part;
+  shape part = {0};
   int64_t first[MAXDIM] = {0}, step[MAXDIM];
   for (int k = 0; k < MAXDIM; k++) step[k] = 1;
   for (; v->next <= i; v->next++) {
@@ -386,7 +386,8 @@ node *scatter_grad(vjp *v, int i, node *g) {
   }
   shape s;
   int64_t size = (node_shape(idx, &s), shape_size(&s));
-  node *line = keep(v, node_array(G, arr_iota(&G->c, I64, size, (imm){.i = 1}, (imm){.i = 1})));
+  const imm one = {.i = 1};
+  node *line = keep(v, node_array(G, arr_iota(&G->c, I64, size, one, one)));
   node *number = keep(v, op_reshape(G, line, &s));
   node *none = keep(v, node_array(G, arr_const(&G->c, I64, &v->f->x->s, (imm){0})));
   node *last = keep(v, op_one(G, OP_scatter, 3, (node *[]){none, idx, number}, 1, &along));
