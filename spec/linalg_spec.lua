@@ -100,11 +100,31 @@ describe("matmul", function()
     assert(near(mg.matmul({{huge, 1}}, {{0}, {1}}), {{nan}}))
   end)
 
-  it("takes the wider float, and floats for integers", function()
+  it("takes the wider float, and floats for integers beside them", function()
     local i, f = mg.ones{2, 2, dtype = "int64"}, mg.ones{2, 2, dtype = "float32"}
-    assert.equal("float64", i:matmul(i).dtype)
     assert.equal("float32", i:matmul(f).dtype)
     assert.equal("float64", f:matmul(mg.ones(2, 2)).dtype)
+  end)
+
+  it("of integers is int64, exact, and wraps around", function()
+    local big = (1 << 53) + 1
+    local x = mg.tensor({{big, 1 << 62}, {0, -1}}, {dtype = "int64"})
+    assert(same(x:matmul(mg.tensor({{1}, {4}}, {dtype = "int64"})),
+      mg.tensor({{big}, {-4}}, {dtype = "int64"})))
+    local i = mg.ones{3, 2, dtype = "uint8"}
+    assert(same(i:matmul(mg.tensor{true, true}), mg.tensor({2, 2, 2}, {dtype = "int64"})))
+    local a, b = mg.randint(-9, 9, {5, 1, 40, 30}), mg.randint(-9, 9, {7, 30, 50})
+    assert(same(a:matmul(b), a:to("float64"):matmul(b:to("float64")):to("int64")))
+    local threads = mg.num_threads()
+    a, b = mg.randint(1, 1 << 40, {300, 200}), mg.randint(1, 1 << 40, {200, 100})
+    mg.set_num_threads(1)
+    local one = a:matmul(b)
+    mg.set_num_threads(4)
+    assert(same(one, a:matmul(b)))
+    mg.set_num_threads(threads)
+    assert.same({3, 0}, mg.ones{3, 0, dtype = "int64"}:matmul(mg.ones{0, 0, dtype = "int64"}).shape)
+    assert(same(mg.ones{2, 0, dtype = "int64"}:matmul(mg.ones{0, 1, dtype = "int64"}),
+      mg.zeros{2, 1, dtype = "int64"}))
   end)
 
   it("refuses what does not align", function()

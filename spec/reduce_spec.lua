@@ -192,6 +192,12 @@ describe("reductions", function()
   -- ---- dtypes, kinks, nothing -----------------------------------------------------------------
 
   it("sum small integers as int64", function()
+    for _, x in ipairs{mg.tensor({3, 200, 1}, "uint8"), mg.tensor{false, true, true}} do
+      for _, op in ipairs{"max", "min", "amax"} do
+        assert.equal(x.dtype, x[op](x).dtype)
+        assert(same((x[op](x)), (x[op](x, 1))))
+      end
+    end
     local bytes = mg.full({300}, 255, "uint8")
     assert(same(bytes:sum(), mg.tensor(76500, "int64")))
     assert(same(mg.ones(3, 4):gt(0):sum(1), mg.full({4}, 3, "int64")))

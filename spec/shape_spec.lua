@@ -157,15 +157,19 @@ describe("shape ops", function()
     assert(raises("one_hot: label 4 at position 2 is not in 1..3", mg.one_hot, {1, 4}, 3))
   end)
 
-  it("sort and topk give values and indices, stable, nan last", function()
+  it("sort and topk give values and indices, stable, nan the largest", function()
     local nan = 0 / 0
     local x = mg.tensor{3, 1, nan, 2, 1}
     local values, order = x:sort()
     assert(exact(values, {1, 1, 2, 3, nan}))
     assert(same(order, mg.tensor({2, 5, 4, 1, 3}, "int64")))
     values, order = x:sort{descending = true}
-    assert(exact(order, {1, 4, 2, 5, 3}))
-    assert(exact(values, {3, 2, 1, 1, nan}))
+    assert(exact(order, {3, 1, 4, 2, 5}))
+    assert(exact(values, {nan, 3, 2, 1, 1}))
+    assert(exact((mg.topk(x, 2)), {nan, 3}))
+    assert(exact((mg.topk(x, 4, {largest = false})), {1, 1, 2, 3}))
+    assert(exact((mg.tensor({nan, -nan, 1 / 0, -1 / 0}):sort{descending = true}),
+      {nan, nan, 1 / 0, -1 / 0}))
     values, order = mg.topk({{1, 5, 2}, {9, 8, 7}}, 2)
     assert(exact(values, {{5, 2}, {9, 8}}))
     assert(exact(order, {{2, 3}, {1, 2}}))

@@ -130,9 +130,9 @@ array *arr_cumsum(ctx *c, array *a, int axis);
 /* y[i] from y[i - 1] and x[i], a[i] (a: NULL where op needs none) along an axis, or from its end; *at
 ** (NULL: not asked for): where the values stand. op: one of cpu/scan.c, that knows x's dtype */
 array *arr_scan(ctx *c, int op, array *x, array *a, int axis, bool reverse, array **at);
-array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-based, stable, nan last */
+array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-based, stable, nan the largest */
 
-/* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64 or F32; any strides. */
+/* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64, F32 or I64; any strides. */
 array *arr_matmul(ctx *c, array *a, array *b);
 
 /* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */

@@ -242,6 +242,11 @@ array *arr_matmul(ctx *c, array *a, array *b) {
   s.d[n - 1] = b->s.d[n - 1];
   array *r = arr_new(c, a->dtype, &s);
   if (!r || r->size == 0) return r;
+  if (a->dtype == I64) {
+    array *p, *q;
+    if (!dense_pair(c, a, b, &p, &q)) return arr_unref(r), NULL;
+    return result(c, OP_matmul, cpu_matmul_whole, NULL, p, q, r);
+  }
   array *x = operand(c, a, s.d[n - 2] == 1), *y = x ? operand(c, b, s.d[n - 1] == 1) : NULL;
   if (!y) arr_unref(r), r = NULL;
   return result(c, OP_matmul, cpu_matmul, NULL, x, y, r);

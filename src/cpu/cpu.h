@@ -58,12 +58,13 @@ cpu_fn cpu_copy;         /* in: x, any strides; out: x */
 cpu_fn cpu_zero;         /* out */
 cpu_fn cpu_random;       /* out, F64 or F32; attr: seed, counter */
 cpu_fn cpu_matmul;       /* in: a, b, read as cpu_matmul_reads says; out */
+cpu_fn cpu_matmul_whole; /* in: a, b of int64, dense; out */
 cpu_fn cpu_cumsum;       /* attr: axis; in: x, F64 F32 I64, dense; out */
 /* Running values by an op of scan.c; attr: op, axis, whether from the end; in: x, for some ops a; out: the values,
 ** and for those that choose one where it stands */
 cpu_fn cpu_scan;
 bool cpu_scan_knows(int op, dtype t);
-cpu_fn cpu_argsort;      /* attr: axis, descending; in: x, dense; out: int64 from 1, stable, nan last */
+cpu_fn cpu_argsort;      /* attr: axis, descending; in: x, dense; out: int64 from 1, stable, nan the largest */
 /* dst[first : : step] = or += src, dense; attr: first[MAXDIM], step[MAXDIM]; in: src; into: dst, dense */
 cpu_fn cpu_set_slice, cpu_add_slice;
 /* Positions are int64, 1..n or -n..-1, dense and checked; all is dense. */

@@ -241,6 +241,40 @@ static void plan(job *j, int threads) {
   j->group = (int64_t)(PART / ((double)j->tm * j->tn * j->k)) + 1;
 }
 
+/* ---- whole numbers: both dense, sums wrap around --------------------------------------------------- */
+
+typedef struct {
+  const uint64_t *a, *b;
+  uint64_t *c;
+  int64_t rows, m, n, k, group; /* rows of all matrices; of one; in a part */
+} whole;
+
+static void whole_part(void *arg, int64_t part) {
+  const whole *w = arg;
+  int64_t r = part * w->group, end = least(r + w->group, w->rows);
+  for (; r < end; r++) {
+    const uint64_t *a = w->a + r * w->k, *b = w->b + r / w->m * w->k * w->n;
+    uint64_t *c = w->c + r * w->n;
+    memset(c, 0, w->n * sizeof *c);
+    for (int64_t i = 0; i < w->k; i++, b += w->n)
+      for (int64_t j = 0; j < w->n; j++) c[j] += a[i] * b[j];
+  }
+}
+
+bool cpu_matmul_whole(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  const view *y = out[0];
+  int r = y->s.n;
+  whole w = {in[0]->p, in[1]->p, y->p, .m = y->s.d[r - 2], .n = y->s.d[r - 1]};
+  (void)attr;
+  w.k = in[0]->s.d[r - 1];
+  w.rows = y->size / w.n;
+  w.group = (int64_t)(PART / ((double)w.n * w.k + 1)) + 1;
+  par_for(c, (w.rows + w.group - 1) / w.group, whole_part, &w);
+  return true;
+}
+
+/* ---- floats ------------------------------------------------------------------------------------------ */
+
 bool cpu_matmul(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   const view *y = out[0];
   int r = y->s.n;

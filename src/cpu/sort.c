@@ -64,7 +64,7 @@ bool cpu_cumsum(ctx *c, const int64_t *attr, const view *const *in, const view *
 
 /* ---- sorting -------------------------------------------------------------------------------- */
 
-/* Keys are unsigned and rise in the wanted order; nan has the highest, whichever the direction. */
+/* Keys are unsigned and rise in the wanted order; nan counts as the largest. */
 typedef struct item {
   uint64_t key;
   int64_t at;
@@ -75,7 +75,7 @@ static uint64_t key_of(const job *j, int64_t i) {
   const uint64_t sign = (uint64_t)1 << 63;
   if (is_float(j->t)) {
     double f = (j->t == F64 ? ((const double *)j->from)[i] : ((const float *)j->from)[i]) + 0.0;
-    if (f != f) return UINT64_MAX;
+    if (f != f) return j->descending ? 0 : UINT64_MAX;
     memcpy(&key, &f, sizeof key); /* + 0.0: -0 equals 0 */
     key = key & sign ? ~key : key | sign;
   } else {

@@ -245,6 +245,11 @@ node *op_reduce(graph *G, int op, node *x, uint32_t axes, bool keepdims) {
   }
   bool ok = give(&c, a) && record_call(&c);
   if (!ok) node_drop(G, c.out[0]);
+  if (ok && (op == OP_max || op == OP_min) && x->dtype != c.out[0]->dtype) { /* bool, uint8 */
+    node *wide = c.out[0];
+    ok = (c.out[0] = op_to(G, wide, x->dtype));
+    node_drop(G, wide);
+  }
   node_drop(G, c.cast[0]);
   return ok ? c.out[0] : NULL;
 }
@@ -677,7 +682,7 @@ bool forward_matmul(call *c) {
   memcpy(bb.d, b.d, sizeof bb.d);
   if (!shape_broadcast(&ba, &bb, &batch))
     return fail(&G->c, "matmul: %s and %s: the leading axes do not broadcast", ta, tb);
-  if (!promote(c, FLOAT, 2)) return false;
+  if (!promote(c, ARITH, 2)) return false;
   if (a.n > 1 && a.n == b.n && shape_eq(&ba, &bb)) {
     array *x = arg(c, 0), *y = arg(c, 1);
     return x && y && give(c, arr_matmul(&G->c, x, y));
