@@ -84,6 +84,17 @@ static bool walk_png(ctx *c, const uint8_t *p, int64_t n, picture *x) {
   }
 }
 
+/* Tables of codes: a kind, how many there are of each length, that many bytes. stb_image 2.27 does not
+** count them. */
+static bool code_tables(const uint8_t *p, int64_t n) {
+  for (int64_t k; n > 0; n -= 17 + k, p += 17 + k) {
+    k = 0;
+    for (int i = 1; i <= 16 && n >= 17; i++) k += p[i];
+    if (n < 17 + k || k > 256) return false;
+  }
+  return true;
+}
+
 /* Segments: 0xff, a marker, mostly a length and data; behind a start of scan, codes in which 0xff is
 ** followed by 0 or a restart. */
 static bool walk_jpeg(ctx *c, const uint8_t *p, int64_t n, picture *x) {
@@ -97,6 +108,8 @@ static bool walk_jpeg(ctx *c, const uint8_t *p, int64_t n, picture *x) {
     if (n - at < 2) return early(c);
     int64_t length = p[at] << 8 | p[at + 1];
     if (length < 2 || length > n - at) return early(c);
+    if (marker == 0xc4 && !code_tables(p + at + 2, length - 2))
+      return damaged(c, "a bad table of codes");
     bool frame =
         marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
     if (frame && length >= 8) {
