@@ -9,7 +9,10 @@ local ESCAPES = {['"'] = '"', ["\\"] = "\\", ["/"] = "/", b = "\b", f = "\f", n 
 
 local function bad(pos, what) error({("%s at byte %d"):format(what, pos)}, 0) end
 
-local function skip(s, pos) return s:find("[^ \t\r\n]", pos) or #s + 1 end
+local function skip(s, pos)
+  if (s:byte(pos) or 0) > 32 then return pos end
+  return s:find("[^ \t\r\n]", pos) or #s + 1
+end
 
 -- The four hex digits from pos on
 local function code_unit(s, pos)
@@ -28,6 +31,8 @@ end
 
 -- pos is behind the opening quote.
 local function text(s, pos)
+  local plain, last = s:match('^([^"\\\0-\31]*)"()', pos)
+  if plain then return plain, last end
   local parts = {}
   while true do
     local stop = s:find('["\\\0-\31]', pos)
@@ -47,16 +52,15 @@ local function text(s, pos)
 end
 
 local function number(s, pos)
-  local whole = s:match("^-?%d+", pos)
+  local whole, stop = s:match("^(-?%d+)()", pos)
   if not whole or whole:find "^-?0%d" then bad(pos, "no value") end
-  local stop = pos + #whole
+  if not s:find("^[.eE]", stop) then
+    return whole == "-0" and -0.0 or tonumber(whole), stop
+  end
   local fraction = s:match("^%.%d+", stop) or ""
   stop = stop + #fraction
   local exponent = s:match("^[eE][+-]?%d+", stop) or ""
-  local v = tonumber(whole .. fraction .. exponent)
-  if v == 0 and whole == "-0" then v = -0.0 end
-  if fraction ~= "" or exponent ~= "" then v = v * 1.0 end
-  return v, stop + #exponent
+  return tonumber(whole .. fraction .. exponent) * 1.0, stop + #exponent
 end
 
 local LITERALS = {t = {"true", true}, f = {"false", false}, n = {"null", json.null}}
@@ -99,6 +103,7 @@ end
 
 function value(s, pos, depth)
   local c = s:sub(pos, pos)
+  if c:find "%d" then return number(s, pos) end
   if c == '"' then return text(s, pos + 1) end
   if c == "{" or c == "[" then
     if depth == DEPTH then bad(pos, "too deep") end
