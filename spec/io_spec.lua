@@ -413,6 +413,12 @@ describe("a file", function()
       {a = {b = x}, ["a.b"] = x}))
     assert(raises("save: in .safetensors the name __metadata__", mg.save,
       folder .. "/x.safetensors", {["__metadata__"] = x}))
+    assert(raises("save: argument 2 is a Linear, not a plain table; save its :state()", mg.save,
+      folder .. "/x.npz", mg.nn.Linear(2, 3)))
+    assert(raises("save: opt is a SGD", mg.save, folder .. "/x.npz",
+      {opt = mg.optim.SGD{mg.Variable(1)}}))
+    mg.save(folder .. "/shape.npz", {shape = x.shape})
+    assert.same({2}, mg.load(folder .. "/shape.npz").shape)
     local ring = {}
     ring.ring = ring
     assert(raises("save: tables within tables", mg.save, folder .. "/x.npz", ring))

@@ -180,6 +180,6 @@ int attempt_call(lua_State *L) {
 }
 
 const entry assign_entries[] = {
-    {"assign", assign, "assign(targets: table, values: table)\ngives leaves new values, all in one pass",
-     false},
+    {"assign", assign,
+     "assign(targets: table, values: table)\ngives leaves new values, all in one pass", false},
     {NULL, NULL, NULL, false}};

@@ -76,6 +76,7 @@ static inline attempt first_try(lua_State *L, state *S) {
 }
 
 const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
+const char *push_number_text(lua_State *L, int i); /* as tostring, with a point in any locale */
 
 /* ---- boxes (box.c) --------------------------------------------------------------------------- */
 

@@ -56,6 +56,13 @@ static node **creator_box(lua_State *L, int i) {
   return get_state(L)->meta ? luaL_testudata(L, i, "moongrad.Function") : NULL;
 }
 
+const char *push_number_text(lua_State *L, int i) {
+  char text[40];
+  if (lua_isinteger(L, i)) print_text(text, sizeof text, LUA_INTEGER_FMT, lua_tointeger(L, i));
+  else print_text(text, sizeof text, LUA_NUMBER_FMT, lua_tonumber(L, i));
+  return lua_pushstring(L, text);
+}
+
 const char *kind_of(lua_State *L, int i) {
   if (to_box(L, i)) return "Variable";
   if (creator_box(L, i)) return "Function";

@@ -61,7 +61,7 @@ static void push_element(lua_State *L, const values *v, int64_t i) {
     case I64: lua_pushinteger(L, *(const int64_t *)p); break;
     default: lua_pushinteger(L, *(const uint8_t *)p);
   }
-  luaL_tolstring(L, -1, NULL);
+  push_number_text(L, -1);
 }
 
 static _Noreturn void does_not_hold(lua_State *L, const char *who, storage s, const values *v,

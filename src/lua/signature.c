@@ -675,7 +675,7 @@ static void check_bounds(lua_State *L, const signature *g, const param *p, int a
   if (!p->bounded) return;
   if ((p->above ? v > p->low : v >= p->low) && (p->below ? v < p->high : v <= p->high)) return;
   if (element) name = lua_pushfstring(L, "%s[%d]", name, element);
-  const char *said = v != v ? "nan" : luaL_tolstring(L, at, NULL);
+  const char *said = v != v ? "nan" : push_number_text(L, at);
   bool open = p->high == INFINITY;
   if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", name, said);
   else if (open && p->above && p->low == 0)

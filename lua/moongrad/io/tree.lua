@@ -14,6 +14,7 @@ local raise = mg.raise
 local tree = {}
 
 local DEPTH = 32
+local SHAPE = getmetatable(mg.tensor(0).shape) -- of what x.shape gives; comes back as a list
 
 -- ---- out of tables ----------------------------------------------------------------------------
 
@@ -78,8 +79,11 @@ function tree.encode(t)
       raise("save: %s is a %s, expected a Variable, table, number, string or boolean", path, kind)
     elseif depth > DEPTH then
       raise("save: tables within tables, more than %d deep", DEPTH)
-    elseif (getmetatable(v) or {}).is_module then
-      raise("save: %s is a module; save its :state()", path == "" and "the table" or path)
+    end
+    local class = getmetatable(v)
+    if class and class ~= SHAPE then
+      raise("save: %s is a %s, not a plain table; save its :state(), if it has one",
+        path == "" and "argument 2" or path, type(class) == "table" and class.__name or "object")
     end
     flat = flat and depth == 0
     local keys, list, strings = keys_of(v, path)

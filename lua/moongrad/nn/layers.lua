@@ -121,7 +121,7 @@ Dropout.init = checked("Dropout(self, p: number(0..1) = 0.5)",
 Dropout.forward = checked("Dropout(self, x: float)", "x, or what is left of it in training",
   function(self, x) return mg.dropout(x, self.p) end)
 
-function Dropout:describe() return ("%g"):format(self.p) end
+function Dropout:describe() return mg._format("%g", self.p) end
 
 local Flatten = layer "Flatten"
 

@@ -101,8 +101,10 @@ function Optimizer:__tostring()
   local class, parts = getmetatable(self), {}
   for i, name in ipairs(class.names) do
     local value = self[name]
-    if type(value) == "table" then value = "{" .. table.concat(value, ", ") .. "}" end
-    parts[i] = name .. " = " .. tostring(value)
+    if type(value) == "table" then
+      value = "{" .. mg._format("%s" .. (", %s"):rep(#value - 1), table.unpack(value)) .. "}"
+    end
+    parts[i] = mg._format("%s = %s", name, value)
   end
   return ("%s(%s)"):format(class.__name, table.concat(parts, ", "))
 end

@@ -25,7 +25,9 @@ Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes nex
   self.t = t
 end)
 
-function Schedule:__tostring() return ("Schedule(t = %d, lr = %g)"):format(self.t, self.opt.lr) end
+function Schedule:__tostring()
+  return mg._format("Schedule(t = %d, lr = %g)", self.t, self.opt.lr)
+end
 
 local schedules = {}
 
