@@ -265,8 +265,8 @@ describe("assign", function()
     local p = mg.Variable(mg.rand(2000))
     local before = p.data * 1
     mg.eval(before)
-    assert(helper.raises("assign: target 2 is the Variable of a target before it", mg.assign, {p, p},
-      {p * 1, p * 2}))
+    assert(helper.raises("assign: target 2 is the Variable of a target before it", mg.assign,
+      {p, p}, {p * 1, p * 2}))
     assert(helper.same(p, before))
     mg.assign({p}, {p * 2})
     assert(helper.same(p, before * 2))

@@ -174,9 +174,9 @@ static bool add_output(ctx *c, fuser *f, array *a, int value) {
 
 /* ---- what is stored, and what is computed again ------------------------------------------------------ */
 
-/* Of a value that is held from outside. What a gradient will read and is dear to compute again is stored,
-** and what was computed before: by and by the holder seems to be more than a box that is not collected yet.
-** What a row was folded to is little beside the row. */
+/* Of a value that is held from outside. What a gradient will read and is dear to compute again is stored. So is
+** what was computed before: not at once, since boxes in Lua outlive their use, and most such holders are gone
+** by the next evaluation. What a row was folded to is little beside the row. */
 static bool is_stored(const arrays *k, const array *a, bool per_row) {
   bool dear = op_table[a->op].cost == DEAR;
   if (per_row) return true;
@@ -307,8 +307,7 @@ static program *build(ctx *c, fuser *f, const form *m, int n, array *const *a, u
                  .inner = m->inner,
                  .nvalue = f->nv,
                  .noutput = f->no,
-                 .nspace = f->nq,
-                 .nleaf = f->nleaf};
+                 .nspace = f->nq};
   if (f->nq) memcpy((void *)program_spaces(p), f->q, f->nq * sizeof *f->q);
   memcpy((void *)program_values(p), f->v, f->nv * sizeof *f->v);
   memcpy((void *)program_outputs(p), f->o, f->no * sizeof *f->o);

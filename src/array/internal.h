@@ -5,8 +5,7 @@
 #include "array/array.h"
 
 enum {
-  ROW = 4096,       /* elements of the longest row that is folded within a program */
-  CHUNK = 32768,    /* elements: from here on memory counts more than nodes */
+  HEAVY = 32768,    /* elements: from here on memory counts more than nodes */
   MAXNODES = 512    /* distinct pending arrays of one expression */
 };
 

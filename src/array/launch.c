@@ -68,8 +68,8 @@ static void charge(const arrays *k, const launch *l, int64_t ns) {
     return;
   }
   int op = k->op ? k->op : l->op;
+  if (!op) return; /* nobody's */
   profile_row *r = &k->profile->op[op];
-  if (!op) return;
   r->calls += !k->op; /* WORK counts its own */
   r->ns += ns;
 }
@@ -83,9 +83,10 @@ __attribute__((format(printf, 2, 3))) static void note(trace *t, const char *fmt
   int n = vsnprintf(line, sizeof line, fmt, ap);
   va_end(ap);
   if (n >= (int)sizeof line) n = sizeof line - 1;
+  if (t->lost) return;
   if (t->len + n + 1 > t->room) {
     size_t room = t->room ? 2 * t->room : 1 << 12;
-    char *text = t->lost ? NULL : realloc(t->text, room);
+    char *text = realloc(t->text, room);
     if (!text) {
       t->lost = true;
       return;

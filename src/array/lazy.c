@@ -84,7 +84,7 @@ static bool bound(ctx *c, array *a) {
   int before = 0, often = a->tail ? 4 : 16; /* so many nodes more than when it was last looked at */
   for (int i = 0; i < a->nin; i++)
     if (a->in[i]->state == PENDING && a->in[i]->nodes > before) before = a->in[i]->nodes;
-  if (a->nodes < MAXNODES && a->size < CHUNK && a->nodes / often == before / often) return true;
+  if (a->nodes < MAXNODES && a->size < HEAVY && a->nodes / often == before / often) return true;
   weight w = {0, 0, 0};
   arr_visit(a, arr_mark(c), weigh, &w);
   a->nodes = w.nodes;
@@ -157,7 +157,7 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
   if (s->n == 0 && !none_pending(nin, in)) return map_tail(c, op, nin, in, rt);
   if (!agree(c, nin, in)) return NULL;
   for (int i = 0; i < nin; i++) constant = constant && in[i]->state == CONST;
-  if (constant && op != OP_to) {
+  if (constant) {
     imm k[3] = {{0}, {0}, {0}};
     for (int i = 0; i < nin; i++) k[i] = in[i]->k;
     return arr_const(c, rt, s, cpu_scalar(op, t, k[0], k[1], k[2]));
@@ -195,7 +195,10 @@ array *arr_random(ctx *c, dtype t, const shape *s) {
   a->k.i = (int64_t)random_take(c, a->size);
   if (a->size > SMALL) return a;
   WORK(c, OP_rand);
-  if (!arr_fill_in(c, a)) return arr_unref(a), NULL;
+  if (!arr_fill_in(c, a)) {
+    c->counter = (uint64_t)a->k.i; /* a second try shall draw the same */
+    return arr_unref(a), NULL;
+  }
   launch l = {.kind = CALL, .op = OP_rand};
   l.fn = cpu_random;
   l.attr = (const int64_t[]){(int64_t)a->seed, a->k.i};

@@ -7,6 +7,7 @@
 #include "cpu/code.h"
 
 #include <ctype.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,18 +156,19 @@ static bool read_body(int op, body *b) {
   return !p.failed && !*p.at && r == BODY_TEMP + b->n - 1;
 }
 
-const body *body_of(int op, dtype t) {
-  static body bodies[NOP];
-  static uint8_t
-      known[NOP]; /* 0: not read yet, 1: none, 2: there is one; the same for whoever reads it */
-  (void)t;
-  if (__atomic_load_n(&known[op], __ATOMIC_ACQUIRE) == 0) {
-    body b = {0};
-    bool ok = read_body(op, &b);
-    bodies[op] = b;
-    __atomic_store_n(&known[op], 1 + ok, __ATOMIC_RELEASE);
-  }
-  return known[op] == 2 ? &bodies[op] : NULL;
+static body bodies[NOP];
+static bool known[NOP];
+
+static void read_all(void) {
+  void *was = point_begin(); /* numbers have a point in any locale */
+  for (int op = 1; op < NOP; op++) known[op] = read_body(op, &bodies[op]);
+  point_end(was);
+}
+
+const body *body_of(int op) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, read_all);
+  return known[op] ? &bodies[op] : NULL;
 }
 
 void pool_line(char *line, dtype t, struct constant c) {

@@ -353,10 +353,9 @@ static int result(emitter *e) {
 
 /* ---- the loop -------------------------------------------------------------------------------------- */
 
-static const uint8_t opcode[] = {
-    [I_ADD] = V_ADD,   [I_SUB] = V_SUB,        [I_MUL] = V_MUL, [I_DIV] = V_DIV,
-    [I_AND] = V_AND,   [I_ANDNOT] = V_ANDNOT,  [I_OR] = V_OR,   [I_XOR] = V_XOR,
-    [I_SQRT] = V_SQRT, [I_COMPARE] = V_COMPARE};
+static const uint8_t opcode[] = {[I_ADD] = V_ADD, [I_SUB] = V_SUB, [I_MUL] = V_MUL,
+                                 [I_DIV] = V_DIV, [I_AND] = V_AND, [I_ANDNOT] = V_ANDNOT,
+                                 [I_OR] = V_OR,   [I_XOR] = V_XOR, [I_COMPARE] = V_COMPARE};
 
 /* One instruction: its value is then in the register given back. */
 static int write_one(emitter *e, const instr *s) {

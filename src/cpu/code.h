@@ -6,8 +6,8 @@
 
 /* ---- instructions -------------------------------------------------------------------------------- */
 
-/* What a vector instruction does with earlier results. The first four are sources: a number for each element
-** at at[from], one for all at at[from], one of the pool; nothing. SUM adds up in[0]: the last vector of each
+/* What a vector instruction does with earlier results. Those below I_SOURCES are sources: a number for each
+** element at at[from], one for all at at[from], one of the pool. SUM adds up in[0]: the last vector of each
 ** block (kern.h) goes to at[to], one after the other from byte `lanes` on. */
 enum instr_op {
   I_LOAD, I_SPREAD, I_POOL, I_SOURCES,
@@ -42,7 +42,7 @@ typedef struct {
 } body;
 enum { C_NUMBER, C_ONES, C_SIGN, C_REST, C_LARGEST }; /* all bits, the sign's, all but the sign's */
 
-const body *body_of(int op, dtype t); /* t: F64 or F32; NULL: none */
+const body *body_of(int op);          /* NULL: none */
 
 /* ---- machine code (code.c) ------------------------------------------------------------------------ */
 

@@ -9,8 +9,7 @@
 
 #include "cpu/acc.h"
 
-enum { TILE = 4096 };         /* bytes of the widest value of a tile; no kernel is given more elements
-                              ** than TILE / its widest dtype, fold excepted */
+enum { TILE = 4096 };         /* bytes of the widest value of a tile, where bits hang on its length */
 
 /* A fold joins its running state block by block: a tile but a row's last holds some whole ones, whatever
 ** else its program computes. A block's vectors go to its ways in turn, ways meet in pairs (v[i], v[i +

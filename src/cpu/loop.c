@@ -43,14 +43,14 @@ static bool can_be_in_loop(planner *p, int i) {
   }
   if (v->dtype != BOOL && v->dtype != t) return false;
   p->note[i].width = t;
-  return v->power || body_of(v->op, t);
+  return v->power || body_of(v->op);
 }
 
 /* How many instructions value i takes, with those that fetch its operands */
 static int length_of(const planner *p, int i) {
   const pvalue *v = &p->v[i];
   if (v->power) return CHAIN + p->note[i].sums;
-  const body *b = body_of(v->op, p->note[i].width);
+  const body *b = body_of(v->op);
   return b->n + b->nconst + 3 + p->note[i].sums;
 }
 
@@ -187,7 +187,6 @@ bool loops_find(planner *p) {
 typedef struct {
   planner *p;
   loop *l;
-  int id;
   dtype t;
   instr s[INSTRS];
   int n;
@@ -287,7 +286,7 @@ static void write_value(text *t, int i) {
   note *n = &p->note[i];
   int in[3] = {-1, -1, -1};
   for (int j = 0; j < (v->power ? 1 : 3) && v->in[j] >= 0; j++) in[j] = source(t, i, v->in[j]);
-  n->instr = v->power ? write_power(t, in[0], v->power) : write_body(t, body_of(v->op, t->t), in);
+  n->instr = v->power ? write_power(t, in[0], v->power) : write_body(t, body_of(v->op), in);
   if (!n->in_register) {
     t->s[n->instr].to = (int16_t)i;
     if (p->p->row && n->output >= 0)
@@ -306,7 +305,7 @@ bool loops_write(planner *p) {
       k++;
       continue;
     }
-    t.p = p, t.l = &s->loop[id - 1], t.id = id, t.t = p->note[i].width, t.n = t.nknown = 0;
+    t.p = p, t.l = &s->loop[id - 1], t.t = p->note[i].width, t.n = t.nknown = 0;
     *t.l = (loop){.pool = p->npool, .esz = dtype_size[t.t]};
     pool_line(s->pool + p->npool * POOL_LINE, t.t, (struct constant){C_ONES, 0});
     pool_line(s->pool + (p->npool + 1) * POOL_LINE, t.t, (struct constant){C_NUMBER, 0});

@@ -12,7 +12,10 @@
 
 #include "base/op.h"
 
-enum { MAXVALUES = 4096 };
+enum {
+  MAXVALUES = 4096, /* pending arrays that are gathered into one program, twice over */
+  ROW = 4096        /* elements of the longest row that is folded within a program */
+};
 
 enum leaf { LEAF_NONE, LEAF_INPUT, LEAF_NUMBER, LEAF_RANDOM };
 
@@ -38,7 +41,7 @@ typedef struct program {
   int64_t size;    /* elements of the shape */
   int64_t row;     /* length of the rows that values fold; 0: none does */
   int64_t n, inner; /* reductions at the end see the shape as (rows, n, inner), n reduced away; 0: there are none */
-  int32_t nvalue, noutput, nspace, nleaf;
+  int32_t nvalue, noutput, nspace, reserved;
   /* space[nspace], value[nvalue], output[noutput] follow */
 } program;
 

@@ -228,7 +228,7 @@ static void compute(run *t, int64_t first, int64_t count) {
   char **at = t->at;
   for (const act *a = s->act, *end = a + s->nact; a < end; a++) {
     int64_t pos = a->per_row ? row_pos : first, n = a->per_row ? row_n : count;
-    const binding *b = a->bound >= 0 ? &t->j->leaf[a->bound] : NULL;
+    const binding *b = a->bound >= 0 && a->kind != PLACE_OUTPUT ? &t->j->leaf[a->bound] : NULL;
     char *dst = at[a->i];
     const char *x[3];
     for (int j = 0; j < 3; j++) x[j] = a->in[j] < 0 ? NULL : at[a->in[j]];

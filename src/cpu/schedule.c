@@ -408,6 +408,7 @@ void cpu_count_run(ctx *c, const schedule *s) { c->cpu->runs += s->nloop > 0; }
 
 void cpu_code_off(ctx *c, bool off) {
   struct cpu *m = cpu_of(c);
+  if (!m) c->err = OK; /* without memory nothing is kept that could be forgotten */
   if (!m || m->off == off) return;
   m->off = off;
   forget_all(m);
@@ -416,7 +417,10 @@ void cpu_code_off(ctx *c, bool off) {
 void cpu_stat(ctx *c, cpu_stats *t) {
   struct cpu *m = cpu_of(c);
   *t = (cpu_stats){.on = false};
-  if (!m) return;
+  if (!m) {
+    c->err = OK;
+    return;
+  }
   size_t used;
   int64_t pieces;
   bool written = codes_bytes(m->codes, &used, &pieces);

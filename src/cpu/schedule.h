@@ -5,10 +5,7 @@
 #include "cpu/code.h"
 #include "cpu/cpu.h"
 
-enum {
-  CHUNK = 32768, /* elements one thread takes at a time, about */
-  ROW = 4096     /* elements of the longest row that is folded within its program */
-};
+enum { CHUNK = 32768 }; /* elements one thread takes at a time, about */
 
 /* ---- how the work is cut ------------------------------------------------------------------------- */
 
