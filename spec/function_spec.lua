@@ -279,7 +279,7 @@ describe("a Function written in Lua", function()
   end)
 
   it("must be made from a table", function()
-    assert(raises("Function: a number", mg.Function, 3))
+    assert(raises("Function: argument 1 is a number, expected a table", mg.Function, 3))
   end)
 end)
 

@@ -137,3 +137,47 @@ describe("a signature", function()
     end
   end)
 end)
+
+describe("every public function", function()
+  -- name, function and doc of all that mg.help knows
+  local function each(visit)
+    for name, value in pairs(mg) do
+      if mg._docs[value] then visit(name, value, mg._docs[value]) end
+    end
+    for _, part in ipairs{"nn", "optim", "data"} do
+      for name, value in pairs(mg[part]) do
+        local fn = type(value) == "table" and rawget(value, "init") or value
+        if mg._docs[fn] then visit(part .. "." .. name, value, mg._docs[fn]) end
+      end
+    end
+  end
+
+  -- Files take what their formats say, plot one table; these make signatures.
+  local OTHERS = {save = true, load = true, plot = true, define = true, checked = true, raise = true,
+                  signature = true, Config = true, ["nn.Module"] = true, ["data.Dataset"] = true,
+                  ["optim.Optimizer"] = true}
+
+  it("has a signature that can be read", function()
+    local count = 0
+    each(function(name, _, doc)
+      if OTHERS[name] then return end
+      count = count + 1
+      local ok, err = pcall(mg.signature(doc:match "^%C+"))
+      assert(ok or not err:find "^signature" and not err:find " at \"", err)
+    end)
+    assert(count > 150)
+  end)
+
+  it("refuses more arguments than it has, and shows it", function()
+    local x = mg.ones(2, 2)
+    each(function(name, fn, doc)
+      local signature = doc:match "^%C+"
+      if OTHERS[name] or signature:find("...", 1, true) then return end
+      local ok, err = pcall(fn, x, x, x, x, x, x, x, x, x, x)
+      assert(not ok, name)
+      local called = signature:match "^[^(]*"
+      assert(err:find("spec/signature_spec.lua:%d+: " .. called .. ": "), err)
+      assert(err:find("\n  " .. signature, 1, true) or err:find "is not an array", err)
+    end)
+  end)
+end)

@@ -29,7 +29,9 @@ end
 
 -- Runs command on a file that holds the script. What it complains of goes into the error.
 local function run(op, package, command, script)
-  local file, complaint = os.tmpname(), os.tmpname()
+  local made, file = pcall(os.tmpname)
+  local made_too, complaint = pcall(os.tmpname)
+  if not (made and made_too) then raise("%s: no file for the script: %s", op, complaint) end
   local ok, problem = write_file(file, script)
   local status
   if ok then

@@ -102,6 +102,8 @@ static int assign_and_set(lua_State *L, int fields) {
 
 /* assign({targets}, {values}) */
 static int assign(lua_State *L) {
+  sig_check(L);
+  for (int i = TO; i <= FROM; i++) only_elements(L, i, "assign");
   lua_settop(L, FIELDS);
   return assign_and_set(L, 0);
 }

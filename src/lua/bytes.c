@@ -73,7 +73,7 @@ static _Noreturn void does_not_hold(lua_State *L, const char *who, storage s, co
 
 /* tobytes(x [, dtype]) */
 static int variable_tobytes(lua_State *L) {
-  lua_settop(L, 2);
+  sig_values(L);
   values v;
   push_bytes(L, 1, "tobytes", &v);
   storage s = lua_isnil(L, 2) ? (storage)v.t : check_storage(L, 2, "tobytes");
@@ -123,8 +123,7 @@ static int finish(lua_State *L, const filling *f) {
 static int frombytes(lua_State *L) {
   size_t len;
   filling f = {0};
-  if (lua_type(L, 1) != LUA_TSTRING)
-    refuse(L, "frombytes: argument 1 is a %s, expected a string", kind_of(L, 1));
+  sig_values(L);
   const char *bytes = lua_tolstring(L, 1, &len);
   f.s = check_storage(L, 2, "frombytes");
   check_shape(L, 3, "frombytes", &f.dims);
@@ -459,11 +458,13 @@ const luaL_Reg writer_meta[] = {{"write", writer_write},
 
 const entry bytes_entries[] = {
     {"frombytes", frombytes,
-     "frombytes(string, dtype, {dims})\na constant of raw little-endian bytes, as tobytes gives; "
+     "frombytes(bytes: string, dtype: string, dims: shape)\na constant of raw little-endian bytes, "
+     "as tobytes gives; "
      "dtype may be one of files: float16 and bfloat16 become float32, the integers int64",
      false},
     {"tobytes", variable_tobytes,
-     "tobytes(x [, dtype])\nx's elements as raw little-endian bytes; dtype may be one of files, "
+     "tobytes(x: array, dtype: string?)\nx's elements as raw little-endian bytes; dtype may be one "
+     "of files, "
      "such as bfloat16; a whole number that it cannot hold raises",
      true},
     {"_open", open_reader, NULL, false},

@@ -172,9 +172,11 @@ static int function_call(lua_State *L) {
 }
 
 static int function_define(lua_State *L) {
+  sig_check(L);
   if (lua_type(L, 1) != LUA_TTABLE)
     refuse(L, "Function: a %s, expected a table {name =, forward =, backward =}", kind_of(L, 1));
-  sig_check(L);
+  lua_getfield(L, 1,
+               "forward"); /* what guards its fields refuses here: it gets another metatable */
   lua_settop(L, 1);
   lua_newtable(L); /* of F: a call, and whatever F inherited before */
   if (luaL_getmetafield(L, 1, "__index") != LUA_TNIL) lua_setfield(L, 2, "__index");

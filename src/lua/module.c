@@ -413,6 +413,10 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   }
   lua_newtable(L);
   lua_newtable(L);
+  lua_createtable(L, 0, 1); /* docs keep nobody alive */
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, MODULE_DOCS);
   lua_newtable(L);
   lua_setfield(L, MODULE_DOCS, "groups");
   add_ops(L, 'e', "elementwise");

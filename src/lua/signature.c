@@ -1042,7 +1042,8 @@ static int check(lua_State *L) { return sig_values(L); }
 
 /* signature(text): a function that gives its arguments back, checked. */
 int signature_new(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TSTRING);
+  if (lua_type(L, 1) != LUA_TSTRING)
+    refuse(L, "signature: argument 1 is a %s, expected a string", kind_of(L, 1));
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
   lua_pushvalue(L, 1);
   lua_pushcclosure(L, check, 3);

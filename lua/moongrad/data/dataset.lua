@@ -24,6 +24,11 @@ local function stack(values)
   return mg.tensor(values, dtype)
 end
 
+local function is_dataset(ds)
+  local kind = type(ds)
+  return (kind == "table" or kind == "userdata") and not mg.is_variable(ds) and ds.get ~= nil
+end
+
 local function collate(ds, positions)
   local columns, width = {}, nil
   for n, i in ipairs(positions) do
@@ -111,5 +116,11 @@ function TensorDataset:__len() return #self.tensors[1] end
 return {
   Dataset = Dataset, TensorDataset = TensorDataset,
   collate = checked("collate(ds: any, positions: ints)",
-    "ds:get(i) of these positions, stacked to a batch", collate)
+    "ds:get(i) of these positions, stacked to a batch",
+    function(ds, positions)
+      if not is_dataset(ds) then
+        raise("collate: the dataset is a %s, expected one with # and :get(i)", type(ds))
+      end
+      return collate(ds, positions)
+    end)
 }

@@ -254,7 +254,10 @@ return function(mg, args)
       end
       local index = {}
       for i, count in ipairs(counts) do
-        if count < 0 then raise("repeat_interleave: n %d must be at least 0, got %d", i, count) end
+        if count < 0 or count > 1 << 32 then
+          raise("repeat_interleave: n %d must be at least 0, and no more than memory holds, got %d",
+            i, count)
+        end
         for _ = 1, count do index[#index + 1] = i end
       end
       return x:index_select(axis, mg.tensor(index, "int64"))

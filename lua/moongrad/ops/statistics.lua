@@ -39,7 +39,7 @@ return function(mg, args)
     return where(below:eq(above), below, below * (1 - share) + above * share)
   end
 
-  define("quantile(x: array, q: number(0..1) | array, axis: axis?, {keepdims: bool = false})",
+  define("quantile(x: array, q: number(0..1) | float, axis: axis?, {keepdims: bool = false})",
     "what a part q of the elements lies below; of a 1-d q a first axis of them; nan wins",
     function(x, q, axis, keepdims)
       if x.dtype ~= "float64" and x.dtype ~= "float32" then x = x:to(mg.Config.dtype) end

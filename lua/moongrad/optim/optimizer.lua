@@ -68,7 +68,7 @@ local function check_parameters(name, target)
 end
 
 -- Without options: the parent's.
-function Optimizer:extend(name, options, doc)
+local function extend(self, name, options, doc)
   local class = Object.extend(self, name)
   class.options = options or self.options
   class.names = {}
@@ -91,6 +91,9 @@ function Optimizer:extend(name, options, doc)
     end)
   return class
 end
+
+Optimizer.extend = checked("extend(self, name: string, options: string?, doc: string?)",
+  "a rule of one's own", extend)
 
 local function buffers(self)
   local list = self.buffers
