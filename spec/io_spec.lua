@@ -300,6 +300,22 @@ describe("of others is read", function()
   end)
 end)
 
+describe("a model's state", function()
+  helper.guard(before_each, after_each)
+
+  it("is taken from a file with metadata, and saved by other dtypes", function()
+    local path = child.folder(finally) .. "/m.safetensors"
+    local model, other = mg.nn.Linear(2, 3), mg.nn.Linear(2, 3)
+    model:save(path, {dtype = "bfloat16", metadata = {format = "pt"}})
+    assert.same({dtype = "bfloat16", shape = {3, 2}}, (mg.load(path, {list = true})).weight)
+    other:load_state(mg.load(path))
+    assert(helper.near(other.weight.data, model.weight.data, 1e-2))
+    local opt = mg.optim.SGD(model)
+    mg.save(path, opt:state(), {metadata = {epoch = "3"}})
+    opt:load_state(mg.load(path))
+  end)
+end)
+
 describe("a file that cannot be trusted is refused:", function()
   helper.guard(before_each, after_each)
 

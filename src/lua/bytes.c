@@ -207,6 +207,11 @@ static int labelled(lua_State *L) {
   return 1;
 }
 
+/* _exists(path): is there anything of that name? */
+static int exists(lua_State *L) {
+  return lua_pushboolean(L, access(luaL_checkstring(L, 1), F_OK) == 0), 1;
+}
+
 /* _open(path, who): a reader of the whole file */
 static int open_reader(lua_State *L) {
   state *S = get_state(L);
@@ -467,6 +472,7 @@ const entry bytes_entries[] = {
      "of files, "
      "such as bfloat16; a whole number that it cannot hold raises",
      true},
+    {"_exists", exists, NULL, false},
     {"_open", open_reader, NULL, false},
     {"_create", open_writer, NULL, false},
     {NULL, NULL, NULL, false}};

@@ -6,15 +6,10 @@ local idx = require "moongrad.io.idx"
 local Dataset = require "moongrad.data.dataset".Dataset
 local raise, checked = mg.raise, mg.checked
 
-local function exists(path)
-  local f <close> = io.open(path, "rb")
-  return f ~= nil
-end
-
 -- The bytes of a file, gzipped or not, with ndim axes.
 local function read(op, path, ndim, hint)
-  if exists(path .. ".gz") then path = path .. ".gz"
-  elseif not exists(path) then raise("%s: cannot open %s.gz%s", op, path, hint) end
+  if mg._exists(path .. ".gz") then path = path .. ".gz"
+  elseif not mg._exists(path) then raise("%s: cannot open %s.gz%s", op, path, hint) end
   local r <close> = mg._open(path, op)
   local e = idx.open(r)
   if e.dtype ~= "uint8" or #e.dims ~= ndim then

@@ -226,14 +226,16 @@ local function load_state(self, t)
   return self
 end
 
-Module.load_state = checked("load_state(self, state: table)",
-  "takes what state() gave, converting dtypes",
+Module.load_state = checked("load_state(self, state: table, metadata: table?)",
+  "takes what state() or mg.load gave, converting dtypes; metadata are passed over",
   function(self, t) return mg._attempt({}, load_state, self, t) end)
 
 -- Through mg.save and mg.load: a .safetensors file is PyTorch's state_dict.
-Module.save = checked("save(self, path: string)", "writes its state to a file", function(self, path)
-  mg.save(path, self:state())
-end)
+Module.save = checked("save(self, path: string, {dtype: string?, metadata: table?})",
+  "writes its state to a file, as mg.save does",
+  function(self, path, dtype, metadata)
+    mg.save(path, self:state(), {dtype = dtype, metadata = metadata})
+  end)
 
 Module.load = checked("load(self, path: string)", "takes its state from a file",
   function(self, path) return self:load_state((mg.load(path))) end)

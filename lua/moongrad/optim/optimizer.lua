@@ -209,7 +209,7 @@ local function read_slot(self, name, p, take)
 end
 
 -- Lazily sized layers must have their sizes by now: load the model first.
-Optimizer.load_state = checked("load_state(self, state: table)",
+Optimizer.load_state = checked("load_state(self, state: table, metadata: table?)",
   "takes what state() gave for a like set of parameters; after an error nothing has changed",
   function(self, t)
     local rule = getmetatable(self).__name
