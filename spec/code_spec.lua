@@ -7,9 +7,9 @@ local huge, nan = math.huge, 0 / 0
 
 local PART = 250                  -- elements: so few are computed at once, by kernels
 
-local UNARY = {"neg", "abs", "square", "sqrt", "rsqrt", "reciprocal", "relu", "floor", "ceil",
-  "round", "exp"}
-local BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "_mulz", "_divz"}
+local UNARY = {"neg", "abs", "square", "sqrt", "rsqrt", "reciprocal", "relu", "relu6", "floor",
+  "ceil", "round", "trunc", "frac", "exp"}
+local BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "_mulz", "_divz", "_subz"}
 local COMPARE = {"eq", "ne", "lt", "le", "gt", "ge"}
 local LOGIC = {"logical_and", "logical_or", "logical_xor"}
 local SPECIAL = {0.0, -0.0, huge, -huge, nan, 1e-40, 1e30, -1e30, 0.5, -1.5, 2.5, 1.0}

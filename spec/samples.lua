@@ -82,6 +82,64 @@ local erf = odd(function(x)
   return 2 / sqrt(math.pi) * exp(-x * x) * sum
 end)
 
+local asinh = odd(function(x)
+  return x == huge and x or log1p(x + x * x / (1 + sqrt(1 + x * x)))
+end)
+
+local atanh = odd(function(x) return x > 1 and 0 / 0 or 0.5 * log1p(2 * x / (1 - x)) end)
+
+local function acosh(x)
+  if x < 1 then return 0 / 0 end
+  return x == huge and x or log1p(x - 1 + sqrt((x - 1) * (x + 1)))
+end
+
+local function erfinv(x)
+  if abs(x) >= 1 then return abs(x) == 1 and x * huge or 0 / 0 end
+  local z = 0
+  for _ = 1, 40 do z = z - (erf(z) - x) * sqrt(math.pi) / 2 * exp(z * z) end
+  return z
+end
+
+local function is_pole(x) return x <= 0 and x == floor(x) end
+
+-- Lanczos' approximation, "A precision approximation of the gamma function", 1964.
+local LANCZOS = {676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059,
+  12.507343278686905, -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7}
+local function lgamma(x)
+  if x ~= x then return x end
+  if is_pole(x) or abs(x) == huge then return huge end
+  if x < 0.5 then return log(math.pi / abs(math.sin(math.pi * x))) - lgamma(1 - x) end
+  local sum, t = 0.99999999999980993, x + 6.5
+  for i, c in ipairs(LANCZOS) do sum = sum + c / (x + i - 1) end
+  return log(2 * math.pi) / 2 + (x - 0.5) * log(t) - t + log(sum)
+end
+
+local function digamma(x)
+  if x ~= x or x == huge then return x end
+  if x == 0 then return -1 / x end
+  if is_pole(x) then return 0 / 0 end
+  local sum = 0
+  while x < 20 do
+    sum = sum - 1 / x
+    x = x + 1
+  end
+  local w = 1 / (x * x)
+  return sum + log(x) - 0.5 / x - w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w / 240)))
+end
+
+local function trigamma(x)
+  if x ~= x or x == -huge then return 0 / 0 end
+  if x == huge then return 0 end
+  if is_pole(x) then return huge end
+  local sum = 0
+  while x < 20 do
+    sum = sum + 1 / (x * x)
+    x = x + 1
+  end
+  local w = 1 / (x * x)
+  return sum + (1 + 0.5 / x + w * (1 / 6 - w * (1 / 30 - w * (1 / 42 - w / 30)))) / x
+end
+
 local function sign(x)
   if x > 0 then return 1 elseif x < 0 then return -1 else return x end
 end
@@ -92,6 +150,11 @@ local function round(x)
   if rest < 0.5 or rest == 0.5 and down % 2 == 0 then return down end
   return rest == rest and down + 1 or x
 end
+
+local function trunc(x) return x < 0 and -floor(-x) or floor(x) end
+
+-- the sign bit, of -0 and nan too
+local function negative(x) return string.pack("<d", x):byte(8) >= 128 end
 
 local function larger(a, b) return (a > b or a ~= a) and a or b end
 local function smaller(a, b) return (a < b or a ~= a) and a or b end
@@ -113,6 +176,8 @@ samples.expm1 = float{expm1, {-2, -0.5, -1e-3, 1e-3, 0.5, 2}}
 samples.log = float{log, POSITIVE}
 samples.log1p = float{log1p, {-0.9, -0.5, -1e-3, 1e-3, 0.5, 4}}
 samples.log2 = float{function(x) return log(x, 2) end, POSITIVE}
+samples.log10 = float{function(x) return log(x, 10) end, POSITIVE}
+samples.exp2 = float{function(x) return 2 ^ x end, SOME}
 samples.sin = float{math.sin, SOME}
 samples.cos = float{math.cos, SOME}
 samples.tan = float{math.tan, WITHIN_1}
@@ -122,26 +187,63 @@ samples.atan = float{math.atan, SOME}
 samples.sinh = float{sinh, SOME}
 samples.cosh = float{function(x) return (exp(x) + exp(-x)) / 2 end, SOME}
 samples.tanh = float{tanh, SOME}
+samples.asinh = float{asinh, SOME}
+samples.acosh = float{acosh, {1.25, 1.5, 2, 3.5, 8, 20}}
+samples.atanh = float{atanh, WITHIN_1}
+samples.erfc = float{function(x) return 1 - erf(x) end, {-2, -1.2, -0.25, 0.1, 0.3, 0.5}}
+samples.erfinv = float{erfinv, WITHIN_1}
+samples.lgamma = float{lgamma, {0.1, 0.25, 4.5, 6.25, 8, 20}}
+samples.digamma = float{digamma, {0.1, 0.3, 0.6, 4.25, 8, 20}}
+samples._polygamma = float{trigamma, {0.3, 0.6, 0.9, 1.25, 1.75, 2.5}, args = {1}}
 samples.erf = float{erf, {-2, -1, -0.25, 0.5, 1.1, 1.75}}
 samples.sigmoid = float{function(x) return 1 / (1 + exp(-x)) end, SOME}
 samples.relu = number{function(x) return x <= 0 and 0 or x end, SOME}
-samples.gelu = float{function(x) return x * (1 + erf(x * sqrt(0.5))) / 2 end, WITHIN_1}
-samples._gelu_tanh = float{function(x)
-  return x * (1 + tanh(sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3))) / 2
+local function normal(x) return x < -30 and 0 or (1 + erf(x * sqrt(0.5))) / 2 end
+local function density(x) return exp(-x * x / 2) / sqrt(2 * math.pi) end
+local function gate(x) return 1 / (1 + exp(-sqrt(8 / math.pi) * (x + 0.044715 * x ^ 3))) end
+-- 0 of an infinite factor is 0: what these are far out
+local function times(a, b) return a == 0 and 0 or a * b end
+
+samples.gelu = float{function(x) return times(normal(x), x) end, WITHIN_1}
+samples._gelu_slope = float{function(x) return normal(x) + times(density(x), x) end, WITHIN_1}
+samples._gelu_tanh = float{function(x) return times(gate(x), x) end, WITHIN_1}
+samples._gelu_tanh_slope = float{function(x)
+  local s = gate(x)
+  return s + times(s * (1 - s), sqrt(8 / math.pi) * (x + 3 * 0.044715 * x ^ 3))
 end, WITHIN_1}
-samples.silu = float{function(x) return x / (1 + exp(-x)) end, SOME}
+samples._gauss = float{function(x) return exp(-x * x / 2) end, SOME, args = {0.5}}
+samples._powhalf = float{function(x) return x ^ 0.5 end, POSITIVE}
+local function sigmoid(x) return 1 / (1 + exp(-x)) end
+samples.silu = float{function(x) return times(sigmoid(x), x) end, SOME}
+samples._silu_slope = float{function(x)
+  local s = sigmoid(x)
+  return s + times(s * (1 - s), x)
+end, SOME}
 samples.softplus = float{function(x) return larger(x, 0) + log1p(exp(-abs(x))) end, SOME}
-samples.mish = float{function(x) return x * tanh(larger(x, 0) + log1p(exp(-abs(x)))) end, SOME}
-samples.floor = float{floor, SOME, flat = true}
-samples.ceil = float{math.ceil, SOME, flat = true}
-samples.round = float{round, {-2.6, -1.25, -0.3, 0.4, 1.6, 2.75}, flat = true}
+local function squashed(x) return tanh(larger(x, 0) + log1p(exp(-abs(x)))) end
+samples.mish = float{function(x) return times(squashed(x), x) end, SOME}
+samples._mish_slope = float{function(x)
+  local t = squashed(x)
+  return t + times((1 - t * t) * sigmoid(x), x)
+end, {-2.5, -1.75, -0.3, 0.4, 1.5, 2.75}}
+samples.floor = number{floor, SOME, flat = true}
+samples.ceil = number{math.ceil, SOME, flat = true}
+samples.round = number{round, {-2.6, -1.25, -0.3, 0.4, 1.6, 2.75}, flat = true}
+samples.trunc = number{trunc, SOME, flat = true}
+samples.frac = float{function(x) return x - trunc(x) end, SOME}
+samples.relu6 = number{function(x)
+  return x <= 0 and 0 or x >= 6 and 6 or x
+end, {-2.5, -0.3, 1.5, 5.75, 6.5, 9}}
 samples.reciprocal = float{function(x) return 1 / x end, SOME}
-samples.nan_to_num = float{function(x)
+samples.nan_to_num = number{function(x)
   local largest = 0x1.fffffffffffffp1023
   return x ~= x and 0 or smaller(larger(x, -largest), largest)
 end, SOME}
 samples.isnan = float{function(x) return x ~= x end, {0 / 0, -huge, -1, 0, 1, huge}}
 samples.isinf = float{function(x) return abs(x) == huge end, {0 / 0, -huge, -1, 0, 1, huge}}
+samples.isfinite = float{function(x)
+  return x == x and abs(x) < huge
+end, {0 / 0, -huge, -1, 0, 1, huge}}
 samples.logical_not = any{function(x) return x == 0 end, {0, 1, 0, 2, 0, 3}}
 
 -- ---- two and three operands -------------------------------------------------------------------
@@ -154,6 +256,10 @@ samples.sub = number{function(a, b) return a - b end, A, B}
 samples.mul = number{function(a, b) return a * b end, A, B}
 samples.div = float{function(a, b) return a / b end, A, B}
 samples.pow = float{function(a, b) return a ^ b end, POSITIVE, B}
+samples._pow_slope = float{function(a, b)
+  if b == 0 then return 0 end
+  return b * a ^ (b - 1)
+end, POSITIVE, B}
 samples._powi = float{function(a) return a ^ 3 end, A, args = {3}}
 samples.mod = number{function(a, b) return a % b end, A, B}
 samples.floor_div = number{function(a, b) return a // b end, A, B, flat = true}
@@ -170,6 +276,17 @@ samples._ratio = float{function(a, b)
 end, A, B}
 samples._mulz = float{function(a, b) return a ~= 0 and a * b or 0 end, A, B}
 samples._divz = float{function(a, b) return a ~= 0 and a / b or 0 end, A, B}
+samples._subz = float{function(a, b) return a == b and 0 or a - b end, A, B}
+samples.copysign = float{function(a, b) return negative(b) and -abs(a) or abs(a) end, A, B}
+samples.logaddexp = float{function(a, b)
+  if a == b then return a + log(2) end
+  return larger(a, b) + log1p(exp(-abs(a - b)))
+end, A, B}
+samples._share = float{function(a, b)
+  if a == b then return 0.5 end
+  return 1 / (1 + exp(b - a))
+end, A, B}
+samples.xlogy = float{function(a, b) return a == 0 and b == b and 0 or a * log(b) end, A, POSITIVE}
 samples.leaky_relu = float{function(x) return x > 0 and x or x * 0.25 end, SOME, args = {0.25}}
 samples.elu = float{function(x) return x > 0 and x or 1.5 * expm1(x) end, SOME, args = {1.5}}
 
@@ -188,6 +305,10 @@ samples.logical_xor = any{function(a, b) return (a ~= 0) ~= (b ~= 0) end, P, Q}
 samples.where = number{function(c, a, b)
   if c then return a else return b end
 end, {true, false, false, true, true, false}, A, B, dtypes = ALL}
+samples.lerp = float{function(a, b, w)
+  if w < 0.5 then return a + w * (b - a) end
+  return b - (b - a) * (1 - w)
+end, A, B, {-0.25, 0.1, 0.4, 0.6, 0.9, 1.5}}
 samples.clamp = number{function(x) return smaller(larger(x, -1), 2) end, SOME,
   args = {{min = -1, max = 2}}}
 

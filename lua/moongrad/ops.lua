@@ -4,7 +4,8 @@
 -- Elementwise chains stay fused as long as nobody asks a pending array for a view (reshape, index,
 -- broadcast_to): views come first or last here, reductions directly after the chain.
 
-local GROUPS = {{"create", "new arrays"}, {"reduce", "reductions"}, {"shape", "shape and order"},
+local GROUPS = {{"create", "new arrays"}, {"activation", "elementwise"},
+                {"reduce", "reductions"}, {"shape", "shape and order"},
                 {"statistics", "statistics"}, {"linalg", "linear algebra"}, {"network", "networks"}}
 
 return function(mg)

@@ -99,6 +99,7 @@ static int call(parser *p, const char *name) {
   if (strcmp(name, "SQRT") == 0) return add(p, I_SQRT, 0, x[0], -1, -1);
   if (strcmp(name, "FLOOR") == 0) return add(p, I_ROUND, DOWN, x[0], -1, -1);
   if (strcmp(name, "CEIL") == 0) return add(p, I_ROUND, UP, x[0], -1, -1);
+  if (strcmp(name, "TRUNC") == 0) return add(p, I_ROUND, TOWARD_0, x[0], -1, -1);
   if (strcmp(name, "RINT") == 0) return add(p, I_ROUND, NEAREST, x[0], -1, -1);
   return refuse(p);
 }

@@ -18,7 +18,7 @@ enum instr_op {
   I_BLEND                       /* mask in[0], in[1] where it is set, in[2] elsewhere */
 };
 enum { LT = 0x11, LE = 0x12, GE = 0x1d, GT = 0x1e, EQ = 0, NE = 4 }; /* how to compare */
-enum { NEAREST = 8, DOWN, UP };                                     /* how to round */
+enum { NEAREST = 8, DOWN, UP, TOWARD_0 };                                     /* how to round */
 
 enum { INSTRS = 256 };          /* of one loop, at most */
 

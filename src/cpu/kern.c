@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 #include "cpu/kern.h"
+#include "cpu/special.h"
 
 #define UNROLL(n) _Pragma(TEXT(GCC unroll n))
 #define TEXT(x) #x
@@ -92,9 +93,9 @@ static const double exp_terms[12] = {
   1. / 39916800, 1. / 479001600, 1. / 6227020800
 };
 
-/* log(1 - erf(y)) / -y, minimax for the relative error of erf: 0 <= y <= 6, 0 <= y <= 4 */
+/* (log(1 - erf(y)) / -y - 2 / sqrt(pi)) / y, minimax for the relative error of erf: 0 <= y <= 6, 0 <= y <= 4 */
 static const double erf_terms_F64[] = {
-  1.12837916709551255, 0.636619772367590966, 0.102772603301315535, -0.0191284469930968867,
+  0.636619772367590966, 0.102772603301315535, -0.0191284469930968867,
   -0.000209194853895373196, 0.00169620766965015373, -0.000590132429007021184,
   0.000025904495454688761, 0.0000644204838596980545, -0.0000295756916993519124,
   3.16970839993663857e-6, 3.13291996924447386e-6, -2.03715087854052108e-6,
@@ -104,9 +105,24 @@ static const double erf_terms_F64[] = {
   1.61497242450718591e-13, -3.59242794284122382e-15
 };
 static const double erf_terms_F32[] = {
-  1.1283791716088983, 0.636619382059023906, 0.10277783049313294, -0.0191530659387623287,
+  0.636619382059023906, 0.10277783049313294, -0.0191530659387623287,
   -0.000160388854238288549, 0.00166701666174111488, -0.000632828921651172346,
   0.000117638473063709683, -9.25588824996247886e-6
+};
+
+/* (1 + 2 a) exp(a^2) erfc(a) - 1, minimax, by (a - K) / (a + K): K = 4, a <= 28.5; K = 2.5, a <= 10.6 */
+static const double erfcx_terms_F64[] = {
+  0.2329951186255525, -0.1396211168405629, 0.015379652102619651, 0.06809705425473728,
+  -0.10103906603629256, 0.09373283499680504, -0.0663303658127949, 0.037167515562049835,
+  -0.016197734045424104, 0.005031969763061853, -0.0007577734264822739, -0.00019925556699623896,
+  0.0001506225636034273, -2.440288756552213e-05, -1.1225516902624085e-05, 5.7170929794445025e-06,
+  3.022933449491439e-07, -8.338431506790713e-07, 6.216581168636659e-08, 1.141587582070085e-07,
+  -7.783605587539325e-09, -1.3219962739282018e-08, -1.6592765836070807e-09
+};
+static const double erfcx_terms_F32[] = {
+  0.2648381803794562, -0.12235670113117621, -0.09902412784754916, 0.15762798986045476,
+  -0.1029745481070699, 0.03277556295260598, 0.0009833489829548917, -0.004412633187517023,
+  0.00034032845607040614, 0.0006031985911209848, 7.422930950305212e-05
 };
 // clang-format on
 
@@ -133,7 +149,18 @@ static const double erf_terms_F32[] = {
 #define splat OF(splat)
 #define poly OF(poly)
 #define exp_near OF(exp_near)
+#define some_lane OF(some_lane)
+#define lost OF(lost)
 #define power OF(power)
+#define scale OF(scale)
+#define exp_part OF(exp_part)
+#define gated OF(gated)
+#define gated_slope OF(gated_slope)
+#define within OF(within)
+#define gate OF(gate_of)
+#define erfcx_part OF(erfcx_part)
+#define by_root2 OF(by_root2)
+#define erfc_part OF(erfc_part)
 #define step OF(step)
 #define values OF(values)
 #define tests OF(tests)
@@ -159,9 +186,28 @@ static const double erf_terms_F32[] = {
 #define ERF_END_F64 6
 #define ERF_END_F32 4
 #define erf_terms OF(erf_terms)
+#define erfcx_terms OF(erfcx_terms)
+#define ERFCX_MID OF(ERFCX_MID)
+#define ERFCX_MID_F64 4
+#define ERFCX_MID_F32 2.5
+#define GAUSS_END OF(GAUSS_END) /* exp(-x^2 / 2) is 0 from there on */
+#define GAUSS_END_F64 40
+#define GAUSS_END_F32 15
+#define GATE_END OF(GATE_END) /* its sigmoid is 0 below minus this */
+#define GATE_END_F64 24
+#define GATE_END_F32 14
+#define TINY OF(TINY) /* its square is nothing beside 1 */
+#define TINY_F64 0x1p-27
+#define TINY_F32 0x1p-12
+#define TWO_BY_ROOT_PI 1.12837916709551257389615890312L
+#define ROOT_HALF 0.707106781186547524400844362104849039L
+#define LN2 0.693147180559945309417232121458176568L
 #define LARGEST OF(LARGEST)
 #define LARGEST_F64 DBL_MAX
 #define LARGEST_F32 FLT_MAX
+#define LEAST OF(LEAST) /* of full precision */
+#define LEAST_F64 DBL_MIN
+#define LEAST_F32 FLT_MIN
 #define LOWEST OF(LOWEST)
 #define LOWEST_F64 (-INFINITY)
 #define LOWEST_F32 (-INFINITY)
@@ -183,27 +229,54 @@ static const double erf_terms_F32[] = {
 #define RINT OF(nearest)
 #define SQRT OF(root)
 #define FMA OF(muladd)
+#define TRUNC OF(toward0)
+#define COPYSIGN OF(copysign)
 #define RATIO OF(ratio)
 #define EXP OF(exp)
+#define EXP2 OF(exp2)
 #define EXPM1 OF(expm1)
+#define SINH OF(sinh)
+#define COSH OF(cosh)
 #define TANH OF(tanh)
+#define SIGMOID OF(sigmoid)
+#define SILU OF(silu)
+#define SILU_SLOPE OF(silu_slope)
+#define MISH OF(mish)
+#define MISH_SLOPE OF(mish_slope)
+#define SOFTPLUS OF(softplus)
+#define LOG OF(log)
+#define LOG1P OF(log1p)
+#define LOGADDEXP OF(logaddexp)
+#define ASINH OF(asinh)
+#define ACOSH OF(acosh)
+#define POW OF(pow)
+#define POW_SLOPE OF(pow_slope)
+#define POWHALF OF(powhalf)
+#define SHARE OF(share)
 #define ERF OF(erf)
+#define ERFC OF(erfc)
+#define GAUSS OF(gauss)
+#define GELU OF(gelu)
+#define GELU_SLOPE OF(gelu_slope)
+#define GELU_TANH OF(gelu_tanh)
+#define GELU_TANH_SLOPE OF(gelu_tanh_slope)
+#define ERFINV OF(erfinv)
+#define DIGAMMA OF(digamma)
+#define POLYGAMMA OF(polygamma)
 #define SLEEF OF(SLEEF)
-#define LOG SLEEF(log, u10)
-#define LOG1P SLEEF(log1p, u10)
 #define LOG2 SLEEF(log2, u10)
+#define LOG10 SLEEF(log10, u10)
 #define SIN SLEEF(sin, u10)
 #define COS SLEEF(cos, u10)
 #define TAN SLEEF(tan, u10)
 #define ASIN SLEEF(asin, u10)
 #define ACOS SLEEF(acos, u10)
 #define ATAN SLEEF(atan, u10)
-#define SINH SLEEF(sinh, u10)
-#define COSH SLEEF(cosh, u10)
-#define POW SLEEF(pow, u10)
+#define ATANH SLEEF(atanh, u10)
 #define ATAN2 SLEEF(atan2, u10)
 #define HYPOT SLEEF(hypot, u05)
 #define FMOD SLEEF(fmod, )
+#define LGAMMA SLEEF(lgamma, u10)
 
 #define BYTES 0
 #define TRUTHS 1

@@ -289,7 +289,7 @@ static node *power(graph *G, int op, node *const *in) {
     return r;
   }
   if (k == 2) return elementwise(G, OP_square, 1, in);
-  if (k == 0.5) return elementwise(G, OP_sqrt, 1, in);
+  if (k == 0.5) return elementwise(G, OP__powhalf, 1, in);
   if (k == -1) return elementwise(G, OP_reciprocal, 1, in);
   if (!small) return elementwise(G, OP_pow, 2, in);
   node whole = node_number(k);

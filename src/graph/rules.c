@@ -205,11 +205,14 @@ static node *direction(vjp *v, node *x, node *out) {
   return T(where, B(eq, U(abs, x), N(INFINITY)), U(sign, x), finite);
 }
 
-/* y x^(y - 1), where x^0 is flat whatever x */
+/* y x^(y - 1): by products where that is one of few */
 static node *pow_grad_x(vjp *v, node *g, node *x, node *y) {
   if (!y) return NULL;
-  if (y->flags & NUMBER) return y->k.f == 0 ? Z : P(B(mul, g, N(y->k.f)), B(pow, x, N(y->k.f - 1)));
-  return P(g, P(y, B(pow, x, B(sub, y, N(1)))));
+  if (!(y->flags & NUMBER)) return P(g, B(_pow_slope, x, y));
+  const double k = y->k.f;
+  if (k == 0) return Z;
+  if (k == floor(k) && fabs(k) <= 64) return P(B(mul, g, N(k)), B(pow, x, N(k - 1)));
+  return P(g, B(_pow_slope, x, y));
 }
 
 /* x^y log(x), where 0^0 is flat */
@@ -218,32 +221,37 @@ static node *pow_grad_y(vjp *v, node *g, node *x, node *y, node *out) {
   return P(g, T(where, flat, N(0), P(out, U(log, x))));
 }
 
-/* d/dx x Phi(x) = Phi(x) + x phi(x) */
-static node *gelu_grad(vjp *v, node *g, node *x) {
-  node *cdf = B(mul, B(add, U(erf, B(mul, x, N(0.70710678118654752440))), N(1)), N(0.5));
-  node *pdf = B(mul, U(exp, B(mul, U(square, x), N(-0.5))), N(0.39894228040143267794));
-  return B(mul, g, B(add, cdf, B(mul, x, pdf)));
+/* log(y), where 0 log(y) is flat for y <= 0 */
+static node *xlogy_slope(vjp *v, node *x, node *y) {
+  return T(where, B(logical_and, B(eq, x, N(0)), B(le, y, N(0))), N(0), U(log, y));
 }
 
-static node *gelu_tanh_grad(vjp *v, node *g, node *x) {
-  const double k = 0.79788456080286535588, c = 0.044715;
-  node *x2 = U(square, x);
-  node *t = U(tanh, B(mul, B(mul, x, N(k)), B(add, B(mul, x2, N(c)), N(1))));
-  node *du = B(mul, B(add, B(mul, x2, N(3 * c)), N(1)), N(k));
-  node *slope = B(mul, B(mul, x, B(sub, N(1), U(square, t))), du);
-  return B(mul, g, B(mul, B(add, B(add, t, N(1)), slope), N(0.5)));
+/* Second derivatives of what is nearly linear; 0 far out, where x may be infinite */
+
+static node *gelu_curve(vjp *v, node *x) { /* phi(x) (2 - x^2) */
+  node *pdf = B(mul, B(_gauss, x, N(0.5)), N(0.39894228040143267794));
+  return P(pdf, B(sub, N(2), U(square, x)));
 }
 
-static node *silu_grad(vjp *v, node *g, node *x) {
-  node *s = U(sigmoid, x);
-  return B(mul, g, B(mul, s, B(add, B(mul, x, B(sub, N(1), s)), N(1))));
+static node *silu_curve(vjp *v, node *x) { /* s (1 - s) (2 + x (1 - 2 s)) */
+  node *s = U(sigmoid, x), *r = U(sigmoid, U(neg, x));
+  return P(B(mul, s, r), B(add, B(mul, x, B(sub, r, s)), N(2)));
 }
 
-/* d/dx x t = t + x (1 - t^2) sigmoid(x), t = tanh(softplus(x)) */
-static node *mish_grad(vjp *v, node *g, node *x) {
-  node *t = U(tanh, U(softplus, x));
-  node *slope = B(mul, B(mul, x, U(sigmoid, x)), B(sub, N(1), U(square, t)));
-  return B(mul, g, B(add, t, slope));
+static node *gelu_tanh_curve(vjp *v, node *x) { /* s (1 - s) (2 w' + x (w'' + w'^2 (1 - 2 s))) */
+  const double k = 1.59576912160573071176, c = 0.044715;
+  node *w1 = B(mul, B(add, B(mul, U(square, x), N(3 * c)), N(1)), N(k));
+  node *w = B(mul, B(mul, B(add, B(mul, U(square, x), N(c)), N(1)), N(k)), x);
+  node *s = U(sigmoid, w), *r = U(sigmoid, U(neg, w));
+  node *in = B(add, B(mul, x, N(6 * k * c)), B(mul, U(square, w1), B(sub, r, s)));
+  return P(B(mul, s, r), B(add, B(mul, w1, N(2)), B(mul, x, in)));
+}
+
+/* (1 - t^2) s (2 + x (1 - s - 2 s t)), s = sigmoid(x), t = tanh(softplus(x)) */
+static node *mish_curve(vjp *v, node *x) {
+  node *s = U(sigmoid, x), *t = U(tanh, U(softplus, x));
+  node *in = B(sub, U(sigmoid, U(neg, x)), B(mul, B(mul, s, t), N(2)));
+  return P(B(mul, B(sub, N(1), U(square, t)), s), B(add, B(mul, x, in), N(2)));
 }
 
 /* ---- elementwise ops and reductions: one function for one operand ----------------------------------------- */
