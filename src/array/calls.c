@@ -52,12 +52,12 @@ array *arr_copy(ctx *c, array *a) {
 
 static bool slice(ctx *c, cpu_fn *fn, array *dst, const int64_t *first, const int64_t *step,
                   array *src) {
-  int64_t attr[2 * MAXDIM];
+  int64_t attr[2 * MAXDIM] = {0};
   if (src->size == 0) return true;
   array *x = arr_contiguous(c, src);
   if (!x) return false;
-  memcpy(attr, first, MAXDIM * sizeof *attr);
-  memcpy(attr + MAXDIM, step, MAXDIM * sizeof *attr);
+  memcpy(attr, first, dst->s.n * sizeof *attr); /* there may be no more of them */
+  memcpy(attr + MAXDIM, step, dst->s.n * sizeof *attr);
   bool ok = call(c, OP_slice, fn, attr, x, NULL, dst);
   arr_unref(x);
   return ok;
