@@ -256,3 +256,46 @@ describe("powers", function()
     assert.same({12, 27}, slopes(function(x) return x ^ 3 end, {-2, -3}))
   end)
 end)
+
+describe("far out", function()
+  helper.guard(before_each, after_each)
+
+  it("norm, std and clipping neither overflow nor vanish", function()
+    for _, k in ipairs{1e20, 1e-25} do
+      local x = mg.Variable(mg.tensor({3 * k, 4 * k}, "float32"))
+      local y = mg.norm(x)
+      assert(near(y:to "float64" / k, 5, 1e-6))
+      y:backward()
+      assert(near(x.grad, {0.6, 0.8}, 1e-6))
+      assert(near(mg.norm(mg.tensor({{3 * k}, {4 * k}}, "float32"), 1):to "float64" / k, {5}, 1e-6))
+      assert(near(mg.std(mg.tensor({k, 2 * k, 3 * k}, "float32")):to "float64" / k, 1, 1e-6))
+    end
+    assert(exact(mg.norm({0, 1, 2}, {p = -1}), 0))
+    assert(exact(mg.norm{huge, 1}, huge))
+    local w = mg.Variable(mg.ones{2, dtype = "float32"})
+    w.grad = mg.tensor({3e20, 4e20}, "float32")
+    mg.optim.clip_grad_norm({w}, 1)
+    assert(near(w.grad, {0.6, 0.8}, 1e-5))
+  end)
+
+  it("logsumexp and losses keep to their limits at infinities", function()
+    assert.same({1, 0}, slopes(mg.logsumexp, {huge, 1}))
+    assert.same({0, 0}, slopes(mg.logsumexp, {-huge, -huge}))
+    assert.same({0, 1}, slopes(mg.logsumexp, {-huge, 1}))
+    assert(exact(mg.logsumexp{huge, 1}, huge))
+    assert(exact(mg.logsumexp{-huge, -huge}, -huge))
+    assert(exact(mg.binary_cross_entropy_with_logits({huge, 800}, {1.0, 1.0}), 0))
+    local function huber(x) return mg.huber_loss(x, mg.zeros_like(x), {reduction = "sum"}) end
+    assert.same({1, -1, 0.5}, slopes(huber, {huge, -huge, 0.5}))
+  end)
+
+  it("RMSprop's running variance is never below 0", function()
+    local w = mg.Variable(mg.zeros{4, dtype = "float32"})
+    local opt = mg.optim.RMSprop({w}, {centered = true, lr = 1e-3})
+    for _ = 1, 400 do
+      w.grad = mg.tensor({0.1, 1000.3, 0.001, 7.7}, "float32")
+      opt:step()
+    end
+    assert.is_false(w:isnan():any():item())
+  end)
+end)

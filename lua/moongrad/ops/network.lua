@@ -141,7 +141,8 @@ return function(mg, args)
       check_pair("huber_loss", y, t)
       local d = y - t
       local a = d:abs()
-      return reduced(where(a:le(delta), d:square() * 0.5, (a - 0.5 * delta) * delta), how)
+      local q = a:clamp{max = delta}    -- d^2 / 2 or delta (|d| - delta / 2), far out too
+      return reduced(q * (a - 0.5 * q), how)
     end)
 
   -- log(q), but -100 with gradient 0 where q is 0.
@@ -166,7 +167,7 @@ return function(mg, args)
     "binary_cross_entropy of sigmoid(x), for x of any size: softplus(x) - x t",
     function(x, t, how)
       check_pair("binary_cross_entropy_with_logits", x, t)
-      return reduced(x:softplus() - x * t, how)
+      return reduced(mg._subz(x:softplus(), x * t), how)
     end)
 
   define("accuracy(y: array, labels: int64 | uint8)",

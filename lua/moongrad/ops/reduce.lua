@@ -42,6 +42,15 @@ return function(mg, args)
     return where(zero, 0, f(where(zero, 1, s)))
   end
 
+  -- The 2-norm, of numbers divided by the largest: squares neither overflow nor vanish.
+  local function length(x, opts)
+    if x.size == 0 then return x:abs():sum(opts) end
+    local top = x:detach():abs():amax{axis = opts.axis, keepdims = true}
+    top = where(top:eq(0):logical_or(top:isinf()), 1, top)
+    local r = off_zero((x / top):square():sum{axis = opts.axis, keepdims = true}, mg.sqrt) * top
+    return opts.keepdims and r or r:sum{axis = opts.axis}
+  end
+
   local function variance(x, axes, keepdims, correction)
     local shape, n = x.shape, 1
     for _, a in ipairs(args.axes(axes, shape)) do n = n * (shape[a] or 1) end
@@ -55,7 +64,12 @@ return function(mg, args)
 
   define("std(x: array, " .. ALONG .. ", correction: number = 1})",
     "standard deviation; gradient 0 where it is 0",
-    function(...) return off_zero(variance(...), mg.sqrt) end)
+    function(x, axes, keepdims, correction)
+      local shape, n = x.shape, 1
+      for _, a in ipairs(args.axes(axes, shape)) do n = n * (shape[a] or 1) end
+      local centred = x - x:mean{axis = axes, keepdims = true}
+      return length(centred, {axis = axes, keepdims = keepdims}) / math.max(n - correction, 0) ^ 0.5
+    end)
 
   -- Shifted by the largest, which changes nothing but keeps exp within bounds.
   define("logsumexp(x: array, " .. ALONG .. "})", "log of the sum of exp(x), without overflow",
@@ -65,10 +79,10 @@ return function(mg, args)
       local sum, top = x, 0
       if x.size > 0 then
         top = x:detach():amax(along)
-        top = where(top:isinf(), 0, top)
-        sum = x - top
+        sum = mg._subz(x, top)
       end
       local r = sum:exp():sum(along):log() + top
+      if x.size > 0 then r = where(top:eq(-math.huge), -math.huge, r) end
       return keepdims and r or r:reshape(args.reduced(shape, args.axes(axes, shape), false))
     end)
 
@@ -77,11 +91,12 @@ return function(mg, args)
     function(x, axes, keepdims, p)
       if p ~= p then raise("norm: p is nan") end
       local opts = {axis = axes, keepdims = keepdims}
-      if p == 2 then return off_zero(x:square():sum(opts), mg.sqrt) end
+      if p == 2 then return length(x, opts) end
       if p == 1 then return x:abs():sum(opts) end
       if p == 0 then return x:ne(0):to(x.dtype):sum(opts) end
       if p == math.huge then return (x:abs():max(opts)) end
       if p == -math.huge then return (x:abs():min(opts)) end
+      if p < 0 then return (x:abs() ^ p):sum(opts) ^ (1 / p) end
       local powers = off_zero(x:abs(), function(a) return a ^ p end)
       return off_zero(powers:sum(opts), function(s) return s ^ (1 / p) end)
     end)

@@ -33,12 +33,12 @@ end
 -- By max / (norm + 1e-6), as torch.nn.utils.clip_grad_norm_.
 local function clip_grad_norm(params, max)
   return mg.no_grad(function()
-    local total = 0
+    local total = mg.tensor(0.0)
     for _, p in ipairs(params) do
       local g = p.grad
-      if g then total = total + (g * g):sum() end
+      if g then total = mg.hypot(total, g:norm()) end
     end
-    local norm = total == 0 and 0.0 or math.sqrt(total:item())
+    local norm = total:item()
     if norm > max then
       local scale = max / (norm + 1e-6)
       change(params, function(_, g) return g * scale end)

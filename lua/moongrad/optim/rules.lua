@@ -88,7 +88,7 @@ function RMSprop:update(p, g, s)
   local values, spread = { p, v }, v
   if self.centered then
     local a = self.alpha * s.a + (1 - self.alpha) * g
-    spread = v - a * a
+    spread = mg.relu(v - a * a)     -- which is rounded
     table.insert(targets, s.a)
     table.insert(values, a)
   end
