@@ -71,7 +71,7 @@ end
 function helper.raises(text, fn, ...)
   local ok, err = pcall(fn, ...)
   if ok then return false, "no error; expected " .. text end
-  local message = tostring(err):match("spec/[%w_]+%.lua:%d+: (.*)$")
+  local message = tostring(err):match("spec/[%w_/]+%.lua:%d+: (.*)$")
   if not message or not message:find(text, 1, true) then
     return false, ("error %q; expected %q, at a line of the specs"):format(tostring(err), text)
   end

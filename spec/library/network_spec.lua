@@ -149,7 +149,7 @@ describe("losses", function()
     assert(raises("cross_entropy: x must be (N, C), got shape (3)", f, x()[1], {1}))
     local line = debug.getinfo(1, "l").currentline + 1
     local _, err = pcall(function() f(x(), {1, 9}) end)
-    assert.equal(("spec/network_spec.lua:%d: cross_entropy: label 9"):format(line),
+    assert.equal(("spec/library/network_spec.lua:%d: cross_entropy: label 9"):format(line),
       err:match("spec/.*label 9"))
   end)
 

@@ -176,7 +176,7 @@ describe("every public function", function()
       local ok, err = pcall(fn, x, x, x, x, x, x, x, x, x, x)
       assert(not ok, name)
       local called = signature:match "^[^(]*"
-      assert(err:find("spec/signature_spec.lua:%d+: " .. called .. ": "), err)
+      assert(err:find("spec/lua/signature_spec.lua:%d+: " .. called .. ": "), err)
       assert(err:find("\n  " .. signature, 1, true) or err:find "is not an array", err)
     end)
   end)
