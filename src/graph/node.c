@@ -434,8 +434,6 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
   int made = 0;
   bool ok = fresh != NULL;
   for (int i = 0; i < n && ok; i++) {
-    if (targets[i]->flags & ASSIGNED)
-      ok = fail(&G->c, "assign: target %d is the Variable of a target before it", i + 1);
     if (targets[i]->flags & SAVES_OUT)
       ok = fail(&G->c, "assign: target %d was made by %s, whose gradient needs it", i + 1,
                 op_table[targets[i]->op].name);
@@ -443,7 +441,8 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
     array *a = ok ? node_as_array(G, values[i]) : NULL;
     array *v = a ? arr_cast(&G->c, a, targets[i]->dtype) : NULL;
     arr_unref(a);
-    old[i] = targets[i]->a;
+    /* of a target that is there twice, one takes the buffer, and the last the name */
+    old[i] = targets[i]->flags & ASSIGNED ? NULL : targets[i]->a;
     if (!v) ok = false;
     else fresh[made++] = v, targets[i]->flags |= ASSIGNED;
   }

@@ -102,7 +102,8 @@ return function(mg, args)
       return counted(x, weights, math.max(minlength, x:max():item()))
     end)
 
-  define("histogram(x: float | int64 | uint8, bins: int(1..) | array = 10, {range: numbers, weights: array})",
+  define("histogram(x: float | int64 | uint8, bins: int(1..) | array = 10, " ..
+    "{range: numbers, weights: array})",
     "how many elements lie in each bin, and the edges of bins; the last has its upper edge",
     function(x, bins, range, weights)
       check_weights("histogram", x, weights)
