@@ -175,8 +175,8 @@ INLINE bool store_whole(storage s, int64_t v, void *dst, int64_t i) {
 
 INLINE bool store_float(storage s, double v, void *dst, int64_t i) {
   if (store_double(s, v, dst, i)) return true;
-  double whole = nearbyint(v);
-  return whole >= -0x1p63 && whole < 0x1p63 && store_whole(s, (int64_t)whole, dst, i);
+  const double whole = nearbyint(v), top = 9223372036854775808.0; /* 2^63 */
+  return whole >= -top && whole < top && store_whole(s, (int64_t)whole, dst, i);
 }
 
 #define ENCODE(T, store)                                                                           \

@@ -189,9 +189,9 @@ static const struct {
 static void one_type(scan *c, param *p) {
   blanks(c);
   if (*c->at == '"') {
-    const char *end = strchr(c->at + 1, '"');
-    if (!end) bad(c, "unfinished string");
-    c->at = end + 1;
+    const size_t n = strcspn(c->at + 1, "\"");
+    if (!c->at[1 + n]) bad(c, "unfinished string");
+    c->at += n + 2;
     p->kinds |= K_CHOICE;
     return;
   }
@@ -235,10 +235,10 @@ static void usual(scan *c, param *p, const param *before, int n) {
   blanks(c);
   p->usual = true;
   if (*c->at == '"') {
-    const char *end = strchr(c->at + 1, '"');
-    if (!end) bad(c, "unfinished string");
-    lua_pushlstring(L, c->at + 1, end - c->at - 1);
-    c->at = end + 1;
+    const size_t len = strcspn(c->at + 1, "\"");
+    if (!c->at[1 + len]) bad(c, "unfinished string");
+    lua_pushlstring(L, c->at + 1, len);
+    c->at += len + 2;
   } else if (accept(c, "true")) lua_pushboolean(L, true);
   else if (accept(c, "false")) lua_pushboolean(L, false);
   else if (accept(c, "{")) {
