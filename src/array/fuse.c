@@ -579,8 +579,7 @@ static bool visit_tail(void *arg, array *t) {
     launch l = {.kind = KERNEL, .op = t->op};
     imm k[3];
     if (!r || !arr_fill_in(w->c, r)) return arr_unref(r), false;
-    l.map = t->op == OP_to ? cpu_cast(t->in[0]->dtype, t->dtype)
-                           : cpu_map(t->op, operand_dtype(t->op, t->in));
+    l.map = cpu_kernel(t->op, operand_dtype(t->op, t->in), t->dtype);
     for (int i = 0; i < t->nin; i++) {
       array *x = t->in[i];
       if (x->state == CONST) imm_store(x->dtype, &k[i], x->k);

@@ -30,17 +30,13 @@ static bool map_into(ctx *c, int op, map_fn *f, int nin, array *const *in, void 
   return launch_work(c, &l);
 }
 
-static map_fn *kernel_of(int op, dtype t, dtype rt) {
-  return op == OP_to ? cpu_cast(t, rt) : cpu_map(op, t);
-}
-
 static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s, dtype t,
                       dtype rt) {
   WORK(c, op);
   for (int i = 0; i < nin; i++)
     if (!arr_ready(c, in[i])) return NULL;
   array *r = arr_new(c, rt, s);
-  if (r && r->size) map_into(c, op, kernel_of(op, t, rt), nin, in, r->p, r->size);
+  if (r && r->size) map_into(c, op, cpu_kernel(op, t, rt), nin, in, r->p, r->size);
   return r;
 }
 

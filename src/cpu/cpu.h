@@ -40,8 +40,8 @@ bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out, v
 /* The kernels for what is small: dense, up to SMALL elements, on this thread */
 enum { SMALL = 512 };
 typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);
-map_fn *cpu_map(int op, dtype t);              /* t: of the operands (where: of the last two) */
-map_fn *cpu_cast(dtype from, dtype to);
+/* from: the dtype of the operands (where: of the last two); to: that of the result */
+map_fn *cpu_kernel(int op, dtype from, dtype to);
 imm cpu_scalar(int op, dtype t, imm a, imm b, imm d); /* the same bits for one number */
 /* (rows, n, inner) at x, reduced to (rows, inner) at r */
 void cpu_reduce(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x, char *r);

@@ -101,8 +101,10 @@ bool cpu_random(ctx *c, const int64_t *attr, const view *const *in, const view *
 
 /* ---- reductions of what lies dense ------------------------------------------------------------- */
 
-map_fn *cpu_map(int op, dtype t) { return kern_get()->map[op][t]; }
-map_fn *cpu_cast(dtype from, dtype to) { return kern_get()->cast[from][to]; }
+map_fn *cpu_kernel(int op, dtype from, dtype to) {
+  const kernels *k = kern_get();
+  return op == OP_to || op == OP_reshape ? k->cast[from][to] : k->map[op][from];
+}
 imm cpu_scalar(int op, dtype t, imm a, imm b, imm d) { return op_scalar(op, t, a, b, d); }
 
 typedef union {

@@ -221,8 +221,7 @@ static void find_acts(planner *p) {
     if (kind == RUN_LOOP) a.extra = n->loop - 1;
     if (kind == JOIN_ROWS) a.extra = n->lanes;
     if (kind == REDUCE_ROWS) a.dtype = from;
-    if (kind == RUN_KERNEL)
-      a.f = v->op == OP_to || v->op == OP_reshape ? cpu_cast(from, v->dtype) : cpu_map(v->op, from);
+    if (kind == RUN_KERNEL) a.f = cpu_kernel(v->op, from, v->dtype);
     s->act[s->nact++] = a;
   }
   for (int i = 0; i < p->p->nvalue; i++)
