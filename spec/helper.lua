@@ -187,6 +187,23 @@ end
 -- MOONGRAD_HOSTILE=yes runs the specs with something like a finalizer wherever one might come: it
 -- takes the places of Variables that went, runs a backward of its own and collects. Results are the
 -- same; specs that count memory or launches fail.
+-- Values that are computed already.
+function helper.ready(...)
+  local x = mg.rand(...)
+  mg.eval(x)
+  return x
+end
+
+-- What fn(...) prints, a list with one text for each print, and what it gives after that.
+function helper.printed(fn, ...)
+  local list, real = {}, print
+  _G.print = function(s) list[#list + 1] = s end
+  local got = table.pack(pcall(fn, ...))
+  _G.print = real
+  if not got[1] then error(got[2], 0) end
+  return list, table.unpack(got, 2, got.n)
+end
+
 if os.getenv "MOONGRAD_HOSTILE" then
   local count = 0
   mg._hostile(function()

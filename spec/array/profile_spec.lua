@@ -2,16 +2,12 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
-local near, raises, settle = helper.near, helper.raises, helper.settle
+local near, raises, settle, ready = helper.near, helper.raises, helper.settle, helper.ready
 
 -- What profile(fn, ...) prints, and what it returns.
 local function profiled(fn, ...)
-  local text, real = nil, print
-  _G.print = function(s) text = s end
-  local got = table.pack(pcall(mg.profile, fn, ...))
-  _G.print = real
-  if not got[1] then error(got[2], 0) end
-  return text, table.unpack(got, 2, got.n)
+  local got = table.pack(helper.printed(mg.profile, fn, ...))
+  return got[1][#got[1]], table.unpack(got, 2, got.n)
 end
 
 -- The rows of profile(fn, ...) by op, and its table.
@@ -30,13 +26,6 @@ local function counts(fn, ...)
   local t = {}
   for op, row in pairs(rows_of(fn, ...)) do t[op] = {row.calls, row.bytes} end
   return t
-end
-
--- Values that are computed already.
-local function ready(...)
-  local x = mg.rand(...)
-  mg.eval(x)
-  return x
 end
 
 describe("profile", function()

@@ -3,25 +3,15 @@
 local mg = require "moongrad"
 local helper = require "spec.helper"
 local child = require "spec.child"
-local same, raises = helper.same, helper.raises
+local same, raises, ready = helper.same, helper.raises, helper.ready
 
 -- The lines that mg.launches prints of fn(...), and what it gives after them.
 local function launches(fn, ...)
-  local printed, real = {}, print
-  _G.print = function(s) printed[#printed + 1] = s end
-  local got = table.pack(pcall(mg.launches, fn, ...))
-  _G.print = real
-  if not got[1] then error(got[2], 0) end
-  local lines = {}
+  local got = table.pack(helper.printed(mg.launches, fn, ...))
+  local lines, printed = {}, got[1]
   for line in got[2]:gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^ *%d+  ", "") end
   assert.equal(got[2], #lines == 0 and "" or printed[1] .. "\n")
   return lines, table.unpack(got, 3, got.n)
-end
-
-local function ready(...)
-  local x = mg.rand(...)
-  mg.eval(x)
-  return x
 end
 
 describe("launches", function()

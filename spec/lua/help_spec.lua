@@ -7,12 +7,7 @@ local raises = helper.raises
 describe("help", function()
   -- What mg.help prints.
   local function help(...)
-    local lines, real = {}, print
-    _G.print = function(line) lines[#lines + 1] = line end
-    local ok, err = pcall(mg.help, ...)
-    _G.print = real
-    assert(ok, err)
-    return table.concat(lines, "\n")
+    return table.concat(helper.printed(mg.help, ...), "\n")
   end
 
   -- The groups of names that mg.help() lists, by title.
