@@ -81,6 +81,16 @@ cpu_fn cpu_unravel;      /* attr: rank, dims; in: positions from 1 in C order; o
 cpu_fn cpu_count_true;   /* in: mask; out: int64 */
 cpu_fn cpu_nonzero;      /* in: mask; out: positions from 1 of the true ones, 1-d */
 
+/* Convolution */
+
+/* Pooling, interpolation, normalization */
+
+/* Linear algebra: LAPACK */
+
+/* Attention and recurrent cells */
+
+/* Sampling */
+
 /* Can a product read it where it lies? Else it wants a dense copy. `vector`: the result has one row (a) or
 ** one column (b). */
 bool cpu_matmul_reads(const view *v, bool vector);
