@@ -206,6 +206,20 @@ describe("reductions", function()
     assert(same(mg.full({3}, 255, "uint8"):prod(), mg.tensor(255 ^ 3, "int64")))
   end)
 
+  it("count what is not 0", function()
+    local x = mg.tensor{{0, 1, 0 / 0}, {-0.0, 0, 1e-310}}
+    assert(same(x:count_nonzero(), mg.tensor(3, "int64")))
+    assert(same(x:count_nonzero(2), mg.tensor({2, 1}, "int64")))
+    assert(same(x:count_nonzero{axis = {1, 2}, keepdims = true}, mg.tensor({{3}}, "int64")))
+    for _, dtype in ipairs{"float32", "int64", "uint8", "bool"} do
+      assert(exact(mg.tensor({{0, 1}, {2, 3}}, dtype):count_nonzero(1), {1, 2}))
+    end
+    assert(exact(mg.zeros(0, 2):count_nonzero(1), {0, 0}))
+    assert.equal(1, mg.count_nonzero(7):item())
+    assert.is_false(mg.Variable{1, 2}:count_nonzero().requires_grad)
+    assert(raises("count_nonzero: axis 3 is out of range for shape (2, 3)", mg.count_nonzero, x, 3))
+  end)
+
   it("are what they should be of nothing", function()
     local none = mg.zeros(0)
     assert.equal(0, none:sum():item())

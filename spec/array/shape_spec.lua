@@ -110,6 +110,20 @@ describe("shape ops", function()
     {{1, 2}, {2, 2}, {{1, 2, 1, 2}, {1, 2, 1, 2}}},
     {X, 1, X},
   })
+  check("movedim", {
+    {{X}, 1, -1, {{{1}, {2}, {3}}, {{4}, {5}, {6}}}},
+    {{X}, {3, 1}, {1, 2}, {{{1, 4}}, {{2, 5}}, {{3, 6}}}},
+    {X, 2, 2, X},
+    {7, 1, -1, 7},
+  })
+  check("rot90", {
+    {X, {{3, 6}, {2, 5}, {1, 4}}},
+    {X, 2, {{6, 5, 4}, {3, 2, 1}}},
+    {X, -1, {{4, 1}, {5, 2}, {6, 3}}},
+    {X, 1, {2, 1}, {{4, 1}, {5, 2}, {6, 3}}},
+    {X, 4, X},
+    {{X}, 1, {-1, 2}, {{{4, 1}, {5, 2}, {6, 3}}}},
+  })
   check("index_select", {{X, 2, {3, -3}, {{3, 1}, {6, 4}}}})
   check("gather", {
     {X, 1, {{2, 1, 1}, {1, 1, 2}}, {{4, 2, 3}, {1, 2, 6}}},
@@ -131,6 +145,45 @@ describe("shape ops", function()
     assert(raises("stack: input 2 has shape (3), input 1 (2)", mg.stack, {mg.ones(2), mg.ones(3)}))
     assert(raises("cat: ", mg.cat, {mg.ones(2, 2), mg.ones(3, 3)}))
     assert(raises("cat: ", mg.cat, {}))
+  end)
+
+  it("hstack and vstack", function()
+    moves(X, function(x) return mg.hstack{x, x} end, {{1, 2, 3, 1, 2, 3}, {4, 5, 6, 4, 5, 6}})
+    moves(X, function(x) return mg.vstack{x, x[1]} end, {{1, 2, 3}, {4, 5, 6}, {1, 2, 3}})
+    moves({1, 2}, function(x) return mg.hstack{x, x[1]} end, {1, 2, 1})
+    moves({1, 2}, function(x) return mg.vstack{x, x} end, {{1, 2}, {1, 2}})
+    moves(3, function(x) return mg.vstack{x, x} end, {{3}, {3}})
+    assert.same({2, 0}, mg.hstack{mg.ones(2, 0), mg.ones(2, 0)}.shape)
+    assert(raises("hstack: needs a table of Variables", mg.hstack, {}))
+    assert(raises("vstack: argument 1 is a Variable, expected a table of Variables", mg.vstack,
+      mg.ones(2)))
+  end)
+
+  it("meshgrid spreads each over the axes of the others", function()
+    local a, b = mg.tensor{1, 2}, mg.tensor({3, 4, 5}, "int64")
+    local x, y = mg.meshgrid(a, b)
+    assert(same(x, mg.tensor{{1, 1, 1}, {2, 2, 2}}))
+    assert(same(y, mg.tensor({{3, 4, 5}, {3, 4, 5}}, "int64")))
+    x, y = a:meshgrid(b, {indexing = "xy"})
+    assert(same(x, mg.tensor{{1, 2}, {1, 2}, {1, 2}}))
+    assert(same(y, mg.tensor({{3, 3}, {4, 4}, {5, 5}}, "int64")))
+    local z = select(3, mg.meshgrid({1, 2}, 3, {4, 5}))
+    assert(exact(z, {{{4, 5}}, {{4, 5}}}))
+    assert.same({2, 0}, (mg.meshgrid(a, mg.ones(0))).shape)
+    assert(exact(mg.meshgrid({1, 2}, {indexing = "xy"}), {1, 2}))
+    assert(helper.differentiable(function(u, v)
+      u, v = mg.meshgrid(u, v)
+      return u:sin() * v:square()
+    end, {a, b:to "float64"}))
+    assert(raises("meshgrid: input 2 has shape (1, 2), expected 1-d", mg.meshgrid, a, {{1, 2}}))
+  end)
+
+  it("unbind gives what stands along an axis, one by one", function()
+    moves(X, function(x) return (select(2, x:unbind())) end, {4, 5, 6})
+    moves(X, function(x) return (select(2, x:unbind(-1))) end, {2, 5})
+    assert.equal(3, select("#", mg.unbind(X, 2)))
+    assert.equal(0, select("#", mg.ones(0, 2):unbind()))
+    assert(raises("unbind: a 0-d Variable has no parts", mg.unbind, 3))
   end)
 
   it("split and chunk give several results", function()
@@ -249,6 +302,10 @@ describe("shape ops", function()
       ["sort: argument 2 is a boolean, expected a table of options"] =
         function() x:sort(1, true) end,
       ["split: a 0-d Variable has no parts"] = function() mg.split(3, 1) end,
+      ["movedim: 1 axes to 2 places"] = function() x:movedim(1, {1, 2}) end,
+      ["movedim: axis 1 is given twice"] = function() x:movedim({1, -2}, {1, 2}) end,
+      ["rot90: needs two axes, got 1"] = function() x:rot90(1, 2) end,
+      ["rot90: axis 2 is out of range for shape (3)"] = function() x[1]:rot90() end,
       ["stack: input 2 is a string"] = function() mg.stack{x, "x"} end,
     } do
       assert(raises(text, call))

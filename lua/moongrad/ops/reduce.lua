@@ -101,6 +101,11 @@ return function(mg, args)
       return off_zero(powers:sum(opts), function(s) return s ^ (1 / p) end)
     end)
 
+  define("count_nonzero(x: array, " .. ALONG .. "})", "int64: how many elements are not 0",
+    function(x, axes, keepdims)
+      return x:detach():to("bool"):sum{axis = axes, keepdims = keepdims}
+    end)
+
   -- ---- of two arrays, one Lua boolean ---------------------------------------------------------
 
   define("equal(a: array, b: array)", "true if a and b have the same shape and elements",

@@ -65,6 +65,32 @@ return function(mg, args)
       return x:broadcast_to(dims)
     end)
 
+  define("movedim(x: array, from: axes, to: axes)",
+    "axes moved to other places, the rest in their order",
+    function(x, from, to)
+      if #from ~= #to then raise("movedim: %d axes to %d places", #from, #to) end
+      if x.ndim == 0 then return x end
+      local perm, moved = {}, {}
+      for i, axis in ipairs(from) do perm[to[i]], moved[axis] = axis, true end
+      local next = 1
+      for i = 1, x.ndim do
+        while moved[next] do next = next + 1 end
+        if not perm[i] then perm[i], next = next, next + 1 end
+      end
+      return x:permute(perm)
+    end)
+
+  define("rot90(x: array, k: int = 1, axes: axes = {1, 2})",
+    "k quarter turns in the plane of two axes, from the first to the second",
+    function(x, k, axes)
+      if #axes ~= 2 then raise("rot90: needs two axes, got %d", #axes) end
+      local a, b = axes[1], axes[2]
+      k = k % 4
+      if k == 0 then return x end
+      if k == 2 then return x:flip{a, b} end
+      return x:swapaxes(a, b):flip(k == 1 and a or b)
+    end)
+
   -- ---- joining and parting --------------------------------------------------------------------
 
   define("stack(xs: list, axis: new_axis = 1)", "joined along a new axis", function(xs, axis)
@@ -80,6 +106,42 @@ return function(mg, args)
     end
     return mg.cat(xs, axis)
   end)
+
+  -- Each of xs with n axes or more: others are made rows.
+  local function at_least(n, op, xs)
+    if #xs == 0 then raise("%s: needs a table of Variables", op) end
+    for i, x in ipairs(xs) do
+      if x.ndim < n then xs[i] = x:reshape(n == 2 and {1, x.size} or {x.size}) end
+    end
+    return xs
+  end
+
+  define("hstack(xs: list)", "joined along axis 2, 1-d ones along axis 1", function(xs)
+    xs = at_least(1, "hstack", xs)
+    return mg.cat(xs, xs[1].ndim == 1 and 1 or 2)
+  end)
+
+  define("vstack(xs: list)", "joined along axis 1; 1-d ones are rows",
+    function(xs) return mg.cat(at_least(2, "vstack", xs), 1) end)
+
+  define("meshgrid(x: array, ...: array, {indexing: \"ij\" | \"xy\" = \"ij\"})",
+    "several results: each 1-d Variable along an axis of its own, spread over the others' axes",
+    function(first, indexing, ...)
+      local xs, dims, grids = {first, ...}, {}, {}
+      for i, x in ipairs(xs) do
+        if x.ndim > 1 then
+          raise("meshgrid: input %d has shape %s, expected 1-d", i, args.text(x.shape))
+        end
+        dims[i] = x.size
+      end
+      for i, x in ipairs(xs) do
+        local own = filled(#xs, 1)
+        own[i] = x.size
+        local grid = x:reshape(own):broadcast_to(dims)
+        grids[i] = indexing == "xy" and #xs > 1 and grid:swapaxes(1, 2) or grid
+      end
+      return table.unpack(grids)
+    end)
 
   local function parts(x, axis, sizes)
     local pieces, first = {}, 1
@@ -123,6 +185,18 @@ return function(mg, args)
     function(x, n, axis)
       if x.ndim == 0 then raise("chunk: a 0-d Variable has no parts") end
       return equal_parts(x, axis, math.max((x.shape[axis] + n - 1) // n, 1))
+    end)
+
+  define("unbind(x: array, axis: axis = 1)",
+    "several results: what stands along an axis, without it",
+    function(x, axis)
+      if x.ndim == 0 then raise("unbind: a 0-d Variable has no parts") end
+      local pieces, index = {}, filled(axis, {})
+      for i = 1, x.shape[axis] do
+        index[axis] = i
+        pieces[i] = x[index]
+      end
+      return table.unpack(pieces)
     end)
 
   define("roll(x: array, shift: int | ints, axis: axes?)",
