@@ -152,7 +152,7 @@ typedef struct launch {
   uint8_t kind, op;           /* op: whom it is charged to, unless WORK says so; of a program: nobody */
   union {
     struct { const program *p; const schedule *s; const binding *leaf; void *const *to; void *scratch; int64_t fresh; };
-    struct { cpu_fn *fn; const int64_t *attr; const view *in[2]; const view *out[2]; };
+    struct { cpu_fn *fn; const int64_t *attr; const view *const *in, *const *out; int nin, nout; };
     struct { map_fn *map; void *r; const void *x[3]; int64_t n; };
   };
 } launch;

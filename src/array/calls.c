@@ -7,15 +7,24 @@
 
 #include "array/internal.h"
 
-static bool call(ctx *c, int op, cpu_fn *fn, const int64_t *attr, const array *x, const array *y,
-                 const array *r) {
+bool arr_call(ctx *c, int op, cpu_fn *fn, const int64_t *attr, int nin, const array *const *in,
+              int nout, array *const *out) {
+  const view *from[MAXCALLIN], *to[MAXCALLOUT];
   launch l = {.kind = CALL, .op = op};
+  for (int i = 0; i < nin; i++) from[i] = in[i] ? &in[i]->v : NULL;
+  for (int i = 0; i < nout; i++) to[i] = out[i] ? &out[i]->v : NULL;
   l.fn = fn;
   l.attr = attr;
-  if (x) l.in[0] = &x->v;
-  if (y) l.in[1] = &y->v;
-  l.out[0] = &r->v;
-  return r->size == 0 || launch_work(c, &l);
+  l.in = from;
+  l.nin = nin;
+  l.out = to;
+  l.nout = nout;
+  return launch_work(c, &l);
+}
+
+static bool call(ctx *c, int op, cpu_fn *fn, const int64_t *attr, const array *x, const array *y,
+                 array *r) {
+  return r->size == 0 || arr_call(c, op, fn, attr, 2, (const array *[]){x, y}, 1, &r);
 }
 
 /* r if the call was made, else NULL; x and y are let go. */
@@ -102,8 +111,10 @@ static int64_t ask(ctx *c, cpu_fn *fn, int64_t attr, const array *x) {
   launch l = {.kind = CALL, .op = OP_NONE};
   l.fn = fn;
   l.attr = &attr;
-  l.in[0] = &x->v;
-  l.out[0] = &r;
+  l.in = (const view *[]){&x->v};
+  l.nin = 1;
+  l.out = (const view *[]){&r};
+  l.nout = 1;
   return launch_work(c, &l) ? answer : -1;
 }
 
@@ -199,17 +210,11 @@ array *arr_scan(ctx *c, int op, array *x, array *a, int axis, bool reverse, arra
   array *dense = arr_contiguous(c, x), *second = dense && a ? arr_contiguous(c, a) : NULL;
   array *r = dense && (second || !a) ? arr_new(c, x->dtype, &x->s) : NULL;
   array *i = r && at ? arr_new(c, I64, &x->s) : NULL;
-  launch l = {.kind = CALL, .op = op};
+  const int64_t attr[] = {op, axis, reverse};
   if (at && !i) arr_unref(r), r = NULL;
-  if (r && r->size) {
-    l.fn = cpu_scan;
-    l.attr = (const int64_t[]){op, axis, reverse};
-    l.in[0] = &dense->v;
-    l.in[1] = second ? &second->v : NULL;
-    l.out[0] = &r->v;
-    l.out[1] = i ? &i->v : NULL;
-    if (!launch_work(c, &l)) arr_unref(r), arr_unref(i), r = i = NULL;
-  }
+  if (r && r->size &&
+      !arr_call(c, op, cpu_scan, attr, 2, (const array *[]){dense, second}, 2, (array *[]){r, i}))
+    arr_unref(r), arr_unref(i), r = i = NULL;
   arr_unref(dense);
   arr_unref(second);
   if (at) *at = i;

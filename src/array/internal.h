@@ -28,6 +28,11 @@ array *lazy_rows(ctx *c, int op, array *a, const shape *s);
 uint64_t arr_mark(ctx *c);
 bool arr_visit(array *top, uint64_t mark, bool (*visit)(void *, array *), void *arg);
 
+/* A call of the machine on arrays that are READY and as fn wants them; some may be NULL. At most so many. */
+enum { MAXCALLIN = 8, MAXCALLOUT = 4 };
+bool arr_call(ctx *c, int op, cpu_fn *fn, const int64_t *attr, int nin, const array *const *in,
+              int nout, array *const *out);
+
 void fuse_close(ctx *c);
 
 #endif

@@ -131,9 +131,8 @@ static void note_launch(trace *t, const arrays *k, const launch *l) {
   else note(t, "%s", k->op || l->op ? op_table[k->op ? k->op : l->op].name : "look at");
   if (l->kind == KERNEL) note(t, ", %lld elements", (long long)l->n);
   if (l->kind == CALL) {
-    note_view(t, " ", l->in[0], &bytes);
-    note_view(t, ", ", l->in[1], &bytes);
-    note_view(t, " -> ", l->out[0], &bytes);
+    for (int i = 0; i < l->nin; i++) note_view(t, i ? ", " : " ", l->in[i], &bytes);
+    for (int i = 0; i < l->nout; i++) note_view(t, i ? ", " : " -> ", l->out[i], &bytes);
   }
   if (l->kind != KERNEL) note(t, ", %lld bytes", (long long)bytes);
   note(t, "\n");

@@ -195,11 +195,7 @@ array *arr_random(ctx *c, dtype t, const shape *s) {
     c->counter = (uint64_t)a->k.i; /* a second try shall draw the same */
     return arr_unref(a), NULL;
   }
-  launch l = {.kind = CALL, .op = OP_rand};
-  l.fn = cpu_random;
-  l.attr = (const int64_t[]){(int64_t)a->seed, a->k.i};
-  l.out[0] = &a->v;
-  launch_work(c, &l);
+  arr_call(c, OP_rand, cpu_random, (const int64_t[]){(int64_t)a->seed, a->k.i}, 0, NULL, 1, &a);
   return a;
 }
 
@@ -255,14 +251,8 @@ static array *fold_now(ctx *c, int op, array *x, int64_t rows, int64_t n, int64_
                        const shape *s, dtype rt) {
   WORK(c, op);
   array *r = arr_new(c, rt, s), *y = x->state == CONST && r ? arr_copy(c, x) : arr_ref(x);
-  if (r && y && r->size) {
-    launch l = {.kind = CALL, .op = op};
-    l.fn = call_reduce;
-    l.attr = (const int64_t[]){op, rows, n, inner};
-    l.in[0] = &y->v;
-    l.out[0] = &r->v;
-    launch_work(c, &l);
-  }
+  const int64_t attr[] = {op, rows, n, inner};
+  if (r && y && r->size) arr_call(c, op, call_reduce, attr, 1, (const array *[]){y}, 1, &r);
   if (!y) arr_unref(r), r = NULL;
   arr_unref(y);
   return r;
