@@ -111,6 +111,20 @@ bool unused(const vjp *v, int k);
 node *share(vjp *v, int k, node *n);                      /* n becomes v->shared[k], for f's next inputs */
 node *own(vjp *v, int i);                                 /* what keep_array kept as number i, a constant */
 
+/* The language of ops.def's vjp column: U, B and T apply ops, P and Q are products and quotients in which a
+** 0 in front absorbs, N is a number, Z are zeros, NONE refuses. */
+node *vjp_made(vjp *v, int op, int n, node *const *in);
+node *vjp_absorbing(vjp *v, int plain, int op, node *a, node *b);
+node *vjp_refuse(vjp *v);
+#define U(op, a) vjp_made(v, OP_##op, 1, (node *[]){a})
+#define B(op, a, b) vjp_made(v, OP_##op, 2, (node *[]){a, b})
+#define T(op, a, b, c) vjp_made(v, OP_##op, 3, (node *[]){a, b, c})
+#define P(a, b) vjp_absorbing(v, OP_mul, OP__mulz, a, b)
+#define Q(a, b) vjp_absorbing(v, OP_div, OP__divz, a, b)
+#define N(value) (&(node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = (value)})
+#define Z keep(v, like(v->G, g, 0))
+#define NONE vjp_refuse(v)
+
 node *op_part(graph *G, int op, node *x, const shape *s, const int64_t *first, const int64_t *step); /* op: slice, slice_grad */
 
 node *backward_acc(const struct backward *b, const node *n); /* its gradient so far, borrowed; or NULL */

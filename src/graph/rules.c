@@ -5,7 +5,6 @@
 ** A rule is asked for one input at a time, and only for tracked ones.
 */
 #include <math.h>
-#include <math.h>
 #include <string.h>
 
 #include "graph/internal.h"
@@ -119,19 +118,10 @@ node *grad_of(vjp *v, int k) { return keep(v, output_grad(v->b, &v->f->x->out[k]
 
 node *own(vjp *v, int i) { return keep(v, node_array(v->G, arr_ref(v->f->x->kept[i]))); }
 
-/* ---- the language of the vjp column ------------------------------------------------------------------ */
-
-#define U(op, a) made(v, OP_##op, 1, (node *[]){a})
-#define B(op, a, b) made(v, OP_##op, 2, (node *[]){a, b})
-#define T(op, a, b, c) made(v, OP_##op, 3, (node *[]){a, b, c})
-#define P(a, b) absorbing(v, OP_mul, OP__mulz, a, b)
-#define Q(a, b) absorbing(v, OP_div, OP__divz, a, b)
-#define N(value) (&(node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = (value)})
-#define Z keep(v, like(v->G, g, 0))
-#define NONE refuse(v)
+/* ---- the language of the vjp column: see internal.h --------------------------------------------------- */
 
 /* Of numbers alone a number, which goes on widening nothing */
-static node *made(vjp *v, int op, int n, node *const *in) {
+node *vjp_made(vjp *v, int op, int n, node *const *in) {
   imm k[3] = {{0}, {0}, {0}};
   bool numbers = true;
   for (int i = 0; i < n; i++) {
@@ -147,17 +137,17 @@ static node *made(vjp *v, int op, int n, node *const *in) {
 }
 
 /* What a finite number does is known: the plain op will do. */
-static node *absorbing(vjp *v, int plain, int op, node *a, node *b) {
+node *vjp_absorbing(vjp *v, int plain, int op, node *a, node *b) {
   bool harmless = b && b->flags & NUMBER && isfinite(b->k.f) && b->k.f != 0;
-  return made(v, harmless ? plain : op, 2, (node *[]){a, b});
+  return vjp_made(v, harmless ? plain : op, 2, (node *[]){a, b});
 }
 
-static node *refuse(vjp *v) {
+node *vjp_refuse(vjp *v) {
   fail(&v->G->c, "%s: this operand has no gradient", op_table[v->f->op].name);
   return NULL;
 }
 
-node *no_gradient(vjp *v, int i, node *g) { return (void)i, (void)g, refuse(v); }
+node *no_gradient(vjp *v, int i, node *g) { return (void)i, (void)g, vjp_refuse(v); }
 
 /* A reduction's result, or its gradient, back in the shape of what was reduced */
 static node *spread(vjp *v, node *g) {
