@@ -179,6 +179,30 @@ describe("the bits of", function()
     end
   end)
 
+  -- Shapes of columns, one for each way in which they are added up (schedule.c)
+  local COLUMNS = {{300, 1}, {70, 7}, {100000, 3}, {9000, 70}, {20, 900, 40}, {5000, 600},
+    {3000, 1500}, {2, 300, 2000}, {40, 5000}, {300, 5000}, {70, 33000}}
+
+  it("float32 sums of columns are the same late, at once, by kernels, for any number of threads",
+    function()
+      mg.seed(8)
+      finally(function() mg._code{off = false} end)
+      for _, shape in ipairs(COLUMNS) do
+        local x, axis = mg.rand(shape):to "float32", #shape - 1
+        local function both(y)
+          return y:sum(axis), y:mean(axis), (y * 0.5):var(axis), y:square():sum(axis)
+        end
+        local two = x * 2
+        mg.eval(two)
+        local want = {both(two)}
+        for i, y in ipairs{both(x * 2)} do assert(same(y, want[i])) end
+        mg._code{off = true}
+        for i, y in ipairs{both(x * 2)} do assert(same(y, want[i])) end
+        mg._code{off = false}
+        with_any_threads(function() return both(x * 2) end)
+      end
+    end)
+
   it("products, sums of rows and sorting are the same for any number of threads", function()
     mg.seed(6)
     local x, y = mg.randn(300, 500), mg.randn(500, 400)

@@ -112,11 +112,31 @@ typedef union {
   double number;
 } small_tile __attribute__((aligned(64)));
 
+/* r[i] += x[i] */
+static void add_floats(double *r, const float *x, int64_t n) {
+  const kernels *k = kern_get();
+  double wide[SMALL];
+  for (int64_t i = 0; i < n; i += SMALL) {
+    int64_t some = least(n - i, SMALL);
+    k->cast[F32][F64](wide, x + i, NULL, NULL, some);
+    k->map[OP_add][F64](r + i, r + i, wide, NULL, some);
+  }
+}
+
+/* The sums of columns of few elements, whose columns are long */
+static void add_columns(int64_t n, int64_t inner, const float *x, float *r) {
+  double sum[SMALL / SUM_RUN] = {0};
+  for (int64_t i = 0; i < n; i++, x += inner)
+    for (int64_t j = 0; j < inner; j++) sum[j] += x[j];
+  for (int64_t j = 0; j < inner; j++) r[j] = (float)sum[j];
+}
+
 static void reduce_rows(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const char *x,
                         char *r) {
   const kernels *k = kern_get();
   int esz = dtype_size[t];
   dtype rt = reduce_dtype(op, t);
+  bool wide = t == F32 && (op == OP_sum || op == OP_mean) && n > SUM_RUN && n * inner <= SMALL;
   acc start;
   acc_start(op, t, &start);
   for (int64_t i = 0; i < rows; i++, x += n * inner * esz, r += inner * dtype_size[rt]) {
@@ -125,6 +145,8 @@ static void reduce_rows(int op, dtype t, int64_t rows, int64_t n, int64_t inner,
       if (n) k->fold[op][t](&s, x, n, 0);
       imm v = acc_result(op, t, &s, n);
       for (int64_t j = 0; j < inner; j++) imm_store(rt, r + j * dtype_size[rt], v);
+    } else if (wide) {
+      add_columns(n, inner, (const float *)x, (float *)r);
     } else {
       memcpy(r, x, inner * esz);
       k->rows[op_table[op].step][t](r, x + inner * esz, n - 1, inner);
@@ -170,6 +192,9 @@ typedef struct {
 } run;
 
 static char *tile_of(const run *t, int slot) { return t->scratch + (size_t)slot * t->s->cut.room; }
+static double *sums_of(const run *t, const output *o) {
+  return (double *)(void *)(t->scratch + o->sums);
+}
 
 /* One number of an input for each segment of the tile */
 static char *numbers_of(run *t, const act *a, int64_t first, int64_t count) {
@@ -302,42 +327,84 @@ static char *cols_of(const run *t, int k, int64_t pos) {
   return base + at * c->inner * dtype_size[t->s->output[k].dtype];
 }
 
+/* A run of floats is complete, n of them at x: they are added to the sums at `to`. `first`, `last`: of those
+** that are folded together; after the last the sums are at x. */
+static void end_run(double *to, float *x, int64_t n, bool first, bool last) {
+  if (first) kern_get()->cast[F32][F64](to, x, NULL, NULL, n);
+  else add_floats(to, x, n);
+  if (last) kern_get()->cast[F64][F32](x, to, NULL, NULL, n);
+}
+
+/* The rows of its split that stand before the piece */
+static int64_t rows_before(const cut *c, int64_t pos) {
+  return pos % c->whole / c->inner % c->n_per_split;
+}
+
 static void cols_by_parts(run *t, int k, const piece *q) {
   const output *o = &t->s->output[k];
+  const cut *c = &t->s->cut;
   int esz = dtype_size[o->dtype];
-  char *dst = cols_of(t, k, q->pos) + q->pos % t->s->cut.inner * esz;
-  if (q->head) memcpy(dst, t->at[o->value], q->n * esz);
+  int64_t col = q->pos % c->inner, row = rows_before(c, q->pos);
+  char *dst = cols_of(t, k, q->pos) + col * esz;
+  if (q->head || (o->sums >= 0 && row % SUM_RUN == 0)) memcpy(dst, t->at[o->value], q->n * esz);
   else kern_get()->map[op_table[o->op].step][o->dtype](dst, dst, t->at[o->value], NULL, q->n);
+  if (o->sums >= 0 && (q->tail || row % SUM_RUN == SUM_RUN - 1))
+    end_run(sums_of(t, o) + col % c->cols_per_block, (float *)(void *)dst, q->n, row < SUM_RUN,
+            q->tail);
 }
 
 static void cols_by_rows(run *t, int k, const piece *q) {
   const output *o = &t->s->output[k];
-  int64_t inner = t->s->cut.inner, bytes = inner * dtype_size[o->dtype];
+  const cut *c = &t->s->cut;
+  rows_fn *step = kern_get()->rows[op_table[o->op].step][o->dtype];
+  int64_t bytes = c->inner * dtype_size[o->dtype], rows = q->n / c->inner;
+  int64_t row = o->sums >= 0 ? rows_before(c, q->pos) : 0;
   char *dst = cols_of(t, k, q->pos);
   const char *x = t->at[o->value];
-  if (q->head) memcpy(dst, x, bytes);
-  kern_get()->rows[op_table[o->op].step][o->dtype](dst, x + (q->head ? bytes : 0),
-                                                   q->n / inner - q->head, inner);
+  bool head = q->head;
+  for (int64_t some; rows > 0; rows -= some, row += some, x += some * bytes) {
+    some = o->sums >= 0 ? least(rows, SUM_RUN - row % SUM_RUN) : rows;
+    head |= o->sums >= 0 && row % SUM_RUN == 0;
+    if (head) memcpy(dst, x, bytes);
+    step(dst, x + (head ? bytes : 0), some - head, c->inner);
+    head = false;
+    bool last = q->tail && some == rows;
+    if (o->sums >= 0 && (last || (row + some) % SUM_RUN == 0))
+      end_run(sums_of(t, o), (float *)(void *)dst, c->inner, row < SUM_RUN, last);
+  }
+}
+
+/* Rows that stand side by side become one: pairs of them, then pairs of pairs */
+static void join_side_by_side(map_fn *step, int esz, char *x, int64_t rows, int64_t inner) {
+  for (; rows > 1; rows -= rows / 2) {
+    int64_t half = rows / 2;
+    step(x, x, x + (rows - half) * inner * esz, NULL, half * inner);
+  }
 }
 
 static void cols_gathered(run *t, int k, const piece *q) {
   const output *o = &t->s->output[k];
-  int64_t inner = t->s->cut.inner;
-  int esz = dtype_size[o->dtype];
-  map_fn *step = kern_get()->map[op_table[o->op].step][o->dtype];
+  const cut *c = &t->s->cut;
+  const kernels *kern = kern_get();
+  int esz = dtype_size[o->dtype], step = op_table[o->op].step;
   char *wide = tile_of(t, o->wide);
   const char *x = t->at[o->value];
-  if (q->head) {
+  int64_t turn = o->sums >= 0 ? rows_before(c, q->pos) * c->inner / c->tile : 0;
+  bool again = o->sums >= 0 && turn % SUM_RUN == 0;
+  if (q->head) t->wide[k] = q->n / c->inner;
+  if (q->head || again) {
     memcpy(wide, x, q->n * esz);
-    t->wide[k] = q->n / inner;
-  } else step(wide, wide, x, NULL, q->n);
-  if (!q->tail) return;
-  int64_t rows = t->wide[k];
-  for (; rows > 1; rows -= rows / 2) {
-    int64_t half = rows / 2;
-    step(wide, wide, wide + (rows - half) * inner * esz, NULL, half * inner);
-  }
-  memcpy(cols_of(t, k, q->pos), wide, inner * esz);
+    if (again) memset(wide + q->n * esz, 0, (c->tile - q->n) * esz);
+  } else kern->map[step][o->dtype](wide, wide, x, NULL, q->n);
+  if (o->sums >= 0 && (q->tail || turn % SUM_RUN == SUM_RUN - 1)) {
+    double *sums = sums_of(t, o);
+    end_run(sums, (float *)(void *)wide, t->wide[k] * c->inner, turn < SUM_RUN, false);
+    if (q->tail) {
+      join_side_by_side(kern->map[step][F64], sizeof *sums, (char *)sums, t->wide[k], c->inner);
+      kern->cast[F64][F32](wide, sums, NULL, NULL, c->inner);
+    }
+  } else if (q->tail) join_side_by_side(kern->map[step][o->dtype], esz, wide, t->wide[k], c->inner);
+  if (q->tail) memcpy(cols_of(t, k, q->pos), wide, c->inner * esz);
 }
 
 static void feed(run *t, const piece *q) {
@@ -361,7 +428,7 @@ static void run_span(run *t, int64_t begin, int64_t end, bool first, bool last) 
     compute(t, pos, n);
     if (c->fold == NO_FOLD) continue;
     bool head = pos == begin || pos % c->whole == 0 || c->fold == COLS_BY_PARTS;
-    bool tail = pos + n == end || (pos + n) % c->whole == 0;
+    bool tail = pos + n == end || (pos + n) % c->whole == 0 || c->fold == COLS_BY_PARTS;
     feed(t, &(piece){pos, n, begin, end, first && head, last && tail});
   }
 }
@@ -401,31 +468,49 @@ static void run_chunk(void *arg, int64_t i) {
 
 /* ---- the run ------------------------------------------------------------------------------------------- */
 
-/* Partial results meet pairwise, neighbours first */
+/* Sums of columns of float32: the splits' meet in double, one after the other */
+static void combine_floats(const cut *c, const char *part, char *out) {
+  double sum[SMALL];
+  for (int64_t x = 0; x < c->inner; x += SMALL) {
+    int64_t n = least(c->inner - x, SMALL);
+    memset(sum, 0, sizeof sum);
+    for (int64_t i = 0; i < c->splits; i++)
+      add_floats(sum, (const float *)(const void *)part + i * c->inner + x, n);
+    kern_get()->cast[F64][F32]((float *)(void *)out + x, sum, NULL, NULL, n);
+  }
+}
+
+/* Other partial results pairwise, neighbours first */
+static void combine_cols(const cut *c, const output *o, char *part, char *out) {
+  int esz = dtype_size[o->dtype];
+  int64_t bytes = c->inner * esz;
+  map_fn *step = kern_get()->map[op_table[o->op].step][o->from];
+  for (int64_t gap = 1; gap < c->splits; gap *= 2)
+    for (int64_t i = 0; i + gap < c->splits; i += 2 * gap) {
+      char *s = part + i * bytes;
+      for (int64_t x = 0; x < c->inner; x += SMALL)
+        step(s + x * esz, s + x * esz, s + gap * bytes + x * esz, NULL, least(c->inner - x, SMALL));
+    }
+  memcpy(out, part, bytes);
+}
+
+static void combine_states(const cut *c, const output *o, acc *part, char *out) {
+  for (int64_t gap = 1; gap < c->splits; gap *= 2)
+    for (int64_t i = 0; i + gap < c->splits; i += 2 * gap)
+      acc_merge(o->op, o->from, &part[i], &part[i + gap]);
+  imm_store(o->dtype, out, acc_result(o->op, o->from, part, c->n));
+}
+
 static void combine(const job *j, int k) {
   const cut *c = &j->s->cut;
   const output *o = &j->s->output[k];
-  int esz = dtype_size[o->dtype];
-  int64_t bytes = c->inner * esz;
-  map_fn *step = c->inner > 1 ? kern_get()->map[op_table[o->op].step][o->from] : NULL;
+  int64_t bytes = c->inner * dtype_size[o->dtype];
   char *out = j->out[k];
   for (int64_t row = 0; row < c->rows && c->splits > 1; row++) {
-    for (int64_t gap = 1; gap < c->splits; gap *= 2)
-      for (int64_t i = 0; i + gap < c->splits; i += 2 * gap) {
-        if (c->inner == 1) {
-          acc *s = j->part[k] + row * c->splits + i;
-          acc_merge(o->op, o->from, s, s + gap);
-          continue;
-        }
-        char *s = j->cols[k] + (row * c->splits + i) * bytes;
-        for (int64_t x = 0; x < c->inner; x += SMALL)
-          step(s + x * esz, s + x * esz, s + gap * bytes + x * esz, NULL,
-               least(c->inner - x, SMALL));
-      }
-    if (c->inner == 1)
-      imm_store(o->dtype, out + row * esz,
-                acc_result(o->op, o->from, j->part[k] + row * c->splits, c->n));
-    else memcpy(out + row * bytes, j->cols[k] + row * c->splits * bytes, bytes);
+    char *to = out + row * bytes, *part = j->cols[k] + row * c->splits * bytes;
+    if (c->inner == 1) combine_states(c, o, j->part[k] + row * c->splits, to);
+    else if (o->floats) combine_floats(c, part, to);
+    else combine_cols(c, o, part, to);
   }
   if (o->op == OP_mean && c->inner > 1) divide(o->dtype, out, c->rows * c->inner, c->n);
 }
@@ -437,7 +522,7 @@ static int workers_of(const ctx *c, const schedule *s) {
 
 /* With a byte for each worker: are its constants filled in? */
 static size_t tiles_of(const schedule *s, int workers) {
-  return ((size_t)workers * (s->nslot * s->cut.room + 1) + 63) / 64 * 64;
+  return ((size_t)workers * (s->each + 1) + 63) / 64 * 64;
 }
 
 static size_t partial(const schedule *s) { /* results of each reduction */
@@ -479,7 +564,7 @@ bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out, v
   char *cols[s->noutput];
   job j = {.s = s, .leaf = leaf, .out = out, .part = part, .cols = cols, .scratch = scratch};
   int workers = workers_of(c, s);
-  j.each = s->nslot * s->cut.room;
+  j.each = s->each;
   buffer *own = scratch ? NULL : buf_new(c, cpu_scratch(c, s));
   if (!scratch && !own) return false;
   if (own) j.scratch = own->p;

@@ -117,6 +117,22 @@ static void cut_longer(schedule *s) {
   cut_kinds(c, s->p.n > 0);
 }
 
+/* A thread's scratch, in which the sums of runs follow the tiles */
+static void place_sums(schedule *s) {
+  const cut *c = &s->cut;
+  bool gathered = c->fold == COLS_GATHERED;
+  bool cols = gathered || c->fold == COLS_BY_ROWS || c->fold == COLS_BY_PARTS;
+  int64_t width = gathered ? c->tile : c->cols_per_block;
+  int64_t turns = gathered ? c->n_per_split * c->inner / c->tile : c->n_per_split;
+  s->each = s->nslot * c->room;
+  for (int k = 0; k < s->noutput; k++) {
+    output *o = &s->output[k];
+    o->floats = c->inner > 1 && (o->op == OP_sum || o->op == OP_mean) && o->from == F32;
+    o->sums = cols && o->floats && turns > SUM_RUN ? (int64_t)s->each : -1;
+    if (o->sums >= 0) s->each += (width * sizeof(double) + 63) / 64 * 64;
+  }
+}
+
 /* ---- when values are read, and where they stand --------------------------------------------------------- */
 
 static void find_last(planner *p) {
@@ -294,6 +310,7 @@ static bool plan(planner *p) {
   find_last(p);
   if (!find_slots(p)) return false;
   cut_longer(s);
+  place_sums(s);
   find_acts(p);
   return true;
 }

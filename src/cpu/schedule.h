@@ -7,6 +7,9 @@
 
 enum { CHUNK = 32768 }; /* elements one thread takes at a time, about */
 
+/* Float32 columns are added up as floats so many rows (COLS_GATHERED: tiles) long; these runs in double. */
+enum { SUM_RUN = 32 };
+
 /* ---- how the work is cut ------------------------------------------------------------------------- */
 
 /* What one thread takes at a time */
@@ -77,6 +80,8 @@ typedef struct {
   int16_t wide;                 /* COLS_GATHERED: scratch tile */
   uint8_t op;                   /* OP_NONE: stored as it is made */
   uint8_t from, dtype;          /* of the value, of what is stored */
+  bool floats;                  /* sums of columns of float32 */
+  int64_t sums;                 /* those of runs: where in a thread's scratch; -1: a run is all there is */
 } output;
 
 typedef struct { int16_t entry, slot, bound; uint8_t dtype; } constant_tile; /* a LEAF_NUMBER that kernels read */
@@ -88,6 +93,7 @@ struct schedule {
   cut cut;
   int nvalue, nlanes;           /* entries of at[]: values, then lanes */
   int nslot;                    /* scratch tiles; those of the lanes are the last */
+  size_t each;                  /* bytes of a thread's scratch: the tiles, sums of runs */
   int nact, nloop, noutput, nconst, nnumber;
   act *act;
   loop *loop;
