@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local child = require "spec.child"
 local near, raises = helper.near, helper.raises
 local nn, optim = mg.nn, mg.optim
 
@@ -81,6 +82,57 @@ describe("optim", function()
     end)
   end)
 
+  it("RMSprop's centred form loses nothing where gradients hardly change", function()
+    local p = mg.Variable(mg.tensor({0}, "float32"))
+    local opt = optim.RMSprop({p}, {lr = 1, centered = true, alpha = 0.5})
+    local v, a = 0, 0
+    for t = 1, 40 do
+      local g = 1000 + t % 2
+      p.grad = mg.tensor({g}, "float32")
+      p.data = mg.zeros_like(p)
+      opt:step()
+      v, a = 0.5 * v + 0.25 * (g - a) ^ 2, 0.5 * a + 0.5 * g
+    end
+    assert(near(p:to "float64" / (-1000 / sqrt(v)), {1}, 1e-3))
+  end)
+
+  -- What p = 1 and -0.5 become in six steps down p^4 / 4 + p in torch 2.15, float64
+  it("the rest, to PyTorch's numbers", function()
+    local function six(name, opts, want)
+      local p = mg.Variable{1.0, -0.5}
+      local opt = optim[name]({p}, opts)
+      for _ = 1, 6 do
+        local y = (p ^ 4 / 4 + p):sum()
+        p:cleargrad()
+        y:backward()
+        opt:step()
+      end
+      assert(near(p, want, 1e-12))
+    end
+    six("NAdam", {lr = 0.1}, {0.5632998492537865, -0.9121984144859047})
+    six("NAdam", {lr = 0.1, weight_decay = 0.5, momentum_decay = 0.1},
+      {0.5635333313285704, -0.836859431234098})
+    six("Adamax", {lr = 0.1}, {0.48762186883662306, -0.992650823751015})
+    six("Adamax", {lr = 0.1, weight_decay = 0.5}, {0.4854865945652209, -0.9064967368643252})
+    six("Adam", {lr = 0.1, betas = {0.9, 0.5}, amsgrad = true},
+      {0.4122642996848731, -1.0439691793536294})
+    six("AdamW", {lr = 0.1, betas = {0.9, 0.5}, amsgrad = true},
+      {0.4080910487941478, -1.0405512698209372})
+    six("RMSprop", {lr = 0.1, centered = true}, {-1.0008597376445916, -0.9999555990377884})
+    six("RMSprop", {lr = 0.1, centered = true, momentum = 0.5},
+      {-0.810118429368989, -1.0946402268882816})
+  end)
+
+  it("Lion", function()
+    follows(with("Lion", {lr = 0.1, weight_decay = 0.5}), function(p, g, s)
+      local c = 0.9 * (s.m or 0) + 0.1 * g
+      s.m = 0.99 * (s.m or 0) + 0.01 * g
+      return p * (1 - 0.1 * 0.5) - 0.1 * (c > 0 and 1 or c < 0 and -1 or 0)
+    end)
+    assert.equal(1e-4, optim.Lion{mg.Variable(1)}.lr)
+    assert(raises("Lion: there is no field eps", function() optim.Lion{mg.Variable(1)}.eps = 1 end))
+  end)
+
   it("AdaGrad and AdaDelta", function()
     follows(with("AdaGrad", {lr = 0.1, lr_decay = 0.2}), function(p, g, s, t)
       s.v = (s.v or 0) + g * g
@@ -97,7 +149,7 @@ describe("optim", function()
   it("has PyTorch's defaults", function()
     local p = {mg.Variable(1.0)}
     local defaults = {SGD = 1e-3, Adam = 1e-3, AdamW = 1e-3, RMSprop = 1e-2, AdaGrad = 1e-2,
-                      AdaDelta = 1.0}
+                      AdaDelta = 1.0, NAdam = 2e-3, Adamax = 2e-3, Lion = 1e-4, LBFGS = 1}
     for name, lr in pairs(defaults) do assert.equal(lr, optim[name](p).lr) end
   end)
 
@@ -188,7 +240,8 @@ describe("optim", function()
     assert.equal(
       "SGD(lr = 0.5, momentum = 0, dampening = 0, nesterov = false, weight_decay = 0)",
       tostring(opt))
-    assert.equal("Adam(lr = 0.001, betas = {0.9, 0.999}, eps = 1e-08, weight_decay = 0)",
+    assert.equal("Adam(lr = 0.001, betas = {0.9, 0.999}, eps = 1e-08, weight_decay = 0, " ..
+      "amsgrad = false)",
       tostring(optim.Adam{mg.Variable(1)}))
   end)
 
@@ -214,6 +267,155 @@ describe("optim", function()
     Sign({w}, {lr = 0.5}):step()
     assert(near(w, {0.5, 2.5}))
     assert(raises("Sign: lr = -1 is negative", Sign, {w}, {lr = -1}))
+  end)
+
+  describe("groups", function()
+    it("have options of their own, and the optimizer's", function()
+      local a, b, c = mg.Variable(1.0), mg.Variable(1.0), nn.Linear(1, 1, {bias = false})
+      c.weight.data = mg.ones(1, 1)
+      local opt = optim.SGD({{params = {a}, lr = 0.5}, {params = b, weight_decay = 1},
+                             {params = c}}, {lr = 0.25})
+      local function step()
+        for _, p in ipairs{a, b, c.weight} do p.grad = mg.ones_like(p) end
+        opt:step()
+        return {a:item(), b:item(), c.weight:item()}
+      end
+      assert.same({0.5, 0.5, 0.75}, step())
+      opt.lr, opt.groups[3].lr = 0.125, 0
+      assert.same({0, 0.5 - 0.125 * 1.5, 0.75}, step())
+      assert.equal("SGD(lr = 0.125, momentum = 0, dampening = 0, nesterov = false, " ..
+        "weight_decay = 0)\n  group 1: lr = 0.5\n  group 2: weight_decay = 1\n  group 3: lr = 0",
+        tostring(opt))
+      assert.equal(opt.groups[2].lr, 0.125)
+      assert(raises("SGD: lr = -1 is negative", function() opt.groups[2].lr = -1 end))
+      local plain = optim.SGD{a}
+      assert.same({plain}, plain.groups)
+    end)
+
+    it("may be added, and are saved", function()
+      local a, b = mg.Variable(1.0), mg.Variable(1.0)
+      local function make()
+        local opt = optim.Adam({a}, {lr = 0.5})
+        opt:add_group{params = {b}, lr = 0.25, betas = {0.5, 0.5}}
+        return opt
+      end
+      local opt = make()
+      a.grad, b.grad = mg.tensor(1.0), mg.tensor(1.0)
+      opt:step()
+      opt.groups[2].lr = 0.1
+      local state = opt:state()
+      assert(near(state["2.1.m"], 0.5))
+      assert(near(state["1.m"], 0.1))
+      assert(near(state.lr, {0.5, 0.1}))
+      local fresh = make():load_state(state)
+      assert.same({0.5, 0.1}, {fresh.lr, fresh.groups[2].lr})
+      local alone = optim.Adam{a}
+      state["2.1.m"], state["2.1.v"], state["2.1.step"] = nil, nil, nil
+      assert(raises("load_state: lr has 2 numbers, expected 1", alone.load_state, alone, state))
+    end)
+
+    it("are refused where they are wrong", function()
+      local a, b = mg.Variable(1.0), mg.Variable(1.0)
+      assert(raises("SGD: unknown option rate", optim.SGD, {{params = {a}, rate = 1}}))
+      assert(raises("SGD: lr = -1 is negative", optim.SGD, {{params = {a}, lr = -1}}))
+      assert(raises("SGD: group 2 has no params", optim.SGD, {{params = {a}}, {b}}))
+      assert(raises("SGD: group 2: parameter 1 is a number", optim.SGD, {{params = {a}},
+        {params = {3}}}))
+      assert(raises("SGD: parameter 2 of group 2 is in group 1 already", optim.SGD,
+        {{params = {a}}, {params = {b, a}}}))
+      assert(raises("SGD: nesterov needs momentum", optim.SGD, {{params = {a}, nesterov = true}}))
+      local opt = optim.SGD{a}
+      assert(raises("SGD: parameter 1 of group 2 is in group 1 already", opt.add_group, opt,
+        {params = a}))
+      assert(raises("LBFGS: takes no groups", optim.LBFGS, {{params = {a}}}))
+    end)
+  end)
+
+  describe("LBFGS", function()
+    -- The losses of torch 2.15 on Rosenbrock's function from (-1.2, 1)
+    local function rosenbrock(opts, steps)
+      local p, calls, losses = mg.Variable{-1.2, 1.0}, 0, {}
+      local opt = optim.LBFGS({p}, opts)
+      local function closure()
+        calls = calls + 1
+        local loss = 100 * (p[2] - p[1] ^ 2) ^ 2 + (1 - p[1]) ^ 2
+        p:cleargrad()
+        loss:backward()
+        return loss
+      end
+      for i = 1, steps do losses[i] = opt:step(closure) end
+      return losses, p, calls, opt, closure
+    end
+
+    it("follows PyTorch's path", function()
+      local losses, p, calls = rosenbrock({line_search = "strong_wolfe", max_iter = 4}, 4)
+      assert(near(losses, {24.2, 4.121126775765638, 3.9091442795206377, 2.456257721580502}, 1e-9))
+      assert(near(p, {-0.2560895768966468, 0.03726198161622369}, 1e-9))
+      assert.equal(20, calls)
+      losses, p, calls = rosenbrock({line_search = "strong_wolfe", max_iter = 4,
+                                     history_size = 2}, 4)
+      assert(near(losses, {24.2, 4.121126775765638, 3.7930742512723468, 2.4806405496741535}, 1e-9))
+      assert(near(p, {-0.2542342228052837, 0.04962596941838337}, 1e-9))
+      assert.equal(20, calls)
+      losses, p, calls = rosenbrock({lr = 0.1, max_iter = 10}, 2)
+      assert(near(losses, {24.2, 5.2304978915741485}, 1e-9))
+      assert(near(p, {-1.044719587805136, 1.0623773907218077}, 1e-9))
+      assert.equal(20, calls)
+    end)
+
+    it("finds the minimum to the last digits", function()
+      local losses, p = rosenbrock({line_search = "strong_wolfe", max_iter = 100,
+                                    tolerance_change = 0}, 2)
+      assert.is_true(losses[2] < 1e-15)
+      assert(near(p, {1, 1}, 1e-7))
+    end)
+
+    it("resumes with the same bits", function()
+      local path = child.folder(finally) .. "/opt.safetensors"
+      local opts = {line_search = "strong_wolfe", max_iter = 4}
+      local _, p, _, opt, closure = rosenbrock(opts, 3)
+      local state, at = opt:state(), p.data
+      mg.save(path, state)
+      local want, last = opt:step(closure), p.data
+      local _, q, _, again, anew = rosenbrock(opts, 1)
+      q.data = at
+      again:load_state(mg.load(path))
+      assert.equal(want, again:step(anew))
+      assert(helper.same(q.data, last))
+      state.s = mg.ones(3, 3)
+      assert(raises("load_state: s is (3, 3), expected (", again.load_state, again, state))
+    end)
+
+    it("moves layers that were sized after it was made", function()
+      local model = nn.Sequential(nn.Linear(5), mg.tanh, nn.Linear(1))
+      local opt, x = optim.LBFGS(model, {line_search = "strong_wolfe"}), mg.randn(20, 3)
+      local function closure()
+        local loss = mg.mean_squared_error(model(x), x:sum(2):unsqueeze(2))
+        model:cleargrads()
+        loss:backward()
+        return loss
+      end
+      local first = opt:step(closure)
+      assert.is_true(opt:step(closure) < first / 2)
+    end)
+
+    it("refuses a closure that gives nothing, and changes nothing then", function()
+      local p = mg.Variable(3.0)
+      local opt, count = optim.LBFGS{p}, 0
+      assert(raises("step: the closure gave a nil, expected the loss", opt.step, opt, print))
+      local function closure()
+        count = count + 1
+        if count == 3 then error "stop" end
+        local loss = p ^ 4
+        p:cleargrad()
+        loss:backward()
+        return loss
+      end
+      p.grad = mg.tensor(7.0)
+      assert.is_false(pcall(opt.step, opt, closure))
+      assert.same({3, 7}, {p:item(), p.grad:item()})
+      assert.is_nil(opt:state().step)
+    end)
   end)
 
   describe("hooks", function()
@@ -242,6 +444,15 @@ describe("optim", function()
       mg.square(p):backward()
       opt:step()
       assert.equal(3, p:item())
+    end)
+
+    it("clip by value", function()
+      assert(near(stepped(optim.clip_value(2)), {1, 2}))
+      local p = mg.Variable{0, 0, 0}
+      p.grad = mg.tensor{-5, 0.5, 3}
+      optim.clip_grad_value({p, mg.Variable(1.0)}, 1)
+      assert(near(p.grad, {-1, 0.5, 1}))
+      assert(raises("clip_grad_value: max = -1 is negative", optim.clip_grad_value, {p}, -1))
     end)
 
     it("clip_grad_norm gives the norm, and scales what is above", function()
@@ -296,7 +507,8 @@ describe("optim", function()
     end
 
     it("goes on where it was", function()
-      for _, name in ipairs{"SGD", "Adam", "AdamW", "RMSprop", "AdaGrad", "AdaDelta"} do
+      for _, name in ipairs{"SGD", "Adam", "AdamW", "RMSprop", "AdaGrad", "AdaDelta", "NAdam",
+                            "Adamax", "Lion"} do
         local opts = name == "SGD" and {momentum = 0.9} or nil
         local a, b = nn.Linear(3, 2), nn.Linear(3, 2)
         local first, second = optim[name](a, opts), optim[name](b, opts)

@@ -91,7 +91,8 @@ describe("all or nothing:", function()
 
   for _, case in ipairs{{"SGD"}, {"SGD", {momentum = 0.9, nesterov = true, lr = 0.1}}, {"Adam"},
                         {"AdamW"}, {"RMSprop", {centered = true, momentum = 0.5}}, {"AdaGrad"},
-                        {"AdaDelta"}} do
+                        {"AdaDelta"}, {"Adam", {amsgrad = true}}, {"NAdam"}, {"Adamax"},
+                        {"Lion"}} do
     local name, opts = table.unpack(case)
     it("a first and a second step of " .. name .. (opts and " with more" or ""), function()
       local function make()
@@ -107,6 +108,31 @@ describe("all or nothing:", function()
       end, step)
     end)
   end
+
+  it("a step of groups", function()
+    whole(function()
+      local p = parameters()
+      return {p, optim.SGD({{params = {p[1], p[2]}, momentum = 0.9},
+                            {params = {p[3], p[4], p[5]}, lr = 0.5}}, {lr = 0.1})}
+    end, function(it) it[2]:step() end)
+  end)
+
+  it("a step of LBFGS", function()
+    whole(function()
+      local params = table.move(parameters(), 3, 5, 1, {})
+      return {params, optim.LBFGS(params, {max_iter = 2, line_search = "strong_wolfe"})}
+    end, function(it)
+      it[2]:step(function()
+        local loss = mg.tensor(0.0)
+        for _, p in ipairs(it[1]) do
+          p:cleargrad()
+          loss = loss + (p ^ 4):sum() + p:sum()
+        end
+        loss:backward()
+        return loss
+      end)
+    end)
+  end)
 
   it("a step with hooks, which change grads and draw numbers", function()
     whole(function()
@@ -139,8 +165,9 @@ describe("all or nothing:", function()
     assert.is_false(before == image(it))
   end)
 
-  it("clip_grad_norm", function()
+  it("clip_grad_norm and clip_grad_value", function()
     whole(parameters, function(params) optim.clip_grad_norm(params, 0.1) end)
+    whole(parameters, function(params) optim.clip_grad_value(params, 0.1) end)
   end)
 
   it("an optimizer's load_state", function()

@@ -128,6 +128,7 @@ typedef struct {
   int n;
   struct {
     node *x, *grad;
+    array *value; /* or NULL: it stays as it is */
   } kept[];
 } keeper;
 
@@ -140,6 +141,8 @@ static void put_back(state *S, guard *g) {
   for (int i = 0; i < n; i++) {
     if (k->done) node_drop(&S->G, k->kept[i].grad);
     else node_set_grad(&S->G, k->kept[i].x, k->kept[i].grad);
+    if (k->done) arr_unref(k->kept[i].value);
+    else if (k->kept[i].value) node_set_value(&S->G, k->kept[i].x, k->kept[i].value);
     node_drop(&S->G, k->kept[i].x);
   }
 }
@@ -151,8 +154,7 @@ static int run(lua_State *L) {
   return lua_gettop(L) - 1;
 }
 
-/* _attempt({params}, fn, ...): fn(...). If it fails, their grads and the random stream are as before. */
-int attempt_call(lua_State *L) {
+static int attempt_with(lua_State *L, bool values) {
   state *S = get_state(L);
   luaL_checktype(L, 1, LUA_TTABLE);
   int n = (int)lua_rawlen(L, 1);
@@ -169,8 +171,10 @@ int attempt_call(lua_State *L) {
   for (int i = 1; i <= n; i++, lua_pop(L, 1)) {
     lua_rawgeti(L, 1, i);
     node *x = node_at(L, -1);
+    k->kept[k->n].value = NULL;
     k->kept[k->n].grad = x->grad ? node_hold(x->grad) : NULL;
     k->kept[k->n++].x = node_hold(x);
+    if (values) TRY(L, S, k->kept[k->n - 1].value = node_as_array(&S->G, node_at(L, -1)));
   }
   lua_pushcfunction(L, run);
   lua_insert(L, 2);
@@ -180,6 +184,12 @@ int attempt_call(lua_State *L) {
   call_guarded(L, lua_gettop(L) - 2);
   return lua_gettop(L) - 1;
 }
+
+/* _attempt({params}, fn, ...): fn(...). If it fails, their grads and the random stream are as before. */
+int attempt_call(lua_State *L) { return attempt_with(L, false); }
+
+/* _attempt_values: their values too, which are kept meanwhile. */
+int attempt_values(lua_State *L) { return attempt_with(L, true); }
 
 const entry assign_entries[] = {
     {"assign", assign,

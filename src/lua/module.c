@@ -448,6 +448,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_pushvalue(L, MODULE_DOCS);
   lua_setfield(L, MODULE, "_docs");
   add(L, "_attempt", attempt_call, NULL, false);
+  add(L, "_attempt_values", attempt_values, NULL, false);
   add(L, "_commit", commit, NULL, false);
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_hostile", set_hostile, NULL, false);

@@ -7,7 +7,7 @@
 
 local optim = {}
 
-for _, file in ipairs { "rules", "hooks", "schedules" } do
+for _, file in ipairs { "rules", "lbfgs", "hooks", "schedules" } do
   for name, value in pairs(require("moongrad.optim." .. file)) do optim[name] = value end
 end
 

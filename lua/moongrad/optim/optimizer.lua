@@ -8,6 +8,10 @@
 -- another.) s.step counts p's updates from 1; s is a copy, and counts when the step has succeeded.
 -- `prepare`, if any, looks at the options together.
 --
+-- Parameters may come in groups: a group is an object like the optimizer, with a target and options
+-- of its own, and the optimizer's where it has none. So update may be called on a group. An
+-- optimizer without groups is its own only one.
+--
 -- A step is done as a whole: the new values of all parameters are computed together, and only then
 -- does anything change. If it fails, grads that hooks have changed are put back.
 --
@@ -67,6 +71,56 @@ local function check_parameters(name, target)
   end
 end
 
+-- Iterates over name, parameter; in an array the position is the name.
+local function named(target)
+  if target.named_parameters then return target:named_parameters() end
+  local i = 0
+  return function()
+    i = i + 1
+    if target[i] then return tostring(i), target[i] end
+  end
+end
+
+local function check_new(seen, id, n, name, op)
+  if seen[id] then
+    raise("%s: parameter %s of group %d is in group %d already", op, name, n, seen[id])
+  end
+  seen[id] = n
+end
+
+-- Gives the group n that `given`, {params = ..., option = ...}, describes. `seen`: which group a
+-- parameter is in, by id.
+local function new_group(self, n, given, seen)
+  local class, options, own = getmetatable(self), {}, {}
+  local target = type(given) == "table" and not mg.is_variable(given) and given.params
+  if mg.is_variable(target) then target = {target} end
+  if type(target) ~= "table" then
+    raise("%s: group %d has no params, a module or a list of parameters", class.__name, n)
+  end
+  for k, v in pairs(given) do
+    if k ~= "params" then options[k] = v end
+  end
+  for i, value in ipairs(table.pack(class.check(options))) do
+    local name = class.names[i]
+    if options[name] ~= nil then own[name] = value end
+  end
+  if not target.named_parameters then
+    check_parameters(class.__name .. ": group " .. n, target)
+  end
+  for name, p in named(target) do check_new(seen, p.id, n, name, class.__name) end
+  local group = setmetatable({
+    target = target, values = setmetatable(own, {__index = self.values})
+  }, class)
+  if class.prepare then group:prepare() end
+  return group
+end
+
+local function are_groups(target)
+  local first = target[1]
+  return not target.named_parameters and type(first) == "table" and not mg.is_variable(first) and
+    first.params ~= nil
+end
+
 -- Without options: the parent's.
 local function extend(self, name, options, doc)
   local class = Object.extend(self, name)
@@ -81,13 +135,17 @@ local function extend(self, name, options, doc)
     ("%s(self, target: module | table, {%s})"):format(name, class.options), doc or name,
     function(object, target, ...)
       -- a module is asked at every step, since lazily sized layers get their parameters late
-      if not target.named_parameters then check_parameters(name, target) end
-      local values = {}
+      local grouped, values, groups = are_groups(target), {}, {object}
+      if not grouped and not target.named_parameters then check_parameters(name, target) end
       for i, option in ipairs(class.names) do values[option] = (select(i, ...)) end
-      for field, value in pairs { values = values, target = target, hooks = {}, slots = {} } do
+      for field, value in pairs{values = values, target = target, groups = groups, hooks = {},
+                                slots = {}} do
         rawset(object, field, value)
       end
       if class.prepare then object:prepare() end
+      if not grouped then return end
+      local seen = {}
+      for i, given in ipairs(target) do groups[i] = new_group(object, i, given, seen) end
     end)
   return class
 end
@@ -100,29 +158,44 @@ local function buffers(self)
   return type(list) == "function" and list(self) or list
 end
 
-function Optimizer:__tostring()
-  local class, parts = getmetatable(self), {}
-  for i, name in ipairs(class.names) do
-    local value = self[name]
+local function settings(names, values)
+  local parts = {}
+  for _, name in ipairs(names) do
+    local value = values[name]
     if type(value) == "table" then
       value = "{" .. mg._format("%s" .. (", %s"):rep(#value - 1), table.unpack(value)) .. "}"
     end
-    parts[i] = mg._format("%s = %s", name, value)
+    if value ~= nil then parts[#parts + 1] = mg._format("%s = %s", name, value) end
   end
-  return ("%s(%s)"):format(class.__name, table.concat(parts, ", "))
+  return table.concat(parts, ", ")
 end
+
+function Optimizer:__tostring()
+  local class, lines = getmetatable(self), {}
+  lines[1] = ("%s(%s)"):format(class.__name, settings(class.names, self))
+  for i, group in ipairs(self.groups or {}) do
+    if group ~= self then
+      local own = settings(class.names, setmetatable({}, {
+        __index = function(_, name) return rawget(group.values, name) end
+      }))
+      lines[#lines + 1] = ("  group %d%s"):format(i, own == "" and "" or ": " .. own)
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
+Optimizer.add_group = checked("add_group(self, group: table)",
+  "one more group of parameters: {params = a module or a list, lr = ...}; options it does not " ..
+    "name are the optimizer's. opt.groups lists all groups, whose options may be assigned",
+  function(self, given)
+    local seen, groups = {}, self.groups
+    for n, group in ipairs(groups) do
+      for _, p in named(group.target) do seen[p.id] = n end
+    end
+    groups[#groups + 1] = new_group(self, #groups + 1, given, seen)
+  end)
 
 -- ---- steps ------------------------------------------------------------------------------------
-
--- Iterates over name, parameter; in an array the position is the name.
-local function named(target)
-  if target.named_parameters then return target:named_parameters() end
-  local i = 0
-  return function()
-    i = i + 1
-    if target[i] then return tostring(i), target[i] end
-  end
-end
 
 Optimizer.add_hook = checked("add_hook(self, f: function)",
   "f(params) is called before each update, with the list of those that have a grad; it may " ..
@@ -130,20 +203,20 @@ Optimizer.add_hook = checked("add_hook(self, f: function)",
   function(self, f) self.hooks[#self.hooks + 1] = f end)
 
 -- What is kept for p, for its next step. A buffer may come later, with an option given then.
-local function next_slot(self, p)
+local function next_slot(self, group, p)
   local s, old = {}, self.slots[p.id]
   for k, v in pairs(old or {}) do s[k] = v end
   s.step = old and old.step + 1 or 1
-  for _, name in ipairs(buffers(self)) do s[name] = s[name] or mg.zeros_like(p) end
+  for _, name in ipairs(buffers(group)) do s[name] = s[name] or mg.zeros_like(p) end
   return s
 end
 
-local function update(self, params, slots)
+local function update(self, params, owners, slots)
   local targets, values, fields = {}, {}, { n = 0 }
   for i, p in ipairs(params) do
     local s, g = slots[i], p.grad
     if s and g then
-      local to, from = tidy(self.update, self, p, g, s)
+      local to, from = tidy(self.update, owners[i], p, g, s)
       if #to ~= #from then
         raise("%s: update gave %d targets, but %d values", getmetatable(self).__name, #to, #from)
       end
@@ -156,19 +229,24 @@ local function update(self, params, slots)
   mg._commit(targets, values, fields)
 end
 
-local function hooks_and_update(self, params)
+local function hooks_and_update(self, params, owners)
   for _, hook in ipairs(self.hooks) do hook(params) end
   local slots = {}
-  for i, p in ipairs(params) do slots[i] = p.grad and next_slot(self, p) end
-  tidy(update, self, params, slots)
+  for i, p in ipairs(params) do slots[i] = p.grad and next_slot(self, owners[i], p) end
+  tidy(update, self, params, owners, slots)
 end
 
 local function step(self)
-  local params = {}
-  for _, p in named(self.target) do
-    if p.requires_grad and p.grad then params[#params + 1] = p end
+  local params, owners, seen = {}, {}, #self.groups > 1 and {}
+  for n, group in ipairs(self.groups) do
+    for name, p in named(group.target) do
+      if p.requires_grad and p.grad then
+        params[#params + 1], owners[#params + 1] = p, group
+        if seen then check_new(seen, p.id, n, name, "step") end
+      end
+    end
   end
-  mg.no_grad(mg._attempt, params, hooks_and_update, self, params)
+  mg.no_grad(mg._attempt, params, hooks_and_update, self, params, owners)
 end
 
 Optimizer.step = checked("step(self)",
@@ -176,12 +254,36 @@ Optimizer.step = checked("step(self)",
 
 -- ---- state ------------------------------------------------------------------------------------
 
--- "l1.weight.m" is buffer m of the parameter l1.weight; "lr" is the rate, "rule" the class.
+-- "l1.weight.m" is buffer m of the parameter l1.weight, "2.l1.weight.m" if it is in the second
+-- group; "lr" is the rate, or the optimizer's and those of its groups; "rule" is the class.
+
+-- Iterates over name in the state, parameter, group.
+local function all_named(self)
+  local list, at = {}, 0
+  for i, group in ipairs(self.groups) do
+    local prefix = group == self and "" or i .. "."
+    for name, p in named(group.target) do list[#list + 1] = {prefix .. name, p, group} end
+  end
+  return function()
+    at = at + 1
+    if list[at] then return table.unpack(list[at]) end
+  end
+end
+
+local function rates(self)
+  local list = {self.lr}
+  for _, group in ipairs(self.groups) do
+    if group ~= self then list[#list + 1] = group.lr end
+  end
+  return list
+end
+
 Optimizer.state = checked("state(self)",
   "what later steps depend on, apart from the options: a flat table, as mg.save wants it",
   function(self)
-    local t = { lr = mg.tensor(self.lr, "float64"), rule = getmetatable(self).__name }
-    for name, p in named(self.target) do
+    local lr = rates(self)
+    local t = {lr = mg.tensor(#lr > 1 and lr or lr[1], "float64"), rule = getmetatable(self).__name}
+    for name, p in all_named(self) do
       for k, v in pairs(self.slots[p.id] or {}) do
         t[name .. "." .. k] = mg.is_variable(v) and v.data or mg.tensor(v, "int64")
       end
@@ -192,13 +294,13 @@ Optimizer.state = checked("state(self)",
 local function text(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
 
 -- The slot of one parameter, from what a state says of it; `take` gives its entries.
-local function read_slot(self, name, p, take)
+local function read_slot(group, name, p, take)
   local steps = take("step")
   local s = { step = steps.size == 1 and math.tointeger(steps:item()) }
   if not s.step or s.step < 1 then
     raise("load_state: %s.step is %s, expected a number of updates", name, tostring(steps))
   end
-  for _, key in ipairs(buffers(self)) do
+  for _, key in ipairs(buffers(group)) do
     local v = take(key)
     if text(v) ~= text(p) then
       raise("load_state: %s.%s is %s, expected %s", name, key, text(v), text(p))
@@ -206,6 +308,25 @@ local function read_slot(self, name, p, take)
     s[key] = mg.tensor(v, p.dtype)
   end
   return s
+end
+
+-- The rates that a state says, checked, as fields to set: a group's that is not the optimizer's
+-- becomes its own.
+local function read_rates(self, lr, fields)
+  local check, have = getmetatable(self).check, rates(self)
+  if not mg.is_variable(lr) then raise("load_state: lr is missing") end
+  if lr.size ~= #have then
+    raise("load_state: lr has %d numbers, expected %d: the groups differ", lr.size, #have)
+  end
+  local list = lr:reshape(lr.size):totable()
+  for i, v in ipairs(list) do
+    list[i] = check{lr = v}
+    local group = i == 1 and self or self.groups[#self.groups - #list + i]
+    if i == 1 or list[i] ~= list[1] or rawget(group.values, "lr") then
+      local n = fields.n
+      fields[n + 1], fields[n + 2], fields[n + 3], fields.n = group.values, "lr", list[i], n + 3
+    end
+  end
 end
 
 -- Lazily sized layers must have their sizes by now: load the model first.
@@ -218,9 +339,9 @@ Optimizer.load_state = checked("load_state(self, state: table, metadata: table?)
         "no optimizer's state", rule)
     end
     local slots, used = {}, { lr = true, rule = true }
-    for name, p in named(self.target) do
+    for name, p, group in all_named(self) do
       if t[name .. ".step"] then
-        slots[p.id] = read_slot(self, name, p, function(key)
+        slots[p.id] = read_slot(group, name, p, function(key)
           local full = name .. "." .. key
           if not mg.is_variable(t[full]) then raise("load_state: %s is missing", full) end
           used[full] = true
@@ -231,9 +352,9 @@ Optimizer.load_state = checked("load_state(self, state: table, metadata: table?)
     for name in pairs(t) do
       if not used[name] then raise("load_state: %s is unexpected", tostring(name)) end
     end
-    if not mg.is_variable(t.lr) then raise("load_state: lr is missing") end
-    local lr = getmetatable(self).check { lr = t.lr:item() }
-    mg._commit({}, {}, { n = 6, self.values, "lr", lr, self, "slots", slots })
+    local fields = {n = 3, self, "slots", slots}
+    read_rates(self, t.lr, fields)
+    mg._commit({}, {}, fields)
     return self
   end)
 

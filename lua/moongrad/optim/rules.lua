@@ -41,9 +41,13 @@ end
 local BETAS = "lr: number(0..) = 1e-3, betas: numbers(0..<1) = {0.9, 0.999}, " ..
   "eps: number(0..) = 1e-8, weight_decay: number(0..) = "
 
-local Adam = Optimizer:extend("Adam", BETAS .. "0",
+-- amsgrad (Reddi, Kale and Kumar, arXiv 1904.09237): the largest v' there was, x, for v'.
+local AMSGRAD = ", amsgrad: bool = false"
+
+local Adam = Optimizer:extend("Adam", BETAS .. "0" .. AMSGRAD,
   "steps by running means of g and g^2; opt:step() updates")
-Adam.buffers = { "m", "v" }
+
+function Adam:buffers() return self.amsgrad and {"m", "v", "x"} or {"m", "v"} end
 
 function Adam:prepare()
   if #self.betas ~= 2 then
@@ -57,19 +61,91 @@ local function adam(self, p, g, s, kept)
   local v = b2 * s.v + (1 - b2) * g * g
   local c = math.sqrt(1 - b2 ^ t)
   local rate = self.lr * c / (1 - b1 ^ t)
+  if self.amsgrad then
+    local x = mg.maximum(s.x, v)
+    return { p, s.m, s.v, s.x }, { kept - rate * m / (sqrt(x) + self.eps * c), m, v, x }
+  end
   return { p, s.m, s.v }, { kept - rate * m / (sqrt(v) + self.eps * c), m, v }
 end
 
 function Adam:update(p, g, s) return adam(self, p, decayed(self, p, g), s, p) end
 
 -- Loshchilov and Hutter, arXiv 1711.05101: the decay acts on p alone, p' = (1 - lr w) p - ...
-local AdamW = Adam:extend("AdamW", BETAS .. "1e-2", "Adam whose decay acts on the parameter alone")
+local AdamW = Adam:extend("AdamW", BETAS .. "1e-2" .. AMSGRAD,
+  "Adam whose decay acts on the parameter alone")
 
 function AdamW:update(p, g, s)
   return adam(self, p, g, s, (1 - self.lr * self.weight_decay) * p) end
 
+-- Dozat, "Incorporating Nesterov momentum into Adam", 2016, as torch.optim.NAdam:
+--   u_t = b1 (1 - 0.96^(t momentum_decay) / 2)     U_t = u_1 u_2 ... u_t     m', v' as Adam's
+--   p' = p - lr ((1 - u_t) / (1 - U_t) g + u_t+1 / (1 - U_t+1) m') / (sqrt(v' / (1 - b2^t)) + eps)
+local NAdam = Adam:extend("NAdam",
+  "lr: number(0..) = 2e-3, betas: numbers(0..<1) = {0.9, 0.999}, eps: number(0..) = 1e-8, " ..
+    "weight_decay: number(0..) = 0, momentum_decay: number(0..) = 4e-3",
+  "Adam with Nesterov's momentum")
+NAdam.buffers = { "m", "v" }
+
+local function nadam_momentum(b1, decay, t) return b1 * (1 - 0.5 * 0.96 ^ (t * decay)) end
+
+-- U_t and how far it was taken, by rule and numbers: from one step to the next, one factor more.
+local products = setmetatable({}, { __mode = "k" })
+
+local function nadam_product(self, b1, decay, t)
+  local c = products[self]
+  if not c or c.b1 ~= b1 or c.decay ~= decay or c.t > t then
+    c = { b1 = b1, decay = decay, t = 0, product = 1 }
+    products[self] = c
+  end
+  for k = c.t + 1, t do c.product, c.t = c.product * nadam_momentum(b1, decay, k), k end
+  return c.product
+end
+
+function NAdam:update(p, g, s)
+  g = decayed(self, p, g)
+  local b1, b2, t, decay = self.betas[1], self.betas[2], s.step, self.momentum_decay
+  local u, after = nadam_momentum(b1, decay, t), nadam_momentum(b1, decay, t + 1)
+  local U = nadam_product(self, b1, decay, t)
+  local m = b1 * s.m + (1 - b1) * g
+  local v = b2 * s.v + (1 - b2) * g * g
+  local c = math.sqrt(1 - b2 ^ t)
+  local of_g, of_m = self.lr * c * (1 - u) / (1 - U), self.lr * c * after / (1 - U * after)
+  return { p, s.m, s.v }, { p - (of_g * g + of_m * m) / (sqrt(v) + self.eps * c), m, v }
+end
+
+-- Adam's paper, section 7.1:  m' as Adam's     u' = max(b2 u, |g| + eps)
+--   p' = p - lr / (1 - b1^t) m' / u'
+local Adamax = Adam:extend("Adamax",
+  "lr: number(0..) = 2e-3, betas: numbers(0..<1) = {0.9, 0.999}, eps: number(0..) = 1e-8, " ..
+    "weight_decay: number(0..) = 0",
+  "Adam with the largest of the last |g| in place of the root of their mean square")
+Adamax.buffers = { "m", "u" }
+
+function Adamax:update(p, g, s)
+  g = decayed(self, p, g)
+  local b1, b2 = self.betas[1], self.betas[2]
+  local m, u = b1 * s.m + (1 - b1) * g, mg.maximum(b2 * s.u, g:abs() + self.eps)
+  return { p, s.m, s.u }, { p - self.lr / (1 - b1 ^ s.step) * m / u, m, u }
+end
+
+-- Chen et al., arXiv 2302.06675, algorithm 2:
+--   p' = (1 - lr w) p - lr sign(b1 m + (1 - b1) g)     m' = b2 m + (1 - b2) g
+local Lion = Adam:extend("Lion",
+  "lr: number(0..) = 1e-4, betas: numbers(0..<1) = {0.9, 0.99}, weight_decay: number(0..) = 0",
+  "steps of one size, by the sign of a running mean; the decay acts on the parameter alone")
+Lion.buffers = { "m" }
+
+function Lion:update(p, g, s)
+  local b1, b2 = self.betas[1], self.betas[2]
+  local kept = self.weight_decay == 0 and p or (1 - self.lr * self.weight_decay) * p
+  return { p, s.m },
+    { kept - self.lr * mg.sign(b1 * s.m + (1 - b1) * g), b2 * s.m + (1 - b2) * g }
+end
+
 -- v' = alpha v + (1 - alpha) g^2     d = g / (sqrt(v') + eps)     p' = p - lr d
--- centered takes a'^2 from v', a' = alpha a + (1 - alpha) g;  momentum uses b' = momentum b + d.
+-- momentum uses b' = momentum b + d.  centered means by v the variance, PyTorch's v - a^2 with
+-- a' = alpha a + (1 - alpha) g, in a form where nothing cancels (West 1979):
+-- v' = alpha (v + (1 - alpha) (g - a)^2).
 local RMSprop = Optimizer:extend("RMSprop",
   "lr: number(0..) = 1e-2, alpha: number(0..<1) = 0.99, eps: number(0..) = 1e-8, " ..
     "weight_decay: number(0..) = 0, momentum: number(0..) = 0, centered: bool = false",
@@ -84,21 +160,22 @@ end
 
 function RMSprop:update(p, g, s)
   g = decayed(self, p, g)
-  local targets, v = { p, s.v }, self.alpha * s.v + (1 - self.alpha) * g * g
-  local values, spread = { p, v }, v
+  local targets, values, alpha = { p, s.v }, {}, self.alpha
+  local v
   if self.centered then
-    local a = self.alpha * s.a + (1 - self.alpha) * g
-    spread = mg.relu(v - a * a)     -- which is rounded
-    table.insert(targets, s.a)
-    table.insert(values, a)
+    local off = g - s.a
+    v = alpha * (s.v + (1 - alpha) * off * off)
+    targets[3], values[3] = s.a, s.a + (1 - alpha) * off
+  else
+    v = alpha * s.v + (1 - alpha) * g * g
   end
-  local d = g / (sqrt(spread) + self.eps)
+  local d = g / (sqrt(v) + self.eps)
   if self.momentum ~= 0 then
     d = self.momentum * s.b + d
     table.insert(targets, s.b)
-    table.insert(values, d)
+    values[#targets] = d
   end
-  values[1] = p - self.lr * d
+  values[1], values[2] = p - self.lr * d, v
   return targets, values
 end
 
@@ -133,6 +210,6 @@ function AdaDelta:update(p, g, s)
 end
 
 return {
-  Optimizer = Optimizer, SGD = SGD, Adam = Adam, AdamW = AdamW, RMSprop = RMSprop,
-  AdaGrad = AdaGrad, AdaDelta = AdaDelta
+  Optimizer = Optimizer, SGD = SGD, Adam = Adam, AdamW = AdamW, NAdam = NAdam, Adamax = Adamax,
+  Lion = Lion, RMSprop = RMSprop, AdaGrad = AdaGrad, AdaDelta = AdaDelta
 }

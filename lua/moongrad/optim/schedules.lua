@@ -3,51 +3,256 @@
 --   local schedule = optim.warmup(opt, 100, {after = optim.cosine(opt, 900)})
 --   ... opt:step(); schedule:step()
 --
--- A schedule starts from the optimizer's lr at the time it is made, and sets lr at once and at
--- each step; lr assigned by hand lasts until then. schedule.t may be assigned to go on from there.
+-- A schedule starts from the optimizer's lr at the time it is made, and that of each group with an
+-- lr of its own; where another schedule has just set that, from what this one started from. It sets
+-- lr at once and at each step; lr assigned by hand lasts until then. All but plateau are functions
+-- of t, and schedule.t may be assigned to go on from there.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local checked = mg.checked
+local checked, raise = mg.checked, mg.raise
 
 local Schedule = Object:extend("Schedule")
 Schedule.is_schedule = true
 
--- rate(t) -> lr
-function Schedule:init(opt, rate)
-  self.opt, self.rate, self.t = opt, rate, 0
-  opt.lr = rate(0)
+-- The optimizer and the groups that have an lr of their own.
+local function holders(opt)
+  local list = {opt}
+  for _, group in ipairs(opt.groups) do
+    if group ~= opt and rawget(group.values, "lr") then list[#list + 1] = group end
+  end
+  return list
 end
 
-Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next", function(self)
+-- By holder: the lr that the last schedule made for it set at once, and what that one started from
+local starts = setmetatable({}, { __mode = "k" })
+
+local function base_of(holder)
+  local start = starts[holder]
+  return start and start.lr == holder.lr and start.base or holder.lr
+end
+
+local function copy(t) return table.move(t, 1, #t, 1, {}) end
+
+-- Sets each holder's lr, or none, if a number is none that lr can be.
+local function set(self, rates)
+  local check = getmetatable(self.opt).check
+  for i, lr in ipairs(rates) do rates[i] = check { lr = lr } end
+  for i, holder in ipairs(self.holders) do holder.lr = rates[i] end
+end
+
+local function rates(self, t)
+  local list = {}
+  for i in ipairs(self.holders) do list[i] = self:at(t, i) end
+  return list
+end
+
+-- kind: its name. rate(t, base) -> lr, where base is the lr that it started from.
+function Schedule:init(kind, opt, rate, fields)
+  self.kind, self.opt, self.rate, self.t = kind, opt, rate, 0
+  self.holders, self.base = holders(opt), {}
+  for i, holder in ipairs(self.holders) do self.base[i] = base_of(holder) end
+  for k, v in pairs(fields or {}) do self[k] = v end
+  set(self, rates(self, 0))
+  for i, holder in ipairs(self.holders) do
+    starts[holder] = { lr = holder.lr, base = self.base[i] }
+  end
+end
+
+-- The lr of holder i after t steps
+function Schedule:at(t, i) return self.rate(t, self.base[i]) end
+
+-- For what a schedule does beside setting lr.
+function Schedule.also() end
+
+local function step(self)
   local t = self.t + 1
-  self.opt.lr = self.rate(t)
+  set(self, rates(self, t))
+  self:also(t)
   self.t = t
-end)
+end
+
+Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next", step)
 
 function Schedule:__tostring()
-  return mg._format("Schedule(t = %d, lr = %g)", self.t, self.opt.lr)
+  return mg._format("Schedule(%s, t = %d, lr = %g)", self.kind, self.t, self.opt.lr)
 end
 
+-- ---- state ------------------------------------------------------------------------------------
+
+-- What is state beside t, base and lr: names of fields that hold numbers.
+Schedule.kept = {}
+
+Schedule.state = checked("state(self)",
+  "what later steps depend on, the lr of now among it: a table of numbers, as mg.save wants it",
+  function(self)
+    local t = { kind = self.kind, t = self.t, base = copy(self.base), lr = {}, parts = {} }
+    for i, holder in ipairs(self.holders) do t.lr[i] = holder.lr end
+    for _, name in ipairs(self.kept) do t[name] = self[name] end
+    for i, part in ipairs(self.parts or {}) do t.parts[i] = part:state() end
+    return t
+  end)
+
+-- A list of n numbers, or an error
+local function numbers(t, name, n)
+  local list = t[name]
+  if type(list) ~= "table" or #list ~= n then
+    raise("load_state: %s must be %d numbers: the optimizer's groups differ", name, n)
+  end
+  for i, v in ipairs(list) do
+    if type(v) ~= "number" then raise("load_state: %s[%d] is a %s", name, i, type(v)) end
+  end
+  return copy(list)
+end
+
+local function field(fields, t, k, v)
+  local n = fields.n
+  fields[n + 1], fields[n + 2], fields[n + 3], fields.n = t, k, v, n + 3
+end
+
+-- The fields that a state gives a schedule and its parts, as mg._commit sets them.
+local function read(self, t, fields)
+  local what = type(t) == "table" and t.kind
+  if what ~= self.kind then
+    raise("load_state: this is %s, not of %s", type(what) == "string" and "the state of " .. what
+      or "no schedule's state", self.kind)
+  end
+  for _, name in ipairs { "t", table.unpack(self.kept) } do
+    if type(t[name]) ~= "number" then raise("load_state: %s is missing", name) end
+    field(fields, self, name, t[name])
+  end
+  field(fields, self, "base", numbers(t, "base", #self.holders))
+  local parts = type(t.parts) == "table" and t.parts or {}
+  if #parts ~= #(self.parts or {}) then
+    raise("load_state: it has %d schedules inside, expected %d", #parts, #(self.parts or {}))
+  end
+  for i, part in ipairs(self.parts or {}) do read(part, parts[i], fields) end
+end
+
+Schedule.load_state = checked("load_state(self, state: table)",
+  "takes what state() gave for a schedule made alike, and gives the optimizer the lr it had then",
+  function(self, t)
+    local fields = { n = 0 }
+    read(self, t, fields)
+    for i, lr in ipairs(numbers(t, "lr", #self.holders)) do
+      field(fields, self.holders[i].values, "lr", getmetatable(self.opt).check { lr = lr })
+    end
+    mg._commit({}, {}, fields)
+    self:also(self.t)
+    return self
+  end)
+
+-- ---- functions of t ---------------------------------------------------------------------------
+
 local schedules = {}
+
+local function half_cosine(from, to, part)
+  return to + (from - to) * (1 + math.cos(math.pi * part)) / 2
+end
+
+local function line(from, to, part) return from + (to - from) * part end
 
 schedules.cosine = checked(
   "cosine(opt: optimizer, t_max: number(0<..), {eta_min: number(0..) = 0})",
   "a schedule: lr along half a cosine down to eta_min in t_max steps (CosineAnnealingLR), then " ..
     "up again; schedule:step() once a batch or epoch",
   function(opt, t_max, min)
-    local base = opt.lr
-    return Schedule(opt, function(t)
-      return min + (base - min) * (1 + math.cos(math.pi * t / t_max)) / 2
+    return Schedule("cosine", opt, function(t, base) return half_cosine(base, min, t / t_max) end)
+  end)
+
+schedules.warm_restarts = checked(
+  "warm_restarts(opt: optimizer, t_0: number(0<..), " ..
+    "{t_mult: number(1..) = 1, eta_min: number(0..) = 0})",
+  "a schedule: lr along half a cosine down to eta_min in t_0 steps, then again from the start, " ..
+    "each time t_mult times as long (SGDR, Loshchilov and Hutter, arXiv 1608.03983; " ..
+    "CosineAnnealingWarmRestarts)",
+  function(opt, t_0, mult, min)
+    return Schedule("warm_restarts", opt, function(t, base)
+      local length = t_0
+      if mult == 1 then t = t % t_0 end
+      while t >= length do t, length = t - length, length * mult end
+      return half_cosine(base, min, t / length)
     end)
   end)
 
 schedules.step = checked("step(opt: optimizer, size: number(0<..), {gamma: number(0..) = 0.1})",
   "a schedule: lr times gamma every size steps (StepLR)",
   function(opt, size, gamma)
-    local base = opt.lr
-    return Schedule(opt, function(t) return base * gamma ^ (t // size) end)
+    return Schedule("step", opt, function(t, base) return base * gamma ^ (t // size) end)
   end)
+
+schedules.multistep = checked(
+  "multistep(opt: optimizer, milestones: numbers, {gamma: number(0..) = 0.1})",
+  "a schedule: lr times gamma at each of the milestones, numbers of steps (MultiStepLR)",
+  function(opt, milestones, gamma)
+    return Schedule("multistep", opt, function(t, base)
+      local passed = 0
+      for _, m in ipairs(milestones) do
+        if t >= m then passed = passed + 1 end
+      end
+      return base * gamma ^ passed
+    end)
+  end)
+
+schedules.exponential = checked("exponential(opt: optimizer, gamma: number(0..))",
+  "a schedule: lr times gamma at every step (ExponentialLR)",
+  function(opt, gamma)
+    return Schedule("exponential", opt, function(t, base) return base * gamma ^ t end)
+  end)
+
+schedules.linear_lr = checked(
+  "linear_lr(opt: optimizer, n: number(0<..), " ..
+    "{start_factor: number(0..) = 0.3333333333333333, end_factor: number(0..) = 1})",
+  "a schedule: from start_factor * lr to end_factor * lr in n steps, in a straight line " ..
+    "(LinearLR), and there it stays",
+  function(opt, n, first, last)
+    return Schedule("linear_lr", opt, function(t, base)
+      return base * line(first, last, math.min(t / n, 1))
+    end)
+  end)
+
+schedules.polynomial = checked(
+  "polynomial(opt: optimizer, n: number(0<..), {power: number(0..) = 1})",
+  "a schedule: lr times (1 - t/n)^power, down to 0 in n steps (PolynomialLR)",
+  function(opt, n, power)
+    return Schedule("polynomial", opt, function(t, base)
+      return base * (1 - math.min(t / n, 1)) ^ power
+    end)
+  end)
+
+schedules.lambda = checked("lambda(opt: optimizer, f: function)",
+  "a schedule: lr times f(t), t = 0, 1, ... (LambdaLR)",
+  function(opt, f)
+    return Schedule("lambda", opt, function(t, base)
+      local factor = f(t)
+      if type(factor) ~= "number" then
+        raise("lambda: the function gave a %s, expected a number", type(factor))
+      end
+      return base * factor
+    end)
+  end)
+
+-- ---- of other schedules -----------------------------------------------------------------------
+
+local function check_part(op, opt, part, i)
+  if type(part) ~= "table" or not part.is_schedule then
+    raise("%s: schedule %d is a %s", op, i, mg.is_variable(part) and "Variable" or type(part))
+  elseif not part.rate then
+    raise("%s: schedule %d, %s, is no function of the step", op, i, part.kind)
+  elseif part.opt ~= opt then
+    raise("%s: schedule %d is of another optimizer", op, i)
+  end
+end
+
+-- Made of parts, whose bases are their own; lr(t, i, base) is that of holder i.
+local function compound(kind, opt, parts, lr)
+  for i, part in ipairs(parts) do check_part(kind, opt, part, i) end
+  return Schedule(kind, opt, true, {
+    parts = parts,
+    at = function(self, t, i) return lr(t, i, self.base[i]) end,
+    rate = function(t, base) return lr(t, 1, base) end
+  })
+end
 
 schedules.warmup = checked(
   "warmup(opt: optimizer, n: number(0<..), " ..
@@ -55,11 +260,150 @@ schedules.warmup = checked(
   "a schedule: from start_factor * lr up to lr in n steps, in a straight line (LinearLR); then " ..
     "lr stays, or is what the schedule `after` says, counting from there",
   function(opt, n, first, after)
-    local base = opt.lr
-    return Schedule(opt, function(t)
-      if t < n then return base * (first + (1 - first) * t / n) end
-      return after and after.rate(t - n) or base
+    return compound("warmup", opt, { after }, function(t, i, base)
+      if t < n then return base * line(first, 1, t / n) end
+      return after and after:at(t - n, i) or base
     end)
+  end)
+
+local function check_parts(op, parts)
+  if #parts == 0 or not (type(parts[1]) == "table" and parts[1].is_schedule) then
+    raise("%s: expected a list of schedules", op)
+  end
+  return parts[1].opt
+end
+
+schedules.chained = checked("chained(schedules: table)",
+  "a schedule: lr times the factors by which each of these changes it (ChainedScheduler)",
+  function(parts)
+    local opt = check_parts("chained", parts)
+    return compound("chained", opt, parts, function(t, i, base)
+      local lr = base
+      for _, part in ipairs(parts) do
+        if part.base[i] ~= 0 then lr = lr * (part:at(t, i) / part.base[i]) end
+      end
+      return lr
+    end)
+  end)
+
+schedules.sequential = checked("sequential(schedules: table, milestones: numbers)",
+  "a schedule: the first of these up to the first milestone, a number of steps, then the next, " ..
+    "counting from there, and so on (SequentialLR)",
+  function(parts, milestones)
+    local opt = check_parts("sequential", parts)
+    if #milestones ~= #parts - 1 then
+      raise("sequential: %d schedules need %d milestones, got %d", #parts, #parts - 1, #milestones)
+    end
+    for k = 2, #milestones do
+      if milestones[k] <= milestones[k - 1] then raise("sequential: the milestones must rise") end
+    end
+    return compound("sequential", opt, parts, function(t, i)
+      local k = 1
+      while milestones[k] and t >= milestones[k] do k = k + 1 end
+      return parts[k]:at(t - (milestones[k - 1] or 0), i)
+    end)
+  end)
+
+-- ---- one cycle --------------------------------------------------------------------------------
+
+-- The momentum of a rule: its own option, or the first of betas.
+local function set_momentum(opt, value)
+  for _, group in ipairs { opt, table.unpack(opt.groups) } do
+    if group == opt or rawget(group.values, "momentum") or rawget(group.values, "betas") then
+      if opt.betas then group.betas = { value, table.unpack(group.betas, 2) }
+      else group.momentum = value end
+    end
+  end
+end
+
+schedules.one_cycle = checked(
+  "one_cycle(opt: optimizer, max_lr: number(0<..), total: number(1<..), " ..
+    '{pct_start: number(0..1) = 0.3, anneal: "cos" | "linear" = "cos", ' ..
+    "cycle_momentum: bool = true, base_momentum: number(0..<1) = 0.85, " ..
+    "max_momentum: number(0..<1) = 0.95, div_factor: number(0<..) = 25, " ..
+    "final_div_factor: number(0<..) = 1e4, three_phase: bool = false})",
+  "a schedule of total steps: lr up from max_lr / div_factor in pct_start of them, then down to " ..
+    "the first lr / final_div_factor, where it stays, and momentum (or betas[1]) the other way " ..
+    "(Smith and Topin, arXiv 1708.07120; OneCycleLR)",
+  function(opt, max_lr, total, start, anneal, cycle, low, high, div, final_div, three)
+    local first = max_lr / div
+    local last = first / final_div
+    local top = start * total - 1
+    local phases = {
+      { 0, top, first, max_lr, high, low },
+      { top, total - 1, max_lr, last, low, high }
+    }
+    if three then
+      phases[2] = { top, 2 * top, max_lr, first, low, high }
+      phases[3] = { 2 * top, total - 1, first, last, high, high }
+    end
+    local between = anneal == "cos" and half_cosine or line
+    local function at(t, from, to)
+      for k, phase in ipairs(phases) do
+        if t <= phase[2] or k == #phases then
+          local length = phase[2] - phase[1]
+          local part = length > 0 and math.min(math.max((t - phase[1]) / length, 0), 1) or 1
+          return between(phase[from], phase[to], part)
+        end
+      end
+    end
+    if cycle and opt.momentum == nil and opt.betas == nil then
+      raise("one_cycle: %s has no momentum; say cycle_momentum = false", getmetatable(opt).__name)
+    end
+    local schedule = Schedule("one_cycle", opt, function(t) return at(t, 3, 4) end, {
+      also = cycle and function(self, t) set_momentum(self.opt, at(t, 5, 6)) end or nil
+    })
+    schedule:also(0)
+    return schedule
+  end)
+
+-- ---- plateau ----------------------------------------------------------------------------------
+
+local Plateau = Schedule:extend("Schedule")
+Plateau.kept = { "best", "bad", "rest" }
+
+function Plateau:at(_, i) return self.holders[i].lr end
+
+local function better(self, v)
+  if self.best ~= self.best then return v == v end -- nan: none yet
+  local sign = self.mode == "min" and 1 or -1
+  local margin = self.relative and self.threshold * math.abs(self.best) or self.threshold
+  if math.abs(self.best) == math.huge then margin = 0 end
+  return sign * v < sign * self.best - margin
+end
+
+Plateau.step = checked("step(self, metric: number | variable)",
+  "looks at how it goes, a number, once an epoch: lr times factor where it got no better for long",
+  function(self, metric)
+    local v = mg.is_variable(metric) and metric:item() or metric
+    local best, bad, rest, list = self.best, self.bad + 1, self.rest, {}
+    if better(self, v) then best, bad = v, 0 end
+    if rest > 0 then rest, bad = rest - 1, 0 end
+    for i, holder in ipairs(self.holders) do list[i] = holder.lr end
+    if bad > self.patience then
+      rest, bad = self.cooldown, 0
+      for i, lr in ipairs(list) do
+        local less = math.max(lr * self.factor, self.min_lr)
+        if lr - less > self.eps then list[i] = less end
+      end
+    end
+    set(self, list)
+    self.best, self.bad, self.rest, self.t = best, bad, rest, self.t + 1
+  end)
+
+schedules.plateau = checked(
+  'plateau(opt: optimizer, {mode: "min" | "max" = "min", factor: number(0..<1) = 0.1, ' ..
+    "patience: number(0..) = 10, threshold: number(0..) = 1e-4, " ..
+    'threshold_mode: "rel" | "abs" = "rel", cooldown: number(0..) = 0, ' ..
+    "min_lr: number(0..) = 0, eps: number(0..) = 1e-8})",
+  "a schedule whose step takes a number, a loss on held-out data: lr times factor where it was " ..
+    "no better for more than patience steps (ReduceLROnPlateau)",
+  function(opt, mode, factor, patience, threshold, how, cooldown, min_lr, eps)
+    return Plateau("plateau", opt, nil, {
+      mode = mode, factor = factor, patience = patience, threshold = threshold,
+      relative = how == "rel", cooldown = cooldown, min_lr = min_lr, eps = eps,
+      best = 0 / 0, bad = 0, rest = 0
+    })
   end)
 
 return schedules
