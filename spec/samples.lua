@@ -275,6 +275,7 @@ samples._ratio = float{function(a, b)
   return (r == r or a ~= a or b ~= b) and r or 0
 end, A, B}
 samples._mulz = float{function(a, b) return a ~= 0 and a * b or 0 end, A, B}
+samples._mulb = float{function(a, b) return (a ~= 0 and b ~= 0) and a * b or 0 end, A, B}
 samples._divz = float{function(a, b) return a ~= 0 and a / b or 0 end, A, B}
 samples._subz = float{function(a, b) return a == b and 0 or a - b end, A, B}
 samples.copysign = float{function(a, b) return negative(b) and -abs(a) or abs(a) end, A, B}

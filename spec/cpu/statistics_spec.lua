@@ -87,7 +87,7 @@ describe("statistics", function()
     y[2]:backward()
     assert(exact(w.grad, {1, 1, 0}))
     assert(raises("bincount: value 0 at position 2 is below 1", mg.bincount, int{1, 0}))
-    assert(raises("bincount: weights (2) do not fit x (1)", mg.bincount, int{1},
+    assert(raises("bincount: weights (2) and x (1) have different shapes", mg.bincount, int{1},
       {weights = mg.ones(2)}))
   end)
 

@@ -145,8 +145,10 @@ describe("losses", function()
     assert(raises("cross_entropy: label 0 at position 2 is not in 1..3", f, x(), {1, 0}))
     assert(raises("cross_entropy: label 4 at position 1 is not in 1..3", f, x(), {4, 1}))
     assert(raises("cross_entropy: labels (3) do not fit x (2, 3)", f, x(), {1, 2, 3}))
-    assert(raises("cross_entropy: labels must be int64, got float64", f, x(), mg.tensor{1, 2}))
-    assert(raises("cross_entropy: x must be (N, C), got shape (3)", f, x()[1], {1}))
+    assert(raises("labels must be int64, got float64", f, x(), mg.tensor{1, 2}))
+    assert(raises("labels must be int64, got bool", f, x(), mg.tensor{true, false}))
+    assert(raises("cross_entropy: labels (1, 1) do not fit x (3)", f, x()[1], {{1}}))
+    assert(raises("cross_entropy: x must be (C) or (N, C, ...), got shape ()", f, 1, 1))
     local line = debug.getinfo(1, "l").currentline + 1
     local _, err = pcall(function() f(x(), {1, 9}) end)
     assert.equal(("spec/library/network_spec.lua:%d: cross_entropy: label 9"):format(line),
@@ -208,6 +210,142 @@ describe("losses", function()
         mg.tensor{0.5, p}, mg.tensor{1, 0}))
     end
     assert(mg.binary_cross_entropy({0 / 0}, {1}):isnan():item())
+  end)
+
+  -- The numbers below are PyTorch's.
+
+  local function wave(f) return mg.range(1, 24)[f](mg.range(1, 24)):reshape(2, 3, 4) end
+  local logits, p = wave "sin" * 2, mg.softmax(wave "cos", 2)
+  local plain = mg.tensor({{1, 2, 3, 1}, {3, 3, 1, 2}}, "int64")
+  local some = mg.tensor({{1, -100, 3, 1}, {3, 3, -100, 2}}, "int64")
+  local w = mg.tensor{0.5, 1, 2}
+
+  -- f(opts) by mean, and summed
+  local function gives(mean, sum, f, opts)
+    opts = opts or {}
+    opts.reduction = "mean"
+    assert(near(f(opts), mean, 1e-13))
+    opts.reduction = "sum"
+    assert(near(f(opts), sum, 1e-13))
+    opts.reduction = "none"
+    assert(near(f(opts):sum(), sum, 1e-13))
+  end
+
+  -- of(logits) is a function of options.
+  local function by_class(mean, sum, of, opts)
+    opts = opts or {}
+    gives(mean, sum, of(logits), opts)
+    for _, how in ipairs{"mean", "none"} do
+      opts.reduction = how
+      assert(differentiable(function(a) return of(a)(opts) end, {logits}))
+    end
+    assert(near(of(logits:to "float32")(opts), of(logits)(opts), 1e-5))
+  end
+
+  it("by class take places, weights, labels ignored and smoothed", function()
+    local function entropy(t, key)
+      return function(a)
+        return function(opts) return mg.cross_entropy(key and a[key] or a, t, opts) end
+      end
+    end
+    by_class(1.6364761741016782, 13.091809392813426, entropy(plain))
+    by_class(1.8044904675608104, 14.435923740486484, entropy(some), {weight = w})
+    by_class(1.7317647258685709, 10.390588355211426, entropy(some),
+      {label_smoothing = 0.1})
+    by_class(1.8126228354934653, 14.500982683947722, entropy(some),
+      {label_smoothing = 0.1, weight = w})
+    by_class(2.5458482720733606, 20.366786176586885, entropy(p), {weight = w})
+    by_class(2.5545131562313026, 20.43610524985042, entropy(p),
+      {weight = w, label_smoothing = 0.2})
+    by_class(0.7764432179369851, 0.38822160896849256, entropy(plain[{1, 1}], {1, {}, 1}),
+      {weight = w, label_smoothing = 0.1})
+    by_class(1.859838585528851, 1.859838585528851, entropy(p[{1, {}, 1}], {1, {}, 1}))
+    by_class(1.8044904675608104, 14.435923740486484, function(a)
+      return function(o) return mg.nll_loss(a:log_softmax(2), some, o) end
+    end, {weight = w})
+    assert(near(mg.cross_entropy(logits, some, {weight = w, label_smoothing = 0.1,
+      reduction = "none"}), {{0.38822160896849256, 0, 6.83821092776245987, 1.87561119655376540},
+      {0.86195376763472620, 4.14209284674736544, 0, 0.39489233628091319}}, 1e-13))
+  end)
+
+  it("by class ignore what they should, be it infinite", function()
+    local a = mg.Variable{{1, 2}, {-huge, 3}, {0 / 0, 0 / 0}}
+    local loss = mg.cross_entropy(a, {2, 9, 9}, {ignore_index = 9, label_smoothing = 0.5})
+    loss:backward()
+    assert(near(loss, mg.cross_entropy({{1, 2}}, {2}, {label_smoothing = 0.5})))
+    assert(exact(a.grad[{{2, 3}}], {{0, 0}, {0, 0}}))
+    assert(near(mg.cross_entropy(x(), {3, 1}, {ignore_index = 1}),
+      mg.cross_entropy(x()[{{1, 1}}], {3})))
+    assert(mg.cross_entropy(x(), {-100, -100}):isnan():item())
+    assert(exact(mg.cross_entropy(x(), {-100, -100}, {reduction = "sum"}), 0))
+    assert(mg.cross_entropy(mg.zeros(0, 3), mg.zeros{0, dtype = "int64"}):isnan():item())
+    assert(exact(mg.cross_entropy({{-huge, 0}}, {{0, 1}}), 0))
+    assert(raises("label -100 at position 2 is not in 1..3", mg.cross_entropy, x(), {1, -100},
+      {ignore_index = 0}))
+    assert(raises("ignore_index is for labels", mg.cross_entropy, x(), mg.softmax(x()),
+      {ignore_index = 0}))
+    assert(raises("cross_entropy: weight (2) does not fit x (2, 3): one for each class",
+      mg.cross_entropy, x(), labels, {weight = {1, 2}}))
+    assert(raises("nll_loss: labels must be int64, got float64", mg.nll_loss, x(), x()))
+  end)
+
+  it("of elements: l1_loss, smooth_l1_loss, kl_div", function()
+    local function of(f, t)
+      return function(o) return f(logits, t, o) end
+    end
+    gives(1.3341914617663735, 32.020595082392965, of(mg.l1_loss, p))
+    gives(1.0987002009350977, 26.368804822442346, of(mg.smooth_l1_loss, p), {beta = 0.5})
+    assert(same(mg.smooth_l1_loss(logits, p, {beta = 0}), mg.l1_loss(logits, p)))
+    assert(near(mg.smooth_l1_loss(logits, p), mg.huber_loss(logits, p)))
+    local log_q = logits:log_softmax(2)
+    gives(0.3431796844721385, 8.236312427331324, function(o) return mg.kl_div(log_q, p, o) end)
+    gives(0.3431796844721385, 8.236312427331324,
+      function(o) return mg.kl_div(log_q, p:log(), o) end, {log_target = true})
+    assert(near(mg.kl_div(log_q, p, {reduction = "batchmean"}), 4.118156213665662, 1e-13))
+    for _, how in ipairs{"mean", "batchmean", "none"} do
+      assert(differentiable(function(a, b) return mg.kl_div(a, b, {reduction = how}) end,
+        {log_q[1], p[1]}))
+      assert(differentiable(function(a, b)
+        return mg.kl_div(a, b, {reduction = how, log_target = true})
+      end, {log_q[1], p[1]}))
+    end
+    assert(differentiable(mg.l1_loss, {logits[1], p[1]}))
+    assert(differentiable(function(a, b) return mg.smooth_l1_loss(a, b, {beta = 0.5}) end,
+      {logits[1], p[1]}))
+    assert(exact(mg.kl_div({-huge, 0}, {0, 1}), 0))
+    assert(exact(mg.kl_div({-huge, 0}, {-huge, 0}, {log_target = true}), 0))
+    for name, f in pairs{l1_loss = mg.l1_loss, smooth_l1_loss = mg.smooth_l1_loss,
+        kl_div = mg.kl_div} do
+      assert(raises(name .. ": prediction (2, 3) and target (3) have different shapes", f, x(),
+        mg.ones(3)))
+      assert(exact(f(mg.zeros(0), mg.zeros(0), {reduction = "sum"}), 0))
+      assert(f(mg.zeros(0), mg.zeros(0)):isnan():item())
+      assert.same({}, f(1, 0.5, {reduction = "none"}).shape)
+    end
+  end)
+
+  it("of two classes take weights, by class and by element", function()
+    local v, pos = w:reshape(3, 1), mg.tensor{1, 2, 3, 4}
+    gives(1.047427052076193, 25.138249249828633, function(o)
+      return mg.binary_cross_entropy_with_logits(logits, p, o)
+    end, {weight = v})
+    gives(1.8052695810596164, 43.326469945430794, function(o)
+      return mg.binary_cross_entropy_with_logits(logits, p, o)
+    end, {weight = v, pos_weight = pos})
+    gives(0.4863620217820522, 11.672688522769253, function(o)
+      return mg.binary_cross_entropy(p, p * p, o)
+    end, {weight = v})
+    assert(differentiable(function(a, b)
+      return mg.binary_cross_entropy_with_logits(a, b, {weight = v, pos_weight = pos})
+    end, {logits[1], p[1]}))
+    assert(raises("binary_cross_entropy: weight (2) does not broadcast to (2, 3)",
+      mg.binary_cross_entropy, mg.sigmoid(x()), x(), {weight = {1, 2}}))
+    local y = mg.Variable{-huge, huge, huge, 0}
+    local loss = mg.binary_cross_entropy_with_logits(y, {0, 1, 0, 0}, {reduction = "none"})
+    assert(exact(loss, {0, 0, huge, log(2)}, 1))
+    loss[{{1, 2}}]:sum():backward()
+    assert(exact(y.grad, {0, 0, 0, 0}))
+    assert(exact(mg.binary_cross_entropy_with_logits({-huge, huge}, {0, 1}, {pos_weight = 3}), 0))
   end)
 
   it("accuracy is the share of labels hit", function()

@@ -1,7 +1,7 @@
 -- args.lua -- small helpers that the groups of ops share. Arguments are read by signatures.
 
 return function(mg)
-  local raise = mg.raise
+  local raise, where = mg.raise, mg.where
   local args = {}
 
   -- A shape as the core writes it: "(2, 3)".
@@ -59,17 +59,34 @@ return function(mg)
     return mg.range(1, n, {dtype = "int64"})
   end
 
-  -- Labels or indices as int64, every one within 1..n.
-  function args.labels(op, name, t, n)
-    if t.size > 0 and (t:min():item() < 1 or t:max():item() > n) then
-      for i, v in ipairs(t:reshape(t.size):totable()) do
-        if v < 1 or v > n then
-          raise("%s: %s %d at position %d is %s", op, name, v, i,
-            n == math.maxinteger and "below 1" or "not in 1.." .. n)
+  function args.same_shape(op, name_a, a, name_b, b)
+    local s, t = args.text(a.shape), args.text(b.shape)
+    if s ~= t then
+      raise("%s: %s %s and %s %s have different shapes", op, name_a, s, name_b, t)
+    end
+  end
+
+  -- Labels or indices as int64, every one within 1..n. Where one may also be `ignored`, it becomes
+  -- 1, and which are not follows; nil where all are not.
+  function args.labels(op, name, t, n, ignored)
+    local kept
+    if t.size > 0 then
+      local low, high = t:min():item(), t:max():item()
+      if ignored and (low < 1 or high > n or ignored >= 1 and ignored <= n) then
+        kept = t:ne(ignored)
+        t = where(kept, t, 1)
+        low, high = t:min():item(), t:max():item()
+      end
+      if low < 1 or high > n then
+        for i, v in ipairs(t:reshape(t.size):totable()) do
+          if v < 1 or v > n then
+            raise("%s: %s %d at position %d is %s", op, name, v, i,
+              n == math.maxinteger and "below 1" or "not in 1.." .. n)
+          end
         end
       end
     end
-    return t:to("int64")
+    return t:to("int64"), kept
   end
 
   return args

@@ -87,7 +87,7 @@ return function(mg, args)
 
   -- ---- losses ---------------------------------------------------------------------------------
 
-  local OPTIONS = '{reduction: "mean" | "sum" | "none" = "mean"}'
+  local REDUCTION = 'reduction: "mean" | "sum" | "none" = "mean"'
 
   local function reduced(loss, how)
     return how == "mean" and loss:mean() or how == "sum" and loss:sum() or loss
@@ -95,79 +95,209 @@ return function(mg, args)
 
   -- (N, 1) beside (N) would quietly make an (N, N) loss: shapes must agree, a 0-d one fits all.
   local function check_pair(op, y, t)
-    local a, b = args.text(y.shape), args.text(t.shape)
-    if a ~= b and y.ndim > 0 and t.ndim > 0 then
-      raise("%s: prediction %s and target %s have different shapes", op, a, b)
-    end
+    if y.ndim > 0 and t.ndim > 0 then args.same_shape(op, "prediction", y, "target", t) end
   end
 
-  -- x[n][labels[n]] of x (N, C), with everything checked.
-  local function picked(op, x, labels)
-    local shape = x.shape
-    if #shape ~= 2 then raise("%s: x must be (N, C), got shape %s", op, args.text(shape)) end
-    labels = args.labels(op, "label", labels, shape[2])
-    if labels.ndim ~= 1 or labels.size ~= shape[1] then
-      raise("%s: labels %s do not fit x %s: one for each row", op, args.text(labels.shape),
-        args.text(shape))
-    end
-    local n = shape[1]
-    return x:gather(2, labels:reshape(n, 1)):reshape(n)
+  -- A loss of each element, name(prediction, target, {reduction, more}): fn gives the elements.
+  local function elementwise(name, names, more, doc, fn)
+    local signature = "%s(%s: array, t: array, {" .. REDUCTION .. "%s})"
+    define(signature:format(name, names, more), doc, function(y, t, how, ...)
+      check_pair(name, y, t)
+      return reduced(fn(y, t, ...), how)
+    end)
   end
 
-  define("cross_entropy(x: array, labels: int64 | uint8, " .. OPTIONS .. ")",
-    "logsumexp(x) - x[label]: logits x (N, C), labels (N) in 1..C",
-    function(x, labels, how)
-      local own = picked("cross_entropy", x, labels)
-      return reduced(x:logsumexp(2) - own, how)
-    end)
-  mg.softmax_cross_entropy = mg.cross_entropy
+  elementwise("mean_squared_error", "y", "", "(y - t)^2, the mean over all elements",
+    function(y, t) return (y - t):square() end)
 
-  define("nll_loss(x: array, labels: int64 | uint8, " .. OPTIONS .. ")",
-    "-x[label]: log-probabilities x (N, C), labels (N) in 1..C",
-    function(x, labels, how) return reduced(-picked("nll_loss", x, labels), how) end)
+  elementwise("l1_loss", "y", "", "|y - t|, the mean over all elements",
+    function(y, t) return (y - t):abs() end)
 
-  define("mean_squared_error(y: array, t: array, " .. OPTIONS .. ")",
-    "(y - t)^2, the mean over all elements",
-    function(y, t, how)
-      check_pair("mean_squared_error", y, t)
-      return reduced((y - t):square(), how)
-    end)
+  -- d^2 / 2 where |d| <= delta, delta (|d| - delta / 2) beyond, far out too
+  local function huber(d, delta)
+    local a = d:abs()
+    local q = a:clamp{max = delta}
+    return q * (a - 0.5 * q)
+  end
 
   -- Huber, "Robust estimation of a location parameter", 1964.
-  define("huber_loss(y: array, t: array, " ..
-    '{reduction: "mean" | "sum" | "none" = "mean", delta: number(0<..) = 1})',
+  elementwise("huber_loss", "y", ", delta: number(0<..) = 1",
     "d^2 / 2 where |d| = |y - t| <= delta, delta (|d| - delta / 2) beyond",
-    function(y, t, how, delta)
-      check_pair("huber_loss", y, t)
-      local d = y - t
-      local a = d:abs()
-      local q = a:clamp{max = delta}    -- d^2 / 2 or delta (|d| - delta / 2), far out too
-      return reduced(q * (a - 0.5 * q), how)
+    function(y, t, delta) return huber(y - t, delta) end)
+
+  elementwise("smooth_l1_loss", "y", ", beta: number(0..) = 1",
+    "huber_loss / beta: d^2 / (2 beta) where |d| = |y - t| <= beta, |d| - beta / 2 beyond",
+    function(y, t, beta)
+      if beta == 0 then return (y - t):abs() end
+      return huber(y - t, beta) / beta
     end)
+
+  define("kl_div(y: array, t: array, {" ..
+    'reduction: "mean" | "batchmean" | "sum" | "none" = "mean", log_target: bool = false})',
+    "t (log(t) - y) for log-probabilities y and probabilities t, or their logarithms; " ..
+    "batchmean: the sum / #y",
+    function(y, t, how, log_target)
+      check_pair("kl_div", y, t)
+      local loss
+      if log_target then
+        loss = mg._mulz(t:exp(), mg._subz(t, y))
+      else
+        loss = mg._subz(t:xlogy(t), mg._mulz(t, y))
+      end
+      if how == "batchmean" then return loss:sum() / (loss.shape[1] or 1) end
+      return reduced(loss, how)
+    end)
+
+  -- `each`, times weights that broadcast to it
+  local function weighed(op, each, weight)
+    local from, to = weight.shape, each.shape
+    local fits = #from <= #to
+    for i = 0, fits and #from - 1 or -1 do
+      local n = from[#from - i]
+      fits = fits and (n == 1 or n == to[#to - i])
+    end
+    if not fits then
+      raise("%s: weight %s does not broadcast to %s", op, args.text(from), args.text(to))
+    end
+    return mg._mulz(weight, each)
+  end
 
   -- log(q), but -100 with gradient 0 where q is 0.
   local function floored(log, q, zero, harmless)
     return where(zero, -100, log(where(zero, harmless, q)))
   end
 
-  define("binary_cross_entropy(p: array, t: array, " .. OPTIONS .. ")",
+  elementwise("binary_cross_entropy", "p", ", weight: array",
     "-t log(p) - (1 - t) log(1 - p), no logarithm below -100; p in 0..1",
-    function(p, t, how)
-      check_pair("binary_cross_entropy", p, t)
+    function(p, t, weight)
       if p:lt(0):logical_or(p:gt(1)):any():item() then
         raise("binary_cross_entropy: a probability is not in 0..1")
       end
       local yes = floored(mg.log, p, p:abs():le(math.exp(-100)), 1)
       local no = floored(mg.log1p, -p, p:eq(1), 0)
-      return reduced(-(t * yes + (1 - t) * no), how)
+      local each = -(t * yes + (1 - t) * no)
+      return weight and weighed("binary_cross_entropy", each, weight) or each
     end)
 
   -- softplus(x) = max(x, 0) + log1p(exp(-|x|)), with the gradients of log(1 + exp(x)) at 0 as well.
-  define("binary_cross_entropy_with_logits(x: array, t: array, " .. OPTIONS .. ")",
-    "binary_cross_entropy of sigmoid(x), for x of any size: softplus(x) - x t",
-    function(x, t, how)
-      check_pair("binary_cross_entropy_with_logits", x, t)
-      return reduced(mg._subz(x:softplus(), x * t), how)
+  elementwise("binary_cross_entropy_with_logits", "x", ", weight: array, pos_weight: array",
+    "binary_cross_entropy of sigmoid(x), for x of any size: softplus(x) - x t; " ..
+    "pos_weight: of the part of t",
+    function(x, t, weight, pos_weight)
+      local op <const> = "binary_cross_entropy_with_logits"
+      local each
+      if pos_weight then
+        each = mg._mulz(1 - t, x:softplus()) + weighed(op, mg._mulz(t, (-x):softplus()), pos_weight)
+      else
+        each = mg._subz(x:softplus(), mg._mulz(t, x))
+      end
+      return weight and weighed(op, each, weight) or each
+    end)
+
+  -- ---- losses by class ------------------------------------------------------------------------
+
+  local CLASSES = ", weight: array, ignore_index: int = -100"
+  local LABELS = "labels: variable | table | int"
+
+  -- The axis of classes of x, the second or the only one, and x's shape.
+  local function classes(op, x, weight)
+    local shape = x.shape
+    if #shape == 0 then raise("%s: x must be (C) or (N, C, ...), got shape ()", op) end
+    local axis = #shape == 1 and 1 or 2
+    if weight and (weight.ndim ~= 1 or weight.size ~= shape[axis]) then
+      raise("%s: weight %s does not fit x %s: one for each class", op, args.text(weight.shape),
+        args.text(shape))
+    end
+    return axis, shape
+  end
+
+  -- A target as it is meant: probabilities, which have x's axes, or labels, which have one less;
+  -- and whether it is labels.
+  local function target(op, x, t)
+    if type(t) ~= "userdata" then
+      local numbers = mg.tensor(t)
+      if numbers.ndim == x.ndim then return numbers, false end
+      return mg.tensor(t, "int64"), true
+    end
+    local dtype = t.dtype
+    if dtype == "bool" then raise("%s: labels must be int64, got bool", op) end
+    return t, dtype == "int64" or dtype == "uint8"
+  end
+
+  -- Of x (N, C, ...) what stands at the labels (N, ...), and how much each counts: its weight, and
+  -- nothing where it is ignored; nil where all count alike. With that, what is not ignored, or nil.
+  local function picked(op, x, axis, shape, labels, weight, ignored)
+    local counts, kept
+    labels, kept = args.labels(op, "label", labels, shape[axis], ignored)
+    local rows = labels.shape
+    local fits = #rows == #shape - 1
+    for i = 1, fits and #rows or 0 do
+      fits = fits and rows[i] == shape[i < axis and i or i + 1]
+    end
+    if not fits then
+      raise("%s: labels %s do not fit x %s: one for each row", op, args.text(rows),
+        args.text(shape))
+    end
+    shape[axis] = 1
+    local own = x:gather(axis, labels:reshape(table.unpack(shape))):reshape(table.unpack(rows))
+    if weight then counts = weight:index_select(1, labels:reshape(labels.size)):reshape(rows) end
+    if kept then counts = where(kept, counts or 1, 0):to((weight or own).dtype) end
+    return own, counts, kept
+  end
+
+  local function mean_of(each, counts, how)
+    if how == "mean" and counts then return each:sum() / counts:sum() end
+    return reduced(each, how)
+  end
+
+  -- weight for each class of x
+  local function along(weight, x, axis)
+    local shape = x.shape
+    for i = 1, #shape do shape[i] = i == axis and weight.size or 1 end
+    return weight:reshape(shape)
+  end
+
+  define("cross_entropy(x: array, " .. LABELS .. ", {" .. REDUCTION .. CLASSES ..
+    ", label_smoothing: number(0..1) = 0})",
+    "logsumexp(x) - x[label]: logits x (N, C, ...) or (C), labels (N, ...) in 1..C or " ..
+    "probabilities as x; the mean is by weight[label]",
+    function(x, labels, how, weight, ignored, smoothing)
+      local axis, shape = classes("cross_entropy", x, weight)
+      local n, given, by_label = shape[axis], target("cross_entropy", x, labels)
+      if not by_label then
+        if args.text(given.shape) ~= args.text(shape) then
+          raise("cross_entropy: probabilities %s do not fit x %s; labels must be int64, got %s",
+            args.text(given.shape), args.text(shape), given.dtype)
+        elseif ignored ~= -100 then
+          raise "cross_entropy: ignore_index is for labels, not for probabilities"
+        end
+        if smoothing > 0 then given = given * (1 - smoothing) + smoothing / n end
+        if weight then given = given * along(weight, x, axis) end
+        return reduced(-mg._mulz(given, x:log_softmax(axis)):sum(axis), how)
+      end
+      local own, counts, kept = picked("cross_entropy", x, axis, shape, given, weight, ignored)
+      local each = x:logsumexp(axis) - own
+      if counts then each = mg._mulz(counts, each) end
+      if smoothing > 0 then
+        local all = -x:log_softmax(axis)
+        if weight then all = all * along(weight, x, axis) end
+        all = all:sum(axis)
+        if kept then all = where(kept, all, 0) end
+        each = each * (1 - smoothing) + all * (smoothing / n)
+      end
+      return mean_of(each, counts, how)
+    end)
+  mg.softmax_cross_entropy = mg.cross_entropy
+
+  define("nll_loss(x: array, " .. LABELS .. ", {" .. REDUCTION .. CLASSES .. "})",
+    "-x[label]: log-probabilities x (N, C, ...) or (C), labels (N, ...) in 1..C; " ..
+    "the mean is by weight[label]",
+    function(x, labels, how, weight, ignored)
+      local axis, shape = classes("nll_loss", x, weight)
+      local given, by_label = target("nll_loss", x, labels)
+      if not by_label then raise("nll_loss: labels must be int64, got %s", given.dtype) end
+      local own, counts = picked("nll_loss", x, axis, shape, given, weight, ignored)
+      return mean_of(counts and -mg._mulz(counts, own) or -own, counts, how)
     end)
 
   define("accuracy(y: array, labels: int64 | uint8)",

@@ -86,17 +86,10 @@ return function(mg, args)
     return mg.zeros{n, dtype = weights.dtype}:index_add(1, at, weights:reshape(weights.size))
   end
 
-  local function check_weights(op, x, weights)
-    if weights and args.text(weights.shape) ~= args.text(x.shape) then
-      raise("%s: weights %s do not fit x %s: one for each", op, args.text(weights.shape),
-        args.text(x.shape))
-    end
-  end
-
   define("bincount(x: int64 | uint8, {weights: array, minlength: int(0..) = 0})",
     "int64: at place i how often i >= 1 is in x; with weights, the sum of theirs",
     function(x, weights, minlength)
-      check_weights("bincount", x, weights)
+      if weights then args.same_shape("bincount", "weights", weights, "x", x) end
       if x.size == 0 then return counted(x, weights, minlength) end
       args.labels("bincount", "value", x, math.maxinteger)
       return counted(x, weights, math.max(minlength, x:max():item()))
@@ -106,7 +99,7 @@ return function(mg, args)
     "{range: numbers, weights: array})",
     "how many elements lie in each bin, and the edges of bins; the last has its upper edge",
     function(x, bins, range, weights)
-      check_weights("histogram", x, weights)
+      if weights then args.same_shape("histogram", "weights", weights, "x", x) end
       local edges = bins
       if type(bins) == "number" then
         local low, high = 0, 1
