@@ -117,6 +117,30 @@ describe("nn.Module", function()
     assert(raises("load_state: argument 1 is a number, expected a table", net.load_state, net, 3))
   end)
 
+  it("takes what fits of a state that is not strict, and tells the rest", function()
+    local net, other = Net(3, 2), Net(3, 2)
+    local state = other:state()
+    state["l1.bias"], state["l2.bias"], state.extra = mg.ones(7), nil, mg.ones(1)
+    local bias = net.l1.bias.data
+    local got, report = net:load_state(state, {strict = false})
+    assert.equal(net, got)
+    assert.same({missing = {"l2.bias"}, unexpected = {"extra"}, mismatched = {"l1.bias"}}, report)
+    assert(helper.same(net.l1.weight.data, other.l1.weight.data))
+    assert(helper.same(net.l1.bias.data, bias))
+    assert(raises("load_state: unknown option strct", net.load_state, net, state, {strct = false}))
+    assert(raises("load_state: option strict is a number", net.load_state, net, state,
+      {strict = 0}))
+    assert(raises("load_state: extra is unexpected", net.load_state, net, state, {made = "by us"}))
+    local path = child.folder(finally) .. "/net.safetensors"
+    mg.save(path, state)
+    assert.same({"extra"}, select(2, net:load(path, {strict = false})).unexpected)
+    local head = nn.Sequential(nn.Linear(4), nn.Linear(9))    -- sizes yet unknown
+    report = select(2, head:load_state(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)):state(),
+      {strict = false}))
+    assert.same({"1.bias", "1.weight"}, report.mismatched)
+    assert.same({9, 4}, head[2].weight.shape)
+  end)
+
   it("is saved and loaded", function()
     local path = child.folder(finally) .. "/net.safetensors"
     local a, b = Net(3, 2), Net(3, 2)

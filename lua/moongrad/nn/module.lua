@@ -189,8 +189,9 @@ local function infer(self, t)
 end
 
 -- Names missing, names unexpected and shapes that differ are all told in one error, and then
--- nothing has changed. Of a shared parameter's names one is enough.
-local function load_state(self, t)
+-- nothing has changed. Of a shared parameter's names one is enough. If not strict, what fits is
+-- taken, and the rest told in a report.
+local function load_state(self, t, strict)
   for name, value in pairs(t) do
     if not is_variable(value) then
       raise("load_state: %s is a %s, expected a Variable", tostring(name), type(value))
@@ -198,37 +199,67 @@ local function load_state(self, t)
   end
   local more = infer(self, t)
   local targets, values, names, used, wrong = {}, {}, {}, {}, {}
+  local report = { missing = {}, unexpected = {}, mismatched = {} }
+  local function add(list, name, text)
+    list[#list + 1], wrong[#wrong + 1] = name, name .. text
+  end
   walk(self, function(name, v)
     local id, value = v.id, t[name]
     targets[id], names[id] = v, names[id] or name
     if not value then return end
-    used[name], values[id] = true, value
-    if shape(value) ~= shape(v) then
-      wrong[#wrong + 1] = ("%s is %s, expected %s"):format(name, shape(value), shape(v))
+    used[name] = true
+    if shape(value) == shape(v) then
+      values[id] = value
+    else
+      values[id] = values[id] or false
+      add(report.mismatched, name, (" is %s, expected %s"):format(shape(value), shape(v)))
     end
   end, nil, more)
   for id, name in pairs(names) do
-    if not values[id] then wrong[#wrong + 1] = name .. " is missing" end
+    if values[id] == nil then add(report.missing, name, " is missing") end
   end
   for name in pairs(t) do
-    if not used[name] then wrong[#wrong + 1] = tostring(name) .. " is unexpected" end
+    if not used[name] then add(report.unexpected, tostring(name), " is unexpected") end
   end
-  if #wrong > 0 then
+  for _, list in pairs(report) do table.sort(list) end
+  if strict and #wrong > 0 then
     table.sort(wrong)
     raise("load_state: %s", table.concat(wrong, "; "))
   end
   local to, from, fields = {}, {}, { n = 0 }
-  for id, v in pairs(targets) do to[#to + 1], from[#from + 1] = v, values[id] end
+  for id, v in pairs(targets) do
+    if values[id] then to[#to + 1], from[#from + 1] = v, values[id] end
+  end
   for module, new in pairs(more) do
     for k, v in pairs(new) do set(fields, module, k, v) end
   end
   mg._commit(to, from, fields)
-  return self
+  if strict then return self end
+  return self, report
 end
 
-Module.load_state = checked("load_state(self, state: table, metadata: table?)",
-  "takes what state() or mg.load gave, converting dtypes; metadata are passed over",
-  function(self, t) return mg._attempt({}, load_state, self, t) end)
+-- Metadata are strings, and options are none.
+local function is_strict(op, more)
+  local strict = true
+  for k, v in pairs(more or {}) do
+    if type(v) ~= "string" then
+      if k ~= "strict" then raise("%s: unknown option %s", op, tostring(k)) end
+      if type(v) ~= "boolean" then
+        raise("%s: option strict is a %s, expected true or false", op, type(v))
+      end
+      strict = v
+    end
+  end
+  return strict
+end
+
+Module.load_state = checked("load_state(self, state: table, options: table?)",
+  "takes what state() or mg.load gave, converting dtypes. {strict = false}: takes what fits, and " ..
+    "gives also a table of lists of names, missing, unexpected and mismatched (of another shape). " ..
+    "Metadata, as mg.load gives them, are passed over",
+  function(self, t, more)
+    return mg._attempt({}, load_state, self, t, is_strict("load_state", more))
+  end)
 
 -- Through mg.save and mg.load: a .safetensors file is PyTorch's state_dict.
 Module.save = checked("save(self, path: string, {dtype: string?, metadata: table?})",
@@ -237,8 +268,9 @@ Module.save = checked("save(self, path: string, {dtype: string?, metadata: table
     mg.save(path, self:state(), {dtype = dtype, metadata = metadata})
   end)
 
-Module.load = checked("load(self, path: string)", "takes its state from a file",
-  function(self, path) return self:load_state((mg.load(path))) end)
+Module.load = checked("load(self, path: string, {strict: bool = true})",
+  "takes its state from a file, as load_state does",
+  function(self, path, strict) return self:load_state((mg.load(path)), { strict = strict }) end)
 
 -- They become new Variables without a grad, so do it before making an optimizer of a list of them.
 Module.to = checked('to(self, dtype: "float32" | "float64")',
