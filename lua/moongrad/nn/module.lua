@@ -254,9 +254,9 @@ local function is_strict(op, more)
 end
 
 Module.load_state = checked("load_state(self, state: table, options: table?)",
-  "takes what state() or mg.load gave, converting dtypes. {strict = false}: takes what fits, and " ..
-    "gives also a table of lists of names, missing, unexpected and mismatched (of another shape). " ..
-    "Metadata, as mg.load gives them, are passed over",
+  "takes what state() or mg.load gave, converting dtypes; metadata are passed over. " ..
+    "{strict = false}: takes what fits, and gives a second result, a table of lists of names: " ..
+    "missing, unexpected and mismatched (of another shape)",
   function(self, t, more)
     return mg._attempt({}, load_state, self, t, is_strict("load_state", more))
   end)
