@@ -409,6 +409,11 @@ samples.matmul = number{{{4, 5}, {10, 11}}, X, {{1, 0}, {0, 1}, {1, 1}},
 
 -- ---- attention and recurrent cells ------------------------------------------------------------
 
+-- Scores 2 and 0 for the first query, 0 and 1 for the second.
+samples._attention = float{{{(3 * exp(2) + 5) / (exp(2) + 1)}, {(3 + 5 * exp(1)) / (1 + exp(1))}},
+  {{2, 0}, {0, 1}}, {{1, 0}, {0, 1}}, {{3}, {5}},
+  bad = function(op, q, k, v) return op(q, k, v, {{true}}) end}
+
 -- ---- sampling ---------------------------------------------------------------------------------
 
 return samples

@@ -138,6 +138,92 @@ describe("scaled_dot_product_attention", function()
     assert.same({0, 5, 2}, attention(mg.ones(0, 5, 3), mg.ones(4, 3), mg.ones(4, 2)).shape)
   end)
 
+  -- Nobody sees key 2; query 3 sees nothing; query 1 does not see the keys behind it.
+  it("lets nothing through from a masked place, be it nan", function()
+    local mask = mg.tensor({{true, false, false, false}, {true, false, true, true},
+      {false, false, false, false}, {true, false, true, true}}, "bool")
+    local function run(at, value, options, create)
+      mg.seed(1)
+      local xs = {randn(4, 3), randn(4, 3), randn(4, 2)}
+      local g = randn(4, 2)
+      for _, where in ipairs(at) do
+        if where[1] == 4 then g[where[2]] = value else xs[where[1]][where[2]] = value end
+      end
+      for i, x in ipairs(xs) do xs[i] = mg.Variable(x) end
+      local y = attention(xs[1], xs[2], xs[3], options)
+      local grads = mg.gradients((y * g):sum(), xs, {create_graph = create})
+      return {y, table.unpack(grads)}
+    end
+    for _, create in ipairs{false, true} do
+      local unseen = {{2, 2}, {3, 2}, {1, 3}}
+      for _, options in ipairs{{attn_mask = mask},
+                               {attn_mask = mg.where(mask, 0.25, -huge)}} do
+        local want = run(unseen, 0, options, create)
+        for _, value in ipairs{nan, huge, -huge} do
+          local got = run(unseen, value, options, create)
+          for k = 1, 4 do assert(near(got[k], want[k], 1e-12)) end
+        end
+        local got = run({{4, 3}}, nan, options, create)
+        for k = 2, 4 do assert(near(got[k], run({{4, 3}}, 0, options, create)[k], 1e-12)) end
+      end
+      local want = run({{2, 4}, {3, 4}}, 0, {is_causal = true}, create)
+      local got = run({{2, 4}, {3, 4}}, nan, {is_causal = true}, create)
+      assert(near(got[1][{{1, 3}}], want[1][{{1, 3}}], 1e-12))
+      assert(got[1][4]:isnan():all():item())
+      got = run({{3, 4}}, nan, {is_causal = true}, create)
+      assert(near(got[1][{{1, 3}}], want[1][{{1, 3}}], 1e-12))
+      got = run({{3, 4}}, nan, {}, create)                     -- seen by all
+      assert(got[1]:isnan():all():item())
+    end
+  end)
+
+  -- Lengths past one block of queries and one tile of keys
+  it("is the same for any number of threads, and as when it is composed of ops", function()
+    for _, case in ipairs{{1, 200, 300, 8, 5}, {3, 70, 70, 4, 4}, {1, 1, 600, 3, 2}} do
+      local n, T, S, D, E = table.unpack(case)
+      local xs = {randn(n, T, D), randn(n, S, D), randn(n, S, E)}
+      local mask = mg.rand(T, S):gt(0.1)
+      local function run(options, create)
+        local leaves = {}
+        for i, x in ipairs(xs) do leaves[i] = mg.Variable(x) end
+        mg.seed(5)
+        local y = attention(leaves[1], leaves[2], leaves[3], options)
+        local g = mg.gradients((y * mg.range(1, y.size):sin():reshape(y.shape)):sum(), leaves,
+          {create_graph = create})
+        return {y, table.unpack(g)}
+      end
+      for _, options in ipairs{{}, {is_causal = true}, {attn_mask = mask}, {dropout_p = 0.2},
+                               {attn_mask = mask, is_causal = true, dropout_p = 0.1}} do
+        local threads = mg.num_threads()
+        finally(function() mg.set_num_threads(threads) end)
+        mg.set_num_threads(1)
+        local want = run(options)
+        for _, t in ipairs{2, 3} do
+          mg.set_num_threads(t)
+          local got = run(options)
+          for k = 1, 4 do assert(same(got[k], want[k])) end
+        end
+        local ops = run(options, true)
+        for k = 2, 4 do assert(near(ops[k], want[k], 1e-10, 1e-11)) end
+      end
+    end
+  end)
+
+  it("takes memory that grows with the lengths, not with their product", function()
+    local function peak(T)
+      local xs = {}
+      for i = 1, 3 do xs[i] = mg.Variable(mg.randn{T, 4, dtype = "float32"}) end
+      mg.reset_peak()
+      local before = mg.memory().live
+      attention(xs[1], xs[2], xs[3], {is_causal = true}):sum():backward()
+      return mg.memory().peak - before
+    end
+    peak(1000)
+    local small, large = peak(1000), peak(4000)
+    assert(large < 5 * small, large .. " bytes against " .. small)
+    assert(large < 4000 * 4000 * 4 / 10)
+  end)
+
   it("drops weights in training alone, and scales the others", function()
     local q, k, v = randn(3, 64, 8), randn(3, 64, 8), mg.eye(64)
     local w = attention(q, k, v)

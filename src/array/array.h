@@ -135,6 +135,11 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-ba
 /* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64, F32 or I64; any strides. */
 array *arr_matmul(ctx *c, array *a, array *b);
 
+/* in: q, k, v (..., T, S; D, E), mask or NULL; out: y, the log of the sums. The gradient: in also these two and
+** that of y; out: dq, dk, dv. Dtypes and shapes as cpu.h has them; any strides. */
+bool arr_attention(ctx *c, const attention_attr *a, array *const in[4], array *out[2]);
+bool arr_attention_grad(ctx *c, const attention_attr *a, array *const in[7], array *out[3]);
+
 /* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
 array *arr_zeros(ctx *c, dtype t, const shape *s);
 array *arr_copy(ctx *c, array *a);

@@ -89,6 +89,13 @@ cpu_fn cpu_nonzero;      /* in: mask; out: positions from 1 of the true ones, 1-
 
 /* Attention and recurrent cells */
 
+/* All of one rank, with the same leading axes; dense along the last, rows no closer than they are long. mask may
+** be NULL: BOOL, or of q's dtype, (..., T, S), any strides. p: dropped weights are where the stream that begins
+** at counter, element (head, i, j) its number, is below p. */
+typedef struct attention_attr { int64_t causal; double scale, p; int64_t seed, counter; } attention_attr;
+cpu_fn cpu_attention;      /* attr: attention_attr; in: q, k, v, mask; out: y (..., T, E), lse (..., T) dense */
+cpu_fn cpu_attention_grad; /* in: q, k, v, mask, y, lse, g (..., T, E); out: dq, dk, dv */
+
 /* Sampling */
 
 /* Can a product read it where it lies? Else it wants a dense copy. `vector`: the result has one row (a) or

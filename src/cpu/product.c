@@ -7,7 +7,7 @@
 ** them too. Which way is taken depends on shape and strides only.
 */
 #define _GNU_SOURCE
-#include "cpu/cpu.h"
+#include "cpu/product.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -164,7 +164,7 @@ static const char *matrix(const job *j, const side *x, int64_t q) {
     else if (j->m == 1) columns_##T(n, k, b, br, a, c);                                            \
     else if (j->n == 1 && ac == 1) dots_##T(m, k, a, ar, b, c);                                    \
     else if (j->n == 1) columns_##T(m, k, a, ac, b, c);                                            \
-    else if (!j->blas) product_##T(m, n, k, a, ar, ac, b, br, bc, c, j->n);                        \
+    else if (!j->blas) product_##T(m, n, k, a, ar, ac, b, br, bc, c, j->n, false);                 \
     else                                                                                           \
       gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n,       \
            (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), 0, c, (int)j->n);  \
@@ -241,6 +241,37 @@ static void plan(job *j, int threads) {
   j->group = (int64_t)(PART / ((double)j->tm * j->tn * j->k)) + 1;
 }
 
+/* ---- of tiles, for those who cut their work themselves ------------------------------------------- */
+
+/* Told 1, OpenBLAS does not start threads from this one; inside par_for's it never does. */
+void tiles_begin(ctx *c, tiles *t) {
+  t->blas = have_blas(c->threads);
+  t->was = t->blas && omp_get && omp_set ? omp_get() : 0;
+  if (t->was) omp_set(1);
+}
+void tiles_end(tiles *t) {
+  if (t->was) omp_set(t->was);
+}
+
+void tiles_enter(const tiles *t) {
+  while (t->blas && sem_wait(&idle_blocks) != 0) {
+  } /* a signal */
+}
+void tiles_leave(const tiles *t) {
+  if (t->blas) sem_post(&idle_blocks);
+}
+
+#define PRODUCT_OF(T, gemm)                                                                        \
+  void tiles_##T(const tiles *t, int64_t m, int64_t n, int64_t k, const T *a, int64_t ar,          \
+                 int64_t ac, const T *b, int64_t br, int64_t bc, T *c, int64_t ldc, bool add) {    \
+    if (!t->blas || m * n * k <= BY_HAND) product_##T(m, n, k, a, ar, ac, b, br, bc, c, ldc, add); \
+    else                                                                                           \
+      gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n,       \
+           (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), add, c, (int)ldc); \
+  }
+PRODUCT_OF(float, sgemm)
+PRODUCT_OF(double, dgemm)
+
 /* ---- whole numbers: both dense, sums wrap around --------------------------------------------------- */
 
 typedef struct {
@@ -293,10 +324,9 @@ bool cpu_matmul(ctx *c, const int64_t *attr, const view *const *in, const view *
   fits(in[1], &j.b);
   fold(&j);
   plan(&j, c->threads);
-  bool omp = j.blas && omp_get && omp_set;
-  int was = omp ? omp_get() : 1; /* told 1, OpenBLAS does not start threads from this one; */
-  if (omp) omp_set(1);           /* inside par_for's it never does */
+  tiles t = {0};
+  if (j.blas) tiles_begin(c, &t);
   par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
-  if (omp) omp_set(was);
+  tiles_end(&t);
   return true;
 }

@@ -25,9 +25,10 @@ return function(mg, args)
 
   local function leading(shape) return table.move(shape, 1, #shape - 2, 1, {}) end
 
-  local function as(x, lead)
-    local have = x.shape
-    local want = table.move(have, #have - 1, #have, #lead + 1, table.move(lead, 1, #lead, 1, {}))
+  -- x broadcast to these leading axes, so many rows, and the columns it has, if nothing is said
+  local function as(x, lead, rows, columns)
+    local have, want = x.shape, table.move(lead, 1, #lead, 1, {})
+    want[#want + 1], want[#want + 2] = rows, columns or have[#have]
     return args.text(have) == args.text(want) and x or x:broadcast_to(want)
   end
 
@@ -81,29 +82,9 @@ return function(mg, args)
           raise("scaled_dot_product_attention: attn_mask is %s, expected bool or float", mask.dtype)
         end
       end
-      q, k, v = as(q, lead), as(k, lead), as(v, lead)
-      local s = q:matmul(k:swapaxes(-1, -2)) * scale
-      local keep
-      if mask and mask.dtype == "bool" then keep = mask
-      elseif mask then
-        s = s + mask:to(s.dtype)
-        keep = mask:ne(-huge)
-      end
-      if causal then
-        local lower = mg.ones{T, S, dtype = "bool"}:tril()
-        keep = keep and keep:logical_and(lower) or lower
-      end
-      if keep then s = where(keep, s, -huge) end
-      local along = {axis = -1, keepdims = true}
-      local w
-      if S == 0 then w = s else
-        local m = s:detach():amax(along)
-        if keep then m = where(m:eq(-huge), 0, m) end
-        w = (s - m):exp()
-        local sum = w:sum(along)
-        w = w / (keep and where(sum:eq(0), 1, sum) or sum)
-      end
-      local y = (p > 0 and w:dropout(p) or w):matmul(v)
+      if mask then mask = as(mask, lead, T, S) end
+      local y = mg._attention(as(q, lead, T), as(k, lead, S), as(v, lead, S), mask,
+        {causal = causal, scale = scale, p = mg.Config.train and p or 0})
       if not heads then return y end
       heads[#heads] = c[#c]
       local full = table.move(lead, 1, #lead - 2, 1, {})
