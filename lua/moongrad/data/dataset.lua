@@ -16,9 +16,9 @@ mg._docs[Dataset] = "Dataset:extend(name)\n" ..
 
 -- Numbers become one array: of int64 if all are integers, labels that is.
 local function stack(values)
-  if mg.is_variable(values[1]) then return mg.stack(values) end
   local dtype = "int64"
   for _, v in ipairs(values) do
+    if mg.is_variable(v) then return mg.stack(values) end
     if math.type(v) ~= "integer" then dtype = mg.Config.dtype end
   end
   return mg.tensor(values, dtype)
@@ -27,6 +27,22 @@ end
 local function is_dataset(ds)
   local kind = type(ds)
   return (kind == "table" or kind == "userdata") and not mg.is_variable(ds) and ds.get ~= nil
+end
+
+local function check(op, ds)
+  if not is_dataset(ds) then
+    raise("%s: the dataset is a %s, expected one with # and :get(i)", op,
+      mg.is_variable(ds) and "Variable" or type(ds))
+  end
+end
+
+-- Whole batches can be had at once.
+local function takes(ds) return ds.take ~= nil end
+
+local function items(ds, positions)
+  local list = {}
+  for n, i in ipairs(positions) do list[n] = table.pack(ds:get(i)) end
+  return list
 end
 
 local function collate(ds, positions)
@@ -46,6 +62,12 @@ local function collate(ds, positions)
     columns[k] = stack(columns[k])
   end
   return table.unpack(columns, 1, width or 0)
+end
+
+-- A batch of the items at index, an int64 Variable
+local function any(ds, index)
+  if ds.take then return ds:take(index) end
+  return collate(ds, index:totable())
 end
 
 local function span(i, j)
@@ -114,13 +136,12 @@ function TensorDataset:batch(i, j) return self:pick { { i, j } } end
 function TensorDataset:__len() return #self.tensors[1] end
 
 return {
-  Dataset = Dataset, TensorDataset = TensorDataset,
+  Dataset = Dataset, TensorDataset = TensorDataset, check = check, takes = takes, items = items,
+  any = any,
   collate = checked("collate(ds: any, positions: ints)",
     "ds:get(i) of these positions, stacked to a batch",
     function(ds, positions)
-      if not is_dataset(ds) then
-        raise("collate: the dataset is a %s, expected one with # and :get(i)", type(ds))
-      end
+      check("collate", ds)
       return collate(ds, positions)
     end)
 }

@@ -21,23 +21,23 @@ end
 -- x (784) or (n, 784), of Config.dtype, 0..1        t () or (n), int64, 1..10
 local FashionMNIST = Dataset:extend("FashionMNIST")
 
-local function open(self, split, root, hint)
+local function open(self, split, root, flat, hint)
   local name = getmetatable(self).__name
   if not root then raise("%s: root, the folder of its files, is missing", name) end
   local path = root .. (split == "train" and "/train" or "/t10k")
   local images = read(name, path .. "-images-idx3-ubyte", 3, hint)
   local labels = read(name, path .. "-labels-idx1-ubyte", 1, hint)
   if #labels ~= #images then raise("%s: %d images but %d labels", name, #images, #labels) end
-  self.images = images:flatten(2)
+  self.images = flat and images:flatten(2) or images:unsqueeze(2)
   self.labels = labels:to("int64") + 1
 end
 
 FashionMNIST.init = checked(
   'FashionMNIST(self, {split: "train" | "test" = "train", ' ..
-    'root: string = "/usr/share/datasets/fashion-mnist"})',
-  "60,000 or 10,000 pictures of clothes: x (784) in 0..1, labels 1..10",
-  function(self, split, root)
-    open(self, split, root, " (Debian: apt install dataset-fashion-mnist, or give root =)")
+    'root: string = "/usr/share/datasets/fashion-mnist", flat: bool = true})',
+  "60,000 or 10,000 pictures of clothes: x (784) in 0..1, or (1, 28, 28) if not flat, labels 1..10",
+  function(self, split, root, flat)
+    open(self, split, root, flat, " (Debian: apt install dataset-fashion-mnist, or give root =)")
   end)
 
 function FashionMNIST:pick(index)
@@ -53,8 +53,9 @@ function FashionMNIST:__len() return #self.labels end
 
 local MNIST = FashionMNIST:extend("MNIST")
 
-MNIST.init = checked('MNIST(self, {split: "train" | "test" = "train", root: string})',
+MNIST.init = checked(
+  'MNIST(self, {split: "train" | "test" = "train", root: string, flat: bool = true})',
   "the same of digits; label 1 is the digit 0",
-  function(self, split, root) open(self, split, root, "") end)
+  function(self, split, root, flat) open(self, split, root, flat, "") end)
 
 return { FashionMNIST = FashionMNIST, MNIST = MNIST }

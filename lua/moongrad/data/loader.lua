@@ -2,29 +2,50 @@
 -- The last batch is a smaller one where the length does not divide, unless drop_last. With a
 -- seed, the n-th pass always has the same order, whatever else is random.
 
+--
+-- Batches are made when they are asked for. A thread that made the next one meanwhile would gain
+-- nothing: both cores compute already, and 128 CIFAR pictures, flipped and cropped, take 3 ms where
+-- a training step of two residual blocks takes some 200.
+
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local collate = require "moongrad.data.dataset".collate
+local dataset = require "moongrad.data.dataset"
 local seeded = require "moongrad.data.seeded"
+local checked, raise = mg.checked, mg.raise
 
 local DataLoader = Object:extend("DataLoader")
 
-DataLoader.init = mg.checked(
-  "DataLoader(self, ds: any, {batch_size: int(1..) = 1, shuffle: bool = false, " ..
-    "drop_last: bool = false, seed: int})",
-  "for x, t in loader do; ds has # and :get(i)",
-  function(self, ds, size, shuffle, drop_last, seed)
-    if mg.is_variable(ds) or type(ds) ~= "table" and type(ds) ~= "userdata" or not ds.get then
-      mg.raise("DataLoader: the dataset is a %s, expected one with # and :get(i)",
-        mg.is_variable(ds) and "Variable" or type(ds))
+local function check_transforms(transform)
+  local list = type(transform) == "function" and { transform } or transform or {}
+  for i, f in ipairs(list) do
+    if type(f) ~= "function" then
+      raise("DataLoader: transform %d is a %s, expected a function", i, type(f))
     end
+  end
+  if next(list) ~= nil and #list == 0 then
+    raise("DataLoader: the transforms have keys, expected a list")
+  end
+  return list
+end
+
+DataLoader.init = checked(
+  "DataLoader(self, ds: any, {batch_size: int(1..) = 1, shuffle: bool = false, " ..
+    "drop_last: bool = false, seed: int, sampler: sampler, collate: function, " ..
+    "transform: function | table})",
+  "for x, t in loader do; ds has # and :get(i). sampler says which items a pass has, in place " ..
+    "of shuffle; collate makes a batch of a list of items {x, t}; transform, a function or a " ..
+    "list, changes the first value of each batch, and draws from the seed",
+  function(self, ds, size, shuffle, drop_last, seed, sampler, collate, transform)
+    dataset.check("DataLoader", ds)
+    if sampler and shuffle then raise("DataLoader: beside a sampler there is no shuffle") end
     self.ds, self.batch_size, self.shuffle, self.drop_last = ds, size, shuffle, drop_last
+    self.sampler, self.collate, self.transforms = sampler, collate, check_transforms(transform)
     self.seed, self.pass = seed or false, 0
     self.running = setmetatable({}, { __mode = "k" }) -- the iterator of a pass, by its last batch
   end)
 
 function DataLoader:__len()
-  local n = #self.ds
+  local n = #(self.sampler or self.ds)
   return self.drop_last and n // self.batch_size or -(-n // self.batch_size)
 end
 
@@ -32,47 +53,57 @@ function DataLoader:__tostring()
   return ("DataLoader(%s, %d batches of %d)"):format(tostring(self.ds), #self, self.batch_size)
 end
 
-local function in_order(ds, i, j)
-  if ds.batch then return ds:batch(i, j) end
-  local positions = {}
-  for k = i, j do positions[#positions + 1] = k end
-  return collate(ds, positions)
-end
-
-local function permuted(ds, order, i, j)
-  local index = order[{ { i, j } }]
-  if ds.take then return ds:take(index) end
-  return collate(ds, index:totable())
-end
-
-local function something(first, ...)
-  if first == nil then mg.raise("DataLoader: the dataset gave a batch of nothing") end
-  return first, ...
-end
-
--- The seed of a pass: those of one seed do not meet those of the next.
+-- The seed of a pass, or of a batch: those of one seed do not meet those of the next.
 local function mixed(seed, pass)
   local x = seed ~ (pass * 0x9e3779b97f4a7c15)
   x = (x ~ (x >> 30)) * 0xbf58476d1ce4e5b9
   return pass == 0 and seed or x ~ (x >> 27)
 end
 
-DataLoader.batches = mg.checked("batches(self)", "an iterator of x, t, ... for one pass",
-  function(self)
-    local ds, size, length, last = self.ds, self.batch_size, #self.ds, #self
-    local order
-    if self.shuffle then
-      local seed = self.seed and mixed(self.seed, self.pass)
-      order = seeded(seed, function() return mg.randperm(length) end)
-      self.pass = self.pass + 1
+-- The items i..j of the dataset, or of the order there is
+local function fetch(self, order, i, j)
+  local ds = self.ds
+  local index = order and order[{ { i, j } }]
+  if not self.collate then
+    if index then return dataset.any(ds, index) end
+    if ds.batch then return ds:batch(i, j) end
+  end
+  local positions = index and index:totable() or {}
+  for k = index and 1 or i, index and 0 or j do positions[#positions + 1] = k end
+  if self.collate then return self.collate(dataset.items(ds, positions)) end
+  return dataset.collate(ds, positions)
+end
+
+local function finish(self, seed, first, ...)
+  if first == nil then raise("DataLoader: the dataset gave a batch of nothing") end
+  local list = self.transforms
+  if #list == 0 then return first, ... end
+  return seeded(seed, function()
+    local x = first
+    for i, f in ipairs(list) do
+      x = f(x)
+      if x == nil then raise("DataLoader: transform %d gave nothing", i) end
     end
+    return x
+  end), ...
+end
+
+DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
+  function(self)
+    local size, length, last, order = self.batch_size, #(self.sampler or self.ds), #self, nil
+    local seed = self.seed and mixed(self.seed, self.pass)
+    if self.sampler then
+      order = seeded(seed, function() return self.sampler:positions() end)
+    elseif self.shuffle then
+      order = seeded(seed, function() return mg.randperm(length) end)
+    end
+    self.pass = self.pass + 1
     local n = 0
     return function()
       n = n + 1
       if n > last then return nil end
       local i, j = (n - 1) * size + 1, math.min(n * size, length)
-      if order then return something(permuted(ds, order, i, j)) end
-      return something(in_order(ds, i, j))
+      return finish(self, seed and mixed(seed, n), fetch(self, order, i, j))
     end
   end)
 

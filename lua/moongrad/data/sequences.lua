@@ -1,0 +1,88 @@
+-- Sequences: of unlike lengths in one batch, and one long one in pieces.
+
+local mg = require "moongrad"
+local Object = require "moongrad.class"
+local dataset = require "moongrad.data.dataset"
+local checked, raise = mg.checked, mg.raise
+
+local pad_sequence = checked(
+  "pad_sequence(xs: list, {batch_first: bool = false, value: number = 0})",
+  "sequences (t, ...) of unlike t as one array (T, n, ...), or (n, T, ...) if batch_first, with " ..
+    "value behind their ends; and their lengths, int64 (n)",
+  function(xs, batch_first, value)
+    if #xs == 0 then raise("pad_sequence: no sequences") end
+    local most, lengths, padded = 0, {}, {}
+    for i, x in ipairs(xs) do
+      if x.ndim == 0 then raise("pad_sequence: sequence %d is a number", i) end
+      lengths[i] = #x
+      most = math.max(most, #x)
+    end
+    for i, x in ipairs(xs) do
+      local widths = {}
+      for k = 1, 2 * x.ndim do widths[k] = 0 end
+      widths[2 * x.ndim] = most - #x -- the last axis comes first
+      padded[i] = #x == most and x or x:pad(widths, { value = value })
+    end
+    return mg.stack(padded, batch_first and 1 or 2), mg.tensor(lengths, "int64")
+  end)
+
+local SequenceLoader = Object:extend("SequenceLoader")
+
+SequenceLoader.init = checked(
+  "SequenceLoader(self, ds: any, {batch_size: int(1..) = 1, length: int(1..), " ..
+    "drop_last: bool = false})",
+  "one long sequence, the items of ds in order, cut into batch_size equal ones, which are gone " ..
+    "through side by side: for x, t in loader do gives the next length steps of each, x " ..
+    "(length, batch_size, ...); state is carried on from one to the next (truncated " ..
+    "backpropagation)",
+  function(self, ds, size, length, drop_last)
+    if type(ds) == "table" and ds.steps then ds = ds:steps() end
+    dataset.check("SequenceLoader", ds)
+    if not length then raise("SequenceLoader: length is missing") end
+    self.ds, self.batch_size, self.length = ds, size, length
+    self.steps = #ds // size
+    if self.steps == 0 then
+      raise("SequenceLoader: %d items make no %d sequences", #ds, size)
+    end
+    self.count = drop_last and self.steps // length or -(-self.steps // length)
+  end)
+
+function SequenceLoader:__len() return self.count end
+
+function SequenceLoader:__tostring()
+  return ("SequenceLoader(%s, %d times %d steps of %d)"):format(tostring(self.ds), #self,
+    self.length, self.batch_size)
+end
+
+-- Each value's steps first..last of all sequences: (t, batch_size, ...)
+local function piece(self, first, last)
+  local starts = mg.range(0, self.batch_size - 1, { dtype = "int64" }) * self.steps
+  local index = mg.range(first, last, { dtype = "int64" }):unsqueeze(2) + starts
+  local flat = index:reshape(index.size)
+  local ds = self.ds
+  local values = table.pack(dataset.any(ds, flat))
+  for k = 1, values.n do
+    local shape = values[k].shape
+    values[k] = values[k]:reshape { last - first + 1, self.batch_size, table.unpack(shape, 2) }
+  end
+  return table.unpack(values, 1, values.n)
+end
+
+SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
+  function(self)
+    local n = 0
+    return function()
+      n = n + 1
+      if n > self.count then return nil end
+      return piece(self, (n - 1) * self.length + 1, math.min(n * self.length, self.steps))
+    end
+  end)
+
+-- In a for: called with nil first, then with what it gave.
+function SequenceLoader:__call(_, last)
+  if last == nil then self.iterator = self:batches() end
+  if not self.iterator then raise("SequenceLoader: this pass has ended") end
+  return self.iterator()
+end
+
+return { pad_sequence = pad_sequence, SequenceLoader = SequenceLoader }

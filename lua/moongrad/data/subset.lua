@@ -1,0 +1,142 @@
+-- Datasets made of others: some items of one, several one after the other, parts chosen by chance.
+-- They give batches as fast as what they are made of.
+
+local mg = require "moongrad"
+local seeded = require "moongrad.data.seeded"
+local dataset = require "moongrad.data.dataset"
+local checked, raise = mg.checked, mg.raise
+
+local subset = {}
+
+local Subset = dataset.Dataset:extend("Subset")
+
+Subset.init = checked("Subset(self, ds: any, positions: int64)",
+  "the items of ds at these positions, in this order",
+  function(self, ds, positions)
+    dataset.check("Subset", ds)
+    if positions.ndim ~= 1 then
+      raise("Subset: positions have %d axes, expected 1", positions.ndim)
+    end
+    local n = #positions
+    if n > 0 and (positions:min():item() < 1 or positions:max():item() > #ds) then
+      raise("Subset: positions must be in 1..%d", #ds)
+    end
+    self.ds, self.positions = ds, positions
+    if dataset.takes(ds) then
+      self.take = function(_, index) return ds:take(positions[index]) end
+      self.batch = function(_, i, j) return ds:take(positions[{ { i, j } }]) end
+    end
+  end)
+
+function Subset:get(i) return self.ds:get(self.positions[i]:item()) end
+
+function Subset:__len() return #self.positions end
+
+subset.Subset = Subset
+
+local Concat = dataset.Dataset:extend("Concat")
+
+Concat.init = checked("Concat(self, ...)", "the items of these datasets, one after the other",
+  function(self, ...)
+    self.parts, self.first, self.length = { ... }, {}, 0
+    if #self.parts == 0 then raise("Concat: needs datasets") end
+    local all = true
+    for i, ds in ipairs(self.parts) do
+      dataset.check("Concat", ds)
+      self.first[i], self.length = self.length, self.length + #ds
+      all = all and dataset.takes(ds)
+    end
+    if all then
+      self.take = self.take_all
+      self.batch = function(ds, i, j) return ds:take_all(mg.range(i, j, { dtype = "int64" })) end
+    end
+  end)
+
+-- The part that item i is in, and its position there
+function Concat:find(i)
+  if i < 1 or i > self.length then raise("Concat: item %d is not in 1..%d", i, self.length) end
+  local k = #self.parts
+  while self.first[k] >= i do k = k - 1 end
+  return k, i - self.first[k]
+end
+
+function Concat:get(i)
+  local k, at = self:find(i)
+  return self.parts[k]:get(at)
+end
+
+-- What each part gives, in the parts' order, put into that of the index
+function Concat:take_all(index)
+  local wanted, places = {}, {}
+  for place, i in ipairs(index:totable()) do
+    local k, at = self:find(i)
+    wanted[k], places[k] = wanted[k] or {}, places[k] or {}
+    table.insert(wanted[k], at)
+    table.insert(places[k], place)
+  end
+  local columns, order, kinds = {}, {}, 0
+  for k, ds in ipairs(self.parts) do
+    if wanted[k] then
+      kinds = kinds + 1
+      table.move(places[k], 1, #places[k], #order + 1, order)
+      for c, v in ipairs { ds:take(mg.tensor(wanted[k], "int64")) } do
+        columns[c] = columns[c] or {}
+        table.insert(columns[c], v)
+      end
+    end
+  end
+  local sorted = true
+  for i, place in ipairs(order) do sorted = sorted and place == i end
+  local back = {}
+  for i, place in ipairs(order) do back[place] = i end
+  for c, list in ipairs(columns) do
+    if #list ~= kinds then raise("Concat: items of some datasets have %d values or more", c) end
+    local all = #list == 1 and list[1] or mg.cat(list, 1)
+    columns[c] = sorted and all or all[mg.tensor(back, "int64")]
+  end
+  return table.unpack(columns)
+end
+
+function Concat:__len() return self.length end
+
+subset.Concat = Concat
+
+-- Lengths, which add up to n, of what may be fractions: what rounding leaves goes to the first.
+local function lengths_of(parts, n)
+  local sum, whole = 0, true
+  for i, v in ipairs(parts) do
+    if v < 0 or v ~= v then raise("random_split: part %d is %g", i, v) end
+    sum, whole = sum + v, whole and math.tointeger(v) and true or false
+  end
+  if #parts == 0 then raise("random_split: no parts") end
+  if whole and (sum == n or sum ~= 1) then
+    if sum ~= n then raise("random_split: the parts are %d items, the dataset has %d", sum, n) end
+    return parts
+  end
+  if math.abs(sum - 1) > 1e-9 then raise("random_split: the fractions add up to %g, not 1", sum) end
+  local lengths, left = {}, n
+  for i, v in ipairs(parts) do
+    lengths[i] = math.floor(v * n + 1e-9)
+    left = left - lengths[i]
+  end
+  for i = 1, left do lengths[(i - 1) % #lengths + 1] = lengths[(i - 1) % #lengths + 1] + 1 end
+  return lengths
+end
+
+subset.random_split = checked("random_split(ds: any, parts: numbers, {seed: int?})",
+  "Subsets of these lengths, or fractions of all, by chance: " ..
+    "local train, test = random_split(ds, {0.9, 0.1})",
+  function(ds, parts, seed)
+    dataset.check("random_split", ds)
+    local lengths = lengths_of(parts, #ds)
+    local order = seeded(seed, function() return mg.randperm(#ds) end)
+    local list, at = {}, 0
+    for i, n in ipairs(lengths) do
+      n = math.tointeger(n)
+      list[i] = Subset(ds, order[{ { at + 1, at + n } }])
+      at = at + n
+    end
+    return table.unpack(list)
+  end)
+
+return subset

@@ -1,0 +1,60 @@
+-- Text(options): windows of a text for models that say what comes next. The tokens stay as they
+-- are, one array; a batch of windows is gathered from it in one go.
+
+local mg = require "moongrad"
+local dataset = require "moongrad.data.dataset"
+local tokenizers = require "moongrad.data.tokenizers"
+local raise = mg.raise
+
+local Text = dataset.Dataset:extend("Text")
+
+local function read(path)
+  local file <close> = io.open(path, "rb")
+  return file and file:read "a" or raise("Text: cannot read %s", path)
+end
+
+-- x (length) or (n, length), int64        t: the same, one token later
+Text.init = mg.checked(
+  "Text(self, {path: string?, text: string?, length: int(1..) = 64, " ..
+    'stride: int(1..) = length, tokenizer: tokenizer?, ' ..
+    'split: "all" | "train" | "test" = "all", ' ..
+    "test_fraction: number(0..1) = 0.1})",
+  "windows of length tokens, each stride after the last: x, and t, the same one token later. " ..
+    "The tokens are characters (of the whole text) if no tokenizer is given; test is the last part",
+  function(self, path, text, length, stride, tokenizer, split, fraction)
+    if (path == nil) == (text == nil) then raise("Text: needs path or text, one of them") end
+    text = text or read(path)
+    self.tokenizer = tokenizer or tokenizers.CharTokenizer(text)
+    local tokens = self.tokenizer:encode(text)
+    local cut = #tokens - math.floor(fraction * #tokens)
+    if split == "train" then tokens = tokens[{ { 1, cut } }]:clone()
+    elseif split == "test" then tokens = tokens[{ { cut + 1, -1 } }]:clone() end
+    if #tokens <= length then
+      raise("Text: %d tokens, but a window needs %d", #tokens, length + 1)
+    end
+    self.tokens, self.length, self.stride = tokens, length, stride
+  end)
+
+function Text:__len() return (#self.tokens - self.length - 1) // self.stride + 1 end
+
+function Text:get(i)
+  local first = (i - 1) * self.stride + 1
+  local last = first + self.length - 1
+  return self.tokens[{ { first, last } }], self.tokens[{ { first + 1, last + 1 } }]
+end
+
+function Text:take(index)
+  local places = ((index - 1) * self.stride):unsqueeze(2) +
+    mg.range(1, self.length, { dtype = "int64" })
+  return self.tokens[places], self.tokens[places + 1]
+end
+
+function Text:batch(i, j) return self:take(mg.range(i, j, { dtype = "int64" })) end
+
+-- The tokens one by one: x, and t, the one after; for a SequenceLoader
+function Text:steps()
+  local n = #self.tokens
+  return dataset.TensorDataset(self.tokens[{ { 1, n - 1 } }], self.tokens[{ { 2, n } }])
+end
+
+return { Text = Text }
