@@ -84,9 +84,10 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -f
              -fno-trapping-math -fopenmp-simd $(SANITIZE) -Isrc -MMD -MP
 
 KERN   = src/cpu/kern.c
+WINDOW = src/cpu/window.c
 LEVELS = v2 v3 v4
-OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN),$(wildcard src/*/*.c))) \
-         $(LEVELS:%=$(BUILD)/kern_%.o)
+OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN) $(WINDOW),$(wildcard src/*/*.c))) \
+         $(LEVELS:%=$(BUILD)/kern_%.o) $(LEVELS:%=$(BUILD)/window_%.o)
 
 build: packages
 	@$(MAKE) --no-print-directory $(jobs) compile
@@ -118,6 +119,11 @@ $(LEVELS:%=$(BUILD)/kern_%.o): $(BUILD)/kern_%.o: $(KERN) Makefile
 	  echo "moongrad's kernels are for x86-64 alone; $(CC) compiles for $$($(CC) -dumpmachine)."; \
 	  exit 1 ;; esac
 	$(CC) $(ALL_CFLAGS) -O3 -DISA=$* -march=x86-64-$* $(WIDTH) -c -o $@ $<
+
+# What convolutions multiply they may contract: their bits are this machine's own.
+$(LEVELS:%=$(BUILD)/window_%.o): $(BUILD)/window_%.o: $(WINDOW) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -O3 -ffp-contract=fast -DISA=$* -march=x86-64-$* -c -o $@ $<
 
 -include $(OBJ:.o=.d)
 

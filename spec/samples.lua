@@ -403,6 +403,38 @@ samples.matmul = number{{{4, 5}, {10, 11}}, X, {{1, 0}, {0, 1}, {1, 1}},
 
 -- ---- convolution ------------------------------------------------------------------------------
 
+local LINES, LINE_KERNEL = {{{1, 2, 3, 4}, {0, 1, -1, 2}}}, {{{1, 0, -1}, {0, 2, 1}}}
+local IMAGE, KERNEL = {{{{1, 2, 3}, {4, 5, 6}, {7, 8, 9}}}}, {{{{1, 2}, {0, -1}}}}
+local SLICED = {{{{0.5, 2.5}, {6.5, 8.5}}}}
+local ONE = {{1, 1}, {1, 1}, {0, 0}, 1}          -- stride, dilation, padding, groups of two axes
+
+samples.conv1d = float{{{{0, 0, -1, 8}}}, LINES, LINE_KERNEL, {1}, args = {{padding = "same"}},
+  bad = {{groups = 2}}}
+samples.conv2d = float{SLICED, IMAGE, KERNEL, {0.5}, bad = {{padding = {1, 1, 1}}}}
+samples.conv3d = float{{{{{{26}}}}}, {{{{{1, 2}, {3, 4}}, {{5, 6}, {7, 8}}}}},
+  {{{{{0, 1}, {0, 0}}, {{0, 0}, {0, 3}}}}}, bad = {nil, {dilation = 2}}}
+samples.conv_transpose1d = float{{{{1, 2, 2, 4, 3, 6}}}, {{{1, 2, 3}}}, {{{1, 2}}},
+  args = {nil, {stride = 2}}, bad = {nil, {stride = 2, output_padding = 2}}}
+samples.conv_transpose2d = float{
+  {{{{1.5, 4.5, 4.5}, {3.5, 9.5, 6.5}, {0.5, -2.5, -3.5}}}}, {{{{1, 2}, {3, 4}}}}, KERNEL, {0.5},
+  bad = {{padding = 2}}}
+samples._convolve = float{{{{{0, 2}, {6, 8}}}}, IMAGE, KERNEL,
+  args = {{2, 2}, table.unpack(ONE)}, bad = {{2, 2}, {1, 1}, {1, 1}, {0, 0}, 2}}
+samples._convolve_data = float{
+  {{{{1, 4, 4}, {3, 9, 6}, {0, -3, -4}}}}, {{{{1, 2}, {3, 4}}}}, KERNEL,
+  args = {{3, 3}, table.unpack(ONE)}, bad = {{3}, table.unpack(ONE)}}
+samples._convolve_weight = float{{{{{4, 6}, {10, 12}}}}, IMAGE, {{{{1, 0}, {2, -1}}}},
+  args = {{2, 2}, table.unpack(ONE)}, bad = {{2, 2}, {1, 1}, {1, 1}, {0, 0}, 2}}
+samples.im2col = float{{{{0, 2, 0, 5}, {1, 3, 4, 6}, {0, 5, 0, 8}, {4, 6, 7, 9}}}, IMAGE,
+  args = {2, {stride = {1, 2}, padding = {0, 1}}}, bad = {{4, 1}}}
+samples.col2im = float{{{{{1, 5, 4}, {5, 13, 8}}}}, {{{1, 2}, {3, 4}, {5, 6}, {7, 8}}},
+  args = {{2, 3}, 2}, bad = {{2, 2}, 2}}
+samples.unfold = any{
+  {{{1, 2}, {2, 3}, {3, 4}}, {{5, 6}, {6, 7}, {7, 8}}}, {{1, 2, 3, 4}, {5, 6, 7, 8}},
+  args = {2, 2, 1}, bad = {2, 5, 1}}
+samples._fold = float{{{1, 5, 9, 6}}, {{{1, 2}, {3, 4}, {5, 6}}}, args = {2, 4, 1},
+  bad = {2, 3, 1}}
+
 -- ---- pooling, interpolation, normalization ----------------------------------------------------
 
 -- ---- linear algebra ---------------------------------------------------------------------------

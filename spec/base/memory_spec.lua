@@ -408,6 +408,14 @@ describe("memory", function()
         mg.assign({W, b}, {W - 0.1 * W.grad, b - 0.1 * b.grad})
         return loss:item(), W:sum():item(), b:sum():item()
       end,
+      ["convolutions"] = function()
+        local x = mg.Variable(mg.full({2, 2, 5, 6}, 0.1))
+        local w = mg.Variable(mg.full({3, 2, 2, 2}, 0.3))
+        local y = mg.conv2d(x[1], w, mg.ones(3), {stride = 2, padding = 1})
+        local z = mg.conv_transpose2d(y, w) * mg.im2col(x, 2):sum() + x:unfold(3, 2, 1):sum()
+        z:sum():backward()
+        return z:sum():item(), x.grad:sum():item(), w.grad:sum():item()
+      end,
       ["double backprop"] = function()
         local x = mg.Variable{0.1, 0.2, 0.3}
         x:tanh():sum():backward{create_graph = true}

@@ -139,6 +139,10 @@ array *arr_matmul(ctx *c, array *a, array *b);
 ** that of y; out: dq, dk, dv. Dtypes and shapes as cpu.h has them; any strides. */
 bool arr_attention(ctx *c, const attention_attr *a, array *const in[4], array *out[2]);
 bool arr_attention_grad(ctx *c, const attention_attr *a, array *const in[7], array *out[3]);
+/* op: convolve, convolve_data or convolve_weight; attr: what cpu_conv and its kin take; s: the result's */
+array *arr_convolve(ctx *c, int op, array *a, array *b, const shape *s, const int64_t *attr);
+/* im2col, col2im or the adjoint of unfold, likewise */
+array *arr_columns(ctx *c, int op, array *a, const shape *s, const int64_t *attr);
 
 /* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
 array *arr_zeros(ctx *c, dtype t, const shape *s);

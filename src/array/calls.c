@@ -256,3 +256,22 @@ array *arr_matmul(ctx *c, array *a, array *b) {
   if (!y) arr_unref(r), r = NULL;
   return result(c, OP_matmul, cpu_matmul, NULL, x, y, r);
 }
+
+/* ---- convolutions --------------------------------------------------------------------------------------- */
+
+array *arr_convolve(ctx *c, int op, array *a, array *b, const shape *s, const int64_t *attr) {
+  WORK(c, op);
+  cpu_fn *fn = op == OP_convolve        ? cpu_conv
+               : op == OP_convolve_data ? cpu_conv_data
+                                        : cpu_conv_weight;
+  array *x, *y;
+  if (!dense_pair(c, a, b, &x, &y)) return NULL;
+  return result(c, op, fn, attr, x, y, arr_new(c, a->dtype, s));
+}
+
+array *arr_columns(ctx *c, int op, array *a, const shape *s, const int64_t *attr) {
+  WORK(c, op);
+  cpu_fn *fn = op == OP_im2col ? cpu_im2col : op == OP_col2im ? cpu_col2im : cpu_fold;
+  array *x = arr_contiguous(c, a), *r = x ? arr_new(c, a->dtype, s) : NULL;
+  return result(c, op, fn, attr, x, NULL, r);
+}

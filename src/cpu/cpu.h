@@ -81,7 +81,15 @@ cpu_fn cpu_unravel;      /* attr: rank, dims; in: positions from 1 in C order; o
 cpu_fn cpu_count_true;   /* in: mask; out: int64 */
 cpu_fn cpu_nonzero;      /* in: mask; out: positions from 1 of the true ones, 1-d */
 
-/* Convolution */
+/* Convolution: one to three axes behind images and channels; attr: of the last three axes stride[3], dilation[3],
+** padding before the first element[3]; groups. Where x would be read outside it is 0. All is dense. */
+cpu_fn cpu_conv;         /* in: x (n, c, ...), w (f, c / groups, ...); out: y (n, f, ...) */
+cpu_fn cpu_conv_data;    /* its gradients: in: that of y, w; out: that of x */
+cpu_fn cpu_conv_weight;  /* in: x, that of y; out: that of w */
+cpu_fn cpu_im2col;       /* attr: kernel[2], stride[2], padding[2], dilation[2]; in: x (n, c, h, w); out: (n, c
+                         ** kernel, positions) */
+cpu_fn cpu_col2im;       /* its adjoint; in: columns; out: x */
+cpu_fn cpu_fold;         /* attr: axis, step; in: windows of the axis, their elements last; out: their sums */
 
 /* Pooling, interpolation, normalization */
 

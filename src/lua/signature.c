@@ -829,11 +829,15 @@ static void give_list(lua_State *L, state *S, const reading *r, int i, int at) {
   }
 }
 
+/* So many attributes */
+static int places_of(const param *p) {
+  return p->kinds & K_PAIR ? 2 : p->kinds & (K_INTS | K_SHAPE) ? 1 + MAXDIM : 1;
+}
+
 static void give_nothing(lua_State *L, const target *t, const param *p) {
   if (!t->to || p->kinds & (K_ARRAY | K_LIST)) return lua_pushnil(L);
   if (p->kinds == K_NUMBER) return give_float(t->to, NAN);
-  int n = p->kinds & K_PAIR ? 2 : p->kinds & (K_INTS | K_SHAPE) ? 1 + MAXDIM : 1;
-  while (n--) give_int(t->to, INT64_MIN);
+  for (int n = places_of(p); n--;) give_int(t->to, INT64_MIN);
 }
 
 /* Pushes the value at `at` for param i, checked and converted, or puts it among the attributes. */
@@ -881,7 +885,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
     case LUA_TSTRING:
       if (k & K_CHOICE && is_choice(L, at, p, &which)) {
         if (!t->to) return lua_pushvalue(L, at);
-        for (int n = k & K_PAIR ? 2 : 1; n--;) give_int(t->to, k == K_CHOICE ? which : -1 - which);
+        for (int n = places_of(p); n--;) give_int(t->to, k == K_CHOICE ? which : -1 - which);
         return;
       }
       if (k & K_DTYPE) which = check_dtype(L, at, who);

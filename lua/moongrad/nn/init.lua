@@ -2,7 +2,7 @@
 
 local nn = {}
 
-for _, file in ipairs { "module", "layers", "containers" } do
+for _, file in ipairs { "module", "layers", "convolution", "containers" } do
   for name, class in pairs(require("moongrad.nn." .. file)) do nn[name] = class end
 end
 
