@@ -216,6 +216,70 @@ describe("nn", function()
     assert(near(l.weight.data:std(), 0.1 / math.sqrt(3), 0.02))
   end)
 
+  it("convolutions: the op with weight and bias, sized as PyTorch's", function()
+    local c = nn.Conv2d(4, 6, {3, 2}, {stride = 2, padding = {1, 0}, groups = 2})
+    assert.same({6, 2, 3, 2}, c.weight.shape)
+    assert.same({6}, c.bias.shape)
+    local x = mg.randn(2, 4, 7, 8)
+    assert(helper.same(c(x), mg.conv2d(x, c.weight, c.bias, {stride = 2, padding = {1, 0},
+      groups = 2})))
+    local same = nn.Conv1d(5, 3, {padding = "same", dilation = 2})
+    assert.same({2, 5, 9}, same(mg.ones(2, 3, 9)).shape)
+    assert.same({5, 4, 4, 4}, nn.Conv3d(3, 5, 2, {bias = false})(mg.ones(3, 5, 5, 5)).shape)
+    local t = nn.ConvTranspose2d(4, 6, 3, {stride = 2, output_padding = 1, groups = 2})
+    assert.same({4, 3, 3, 3}, t.weight.shape)
+    assert.same({6}, t.bias.shape)
+    assert(helper.same(t(x), mg.conv_transpose2d(x, t.weight, t.bias, {stride = 2,
+      output_padding = 1, groups = 2})))
+    assert.same({1, 2, 12}, nn.ConvTranspose1d(3, 2, 4, {stride = 2})(mg.ones(1, 3, 5)).shape)
+    assert.is_nil(nn.Conv1d(2, 2, 1, {bias = false}).bias)
+  end)
+
+  it("convolutions start within 1/sqrt(fan_in), as PyTorch's", function()
+    mg.seed(0)
+    for _, case in ipairs{{nn.Conv2d(4, 200, 5), 100}, {nn.ConvTranspose1d(50, 4, 25), 100},
+      {nn.Conv1d(8, 100, 10, {groups = 4}), 20}} do
+      local bound = 1 / math.sqrt(case[2])
+      assert.is_true(case[1].weight:abs():max():item() <= bound)
+      assert.is_true(case[1].bias:abs():max():item() <= bound)
+      assert(near(case[1].weight.data:std(), bound / math.sqrt(3), 0.03))
+    end
+  end)
+
+  it("convolutions find their channels, from an input or a file", function()
+    local path = os.tmpname()
+    finally(function() os.remove(path .. ".safetensors"); os.remove(path) end)
+    for _, case in ipairs{{nn.Conv2d, {2, 3, 5, 5}}, {nn.ConvTranspose2d, {3, 4, 4}},
+      {nn.Conv1d, {6, 9}}} do
+      local late, x = case[1](6, 3), mg.randn(case[2])
+      assert.equal(0, #late:parameters())
+      assert.is_truthy(tostring(late):find("(?, 6, {3", 1, true))
+      local y = late(x)
+      assert.equal(2, #late:parameters())
+      late:save(path .. ".safetensors")
+      local other = case[1](6, 3)
+      other:load(path .. ".safetensors")
+      assert(helper.same(other(x), y))
+    end
+    local grouped = nn.Conv2d(6, 3, {groups = 3})
+    grouped:load_state{weight = mg.ones(6, 2, 3, 3), bias = mg.ones(6)}
+    assert.same({6, 3, 3}, grouped(mg.ones(6, 5, 5)).shape)
+  end)
+
+  it("convolutions say what does not fit", function()
+    assert(raises("Conv2d: groups 2 does not divide out_channels 3", nn.Conv2d, 4, 3, 3,
+      {groups = 2}))
+    assert(raises("Conv2d: groups 2 does not divide in_channels 3", nn.Conv2d, 3, 4, 3,
+      {groups = 2}))
+    assert(raises("Conv2d: kernel_size has 3 numbers, expected one or one for each of 2 axes",
+      nn.Conv2d, 3, 4, {3, 3, 3}))
+    assert(raises("Conv2d: x has 2 axes, expected 3, or 4 with a batch", nn.Conv2d(4, 3),
+      mg.ones(5, 5)))
+    assert(raises("Conv1d: kernel_size", nn.Conv1d, 3, 4, 0))
+    assert(raises("ConvTranspose1d: unknown option paddings", nn.ConvTranspose1d, 4, 3,
+      {paddings = 1}))
+  end)
+
   it("Linear finds the size of its input", function()
     local l = nn.Linear(2)
     assert.same({}, names(l))

@@ -18,8 +18,8 @@ local function each(name, what, v, axes)
   return v
 end
 
--- weight (rows, columns / groups, kernel ...): of a transposed one the rows are the inputs. Without the
--- inputs the parameters are made by the first forward, or by load_state.
+-- weight (rows, columns / groups, kernel ...): of a transposed one the rows are the inputs. Without
+-- the inputs the parameters are made by the first forward, or by load_state.
 local Convolution = Module:extend("Convolution")
 
 function Convolution:prepare(inputs, outputs, kernel, options, bias)
@@ -33,8 +33,8 @@ function Convolution:prepare(inputs, outputs, kernel, options, bias)
   if inputs then self:build(inputs) end
 end
 
--- U(-bound, bound) with bound = 1/sqrt(fan_in), PyTorch's kaiming_uniform_(a = sqrt(5)); its fan_in is
--- what stands behind weight's first axis.
+-- U(-bound, bound) with bound = 1/sqrt(fan_in), PyTorch's kaiming_uniform_(a = sqrt(5)); its fan_in
+-- is what stands behind weight's first axis.
 function Convolution:build(inputs)
   if inputs == 0 or inputs % self.groups ~= 0 then
     mg.raise("%s: groups %d does not divide in_channels %d", getmetatable(self).__name,
@@ -123,7 +123,8 @@ for axes = 1, 2 do
         output_padding = output_padding, groups = groups, dilation = dilation}, bias)
     end)
 
-  Conv.forward = checked(name .. "(self, x: float)", "what a convolution's gradient does, with weight",
+  Conv.forward = checked(name .. "(self, x: float)",
+    "what a convolution's gradient does, with weight",
     function(self, x)
       self:prepare_for(x)
       return op(x, self.weight, self.bias, {stride = self.stride, padding = self.padding,
