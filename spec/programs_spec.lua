@@ -129,26 +129,3 @@ describe("a program", function()
     assert(helper.same(t.y, y.data))
   end)
 end)
-
-describe("the example", function()
-  -- The demo is `make demo`.
-  local expected = {
-    ["goldstein_price"] = "dz/dx\tvariable(-5376)\ndz/dy\tvariable(8064)\n",
-    ["linear_regression"] = "300: loss",
-    ["newton"] = "10\tvariable(1)\n",
-    ["spiral"] = "test accuracy",
-  }
-
-  local listing = io.popen("ls lua/examples")
-  for file in listing:lines() do
-    local name = file:match("^(.*)%.lua$")
-    if name and name ~= "demo" then
-      it(name .. " runs", function()
-        local text, ok = child.lua(child.here .. "/lua/examples/" .. file, child.folder(finally))
-        assert(ok, text)
-        assert(text:find(expected[name] or "", 1, true), text)
-      end)
-    end
-  end
-  listing:close()
-end)

@@ -164,6 +164,27 @@ local function image_data(image)
   return table.concat(lines, "\n")
 end
 
+-- Colours from dark to light that stay apart in grey too (viridis)
+local COLOUR = "defined (0 '#440154', 1 '#3b528b', 2 '#21918c', 3 '#5ec962', 4 '#fde725')"
+
+local STYLES = {lines = "lines lw 2", points = "points pt 7 ps 0.7",
+                linespoints = "linespoints lw 1.5 pt 7 ps 0.6", dots = "dots", steps = "steps lw 2",
+                impulses = "impulses lw 2"}
+
+-- How the image's columns and rows, from 0, become x and y
+local function image_places(image, extent)
+  if not extent then return "($1 + 1):($2 + 1)" end
+  local h, w = image.shape[1], image.shape[2]
+  return mg._format("(%.17g + $1 * %.17g):(%.17g + $2 * %.17g)", extent[1],
+    (extent[2] - extent[1]) / math.max(w - 1, 1), extent[4],
+    (extent[3] - extent[4]) / math.max(h - 1, 1))
+end
+
+local function style_of(opts, i)
+  local style = opts.styles and opts.styles[i] or opts.style
+  return STYLES[style] or raise("plot: styles[%d] is %s", i, tostring(style))
+end
+
 local function script_of(curves, opts)
   local lines, drawn = {}, {}
   local function add(format, ...) lines[#lines + 1] = format:format(...) end
@@ -178,14 +199,17 @@ local function script_of(curves, opts)
   add("set ylabel %s", quote(opts.ylabel))
   if opts.log then add("set logscale %s", opts.log) end
   if opts.image then
+    add("set key opaque")
     add("$image << END\n%s\nEND", image_data(opts.image))
-    add("set palette gray\nset size ratio -1\nset yrange [] reverse\nset autoscale fix")
-    drawn[1] = "$image matrix using ($1 + 1):($2 + 1):3 with image notitle"
+    add("set palette %s\nset autoscale fix", opts.palette == "color" and COLOUR or "gray")
+    if not opts.extent then add("set size ratio -1\nset yrange [] reverse") end
+    drawn[1] = ("$image matrix using %s:3 with image notitle"):format(
+      image_places(opts.image, opts.extent))
   end
   for i, curve in ipairs(curves) do
     add("$curve%d << END\n%s\nEND", i, curve_data(curve, opts.x, "curve " .. i))
     local label = opts.labels and opts.labels[i]
-    drawn[#drawn + 1] = ("$curve%d with %s %s"):format(i, opts.style,
+    drawn[#drawn + 1] = ("$curve%d with %s %s"):format(i, style_of(opts, i),
       label and "title " .. quote(tostring(label)) or "notitle")
   end
   add("plot %s\n", table.concat(drawn, ", "))
@@ -194,13 +218,15 @@ end
 
 local OPTIONS = 'x: array, labels: table, title: string = "", xlabel: string = "", ' ..
   'ylabel: string = "", log: "x" | "y" | "xy", image: array, path: string, ' ..
-  'style: "lines" | "points" | "linespoints" | "dots" | "steps" | "impulses" = "lines"'
+  'style: "lines" | "points" | "linespoints" | "dots" | "steps" | "impulses" = "lines", ' ..
+  'styles: table, extent: numbers, palette: "gray" | "color" = "gray"'
 local read = mg.signature("plot({" .. OPTIONS .. "})")
 
 -- One table holds curves and, by name, options: they are parted here.
 plot.plot = checked("plot(curves: any)",
   "curves of 1-d Variables or tables, over a 2-d image if there is one, through gnuplot; the " ..
-    "path ends in .png .svg .pdf .txt; without one a window, or text where no display is",
+    "path ends in .png .svg .pdf .txt; without one a window, or text where no display is. " ..
+    "styles: one for each curve; extent {left, right, bottom, top}: where the image lies",
   function(given)
     if mg.is_variable(given) then given = {given} end
     if type(given) ~= "table" then raise("plot: needs a table, got %s", type(given)) end
@@ -209,7 +235,10 @@ plot.plot = checked("plot(curves: any)",
       if math.type(key) == "integer" then curves[key] = v else named[key] = v end
     end
     opts.x, opts.labels, opts.title, opts.xlabel, opts.ylabel, opts.log, opts.image, opts.path,
-      opts.style = read(named)
+      opts.style, opts.styles, opts.extent, opts.palette = read(named)
+    if opts.extent and (#opts.extent ~= 4 or not opts.image) then
+      raise("plot: extent is {left, right, bottom, top} of an image")
+    end
     if #curves == 0 and not opts.image then raise("plot: neither a curve nor an image") end
     if opts.path then ending("plot", opts.path, "png svg pdf txt") end
     run("plot", "gnuplot", "gnuplot -persist", script_of(curves, opts))

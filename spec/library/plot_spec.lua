@@ -87,6 +87,16 @@ describe("plot", function()
     end
   end)
 
+  it("draws each curve in its style, and an image where it lies, in colours", function()
+    local folder = child.folder(finally)
+    local path = folder .. "/a.svg"
+    mg.plot{{{1, 3}, {5, 4}}, {{1, 3}, {4, 5}}, styles = {"points", "steps"}, path = path,
+            image = mg.tensor{{0, 1}, {2, 3}}, extent = {1, 3, 4, 5}, palette = "color"}
+    assert.equal(MAGIC.svg, child.read(path):sub(1, #MAGIC.svg))
+    assert(raises("plot: styles[1] is dotted", mg.plot, {{1, 2}, styles = {"dotted"}}))
+    assert(raises("plot: extent is {left, right, bottom, top}", mg.plot, {{1, 2}, extent = {1}}))
+  end)
+
   it("draws in characters", function()
     local path = child.folder(finally) .. "/a.txt"
     mg.plot{mg.range(1, 10), style = "points", path = path}
