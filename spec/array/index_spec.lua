@@ -6,6 +6,12 @@ local exact, same, raises = helper.exact, helper.same, helper.raises
 
 local function int(t) return mg.tensor(t, "int64") end
 
+local function filled(n)
+  local t = {}
+  for i = 1, n do t[i] = mg.newaxis end
+  return t
+end
+
 -- (2, 3, 4), its elements 1..24
 local function cube() return mg.range(1, 24):reshape(2, 3, 4) end
 
@@ -26,6 +32,30 @@ local forms = {
   {"ranges for all axes", {{}, {1, 3, 2}, {2, 3}},
     {{{2, 3}, {10, 11}}, {{14, 15}, {22, 23}}}},
   {"an empty table", {}, nil},
+  {"a new axis", {mg.newaxis, 2, {2, 3}, 1}, {{17, 21}}},
+  {"new axes alone", {{}, 1, mg.newaxis, {1, 2}, mg.newaxis}, {{{{1}, {2}}}, {{{13}, {14}}}}},
+  {"an index of the last axis", {{}, {2, 3}, int{4, 1}}, {{{8, 5}, {12, 9}}, {{20, 17}, {24, 21}}}},
+  {"an index between ranges", {{}, int{3, -3}, {1, 2}},
+    {{{9, 10}, {1, 2}}, {{21, 22}, {13, 14}}}},
+  {"an index beside a number", {2, int{3, 1}}, {{21, 22, 23, 24}, {13, 14, 15, 16}}},
+  {"an index apart from a number", {1, {2, 3}, int{4, 1}}, {{8, 12}, {5, 9}}},
+  {"indices side by side", {int{2, 1, 2}, int{3, 1, -3}},
+    {{21, 22, 23, 24}, {1, 2, 3, 4}, {13, 14, 15, 16}}},
+  {"indices side by side behind a range", {{2, 1, -1}, int{3, 1}, int{-1, 2}}, {{24, 14}, {12, 2}}},
+  {"indices apart, which move to the front", {int{2, 1}, {2, 3}, int{1, 4}}, {{17, 21}, {8, 12}}},
+  {"indices that broadcast", {int{{1}, {2}}, int{3, 1}, 2}, {{10, 2}, {22, 14}}},
+  {"indices of all axes", {int{2, 1}, int{1, 2}, int{-1, 3}}, {16, 7}},
+  {"a 0-d index among others", {int(2), int{1, 2}, {1, 2}}, {{13, 14}, {17, 18}}},
+  {"no index at all", {int{2}, mg.zeros{0, dtype = "int64"}}, {}},
+  {"a mask of a later axis", {{}, 2, mg.tensor{true, false, false, true}}, {{5, 8}, {17, 20}}},
+  {"a mask of two axes", {mg.tensor{{true, false, true}, {false, true, false}}, {2, 3}},
+    {{2, 3}, {10, 11}, {18, 19}}},
+  {"a mask of the last two axes", {1, mg.tensor{{false, true, false, false},
+    {false, false, false, false}, {true, false, false, true}}}, {2, 9, 12}},
+  {"a mask and an index", {mg.tensor{true, true}, {}, int{2, 4}},
+    {{2, 6, 10}, {16, 20, 24}}},
+  {"a mask beside a new axis", {{}, mg.tensor{true, false, true}, mg.newaxis, 1},
+    {{{1}, {13}}, {{9}, {21}}}},
 }
 
 describe("index", function()
@@ -119,6 +149,28 @@ describe("index", function()
     assert(exact(x.grad, {0, 3, 0, 0, 1}))
   end)
 
+  it("adds up the gradients of what is picked twice, in any places", function()
+    local x = mg.Variable(mg.zeros(2, 3))
+    x[{int{1, 2, 1}, int{2, 3, 2}}]:sum():backward()
+    assert(exact(x.grad, {{0, 2, 0}, {0, 0, 1}}))
+    x:cleargrad()
+    x[{int{1, 1}, mg.newaxis, int{-1, 3}}]:square():sum():backward{create_graph = true}
+    assert(exact(x.grad, {{0, 0, 0}, {0, 0, 0}}))
+    local g = x.grad
+    x:cleargrad()
+    g[{1, 3}]:backward()
+    assert(exact(x.grad, {{0, 0, 4}, {0, 0, 0}}))
+  end)
+
+  it("by mg.newaxis alone puts an axis in front", function()
+    local x = mg.tensor{1, 2}
+    assert.same({1, 2}, x[mg.newaxis].shape)
+    assert.same({2, 1}, x[{{}, mg.newaxis}].shape)
+    assert.same({1}, mg.tensor(3)[mg.newaxis].shape)
+    x[mg.newaxis] = {{5, 6}}
+    assert(exact(x, {5, 6}))
+  end)
+
   it("takes any step, also where it leads nowhere", function()
     local x = mg.Variable(cube())
     for _, step in ipairs{1 << 62, math.maxinteger, 7} do
@@ -153,6 +205,16 @@ describe("index", function()
       ["{first, last, step}: the table has the key first"] = {{first = 1}},
       ["index: a position must be a whole number, not 1.5"] = 1.5,
       ["index: 4 for shape (2, 3, 4), which has 3 axes"] = {1, 1, 1, 1},
+      ["index: 5 for shape (2, 3, 4), which has 3 axes"] = {1, 1, mg.newaxis, 1, int{1}},
+      ["index: 18 in a table"] = {[18] = 1, table.unpack(filled(17))},
+      ["index: 4 at position 2 of the index is not in 1..3"] = {{}, int{3, 4}},
+      ["index: 0 at position 1 of the index is not in 1..4"] = {int{1}, 1, int{0}},
+      ["index: -5 is out of range for axis 3 of shape (2, 3, 4)"] = {1, 1, int(-5)},
+      ["index: indices of shapes (2) and (3) do not broadcast"] = {int{1, 2}, int{1, 2, 3}},
+      ["index: a bool index of shape (2) does not fit shape (2, 3, 4)"] =
+        {1, mg.tensor{true, true}},
+      ["more than 8 axes"] = {int{{{{{{{1}}}}}}}},
+      ["index: a Variable of float64"] = {1, mg.tensor{1}},
       ["expected int64 or bool"] = mg.tensor{1, 2},
       ["does not fit shape (2, 3, 4)"] = mg.tensor{true, false, true},
       ["is not in 1..2"] = int{1, 3},
@@ -185,7 +247,7 @@ describe("assigning to an index", function()
       x[key] = part * -10
       assert(exact(x[key], part * -10))
       local changed = x:ne(cube())
-      assert.equal(part.size, changed:sum():item())
+      assert.equal(part:unique().size, changed:sum():item())
       x[key] = part
       assert(same(x, cube()))
     end)
@@ -204,6 +266,18 @@ describe("assigning to an index", function()
     assert(raises("index: a value of shape (2) does not fit shape (3)", function()
       x[1] = {1, 2}
     end))
+  end)
+
+  it("keeps the last of what is written twice", function()
+    local x = mg.zeros(2, 3)
+    x[{int{1, 2, 1}, int{2, 2, 2}}] = {1, 2, 3}
+    x[{2, int{3, 3, -1}}] = {4, 5, 6}
+    assert(exact(x, {{0, 3, 0}, {0, 2, 6}}))
+    local n = 100000
+    local large = mg.zeros(3, 100)
+    large[{mg.ones{n, dtype = "int64"}, mg.range(0, n - 1, {dtype = "int64"}) % 100 + 1}] =
+      mg.range(1, n)
+    assert(same(large[1], mg.range(n - 99, n)))
   end)
 
   it("by Variables writes where they pick", function()

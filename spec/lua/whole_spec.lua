@@ -232,6 +232,18 @@ describe("all or nothing:", function()
     assert.same({2, 0}, {schedule.t, opt.lr})
   end)
 
+  for name, key in pairs{
+    ["indices apart"] = {mg.randint(1, 20, {40}), {2, 9}, mg.randint(1, 4, {40})},
+    ["a mask"] = {{}, mg.rand(30, 4):gt(0.5)},
+    ["an index of one axis"] = {{3, 15}, mg.randint(-30, 30, {50}):clamp{min = 1}},
+  } do
+    it("x[...] and x[...] = v by " .. name, function()
+      local function make() return {x = mg.rand(20, 30, 4)} end
+      whole(make, function(it) it.x[key] = it.x[key] + 1 end)
+      whole(make, function(it) it.y = it.x[key] * 2 end)
+    end)
+  end
+
   it("an assignment of many, which share and exchange values", function()
     whole(parameters, function(ps)
       local both = ps[1] * ps[3]

@@ -230,6 +230,7 @@ extern const luaL_Reg define_functions[];
 
 int variable_subscript(lua_State *L);     /* x[key] */
 int variable_pairs(lua_State *L);
+void push_newaxis(lua_State *L);
 int variable_set_subscript(lua_State *L); /* x[key] = v */
 
 /* ---- modes (modes.c) ------------------------------------------------------------------------- */

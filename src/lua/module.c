@@ -471,6 +471,8 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_setfield(L, MODULE, "Config");
   lua_pushliteral(L, VERSION);
   lua_setfield(L, MODULE, "version");
+  push_newaxis(L);
+  lua_setfield(L, MODULE, "newaxis");
   lua_settop(L, MODULE);
   return 1;
 }

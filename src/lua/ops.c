@@ -280,6 +280,6 @@ const entry op_entries[] = {
      "clamp(x: array, {min: number | array, max: number | array})\n"
      "x kept within min..max; gradient 1 inside and at the bounds",
      true},
-    {"slice", slice, "slice(x: array, ...)\nx[...] by numbers and ranges", true},
+    {"slice", slice, "slice(x: array, ...)\nx[...]: by numbers, ranges, Variables", true},
     {"flip", flip, "flip(x: array, axis: axes)\nbackwards along the axes", true},
     {NULL, NULL, NULL, false}};
