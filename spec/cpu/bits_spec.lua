@@ -207,12 +207,16 @@ describe("the bits of", function()
     mg.seed(6)
     local x, y = mg.randn(300, 500), mg.randn(500, 400)
     local at, v, wide = mg.randint(1, 300, {2000}), mg.randn(4000), mg.randn(4000, 1501)
+    local narrow, more = mg.zeros(300, 500):to "float32", mg.randn(2000, 500):to "float32"
+    local few = mg.randint(1, 5, {300, 500})
     with_any_threads(function()
       return v:matmul(wide), wide.T:matmul(v), v:to("float32"):matmul(wide:to("float32")),
         x:matmul(y), x:to("float32"):matmul(y:to("float32")), x:cumsum(1), x:cumsum(2),
         x:argsort(1), x:argsort(2), x:index_select(1, at),
         mg.zeros(300, 500):index_add(1, at, mg.cat({x, x, x, x, x, x, x})[{{1, 2000}}]),
-        mg.zeros(300, 500):scatter_add(1, (x.T.T * 40):to("int64"):clamp{min = 1, max = 300}, x)
+        mg.zeros(300, 500):scatter_add(1, (x.T.T * 40):to("int64"):clamp{min = 1, max = 300}, x),
+        narrow:index_add(1, at, more), narrow:scatter_add(1, few, x:to "float32"),
+        narrow:scatter_add(2, few, x:to "float32")
     end)
   end)
 end)

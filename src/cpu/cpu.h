@@ -48,6 +48,10 @@ void cpu_reduce(int op, dtype t, int64_t rows, int64_t n, int64_t inner, const c
 /* n elements of v from the first, at v.p if they lie so, else in buf */
 const void *cpu_gather_small(const view *v, int64_t n, char *buf);
 
+/* Columns of float32, and float32 that meet by index, are added up as floats so many at a time, these runs in
+** double: 10^6 equal addends are right to 10^-6. */
+enum { SUM_RUN = 32 };
+
 /* ---- calls: what is not element-wise ------------------------------------------------------------ */
 
 /* Operands and results are of the shapes and dtypes that the caller of the op above is told; axes count

@@ -2,7 +2,8 @@
 **
 ** All of it is computed at once. However work is cut into parts, every element of a result belongs to
 ** one part, and what is added into it is added in the order of the index: the number of threads
-** cannot be seen. Positions come as the user wrote them, 1..n or -n..-1, and were checked.
+** cannot be seen. Where more than SUM_RUN float32 may meet in one element they are added up in double.
+** Positions come as the user wrote them, 1..n or -n..-1, and were checked.
 */
 #include "cpu/cpu.h"
 
@@ -153,6 +154,9 @@ typedef struct {
   three t;
   int64_t m, rows; /* length of the index; rows in a part */
   int bytes;
+  const int32_t *place; /* of a row in `sums`, -1: it has none; NULL: no row has */
+  double *sums;         /* by worker, so many rows */
+  int64_t nsum;
 } take;
 
 enum { AHEAD = 8 }; /* rows are fetched this far ahead: a row is anywhere in memory */
@@ -185,6 +189,23 @@ bool cpu_take(ctx *c, const int64_t *attr, const view *const *in, const view *co
   return true;
 }
 
+static void add_wide(double *restrict x, const float *restrict y, int64_t n) {
+  _Pragma("omp simd") for (int64_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+/* The rows in which many meet: into their sums, out of them */
+static void move_sums(const take *k, float *to, double *sums, bool out) {
+  int64_t inner = k->t.inner;
+  for (int64_t i = 0; i < k->t.n; i++) {
+    if (k->place[i] < 0) continue;
+    float *x = to + i * inner;
+    double *sum = sums + k->place[i] * inner;
+    for (int64_t j = 0; j < inner; j++)
+      if (out) x[j] = (float)sum[j];
+      else sum[j] = x[j];
+  }
+}
+
 /* One outer row: all that meets in an element is added here. Cutting it further gains nothing, one
 ** thread being as fast as the memory. */
 static void add_take_part(void *arg, int64_t o) {
@@ -192,10 +213,26 @@ static void add_take_part(void *arg, int64_t o) {
   int64_t n = k->t.n, row = k->t.inner * k->bytes;
   char *to = k->to + o * n * row;
   const char *from = k->from + o * k->m * row;
+  double *sums = k->place ? k->sums + par_worker() * k->nsum * k->t.inner : NULL;
+  if (k->place) move_sums(k, (float *)(void *)to, sums, false);
   for (int64_t i = 0; i < k->m; i++) {
+    int64_t at = position(k->index[i], n);
     if (i + AHEAD < k->m) __builtin_prefetch(to + position(k->index[i + AHEAD], n) * row, 1);
-    k->run(to + position(k->index[i], n) * row, 1, from + i * row, k->t.inner);
+    if (k->place && k->place[at] >= 0)
+      add_wide(sums + k->place[at] * k->t.inner, (const float *)(const void *)(from + i * row),
+               k->t.inner);
+    else k->run(to + at * row, 1, from + i * row, k->t.inner);
   }
+  if (k->place) move_sums(k, (float *)(void *)to, sums, true);
+}
+
+/* Rows that get more than SUM_RUN are numbered, the others get -1. How many there are */
+static int64_t find_many(const take *k, int32_t *place) {
+  int64_t count = 0, n = k->t.n;
+  memset(place, 0, n * sizeof *place);
+  for (int64_t i = 0; i < k->m; i++) place[position(k->index[i], n)]++;
+  for (int64_t i = 0; i < n; i++) place[i] = place[i] > SUM_RUN ? (int32_t)count++ : -1;
+  return count;
 }
 
 bool cpu_add_take(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
@@ -206,9 +243,21 @@ bool cpu_add_take(ctx *c, const int64_t *attr, const view *const *in, const view
             .t = about(&out[0]->s, (int)attr[0]),
             .m = in[1]->size,
             .bytes = dtype_size[out[0]->dtype]};
+  bool many = out[0]->dtype == F32 && k.m > SUM_RUN && k.m <= INT32_MAX;
+  buffer *place = many ? buf_new(c, k.t.n * sizeof *k.place) : NULL, *sums = NULL;
+  if (many && !place) return false;
+  if (many && (k.nsum = find_many(&k, place->p))) {
+    k.place = place->p;
+    int64_t workers = least(c->threads, k.t.outer);
+    sums = buf_new(c, workers * k.nsum * k.t.inner * sizeof *k.sums);
+    if (!sums) return buf_unref(place), false;
+    k.sums = sums->p;
+  }
   if (in[0]->size >= PART) par_for(c, k.t.outer, add_take_part, &k);
   else
     for (int64_t o = 0; o < k.t.outer; o++) add_take_part(&k, o);
+  if (place) buf_unref(place);
+  if (sums) buf_unref(sums);
   return true;
 }
 
@@ -321,12 +370,142 @@ static void walk_all(ctx *c, pair_fn *fn, const view *base, const view *dense, c
   par_for(c, across * down, walk_part, &w);
 }
 
+/* A lane is what may meet: along the axis, for one position on the others but the last, of which it has some
+** columns. It is added up in double. */
+typedef struct {
+  float *base;
+  const float *dense;
+  const int64_t *index;
+  double *sums; /* by worker: n rows of `cols` */
+  int lead;     /* axes of the index but its own and the last */
+  int64_t dim[MAXDIM], of_index[MAXDIM], of_base[MAXDIM]; /* these, and their strides */
+  bool last;                                              /* the axis is the last one */
+  bool few;                          /* addends beside the places they may come to */
+  int64_t n, length, cols, all_cols; /* along the axis: of base, of the index; in a lane, in all */
+  int64_t step_index, step_base;     /* strides of the axis */
+  int64_t lanes, each;               /* all, in a part */
+} lanes;
+
+/* What is done with a row of the index: `cols` for each row of a lane, or all of it along the axis (s == 0) */
+typedef void lane_fn(double *sums, float *base, const float *x, const int64_t *at, int64_t count,
+                     const lanes *w, int64_t s, int64_t cols);
+
+#define LANE(name, does)                                                                           \
+  static void name(double *sums, float *base, const float *x, const int64_t *at, int64_t count,    \
+                   const lanes *w, int64_t s, int64_t cols) {                                      \
+    (void)base, (void)x;                                                                           \
+    const int64_t n = w->n, step = w->step_base;                                                   \
+    for (int64_t j = 0; j < count; j++) {                                                          \
+      const int64_t k = position(at[j], n);                                                        \
+      double *sum = sums + k * cols + j * s;                                                       \
+      float *to = base + k * step + j * s;                                                         \
+      does;                                                                                        \
+    }                                                                                              \
+  }
+// clang-format off
+LANE(fetch_some, *sum = *to)
+LANE(add_some, *sum += x[j]; (void)to)
+LANE(store_some, *to = (float)*sum)
+// clang-format on
+
+static void along(const lanes *w, lane_fn *f, double *sums, float *base, int64_t from,
+                  int64_t cols) {
+  const float *x = w->dense + from;
+  const int64_t *at = w->index + from;
+  if (w->last) {
+    f(sums, base, x, at, w->length, w, 0, 1);
+    return;
+  }
+  for (int64_t i = 0; i < w->length; i++, x += w->step_index, at += w->step_index) {
+    if (i + AHEAD < w->length)
+      for (int64_t j = 0; j < cols; j += 8) {
+        __builtin_prefetch(x + AHEAD * w->step_index + j);
+        __builtin_prefetch(at + AHEAD * w->step_index + j);
+      }
+    f(sums, base, x, at, cols, w, 1, cols);
+  }
+}
+
+/* All of a lane to the sums, or back */
+static void move(const lanes *w, double *sums, float *base, int64_t cols, bool back) {
+  int64_t rows = w->step_base == cols ? 1 : w->n, width = w->n * cols / rows;
+  for (int64_t i = 0; i < rows; i++, sums += width, base += w->step_base)
+    if (back)
+      for (int64_t j = 0; j < width; j++) base[j] = (float)sums[j];
+    else
+      for (int64_t j = 0; j < width; j++) sums[j] = base[j];
+}
+
+static void add_lane(const lanes *w, int64_t lane) {
+  int64_t across = (w->all_cols + w->cols - 1) / w->cols, first = lane % across * w->cols;
+  int64_t cols = least(w->cols, w->all_cols - first), from = first, to = first;
+  for (int64_t i = w->lead - 1, rest = lane / across; i >= 0; i--) {
+    from += rest % w->dim[i] * w->of_index[i];
+    to += rest % w->dim[i] * w->of_base[i];
+    rest /= w->dim[i];
+  }
+  float *base = w->base + to;
+  double *sums = w->sums + par_worker() * w->n * w->cols;
+  if (w->few) along(w, fetch_some, sums, base, from, cols);
+  else move(w, sums, base, cols, false);
+  along(w, add_some, sums, base, from, cols);
+  if (w->few) along(w, store_some, sums, base, from, cols);
+  else move(w, sums, base, cols, true);
+}
+
+static void add_lanes(void *arg, int64_t part) {
+  const lanes *w = arg;
+  int64_t end = least((part + 1) * w->each, w->lanes);
+  for (int64_t i = part * w->each; i < end; i++) add_lane(w, i);
+}
+
+static bool add_in_lanes(ctx *c, const view *base, const view *dense, const view *idx, int axis) {
+  int last = idx->s.n - 1;
+  lanes w = {.base = base->p,
+             .dense = dense->p,
+             .index = idx->p,
+             .n = base->s.d[axis],
+             .length = idx->s.d[axis],
+             .all_cols = axis == last ? 1 : idx->s.d[last],
+             .last = axis == last};
+  int64_t of_index = 1, of_base = 1;
+  for (int i = last; i >= 0; i--) {
+    if (i == axis) w.step_index = of_index, w.step_base = of_base;
+    of_index *= idx->s.d[i];
+    of_base *= base->s.d[i];
+  }
+  w.lanes = idx->size / w.length / w.all_cols;
+  for (int64_t i = 0; i <= last; i++) {
+    if (i == axis || i == last) continue;
+    int k = w.lead++;
+    w.dim[k] = idx->s.d[i];
+    w.of_index[k] = w.of_base[k] = 1;
+    for (int64_t j = i + 1; j <= last; j++) {
+      w.of_index[k] *= idx->s.d[j];
+      w.of_base[k] *= base->s.d[j];
+    }
+  }
+  w.few = w.length < w.n / 4;
+  w.cols = least(w.all_cols, 2 * PART / w.n + 1);
+  w.lanes *= (w.all_cols + w.cols - 1) / w.cols;
+  w.each = PART / (w.length * w.cols) + 1;
+  int64_t parts = (w.lanes + w.each - 1) / w.each;
+  buffer *sums = buf_new(c, least(c->threads, parts) * w.n * w.cols * sizeof *w.sums);
+  if (!sums) return false;
+  w.sums = sums->p;
+  par_for(c, parts, add_lanes, &w);
+  buf_unref(sums);
+  return true;
+}
+
 bool cpu_gather(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   walk_all(c, gather[in[0]->dtype], in[0], out[0], in[1], (int)attr[0], false);
   return true;
 }
 
 bool cpu_add_gather(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  if (out[0]->dtype == F32 && in[1]->s.d[attr[0]] > SUM_RUN)
+    return add_in_lanes(c, out[0], in[0], in[1], (int)attr[0]);
   walk_all(c, scatter[out[0]->dtype], out[0], in[0], in[1], (int)attr[0], true);
   return true;
 }

@@ -7,8 +7,6 @@
 
 enum { CHUNK = 32768 }; /* elements one thread takes at a time, about */
 
-/* Float32 columns are added up as floats so many rows (COLS_GATHERED: tiles) long; these runs in double. */
-enum { SUM_RUN = 32 };
 
 /* ---- how the work is cut ------------------------------------------------------------------------- */
 
