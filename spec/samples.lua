@@ -439,6 +439,43 @@ samples._fold = float{{{1, 5, 9, 6}}, {{{1, 2}, {3, 4}, {5, 6}}}, args = {2, 4, 
 
 -- ---- linear algebra ---------------------------------------------------------------------------
 
+local PAIR, HIGH = {{2, 1}, {1, 3}}, {{1, 0}, {0, 2}, {0, 0}}
+
+-- What reads one triangle, on x made symmetric
+local function of_symmetric(op, x)
+  return op(type(x) == "userdata" and (x + x.T) / 2 or x)
+end
+
+local function not_square(op, x) return op(x:reshape(1, 4)) end
+
+samples.solve = float{{{0.8, 0.2}, {1.4, 0.6}}, PAIR, {{3, 1}, {5, 2}},
+  bad = function(op, x, b) return op(x * 0, b) end}
+-- Factors of the transpose, by columns; without an exchange of rows
+samples._lu_solve = float{{{0.8, 0.2}, {1.4, 0.6}}, {{3, 1}, {5, 2}}, PAIR,
+  call = function(op, b, x)
+    if type(b) ~= "userdata" then return op(b, x, x, {1, 2}) end
+    local t = x:totable()
+    local a, c, d = t[1][1], t[1][2] * t[2][1], t[2][2]
+    return op(b, x, (x:detach() * {{1, 1 / a}, {1, (d - c / a) / d}}):to(x.dtype), {1, 2})
+  end, bad = function(op, b, x) return op(b, x, x, {1, 3}) end}
+samples.inv = float{{{0.6, -0.2}, {-0.2, 0.4}}, PAIR, bad = not_square}
+samples.det = float{5, PAIR, bad = not_square}
+samples.slogdet = float{log(5), PAIR, call = function(op, x) return (select(2, op(x))) end,
+  bad = not_square}
+samples._cofactor = float{{{3, -1}, {-1, 2}}, PAIR, bad = not_square}
+samples.cholesky = float{{{2, 0}, {1, 2}}, {{4, 2}, {2, 5}}, call = of_symmetric,
+  bad = function(op, x) return op(-x) end}
+samples.triangular_solve = float{{{1, 2}, {1, 1}}, {{2, 4}, {5, 6}}, {{2, 9}, {1, 4}},
+  bad = function(op, b, x) return op(b, x:reshape(4, 1)) end}
+samples.qr = float{{{0.6, 0.8}, {0.8, 0.6}}, {{3, 5}, {4, 10}},
+  call = function(op, x) return (op(x):abs()) end,
+  bad = function(op, x) return op(x:reshape(4)) end}
+samples.eigh = float{{1, 3}, {{2, 1}, {1, 2}}, call = of_symmetric, bad = not_square}
+samples.svd = float{{sqrt(45), sqrt(5)}, {{3, 0}, {4, 5}},
+  call = function(op, x) return (select(2, op(x))) end,
+  bad = function(op, x) return op(x:reshape(4)) end}
+samples.pinv = float{{{1, 0, 0}, {0, 0.5, 0}}, HIGH, bad = function(op, x) return op(x[1]) end}
+
 -- ---- attention and recurrent cells ------------------------------------------------------------
 
 -- Scores 2 and 0 for the first query, 0 and 1 for the second.

@@ -144,6 +144,19 @@ array *arr_convolve(ctx *c, int op, array *a, array *b, const shape *s, const in
 /* im2col, col2im or the adjoint of unfold, likewise */
 array *arr_columns(ctx *c, int op, array *a, const shape *s, const int64_t *attr);
 
+/* Linear algebra on (..., rows, columns), float; NULL or false also where a matrix will not do. Batch axes are
+** equal (broadcast views are fine). */
+array *arr_cholesky(ctx *c, array *x);                        /* the lower factor, of the lower triangle */
+array *arr_triangular_solve(ctx *c, array *b, array *A, bool upper, bool transpose, bool unit);
+enum { MAY_BE_SINGULAR, OF_SOLVE, OF_INV };                   /* who refuses a singular matrix */
+bool arr_lu(ctx *c, array *x, int refuses, array **lu, array **pivots);
+array *arr_lu_solve(ctx *c, array *b, array *lu, array *pivots, bool transpose);
+array *arr_cofactor(ctx *c, array *x);
+bool arr_qr(ctx *c, array *x, array **q, array **r);          /* x is no wider than high */
+bool arr_eigh(ctx *c, array *x, array **values, array **vectors);
+bool arr_svd(ctx *c, array *x, bool full, array **u, array **s, array **vh);
+array *arr_lu_det(ctx *c, array *lu, array *pivots, array **log); /* log: instead sign and logarithm; NULL: no */
+
 /* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
 array *arr_zeros(ctx *c, dtype t, const shape *s);
 array *arr_copy(ctx *c, array *a);

@@ -97,7 +97,17 @@ cpu_fn cpu_fold;         /* attr: axis, step; in: windows of the axis, their ele
 
 /* Pooling, interpolation, normalization */
 
-/* Linear algebra: LAPACK */
+/* Linear algebra: LAPACK, on batches: (..., rows, columns). Batch axes are equal; results are dense, and so are
+** pivots. Where nothing else is said, operands have any strides. False, too: a matrix that will not do. */
+cpu_fn cpu_cholesky;         /* in: x, of which the lower triangle counts; out: the lower factor */
+cpu_fn cpu_triangular_solve; /* attr: upper, transpose, unitriangular; in: b, A as cpu_matmul_reads says; out */
+cpu_fn cpu_lu;               /* attr: who refuses a singular matrix: 0 nobody, 1 solve, 2 inv; in: x; out: LU, pivots */
+cpu_fn cpu_lu_solve;         /* attr: transpose; in: b, LU, pivots (broadcast, perhaps); out */
+cpu_fn cpu_lu_det;           /* attr: logarithm; in: LU, pivots; out: the determinant, or its sign and log |it| */
+cpu_fn cpu_cofactor;         /* in: x; out: what each element is multiplied with in the determinant */
+cpu_fn cpu_qr;               /* in: x, no wider than high; out: Q, R */
+cpu_fn cpu_eigh;             /* in: x, of which the lower triangle counts; out: values, vectors in rows */
+cpu_fn cpu_svd;              /* attr: full; in: x; out: U, S, Vh */
 
 /* Attention and recurrent cells */
 

@@ -6,15 +6,11 @@
 ** the others, tile by tile, by OpenBLAS. Without it (or with lengths past its int) our own loop does
 ** them too. Which way is taken depends on shape and strides only.
 */
-#define _GNU_SOURCE
-#include "cpu/product.h"
-
 #include <limits.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+
+#include "cpu/blas.h"
+#include "cpu/product.h"
 
 enum {
   LANES = 32,
@@ -34,78 +30,6 @@ enum {
 #include "cpu/product.inc"
 #define T double
 #include "cpu/product.inc"
-
-/* ---- OpenBLAS, opened at first use ------------------------------------------------------------ */
-
-typedef void sgemm_fn(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
-                      int lda, const float *b, int ldb, float beta, float *c, int ldc);
-typedef void dgemm_fn(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a,
-                      int lda, const double *b, int ldb, double beta, double *c, int ldc);
-enum { ROWS = 101, PLAIN = 111, TRANSPOSED = 112 };
-
-static sgemm_fn *sgemm;
-static dgemm_fn *dgemm;
-static void (*set_threads)(int);
-static void *(*take_memory)(int);
-static void (*give_memory)(void *);
-static int (*omp_get)(void); /* of the OpenMP it runs on, if any: threads the caller may start */
-static void (*omp_set)(int);
-
-/* Debian's 0.3.21 takes processors younger than itself for the oldest and is ten times slower there:
-** so it is told what to use, unless the user has. On AMD, too, SkylakeX is at least as fast as Zen. */
-static void open_blas(void) {
-  static const symbol symbols[] = {{"cblas_sgemm", &sgemm},
-                                   {"cblas_dgemm", &dgemm},
-                                   {"openblas_set_num_threads", &set_threads},
-                                   {"blas_memory_alloc", &take_memory},
-                                   {"blas_memory_free", &give_memory},
-                                   {"omp_get_max_threads", &omp_get},
-                                   {"omp_set_num_threads", &omp_set},
-                                   {NULL, NULL}};
-  static const char name[] = "OPENBLAS_CORETYPE";
-  bool tell = !getenv(name) && cpu_level() > 2;
-  if (tell) setenv(name, cpu_level() == 4 ? "SkylakeX" : "Haswell", 1);
-  setenv("GOMP_SPINCOUNT", "10000", 0); /* as in threads.c: it may be first to bring libgomp */
-  library_open("libopenblas.so.0", symbols);
-  if (tell) unsetenv(name);
-  int was = omp_get ? omp_get() : 1;
-  if (set_threads) set_threads(1);
-  if (omp_set) omp_set(was); /* which the line above has changed, too */
-}
-
-static bool is_room(size_t bytes) {
-  void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return p != MAP_FAILED && munmap(p, bytes) == 0;
-}
-
-/* Each call takes one of its blocks of memory; where there is no address space for one it tries for ever.
-** So it is opened where there is some, and no more calls are under way than have a block. */
-enum { MB = 1 << 20, OPENED = 320, BLOCK = 128, MOST_BLOCKS = 64 };
-static sem_t idle_blocks;
-
-static bool have_blas(int threads) {
-  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  static int blocks, tried;
-  int calls = threads < MOST_BLOCKS ? threads : MOST_BLOCKS;
-  pthread_mutex_lock(&lock);
-  if (!tried && is_room((size_t)(OPENED + BLOCK) * MB)) {
-    open_blas();
-    sem_init(&idle_blocks, 0, 0);
-  }
-  bool have = sgemm && dgemm;
-  if (have && calls > tried) {
-    bool known = take_memory && give_memory;
-    void *p[MOST_BLOCKS];
-    int n = 0;
-    for (; n < calls && (n == 0 || n < blocks || is_room((size_t)BLOCK * MB)); n++)
-      p[n] = known ? take_memory(0) : NULL;
-    for (int i = 0; i < n && known; i++) give_memory(p[i]);
-    for (; blocks < n; blocks++) sem_post(&idle_blocks);
-  }
-  if (calls > tried) tried = calls;
-  pthread_mutex_unlock(&lock);
-  return have;
-}
 
 /* ---- operands --------------------------------------------------------------------------------- */
 
@@ -169,14 +93,13 @@ static const char *matrix(const job *j, const side *x, int64_t q) {
       gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n,       \
            (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), 0, c, (int)j->n);  \
   }
-TILE_OF(float, sgemm)
-TILE_OF(double, dgemm)
+TILE_OF(float, blas_sgemm)
+TILE_OF(double, blas_dgemm)
 
 static void part(void *arg, int64_t p) {
   const job *j = arg;
   int64_t u = p * j->group, end = least(u + j->group, j->batch * j->tiles);
-  while (j->blas && sem_wait(&idle_blocks) != 0) {
-  } /* a signal */
+  if (j->blas) blas_begin();
   for (; u < end; u++) {
     int64_t q = u / j->tiles, i0 = u % j->tiles / j->across * j->tm, j0 = u % j->across * j->tn;
     int64_t m = least(j->tm, j->m - i0), n = least(j->tn, j->n - j0);
@@ -186,7 +109,7 @@ static void part(void *arg, int64_t p) {
     if (j->t == F32) tile_float(j, m, n, (const float *)a, (const float *)b, (float *)c);
     else tile_double(j, m, n, (const double *)a, (const double *)b, (double *)c);
   }
-  if (j->blas) sem_post(&idle_blocks);
+  if (j->blas) blas_end();
 }
 
 /* Many rows against one matrix are one product: (.., m, k) by a broadcast (k, n) */
@@ -233,7 +156,7 @@ static void plan(job *j, int threads) {
     else j->tm = least(j->m, len);
   } else if (each > BY_HAND) {
     j->blas = j->m <= most && j->n <= most && j->k <= most && j->a.row <= most &&
-              j->a.col <= most && j->b.row <= most && j->b.col <= most && have_blas(threads);
+              j->a.col <= most && j->b.row <= most && j->b.col <= most && blas_open(threads);
     if (each * j->batch >= LARGE) cut(j);
   }
   j->across = (j->n + j->tn - 1) / j->tn;
@@ -243,22 +166,17 @@ static void plan(job *j, int threads) {
 
 /* ---- of tiles, for those who cut their work themselves ------------------------------------------- */
 
-/* Told 1, OpenBLAS does not start threads from this one; inside par_for's it never does. */
 void tiles_begin(ctx *c, tiles *t) {
-  t->blas = have_blas(c->threads);
-  t->was = t->blas && omp_get && omp_set ? omp_get() : 0;
-  if (t->was) omp_set(1);
+  t->blas = blas_open(c->threads);
+  t->was = t->blas ? blas_alone() : 0;
 }
-void tiles_end(tiles *t) {
-  if (t->was) omp_set(t->was);
-}
+void tiles_end(tiles *t) { blas_restore(t->was); }
 
 void tiles_enter(const tiles *t) {
-  while (t->blas && sem_wait(&idle_blocks) != 0) {
-  } /* a signal */
+  if (t->blas) blas_begin();
 }
 void tiles_leave(const tiles *t) {
-  if (t->blas) sem_post(&idle_blocks);
+  if (t->blas) blas_end();
 }
 
 #define PRODUCT_OF(T, gemm)                                                                        \
@@ -269,8 +187,8 @@ void tiles_leave(const tiles *t) {
       gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n,       \
            (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), add, c, (int)ldc); \
   }
-PRODUCT_OF(float, sgemm)
-PRODUCT_OF(double, dgemm)
+PRODUCT_OF(float, blas_sgemm)
+PRODUCT_OF(double, blas_dgemm)
 
 /* ---- whole numbers: both dense, sums wrap around --------------------------------------------------- */
 

@@ -61,11 +61,8 @@ bool forward_attention(call *c) {
 
 /* ---- of ops ------------------------------------------------------------------------------------------ */
 
-#define U(op, a) keep(v, apply(G, OP_##op, 1, (node *[]){a}))
-#define B(op, a, b) keep(v, apply(G, OP_##op, 2, (node *[]){a, b}))
 #define W(a, b, c) keep(v, apply(G, OP_where, 3, (node *[]){a, b, c}))
 #define R(op, a) keep(v, op_reduce(G, OP_##op, a, 1u << (n - 1), true))
-#define N(value) (&(node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = (value)})
 
 static node *turned(vjp *v, node *x) {
   int perm[MAXDIM];

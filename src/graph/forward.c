@@ -653,7 +653,7 @@ node *op_nonzero(graph *G, node *mask) {
 
 /* ---- products ------------------------------------------------------------------------------------------- */
 
-static node *widen(graph *G, node *x, const shape *batch) { /* to batch + its last two axes */
+node *with_batch(graph *G, node *x, const shape *batch) {
   shape s, full = *batch;
   node_shape(x, &s);
   full.d[full.n++] = s.d[s.n - 2];
@@ -696,8 +696,8 @@ bool forward_matmul(call *c) {
   } else {
     node *a2 = a.n > 1 ? node_hold(c->in[0]) : op_reshape(G, c->in[0], &(shape){2, {1, k}});
     node *b2 = b.n > 1 ? node_hold(c->in[1]) : op_reshape(G, c->in[1], &(shape){2, {k, 1}});
-    p = a2 ? widen(G, a2, &batch) : NULL;
-    q = b2 ? widen(G, b2, &batch) : NULL;
+    p = a2 ? with_batch(G, a2, &batch) : NULL;
+    q = b2 ? with_batch(G, b2, &batch) : NULL;
     node_drop(G, a2);
     node_drop(G, b2);
   }

@@ -65,6 +65,8 @@ bool give(call *c, array *a);                             /* a result, taken ove
 bool give_node(call *c, node *n);                         /* of a composition; likewise */
 bool keep_array(call *c, array *a);                       /* for the gradient: rules find it by own(); likewise */
 
+node *with_batch(graph *G, node *x, const shape *batch);  /* broadcast to these and its last two axes */
+
 /* int64_t axis; double p; ... as one struct `at`: the attributes in the signature's order. */
 #define ATTRS(of, ...)                                                                             \
   struct {                                                                                         \
@@ -124,6 +126,10 @@ node *vjp_refuse(vjp *v);
 #define N(value) (&(node){.refs = 1, .handles = 1, .flags = NUMBER, .dtype = F64, .k.f = (value)})
 #define Z keep(v, like(v->G, g, 0))
 #define NONE vjp_refuse(v)
+
+node *vjp_shifted(vjp *v, node *n, int axis, double first); /* by one along an axis, away from its begin */
+node *vjp_flipped(vjp *v, node *n, int axis);
+node *vjp_swapped(vjp *v, node *n);                        /* the last two axes */
 
 node *op_part(graph *G, int op, node *x, const shape *s, const int64_t *first, const int64_t *step); /* op: slice, slice_grad */
 

@@ -393,7 +393,7 @@ node *scatter_grad(vjp *v, int i, node *g) {
   return T(where, B(eq, last, number), keep(v, op_gather(G, g, (int)at.axis, idx)), N(0));
 }
 
-static node *flipped(vjp *v, node *n, int axis) {
+node *vjp_flipped(vjp *v, node *n, int axis) {
   int64_t first[MAXDIM] = {0}, step[MAXDIM];
   shape s;
   if (!n) return NULL;
@@ -407,13 +407,13 @@ static node *flipped(vjp *v, node *n, int axis) {
 node *cumsum_grad(vjp *v, int i, node *g) { /* the running sum from the other end */
   (void)i;
   ATTRS(v->f->x, int64_t axis);
-  node *r = flipped(v, g, (int)at.axis);
+  node *r = vjp_flipped(v, g, (int)at.axis);
   r = keep(v, op_one(v->G, OP_cumsum, 1, &r, 1, &(attr){at.axis}));
-  return flipped(v, r, (int)at.axis);
+  return vjp_flipped(v, r, (int)at.axis);
 }
 
 /* n moved by one along an axis, away from its begin, where `first` comes in */
-static node *shifted(vjp *v, node *n, int axis, double first) {
+node *vjp_shifted(vjp *v, node *n, int axis, double first) {
   int64_t from[MAXDIM] = {0}, step[MAXDIM];
   shape s;
   if (!n) return NULL;
@@ -437,8 +437,8 @@ node *linear_scan_grad(vjp *v, int i, node *g) {
   if (!gx) gx = share(v, 0, linear_scan(v, g, use(v, 1), at.axis, !at.reverse));
   if (i == 0) return gx;
   node *y = result(v, 0);
-  if (at.reverse) return B(mul, shifted(v, gx, (int)at.axis, 0), y);
-  return B(mul, gx, shifted(v, y, (int)at.axis, 0));
+  if (at.reverse) return B(mul, vjp_shifted(v, gx, (int)at.axis, 0), y);
+  return B(mul, gx, vjp_shifted(v, y, (int)at.axis, 0));
 }
 
 node *chosen_grad(vjp *v, int i, node *g) {
@@ -449,7 +449,7 @@ node *chosen_grad(vjp *v, int i, node *g) {
 ** are infinite they are one. */
 node *logcumsumexp_grad(vjp *v, int i, node *g) {
   ATTRS(v->f->x, int64_t axis);
-  node *x = use(v, i), *y = result(v, 0), *before = shifted(v, y, (int)at.axis, -INFINITY);
+  node *x = use(v, i), *y = result(v, 0), *before = vjp_shifted(v, y, (int)at.axis, -INFINITY);
   node *step = U(exp, T(where, B(eq, before, y), N(0), B(sub, before, y)));
   node *share = U(exp, T(where, B(eq, x, y), N(0), B(sub, x, y)));
   return B(mul, share, linear_scan(v, g, step, at.axis, true));
@@ -459,10 +459,10 @@ node *logcumsumexp_grad(vjp *v, int i, node *g) {
 node *cumprod_grad(vjp *v, int i, node *g) {
   ATTRS(v->f->x, int64_t axis);
   node *after = linear_scan(v, g, use(v, i), at.axis, true);
-  return B(mul, shifted(v, result(v, 0), (int)at.axis, 1), after);
+  return B(mul, vjp_shifted(v, result(v, 0), (int)at.axis, 1), after);
 }
 
-static node *swapped(vjp *v, node *n) { /* last two axes */
+node *vjp_swapped(vjp *v, node *n) { /* last two axes */
   if (!n) return NULL;
   int perm[MAXDIM], k = n->a->s.n;
   for (int i = 0; i < k; i++) perm[i] = i;
@@ -472,7 +472,7 @@ static node *swapped(vjp *v, node *n) { /* last two axes */
 }
 
 node *matmul_grad(vjp *v, int i, node *g) {
-  node *other = swapped(v, use(v, 1 - i));
+  node *other = vjp_swapped(v, use(v, 1 - i));
   return keep(v, i == 0 ? op_matmul(v->G, g, other) : op_matmul(v->G, other, g));
 }
 

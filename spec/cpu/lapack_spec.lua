@@ -1,0 +1,312 @@
+-- Linear algebra: factors that give the matrix back, solutions, their first and second derivatives,
+-- what is singular, repeated or empty, and what is refused.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local near, exact, same, raises = helper.near, helper.exact, helper.same, helper.raises
+local differentiable = helper.differentiable
+
+local huge, nan = math.huge, 0 / 0
+
+-- Far from singular
+local function regular(...)
+  local shape = {...}
+  local n = shape[#shape]
+  return mg.rand(...) - 0.5 + 1.5 * mg.eye(n)
+end
+
+local function symmetric(x) return (x + x:swapaxes(-1, -2)) / 2 end
+
+local function positive(...)
+  local x = regular(...)
+  return x:matmul(x:swapaxes(-1, -2)) + 0.5 * mg.eye(x.shape[x.ndim])
+end
+
+-- On symmetric matrices
+local function of_symmetric(f)
+  return function(x, ...) return f(symmetric(x), ...) end
+end
+
+local function diagonal(d)
+  return d:unsqueeze(-1) * mg.eye(d.shape[d.ndim]):to(d.dtype)
+end
+
+local function second(f)
+  return function(...) return (select(2, f(...))) end
+end
+
+-- x made anew as every other row and column of something, and as a transpose
+local function laid_out_otherwise(x)
+  local n = x.ndim
+  local turned = x:swapaxes(-1, -2):clone():swapaxes(-1, -2)
+  local wide = mg.stack({x, x * 0 - 7}, n + 1):flatten(n, n + 1)
+  local index = {}
+  for i = 1, n - 1 do index[i] = {} end
+  index[n] = {1, 2 * x.shape[n], 2}
+  return turned, wide[index]
+end
+
+describe("solve and inv", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(1) end)
+
+  it("undo products, for matrices, vectors and batches", function()
+    for _, dtype in ipairs{"float64", "float32"} do
+      local tol = dtype == "float64" and 1e-12 or 2e-5
+      for _, n in ipairs{1, 2, 7, 40} do
+        local A = regular(3, 2, n, n):to(dtype)
+        for _, b in ipairs{mg.randn(3, 2, n, 5), mg.randn(3, 2, n, 1), mg.randn(3, 2, n)} do
+          b = b:to(dtype)
+          local x = A:solve(b)
+          assert.same(b.shape, x.shape)
+          assert.equal(dtype, x.dtype)
+          local back = b.ndim == 4 and A:matmul(x) or (A:matmul(x:unsqueeze(-1))):squeeze(-1)
+          assert(near(back, b, tol))
+        end
+        assert(near(A:matmul(A:inv()), mg.eye(n):expand(3, 2, n, n):to(dtype), tol))
+      end
+    end
+  end)
+
+  it("give what is known", function()
+    assert(exact(mg.solve({{0, 2}, {4, 0}}, {6, 8}), {2, 3}, 1))
+    assert(exact(mg.solve({{0, 1, 0}, {0, 0, 2}, {3, 0, 0}}, {{1}, {4}, {9}}), {{3}, {1}, {2}}, 1))
+    assert(exact(mg.inv{{0, 1, 0}, {0, 0, 2}, {4, 0, 0}}, {{0, 0, 0.25}, {1, 0, 0}, {0, 0.5, 0}},
+      1))
+  end)
+
+  it("broadcast the leading axes", function()
+    local A, b = regular(4, 1, 3, 3), mg.randn(5, 3, 2)
+    local x = A:solve(b)
+    assert.same({4, 5, 3, 2}, x.shape)
+    for i = 1, 4 do
+      for j = 1, 5 do assert(same(x[{i, j}], A[{i, 1}]:solve(b[j]))) end
+    end
+    assert(near(A:solve(mg.tensor{1, 2, 3})[{2, 1}], A[{2, 1}]:solve{1, 2, 3}))
+    assert.same({3, 2}, A[{1, 1}]:solve(mg.randn(3, 2)).shape)
+    assert.same({7, 3, 2}, A[{1, 1}]:solve(mg.randn(7, 3, 2)).shape)
+    assert.same({7, 2, 3}, regular(7, 2, 3, 3):solve(mg.randn(7, 2, 3)).shape)   -- vectors
+  end)
+
+  it("read any strides", function()
+    local A, b = regular(3, 6, 6), mg.randn(3, 6, 4)
+    local want = A:solve(b)
+    for _, p in ipairs{laid_out_otherwise(A)} do
+      for _, q in ipairs{laid_out_otherwise(b)} do assert(same(p:solve(q), want)) end
+      assert(same(p:inv(), A:inv()))
+    end
+    assert(near(mg.full({1, 2}, 3):expand(2, 2):tril():solve(mg.ones(2, 3)),
+      {{1 / 3, 1 / 3, 1 / 3}, {0, 0, 0}}))
+  end)
+
+  it("have their derivatives", function()
+    assert(differentiable(mg.solve, {regular(3, 3), mg.randn(3, 2)}))
+    assert(differentiable(mg.solve, {regular(3, 3), mg.randn(3)}))
+    assert(differentiable(mg.solve, {regular(2, 1, 2, 2), mg.randn(3, 2, 2)}))
+    assert(differentiable(mg.solve, {regular(2, 2), mg.randn(3, 2, 1)}))
+    assert(differentiable(mg.inv, {regular(2, 3, 3)}))
+    assert(differentiable(function(A) return A:inv():inv() end, {regular(2, 2)}))
+  end)
+
+  it("refuse singular matrices, and name the first", function()
+    local A = mg.eye(3):expand(2, 2, 3, 3):clone()
+    A[{2, 1, 3, 3}] = 0
+    A[{2, 2, 2, 2}] = 0
+    assert(raises("solve: matrix 3 of A (2, 2, 3, 3) is singular: pivot 3 of its LU factors is 0",
+      mg.solve, A, mg.ones(3)))
+    assert(raises("inv: x (2, 2) is singular: pivot 2", mg.inv, {{1, 2}, {2, 4}}))
+    assert(raises("inv: x (1, 1) is singular", mg.inv, {{0}}))
+  end)
+
+  it("refuse what does not fit", function()
+    assert(raises("solve: A has shape (2, 3), expected square matrices (..., n, n)", mg.solve,
+      mg.ones(2, 3), mg.ones(2)))
+    assert(raises("solve: A (3, 3) and b (2, 3) do not fit: 3 and 2 differ", mg.solve,
+      mg.eye(3), mg.ones(2, 3)))
+    assert(raises("solve: A (2, 3, 3) and b (4, 3, 1): the leading axes do not broadcast",
+      mg.solve, mg.ones(2, 3, 3), mg.ones(4, 3, 1)))
+    assert(raises("solve: b has shape ()", mg.solve, mg.eye(2), mg.tensor(1)))
+    assert(raises("inv: x has shape (3), expected square matrices", mg.inv, mg.ones(3)))
+    assert(raises("inv: x must be float, got int64", mg.inv, mg.ones{2, 2, dtype = "int64"}))
+  end)
+
+  it("pass nan on, and take empty matrices", function()
+    assert.is_true(mg.solve({{1, nan}, {0, 1}}, {1, 1}):isnan():any():item())
+    assert.same({0, 0}, mg.zeros(0, 0):inv().shape)
+    assert.same({0, 3}, mg.zeros(0, 0):solve(mg.zeros(0, 3)).shape)
+    assert.same({2, 0}, mg.eye(2):solve(mg.zeros(2, 0)).shape)
+    assert.same({0, 2, 1}, mg.zeros(0, 2, 2):solve(mg.zeros(2, 1)).shape)
+  end)
+end)
+
+describe("det and slogdet", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(2) end)
+
+  it("give what is known", function()
+    assert(exact(mg.det{{1, 2}, {3, 4}}, -2, 2))
+    assert(exact(mg.det{{0, 1, 0}, {0, 0, 1}, {1, 0, 0}}, 1))
+    assert(exact(mg.det{{{2, 0}, {0, 3}}, {{0, 2}, {3, 0}}}, {6, -6}))
+    assert(exact(mg.det{{1, 2}, {2, 4}}, 0))
+    local sign, log = mg.slogdet{{0, 2}, {3, 0}}
+    assert(exact(sign, -1))
+    assert(exact(log, math.log(6), 2))
+    sign, log = mg.slogdet{{1, 2}, {2, 4}}
+    assert(exact(sign, 0))
+    assert(exact(log, -huge))
+    assert(exact(second(mg.slogdet){{1 + 2 ^ -30, 0}, {0, 1}}, 2.0 ^ -30 - 2.0 ^ -61, 1))
+  end)
+
+  it("do not overflow on the way", function()
+    local d = mg.tensor{1e200, 1e200, 1e-200, 1e-200, 3}
+    assert(exact(mg.det(diagonal(d)), 3, 8))
+    assert(exact(second(mg.slogdet)(diagonal(d)), math.log(3), 8))
+    assert(exact(mg.det(diagonal(mg.tensor{1e200, 1e200})), huge))
+    assert(exact(mg.grad(mg.det)(diagonal(mg.tensor{1e200, 1e100})), {{1e100, 0}, {0, 1e200}}, 4))
+  end)
+
+  it("of nothing are 1, and 1 and 0", function()
+    assert(exact(mg.det(mg.zeros(0, 0)), 1))
+    local sign, log = mg.slogdet(mg.zeros(3, 0, 0))
+    assert(exact(sign, {1, 1, 1}))
+    assert(exact(log, {0, 0, 0}))
+    assert.same({0}, mg.det(mg.zeros(0, 2, 2)).shape)
+  end)
+
+  it("have their derivatives", function()
+    assert(differentiable(mg.det, {regular(3, 3)}))
+    assert(differentiable(mg.det, {regular(2, 2, 4, 4)}))
+    assert(differentiable(second(mg.slogdet), {regular(3, 3)}))
+    assert(differentiable(second(mg.slogdet), {-regular(2, 3, 3)}))
+    assert(exact(mg.grad(function(x) return (x:slogdet()) end)(regular(2, 2)), mg.zeros(2, 2)))
+  end)
+
+  it("have those of singular matrices: cofactors", function()
+    assert(near(mg.grad(mg.det)(mg.tensor{{1, 2}, {2, 4}}), {{4, -2}, {-2, 1}}, 1e-14))
+    assert(near(mg.grad(mg.det)(mg.tensor{{1, 2, 3}, {4, 5, 6}, {7, 8, 9}}),
+      {{-3, 6, -3}, {6, -12, 6}, {-3, 6, -3}}, 1e-13))
+    assert(exact(mg.grad(mg.det)(mg.zeros(1, 1)), {{1}}))
+    assert(exact(mg.grad(mg.det)(mg.zeros(3, 3)), mg.zeros(3, 3)))
+    local ones = mg.ones(2, 1)
+    for _, x in ipairs{ones:matmul(ones.T), mg.zeros(2, 2), mg.ones(3, 3), mg.zeros(3, 3),
+                       mg.tensor{{1, 2, 3}, {4, 5, 6}, {7, 8, 9}}, diagonal(mg.tensor{2, 2, 0, 1}),
+                       mg.stack{mg.eye(3), mg.ones(3, 3), mg.eye(3) * mg.tensor{1, 0, 2}}} do
+      assert(differentiable(mg.det, {x}, 1e-6))
+    end
+  end)
+
+  it("count for nothing where their gradient is 0", function()
+    local x = mg.Variable(mg.ones(2, 2))
+    local y = mg.where(mg.tensor(true), x:sum(), second(mg.slogdet)(x))
+    y:backward()
+    assert(exact(x.grad, mg.ones(2, 2)))
+  end)
+
+  it("hand on nan", function()
+    local x = mg.tensor{{1, nan}, {0, 1}}
+    assert.is_true(mg.det(x):isnan():item())
+    assert.is_true(mg.grad(mg.det)(x):isnan():all():item())
+    assert(raises("det: x has shape (2, 3), expected square matrices", mg.det, mg.ones(2, 3)))
+  end)
+end)
+
+describe("cholesky and triangular_solve", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(3) end)
+
+  it("give the lower factor", function()
+    for _, n in ipairs{1, 3, 20, 150} do
+      for _, dtype in ipairs{"float64", "float32"} do
+        local x = positive(2, n, n):to(dtype)
+        local L = x:cholesky()
+        assert(near(L:matmul(L:swapaxes(-1, -2)), x, dtype == "float64" and 1e-12 or 1e-4))
+        assert(exact(L, L:tril()))
+        for _, y in ipairs{laid_out_otherwise(x)} do assert(same(y:cholesky(), L)) end
+        assert(same((x:tril() - 5 * mg.ones(n, n):to(dtype):triu(1)):cholesky(), L))
+      end
+    end
+    assert.same({0, 0}, mg.zeros(0, 0):cholesky().shape)
+  end)
+
+  it("solve with any triangle", function()
+    for _, n in ipairs{1, 2, 9, 70} do
+      local A, b = regular(2, n, n) / n + mg.eye(n), mg.randn(2, n, 130)
+      for k = 0, 7 do
+        local upper, transpose, unit = k & 1 > 0, k & 2 > 0, k & 4 > 0
+        local M = upper and A:triu() or A:tril()
+        if unit then M = mg.where(mg.eye(n):gt(0), 1, M) end
+        if transpose then M = M:swapaxes(-1, -2) end
+        for _, a in ipairs{A, laid_out_otherwise(A)} do
+          local how = {upper = upper, transpose = transpose, unitriangular = unit}
+          local x = b:triangular_solve(a, how)
+          assert(near(M:matmul(x), b, 1e-10))
+          local first = b[{{}, {}, 1}]:triangular_solve(a, how)
+          assert(near(first, x[{{}, {}, 1}], 1e-10))
+        end
+      end
+    end
+    assert.same({3, 4, 2}, mg.ones(4, 2):triangular_solve(mg.eye(4):expand(3, 4, 4)).shape)
+    assert(exact(mg.triangular_solve({2, 5}, {{2, 9}, {1, 4}}), {1, 1}))
+  end)
+
+  it("have their derivatives", function()
+    assert(differentiable(of_symmetric(mg.cholesky), {positive(3, 3)}))
+    assert(differentiable(of_symmetric(mg.cholesky), {positive(2, 4, 4)}))
+    local g = mg.grad(function(x) return x:cholesky():sum() end)(positive(4, 4))
+    assert(exact(g, g.T))
+    local A, b = regular(3, 3), mg.randn(3, 2)
+    for k = 0, 7 do
+      assert(differentiable(function(p, q)
+        return p:triangular_solve(q, {upper = k & 1 > 0, transpose = k & 2 > 0,
+          unitriangular = k & 4 > 0})
+      end, {b, A}))
+    end
+    assert(differentiable(mg.triangular_solve, {mg.randn(3), A}))
+    assert(differentiable(mg.triangular_solve, {mg.randn(2, 3, 1), regular(4, 1, 3, 3)}))
+  end)
+
+  it("refuse what will not do", function()
+    assert(raises("cholesky: x (2, 2) is not positive definite: its leading minor 2 is not above 0",
+      mg.cholesky, {{1, 2}, {2, 1}}))
+    assert(raises("cholesky: matrix 2 of x (3, 1, 1) is not positive definite: its leading minor 1",
+      mg.cholesky, mg.tensor{{{1}}, {{0}}, {{-1}}}))
+    assert(raises("cholesky: x (2, 2) is not positive definite: its leading minor 1", mg.cholesky,
+      {{nan, 0}, {0, 1}}))
+    assert(raises("triangular_solve: matrix 2 of A (2, 2, 2) is singular: element (2, 2) is 0",
+      mg.triangular_solve, mg.ones(2, 1), mg.tensor{{{1, 0}, {0, 1}}, {{1, 0}, {0, 0}}}))
+    assert(raises("triangular_solve: A (2, 2) and b (3, 1) do not fit", mg.triangular_solve,
+      mg.ones(3, 1), mg.eye(2)))
+  end)
+end)
+
+describe("linear algebra", function()
+  helper.guard(before_each, after_each)
+
+  it("gives the same bits for any number of threads", function()
+    mg.seed(4)
+    local small, large, b = positive(300, 8, 8), positive(250, 250), mg.randn(250, 300)
+    local function all()
+      local list = {}
+      for _, x in ipairs{small, large, small:to("float32")} do
+        list[#list + 1] = x:cholesky()
+        list[#list + 1] = x:inv()
+        list[#list + 1] = x:det()
+        for _, f in ipairs{mg.qr, mg.eigh, mg.svd} do
+          for _, y in ipairs{f(x)} do list[#list + 1] = y end
+        end
+      end
+      list[#list + 1] = large:solve(b)
+      list[#list + 1] = b:triangular_solve(large)
+      list[#list + 1] = large:solve(b[{{}, 1}])
+      return list
+    end
+    local threads = mg.num_threads()
+    finally(function() mg.set_num_threads(threads) end)
+    mg.set_num_threads(1)
+    local want = all()
+    for _, n in ipairs{2, 5} do
+      mg.set_num_threads(n)
+      for i, y in ipairs(all()) do assert(same(y, want[i])) end
+    end
+  end)
+end)

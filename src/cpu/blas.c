@@ -1,0 +1,109 @@
+/* blas.c -- OpenBLAS, opened at first use, and its calls kept serial and within its memory. */
+#define _GNU_SOURCE
+#include "cpu/blas.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+sgemm_fn *blas_sgemm;
+dgemm_fn *blas_dgemm;
+struct lapack_float lapack_float;
+struct lapack_double lapack_double;
+
+static void (*set_threads)(int);
+static void *(*take_memory)(int);
+static void (*give_memory)(void *);
+static int (*omp_get)(void); /* of the OpenMP it runs on, if any: threads the caller may start */
+static void (*omp_set)(int);
+
+/* Debian's 0.3.21 takes processors younger than itself for the oldest and is ten times slower there:
+** so it is told what to use, unless the user has. On AMD, too, SkylakeX is at least as fast as Zen. */
+static void open_blas(void) {
+#define LAPACK(name)                                                                               \
+  {"s" #name "_", &lapack_float.name}, { "d" #name "_", &lapack_double.name }
+  static const symbol symbols[] = {{"cblas_sgemm", &blas_sgemm},
+                                   {"cblas_dgemm", &blas_dgemm},
+                                   LAPACK(trsm),
+                                   LAPACK(trsv),
+                                   LAPACK(potrf),
+                                   LAPACK(getrf),
+                                   LAPACK(gelqf),
+                                   LAPACK(orglq),
+                                   LAPACK(syevd),
+                                   LAPACK(gesdd),
+                                   {"openblas_set_num_threads", &set_threads},
+                                   {"blas_memory_alloc", &take_memory},
+                                   {"blas_memory_free", &give_memory},
+                                   {"omp_get_max_threads", &omp_get},
+                                   {"omp_set_num_threads", &omp_set},
+                                   {NULL, NULL}};
+  static const char name[] = "OPENBLAS_CORETYPE";
+  bool tell = !getenv(name) && cpu_level() > 2;
+  if (tell) setenv(name, cpu_level() == 4 ? "SkylakeX" : "Haswell", 1);
+  setenv("GOMP_SPINCOUNT", "10000", 0); /* as in threads.c: it may be first to bring libgomp */
+  library_open("libopenblas.so.0", symbols);
+  if (tell) unsetenv(name);
+  int was = omp_get ? omp_get() : 1;
+  if (set_threads) set_threads(1);
+  if (omp_set) omp_set(was); /* which the line above has changed, too */
+}
+
+static bool is_room(size_t bytes) {
+  void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p != MAP_FAILED && munmap(p, bytes) == 0;
+}
+
+/* Each call takes one of its blocks of memory; where there is no address space for one it tries for ever.
+** So it is opened where there is some, and no more calls are under way than have a block. */
+enum { MB = 1 << 20, OPENED = 320, BLOCK = 128, MOST_BLOCKS = 64 };
+static sem_t idle_blocks;
+
+bool blas_open(int threads) {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static int blocks, tried;
+  int calls = threads < MOST_BLOCKS ? threads : MOST_BLOCKS;
+  pthread_mutex_lock(&lock);
+  if (!tried && is_room((size_t)(OPENED + BLOCK) * MB)) {
+    open_blas();
+    sem_init(&idle_blocks, 0, 0);
+  }
+  bool have = blas_sgemm && blas_dgemm;
+  if (have && calls > tried) {
+    bool known = take_memory && give_memory;
+    void *p[MOST_BLOCKS];
+    int n = 0;
+    for (; n < calls && (n == 0 || n < blocks || is_room((size_t)BLOCK * MB)); n++)
+      p[n] = known ? take_memory(0) : NULL;
+    for (int i = 0; i < n && known; i++) give_memory(p[i]);
+    for (; blocks < n; blocks++) sem_post(&idle_blocks);
+  }
+  if (calls > tried) tried = calls;
+  pthread_mutex_unlock(&lock);
+  return have;
+}
+
+/* Of the newest names one: an OpenBLAS may have been built without LAPACK. */
+bool lapack_open(int threads) {
+  return blas_open(threads) && lapack_float.gesdd && lapack_double.gesdd && lapack_double.potrf;
+}
+
+void blas_begin(void) {
+  while (sem_wait(&idle_blocks) != 0) {
+  } /* a signal */
+}
+
+void blas_end(void) { sem_post(&idle_blocks); }
+
+/* Told 1, OpenBLAS does not start threads from this one; inside par_for's it never does. */
+int blas_alone(void) {
+  if (!omp_get || !omp_set) return 0;
+  int was = omp_get();
+  omp_set(1);
+  return was;
+}
+
+void blas_restore(int was) {
+  if (was) omp_set(was);
+}
