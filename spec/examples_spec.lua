@@ -5,6 +5,14 @@ local child = require "spec.child"
 -- What it prints, among other things. The demo is `make demo`.
 local expected = {
   first_steps = "dy/dx = 3.297443 by backward, 3.297443 by differences",
+  hamiltonian_monte_carlo = "mean of x ",
+  maml = "after  1 steps on ten points: loss on the whole sine ",
+  neural_ode = "kept for the gradient of 200 solutions of 50 steps: 17.3 MiB, checkpointed 0.5",
+  optimizers = "LBFGS          loss 0.",
+  physics_informed = "largest error 0.",
+  reinforce = "the pole stood ",
+  sine_rnn = "mean error one step ahead: 0.",
+  vae = "epoch 1: loss ",
   goldstein_price = "dz/dx\tvariable(-5376)\ndz/dy\tvariable(8064)\n",
   linear_regression = "300: loss",
   newton = "10\tvariable(1)\n",

@@ -182,7 +182,8 @@ end
 
 local function style_of(opts, i)
   local style = opts.styles and opts.styles[i] or opts.style
-  return STYLES[style] or raise("plot: styles[%d] is %s", i, tostring(style))
+  local text = STYLES[style] or raise("plot: styles[%d] is %s", i, tostring(style))
+  return i > 8 and text .. " dt 2" or text -- there are eight colours
 end
 
 local function script_of(curves, opts)
@@ -202,7 +203,12 @@ local function script_of(curves, opts)
     add("set key opaque")
     add("$image << END\n%s\nEND", image_data(opts.image))
     add("set palette %s\nset autoscale fix", opts.palette == "color" and COLOUR or "gray")
-    if not opts.extent then add("set size ratio -1\nset yrange [] reverse") end
+    if opts.extent then
+      add(mg._format("set xrange [%.17g:%.17g]\nset yrange [%.17g:%.17g]",
+        table.unpack(opts.extent)))
+    else
+      add("set size ratio -1\nset yrange [] reverse")
+    end
     drawn[1] = ("$image matrix using %s:3 with image notitle"):format(
       image_places(opts.image, opts.extent))
   end

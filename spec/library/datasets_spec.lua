@@ -84,6 +84,8 @@ describe("datasets of datasets:", function()
       table.sort(shuffled)
       assert.same({2, 2, 7}, shuffled)
     end
+    assert.equal(3, #data.Subset(numbers(10), mg.range(2, 4)))
+    assert(raises("Subset: positions must be whole numbers", data.Subset, numbers(10), {1.5}))
     assert(raises("Subset: positions must be in 1..10", data.Subset, numbers(10), {11}))
     assert(raises("Subset: the dataset is a number", data.Subset, 3, {1}))
   end)

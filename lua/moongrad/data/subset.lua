@@ -10,12 +10,17 @@ local subset = {}
 
 local Subset = dataset.Dataset:extend("Subset")
 
-Subset.init = checked("Subset(self, ds: any, positions: int64)",
+Subset.init = checked("Subset(self, ds: any, positions: array)",
   "the items of ds at these positions, in this order",
   function(self, ds, positions)
     dataset.check("Subset", ds)
     if positions.ndim ~= 1 then
       raise("Subset: positions have %d axes, expected 1", positions.ndim)
+    end
+    local given = positions
+    positions = given:to "int64"
+    if not mg.all(mg.eq(given, positions)):item() then
+      raise("Subset: positions must be whole numbers")
     end
     local n = #positions
     if n > 0 and (positions:min():item() < 1 or positions:max():item() > #ds) then
