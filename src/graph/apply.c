@@ -145,12 +145,13 @@ static bool shapes_of(graph *G, int op, int n, node *const *in, shape *s, bool *
   return true;
 }
 
-uint32_t saves_for(int op, int n, node *const *in) {
+INLINE uint32_t saves_of(int op, int n, node *const *in) {
   uint32_t saves = 0;
   for (int i = 0; i < n && i < MAXSAVES; i++)
     if (in[i] && node_tracked(in[i])) saves |= op_saves[op][i];
   return saves;
 }
+uint32_t saves_for(int op, int n, node *const *in) { return saves_of(op, n, in); }
 
 static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape *s, bool same) {
   array *a[3] = {NULL, NULL, NULL}, *r = NULL;
@@ -228,7 +229,7 @@ INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t)
   r->k = launch_scalar(&G->c, op, t, k[0], k[1], k[2]);
   if (!is_float(r->dtype) || !recording(G, n, in)) return r;
   if (!room_for(G, r, n)) return NULL;
-  uint32_t saves = saves_for(op, n, in);
+  uint32_t saves = saves_of(op, n, in);
   for (int i = 0; i < n; i++) {
     take(r, op, i, in[i], saves);
     if (in[i]->flags & NUMBER) sv_at(r, i)->k = k[i];

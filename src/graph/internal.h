@@ -105,7 +105,11 @@ node *vjp_run(vjp *v, int i, node *g);                    /* borrowed from `kept
 void vjp_clear(vjp *v);                                   /* after each rule */
 void vjp_end(vjp *v);
 
-node *keep(vjp *v, node *n);                              /* n until the rule is done; NULL passes on */
+node *keep_more(vjp *v, node *n);
+static inline node *keep(vjp *v, node *n) {               /* n until the rule is done; NULL passes on */
+  if (!n || v->nkept == v->room) return keep_more(v, n);
+  return v->kept[v->nkept++] = n;
+}
 node *use(vjp *v, int i);                                 /* input i as it was, if the saves column says so */
 node *result(vjp *v, int k);                              /* result k, likewise */
 node *grad_of(vjp *v, int k);                             /* gradient of result k; zeros where it is unused */

@@ -24,16 +24,14 @@ void vjp_begin(vjp *v, graph *G, struct backward *b, node *f, bool create) {
   memset(v->shared, 0, sizeof v->shared);
 }
 
-node *keep(vjp *v, node *n) {
+node *keep_more(vjp *v, node *n) {
   if (!n) return NULL;
-  if (v->nkept == v->room) {
-    node **more = mg_alloc(&v->G->c, 2 * v->room * sizeof *more);
-    if (!more) return node_drop(v->G, n), NULL;
-    memcpy(more, v->kept, v->nkept * sizeof *more);
-    if (v->kept != v->few) mg_free(v->kept);
-    v->kept = more;
-    v->room *= 2;
-  }
+  node **more = mg_alloc(&v->G->c, 2 * v->room * sizeof *more);
+  if (!more) return node_drop(v->G, n), NULL;
+  memcpy(more, v->kept, v->nkept * sizeof *more);
+  if (v->kept != v->few) mg_free(v->kept);
+  v->kept = more;
+  v->room *= 2;
   return v->kept[v->nkept++] = n;
 }
 
@@ -44,7 +42,8 @@ void vjp_clear(vjp *v) {
 void vjp_end(vjp *v) {
   vjp_clear(v);
   if (v->kept != v->few) mg_free(v->kept);
-  for (size_t k = 0; k < sizeof v->shared / sizeof *v->shared; k++) node_drop(v->G, v->shared[k]);
+  for (size_t k = 0; k < sizeof v->shared / sizeof *v->shared; k++)
+    if (v->shared[k]) node_drop(v->G, v->shared[k]);
 }
 
 node *share(vjp *v, int k, node *n) {
@@ -122,14 +121,11 @@ node *own(vjp *v, int i) { return keep(v, node_array(v->G, arr_ref(v->f->x->kept
 
 /* Of numbers alone a number, which goes on widening nothing */
 node *vjp_made(vjp *v, int op, int n, node *const *in) {
+  int numbers = 0;
+  while (numbers < n && in[numbers] && in[numbers]->flags & NUMBER) numbers++;
+  if (numbers < n) return keep(v, apply(v->G, op, n, in));
   imm k[3] = {{0}, {0}, {0}};
-  bool numbers = true;
-  for (int i = 0; i < n; i++) {
-    if (!in[i]) return NULL;
-    numbers = numbers && in[i]->flags & NUMBER;
-    if (numbers) k[i] = in[i]->k;
-  }
-  if (!numbers) return keep(v, apply(v->G, op, n, in));
+  for (int i = 0; i < n; i++) k[i] = in[i]->k;
   dtype t = op_table[op].rule == LOGIC ? BOOL : F64;
   node *r = node_scalar(v->G, op_result(op, t), cpu_scalar(op, t, k[0], k[1], k[2]));
   if (r) r->flags |= NUMBER;

@@ -31,6 +31,7 @@ typedef struct {
   uint64_t collected; /* mem_total() when the collector last looked through everything */
   size_t low;         /* the fewest bytes alive since, as far as was seen */
   const void *meta;   /* the metatable of Variables, by its address */
+  const void *guard;  /* likewise of guards */
   lua_CFunction ipairs; /* what ipairs steps with */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;

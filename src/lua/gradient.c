@@ -7,8 +7,16 @@
 #include "lua/binding.h"
 
 typedef struct {
+  backward_opts o;
+  bool follow;       /* create_graph if the ys depend on what is tracked and none of the xs */
+  bool allow_unused; /* of the xs */
+  bool look;         /* only that is asked, nothing is walked */
+} request;
+
+typedef struct {
   guard g;
   backward *b;
+  request r;
 } walk;
 
 static void end(state *S, guard *g) {
@@ -19,38 +27,34 @@ static void end(state *S, guard *g) {
   if (b) backward_free(b);
 }
 
-typedef struct {
-  backward_opts o;
-  bool follow;       /* create_graph if the ys depend on what is tracked and none of the xs */
-  bool allow_unused; /* of the xs */
-  bool look;         /* only that is asked, nothing is walked */
-} request;
-
-/* run(walk, ys, gys, xs, request): the arguments' places on the stack. ys may be a Variable, gys nil,
-** or false in places; without xs it is all for .grad. */
-enum { WALK = 1, YS, GYS, XS, REQUEST };
+/* run(walk, ys, gys, xs): the arguments' places on the stack. ys may be a Variable, gys nil, or false in
+** places; without xs it is all for .grad. */
+enum { WALK = 1, YS, GYS, XS };
 
 static int length(lua_State *L, int i) {
   return lua_istable(L, i) ? (int)lua_rawlen(L, i) : lua_isuserdata(L, i);
 }
 
 static void fetch(lua_State *L, int i, int n, node **out) {
+  if (!lua_istable(L, i)) {
+    if (n) *out = node_at(L, i);
+    return;
+  }
   for (int k = 0; k < n; k++) {
-    if (lua_istable(L, i)) lua_rawgeti(L, i, k + 1);
-    else lua_pushvalue(L, i);
+    lua_rawgeti(L, i, k + 1);
     out[k] = to_node(L, -1);
     lua_pop(L, 1);
   }
 }
 
-static bool start(lua_State *L, state *S, walk *w, node **nodes, const request *r) {
+static bool start(lua_State *L, state *S, walk *w, node **nodes) {
   int ny = length(L, YS), nx = length(L, XS);
   node **gys = nodes + ny, **xs = gys + ny;
   fetch(L, YS, ny, nodes);
   if (lua_istable(L, GYS)) fetch(L, GYS, ny, gys);
   fetch(L, XS, nx, xs);
   w->b = backward_new(&S->G, ny, nodes, lua_istable(L, GYS) ? gys : NULL, nx,
-                      lua_istable(L, XS) ? xs : NULL, r->o);
+                      lua_istable(L, XS) ? xs : NULL, w->r.o);
   return w->b != NULL;
 }
 
@@ -59,10 +63,11 @@ static bool start(lua_State *L, state *S, walk *w, node **nodes, const request *
 static int run(lua_State *L) {
   state *S = get_state(L);
   walk *w = lua_touserdata(L, WALK);
-  request r = *(request *)lua_touserdata(L, REQUEST);
-  int n = length(L, XS), status;
-  node *f, **nodes = lua_newuserdatauv(L, (2 * length(L, YS) + n + 1) * sizeof *nodes, 0);
-  TRY(L, S, start(L, S, w, nodes, &r));
+  request r = w->r;
+  int n = length(L, XS), room = 2 * length(L, YS) + n, status;
+  node *f, *few[8], **nodes = few;
+  if (room > 8) nodes = lua_newuserdatauv(L, room * sizeof *nodes, 0);
+  TRY(L, S, start(L, S, w, nodes));
   for (int i = 0; i < n && !r.allow_unused; i++)
     if (!backward_reaches(w->b, i)) return lua_pushnil(L), lua_pushinteger(L, i + 1), 2;
   bool links = backward_links(w->b);
@@ -102,11 +107,21 @@ static void push_closure(lua_State *L, lua_CFunction f, int more) {
   lua_pushcclosure(L, f, more ? 3 : 2);
 }
 
+/* run, made once */
+static void push_run(lua_State *L) {
+  static const char key = 0;
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) != LUA_TNIL) return;
+  lua_pop(L, 1);
+  push_closure(L, run, 0);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+}
+
 /* run, with Config.debug: what arose inside is told from here on, without the lines in between. */
 static int run_explained(lua_State *L) {
   push_closure(L, add_origin, 1);
   lua_insert(L, 1);
-  push_closure(L, run, 0);
+  push_run(L);
   lua_insert(L, 2);
   if (lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1) != LUA_OK) lua_error(L);
   return lua_gettop(L) - 1;
@@ -118,12 +133,13 @@ static int go_back(lua_State *L, state *S, request r) {
   collect_before_backward(L, S);
   walk *w = guard_new(L, sizeof *w);
   w->b = NULL;
+  w->r = r;
   w->g.end = end;
-  push_closure(L, S->G.debug ? run_explained : run, 0);
+  if (S->G.debug) push_closure(L, run_explained, 0);
+  else push_run(L);
   lua_pushvalue(L, 4);
   for (int i = 1; i <= 3; i++) lua_pushvalue(L, i);
-  *(request *)lua_newuserdatauv(L, sizeof r, 0) = r;
-  call_guarded(L, 5);
+  call_guarded(L, 4);
   return lua_gettop(L) - 4;
 }
 

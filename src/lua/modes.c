@@ -45,7 +45,8 @@ modes modes_now(const state *S, unsigned what) {
 /* ---- guards ---------------------------------------------------------------------------------- */
 
 static int guard_end(lua_State *L) {
-  guard *g = luaL_checkudata(L, 1, "moongrad.guard");
+  guard *g = lua_touserdata(L, 1);
+  if (!g || !lua_getmetatable(L, 1) || lua_topointer(L, -1) != get_state(L)->guard) return 0;
   if (g->end) g->end(get_state(L), g);
   return 0;
 }
@@ -56,7 +57,8 @@ void *guard_new(lua_State *L, size_t bytes) {
   luaL_checkstack(L, LUA_MINSTACK, NULL); /* once the guard has something to end, nothing fails */
   guard *g = lua_newuserdatauv(L, bytes, 0);
   g->end = NULL;
-  luaL_setmetatable(L, "moongrad.guard");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, guard_meta);
+  lua_setmetatable(L, -2);
   return g;
 }
 

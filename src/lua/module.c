@@ -348,6 +348,8 @@ static void make_metatables(lua_State *L) {
   fill_metatable(L, function_meta);
   luaL_newmetatable(L, "moongrad.guard");
   fill_metatable(L, guard_meta);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, guard_meta);
   make_class(L, "moongrad.reader", reader_meta);
   make_class(L, "moongrad.writer", writer_meta);
   make_class(L, "moongrad.sheet", sheet_meta);
@@ -403,7 +405,8 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_settop(L, 0);
   push_state(L);
   luaL_newmetatable(L, "moongrad.Variable");
-  ((state *)lua_touserdata(L, STATE))->meta = lua_topointer(L, VARIABLE_META);
+  state *S = lua_touserdata(L, STATE);
+  S->meta = lua_topointer(L, VARIABLE_META);
   if (lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.methods") != LUA_TTABLE) {
     lua_pop(L, 1);
     push_properties(L);
@@ -411,6 +414,9 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
     lua_pushvalue(L, VARIABLE_METHODS);
     lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.methods");
   }
+  lua_rawgetp(L, LUA_REGISTRYINDEX, guard_meta);
+  S->guard = lua_topointer(L, -1);
+  lua_pop(L, 1);
   lua_newtable(L);
   lua_newtable(L);
   lua_createtable(L, 0, 1); /* docs keep nobody alive */

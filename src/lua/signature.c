@@ -64,13 +64,18 @@ enum {
 };
 enum { MAXPARAM = 32, EVERY = (1 << NDTYPE) - 1 };
 
+/* Where a default comes from. Most are plain: they need no check, and Lua's stack only where Lua asks. */
+enum usual { U_NONE, U_KEPT, U_BOOL, U_INTEGER, U_NUMBER, U_CHOICE, U_SAME };
+
 typedef struct {
   const char *name, *type; /* the type's text, for messages; both kept by the user value */
   int type_len;
   uint32_t kinds;
-  uint8_t dtypes;                     /* of arrays, a bit each */
-  bool optional, usual, spread, skip; /* may be nil; has a default; type...; in brackets */
-  bool bounded, above, below;         /* low and high count; they themselves are outside */
+  uint8_t dtypes; /* of arrays, a bit each */
+  uint8_t usual;  /* the default: `value`; of U_KEPT and U_CHOICE that in the user value; */
+  attr value;     /* of U_CHOICE which one it is, of U_SAME the argument whose value it has */
+  bool optional, spread, skip; /* may be nil; type...; in brackets */
+  bool bounded, above, below;  /* low and high count; they themselves are outside */
   double low, high;
   const char *object; /* the word, as "is_word" */
 } param;
@@ -83,6 +88,7 @@ struct signature {
   bool rest;       /* ends in ... */
   bool self;       /* the first argument is one of a method, and not counted */
   bool plain;      /* each argument stands in its place: no [], no ... */
+  bool axes;       /* some are axes, of the first array's shape */
   param more, p[]; /* more: what each of ... is */
 };
 /* The user value of its userdata: at [i + 1] the default of p[i]; all strings as keys. */
@@ -228,17 +234,33 @@ static void types(scan *c, param *p) {
   p->type = keep(c, from, p->type_len);
 }
 
+/* Is the string at i one of p's? */
+static bool is_choice(lua_State *L, int i, const param *p, int *which) {
+  size_t len;
+  const char *s = lua_tolstring(L, i, &len), *end = p->type + p->type_len;
+  *which = 0;
+  for (const char *q = p->type; (q = memchr(q, '"', end - q)); (*which)++) {
+    const char *close = strchr(++q, '"');
+    if ((size_t)(close - q) == len && memcmp(q, s, len) == 0) return true;
+    q = close + 1;
+  }
+  return false;
+}
+
 /* The value after =, into the table of what is kept; the params so far may be named. */
 static void usual(scan *c, param *p, const param *before, int n) {
   lua_State *L = c->L;
   double v;
   blanks(c);
-  p->usual = true;
+  p->usual = U_KEPT;
   if (*c->at == '"') {
     const size_t len = strcspn(c->at + 1, "\"");
+    int which;
     if (!c->at[1 + len]) bad(c, "unfinished string");
     lua_pushlstring(L, c->at + 1, len);
     c->at += len + 2;
+    if (p->kinds == K_CHOICE && is_choice(L, -1, p, &which))
+      p->usual = U_CHOICE, p->value.i = which;
   } else if (accept(c, "true")) lua_pushboolean(L, true);
   else if (accept(c, "false")) lua_pushboolean(L, false);
   else if (accept(c, "{")) {
@@ -248,14 +270,21 @@ static void usual(scan *c, param *p, const param *before, int n) {
       lua_rawseti(L, -2, i);
       accept(c, ",");
     }
-  } else if (word_len(c->at)) { /* an argument's name: a light userdata, its number */
+  } else if (word_len(c->at)) { /* an argument's name */
     size_t len = word_len(c->at);
     int i = 0;
     while (i < n && (strncmp(before[i].name, c->at, len) != 0 || before[i].name[len])) i++;
     if (i == n) bad(c, "no argument before is called so");
-    lua_pushlightuserdata(L, (void *)(intptr_t)i);
+    p->usual = U_SAME;
+    p->value.i = i;
+    lua_pushnil(L);
     c->at += len;
   } else if (!number(c, &v)) bad(c, "value expected");
+  uint32_t k = p->kinds;
+  if (k == K_BOOL && lua_isboolean(L, -1)) p->usual = U_BOOL, p->value.i = lua_toboolean(L, -1);
+  else if ((k == K_INT || k == K_AXIS || k == K_NUMBER) && lua_isinteger(L, -1))
+    p->usual = U_INTEGER, p->value.i = lua_tointeger(L, -1);
+  else if (k == K_NUMBER && lua_type(L, -1) == LUA_TNUMBER) p->usual = U_NUMBER, p->value.f = v;
   lua_rawseti(L, c->keep, n + 1);
 }
 
@@ -327,7 +356,7 @@ static signature *compile(lua_State *L) {
   blanks(&c);
   if (*c.at) bad(&c, "nothing expected");
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
-  *g = (signature){name, text, nargs, n, -1, results, rest, false, !rest, more};
+  *g = (signature){name, text, nargs, n, -1, results, rest, false, !rest, false, more};
   memcpy(g->p, p, n * sizeof *p);
   if (n > 0 && strcmp(p[0].name, "self") == 0) {
     const char *first = strchr(text, '(') + 1, *next = first + 4 + strspn(first + 4, ", ");
@@ -340,8 +369,10 @@ static signature *compile(lua_State *L) {
   for (int i = n - 1; i >= 0; i--)
     if (p[i].kinds & (K_ARRAY | K_LIST)) g->first = i;
   for (int i = 0; i < n; i++)
-    if (p[i].kinds & (K_AXIS | K_AXES | K_NEW_AXIS) && (g->first < 0 || g->first > i))
-      bad(&c, "an axis stands after the first array");
+    if (p[i].kinds & (K_AXIS | K_AXES | K_NEW_AXIS)) {
+      g->axes = true;
+      if (g->first < 0 || g->first > i) bad(&c, "an axis stands after the first array");
+    }
   lua_pushvalue(L, c.keep);
   lua_setiuservalue(L, -2, 1);
   lua_replace(L, top);
@@ -518,18 +549,6 @@ static bool is_object(lua_State *L, int i, const param *p) {
   bool is = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return is;
-}
-
-static bool is_choice(lua_State *L, int i, const param *p, int *which) {
-  size_t len;
-  const char *s = lua_tolstring(L, i, &len), *end = p->type + p->type_len;
-  *which = 0;
-  for (const char *q = p->type; (q = memchr(q, '"', end - q)); (*which)++) {
-    const char *close = strchr(++q, '"');
-    if ((size_t)(close - q) == len && memcmp(q, s, len) == 0) return true;
-    q = close + 1;
-  }
-  return false;
 }
 
 /* Could it be one? */
@@ -713,6 +732,10 @@ static int read_ints(lua_State *L, int at, const signature *g, const param *p, i
   if (table) n = (int)lua_rawlen(L, at);
   if (n > MAXDIM) refuse(L, "%s: %d axes, there can be %d at most", g->name, n, MAXDIM);
   for (int i = 0; i < n; i++) {
+    if (!table && !p->bounded && lua_isinteger(L, at + i)) { /* most */
+      out[i] = lua_tointeger(L, at + i);
+      continue;
+    }
     if (table) lua_rawgeti(L, at, i + 1);
     else lua_pushvalue(L, at + i);
     out[i] = check_element(L, g, p, dims ? 0 : i + 1);
@@ -751,6 +774,14 @@ static void give_all_ints(lua_State *L, const signature *g, const param *p, int 
 static int check_any_axis(lua_State *L, int at, const char *who, const shape *s) {
   int64_t axis = s->n == 0 ? check_whole(L, at, who, "axis") : 0;
   return axis == 1 || axis == -1 ? 0 : check_axis(L, at, who, s);
+}
+
+static int usual_axis(lua_State *L, int64_t axis, const char *who, const shape *s) {
+  int n = s->n > 0 ? s->n : 1;
+  int64_t k = axis < 0 ? axis + n : axis - 1;
+  if (k >= 0 && k < n) return (int)k;
+  lua_pushinteger(L, axis);
+  return check_any_axis(L, -1, who, s); /* raises */
 }
 
 /* Lua gets them in the order given. */
@@ -919,6 +950,44 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
   else give_array(L, S, r, i, at);
 }
 
+/* The same for its default. */
+static void give_usual(lua_State *L, state *S, const reading *r, int i, const target *t) {
+  const signature *g = r->g;
+  const param *p = &g->p[i];
+  attr v = p->value;
+  switch (p->usual) {
+    case U_BOOL:
+      if (t->to) give_int(t->to, v.i);
+      else lua_pushboolean(L, (int)v.i);
+      return;
+    case U_INTEGER:
+      if (p->kinds == K_AXIS) v.i = usual_axis(L, v.i, g->name, t->first) + (t->to ? 0 : 1);
+      if (!t->to) lua_pushinteger(L, v.i);
+      else if (p->kinds == K_NUMBER) give_float(t->to, (double)v.i);
+      else give_int(t->to, v.i);
+      return;
+    case U_NUMBER:
+      if (t->to) give_float(t->to, v.f);
+      else lua_pushnumber(L, v.f);
+      return;
+    case U_SAME:
+      if (r->at[v.i] && !lua_isnil(L, r->at[v.i])) give(L, S, r, i, r->at[v.i], t);
+      else if (g->p[v.i].usual) give_usual(L, S, r, (int)v.i, t);
+      else give_nothing(L, t, p);
+      return;
+    case U_CHOICE:
+      if (t->to) return give_int(t->to, v.i);
+      break;
+    default: break;
+  }
+  int from = lua_gettop(L) + 1;
+  lua_getiuservalue(L, lua_upvalueindex(3), 1);
+  lua_rawgeti(L, from, i + 1);
+  if (p->usual != U_CHOICE) give(L, S, r, i, from + 1, t);
+  if (!t->to || p->kinds & (K_ARRAY | K_LIST)) lua_replace(L, from), lua_settop(L, from);
+  else lua_settop(L, from - 1);
+}
+
 /* For the param with ...: several values become a table, and are read as one. */
 static void give_spread(lua_State *L, state *S, const reading *r, int i, const target *t) {
   int at = r->at[i], n = at ? r->spread : 0, top = lua_gettop(L);
@@ -959,25 +1028,14 @@ static int read_values(lua_State *L, attrs *to) {
   if (to) to->n = 0;
   for (int i = 0; i < g->n; i++) {
     const param *p = &g->p[i];
-    int at = r.at[i], from = lua_gettop(L);
+    int at = r.at[i];
     bool given = at && !lua_isnil(L, at);
     if (p->spread && (given || !p->optional)) give_spread(L, S, &r, i, &t);
     else if (given) give(L, S, &r, i, at, &t);
-    else if (p->usual) {
-      lua_getiuservalue(L, lua_upvalueindex(3), 1);
-      if (lua_rawgeti(L, -1, i + 1) == LUA_TLIGHTUSERDATA) {
-        int other = (int)(intptr_t)lua_touserdata(L, -1);
-        lua_pop(L, 1);
-        if (r.at[other]) lua_pushvalue(L, r.at[other]);
-        else lua_rawgeti(L, -1, other + 1);
-      }
-      if (lua_isnil(L, -1)) give_nothing(L, &t, p);
-      else give(L, S, &r, i, from + 2, &t);
-      if (lua_gettop(L) > from + 2) lua_replace(L, from + 1);
-      lua_settop(L, to && !(p->kinds & (K_ARRAY | K_LIST)) ? from : from + 1);
-    } else if (p->optional) give_nothing(L, &t, p);
+    else if (p->usual) give_usual(L, S, &r, i, &t);
+    else if (p->optional) give_nothing(L, &t, p);
     else if (i < g->nargs) mistyped(L, &r, i, at);
-    if (i == g->first) first_shape(L, &s);
+    if (i == g->first && g->axes) first_shape(L, &s);
   }
   for (int i = r.rest; i <= r.top; i++) {
     luaL_checkstack(L, 4, "too many arguments");
@@ -998,13 +1056,16 @@ int sig_operands(lua_State *L, attrs *to) { return read_values(L, to); }
 
 int sig_values(lua_State *L) {
   int base = read_values(L, NULL), n = lua_gettop(L) - base + 1;
-  lua_rotate(L, 1, n);
+  for (int i = 0; i < n && base > 1; i++) lua_copy(L, base + i, 1 + i);
   lua_settop(L, n);
   return n;
 }
 
 void sig_check(lua_State *L) {
   int top = lua_gettop(L);
+  const signature *g = get_signature(L);
+  if (top == 1 && g->n == 1 && g->p->kinds == K_VARIABLE && to_box(L, 1))
+    return; /* x:cleargrad() */
   read_values(L, NULL);
   lua_settop(L, top);
 }
