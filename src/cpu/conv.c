@@ -16,6 +16,7 @@ enum {
   POSITIONS = 1024, /* of a band, */
   FEW = 64,         /* not cut any further */
   LINE = 256,       /* along w */
+  ALONE = 256,      /* positions of an image that are worth a pass of their own */
   SUMS = 1 << 22    /* elements of all sums that are made apart, where that is more than one set */
 };
 
@@ -142,18 +143,20 @@ static void plan_chunks(window *q, int64_t channels) {
   q->chunks = over(most(q->c, 1), q->chunk);
 }
 
-static void fill_offsets(window *q) {
+/* Of so many channels, in the order of a itself, or in that of its panels */
+static void fill_offsets(const window *q, int32_t *to, int64_t channels, bool panels) {
   const wide *w = q->w;
-  int32_t *to = q->off;
-  for (int64_t c = 0; c < q->chunk; c++)
+  int64_t before = panels ? 1 : channels, after = panels ? channels : 1;
+  for (int64_t b = 0; b < before; b++)
     for (int64_t i = 0; i < w[0].ntap; i++)
       for (int64_t j = 0; j < w[1].ntap; j++)
-        for (int64_t k = 0; k < w[2].ntap; k++) {
-          int64_t u = w[2].tap0 + k * w[2].dtap;
-          int64_t z = w[0].tap0 + i * w[0].dtap, y = w[1].tap0 + j * w[1].dtap;
-          *to++ = (int32_t)(c * q->plane + (z * q->local[1] + y) * q->row +
-                            u % w[2].step * q->local[2] + u / w[2].step);
-        }
+        for (int64_t a = 0; a < after; a++)
+          for (int64_t k = 0; k < w[2].ntap; k++) {
+            int64_t u = w[2].tap0 + k * w[2].dtap, c = b + a;
+            int64_t z = w[0].tap0 + i * w[0].dtap, y = w[1].tap0 + j * w[1].dtap;
+            *to++ = (int32_t)(c * q->plane + (z * q->local[1] + y) * q->row +
+                              u % w[2].step * q->local[2] + u / w[2].step);
+          }
 }
 
 static int64_t aligned(int64_t bytes) { return (bytes + 63) & ~(int64_t)63; }
@@ -202,11 +205,13 @@ static bool run(ctx *c, window *q) {
   int64_t packed = aligned(q->groups * q->m * q->c * q->taps * size);
   int64_t offs = aligned(q->chunk * q->taps * (int64_t)sizeof *q->off);
   q->bytes = aligned(q->plane * q->chunk * size);
-  buffer *b = take(c, q, packed + offs, units);
+  buffer *b = take(c, q, packed + 2 * offs, units);
   if (!b) return false;
   q->packed = b->p;
   q->off = (int32_t *)((char *)b->p + packed);
-  fill_offsets(q);
+  q->last = (int32_t *)((char *)b->p + packed + offs);
+  fill_offsets(q, q->off, q->chunk, true);
+  fill_offsets(q, q->last, q->c - (q->chunks - 1) * q->chunk, true);
   k->pack(q);
   par_for(c, units, run_unit, &(job){q, k->unit});
   buf_unref(b);
@@ -221,11 +226,14 @@ static bool weigh(ctx *c, window *q) {
   merge(q->w);
   if (!plan_bands(q, lanes, POSITIONS)) return too_large(c);
   int64_t vectors = q->band[0] * q->band[1] * over(q->band[2], lanes);
-  q->images = most(least(q->n, POSITIONS / (vectors * lanes)), 1);
+  bool whole_lines =
+      q->w[2].n % lanes == 0 && q->bands[2] == 1 && (q->band[1] == q->w[1].n || q->band[0] == 1);
+  q->direct = whole_lines && vectors * lanes >= ALONE;
+  q->images = q->direct ? 1 : most(least(q->n, POSITIONS / (vectors * lanes)), 1);
   plan_chunks(q, COPY / (q->plane * size * q->images));
   if (q->chunk * q->images * q->plane > INT32_MAX) return too_large(c);
   vectors *= q->images;
-  q->rows = least(most(CUT / (vectors * lanes * size) / ROWS * ROWS, ROWS), q->m);
+  q->rows = least(most(CUT / (vectors * lanes * size) / PANEL * PANEL, PANEL), q->m);
   q->blocks = over(q->n, q->images) * q->bands[0] * q->bands[1] * q->bands[2];
   int64_t apart = q->groups * q->chunks * over(q->m, q->rows);
   int64_t all = q->groups * q->ag;
@@ -233,13 +241,13 @@ static bool weigh(ctx *c, window *q) {
   int64_t sums = aligned(q->parts * all * size);
   int64_t offs = aligned(q->chunk * q->taps * (int64_t)sizeof *q->off);
   q->g_at = aligned(q->images * q->chunk * q->plane * size);
-  q->pos_at = q->g_at + aligned(q->rows * vectors * lanes * size);
+  q->pos_at = q->g_at + (q->direct ? 0 : aligned(q->rows * vectors * lanes * size));
   q->bytes = q->pos_at + aligned(vectors * (int64_t)sizeof *q->off);
   buffer *b = take(c, q, sums + offs, apart * q->parts);
   if (!b) return false;
   q->sums = b->p;
   q->off = (int32_t *)((char *)b->p + sums);
-  fill_offsets(q);
+  fill_offsets(q, q->off, q->chunk, false);
   par_for(c, apart * q->parts, run_unit, &(job){q, k->weigh});
   k->sum(q);
   buf_unref(b);

@@ -38,15 +38,17 @@ typedef struct window {
   int64_t chunk, chunks;         /* channels copied at a time */
   int64_t panels, split;         /* of a's rows; parts that they are cut into */
   int64_t images, blocks, parts; /* of the weights' gradient: images copied at a time; sums made apart */
-  int64_t rows;                  /* rows of g copied at a time */
-  int32_t *off;                  /* where tap k of channel c stands in the copy: chunk * taps of them */
+  int64_t rows;                  /* rows of g at a time */
+  bool direct;                   /* they are read where they lie, not copied */
+  int32_t *off, *last;           /* where tap k of channel c stands in the copy; in that of the last chunk */
   void *packed;                  /* a, panel by panel */
   void *sums;                    /* of the parts */
   char *scratch;                 /* so many bytes for each thread: */
   int64_t bytes, g_at, pos_at;
 } window;
 
-enum { PANEL = 6, MORE = 8, TAPS = 3, ROWS = 4 };
+/* Rows and vectors of a tile; taps at once and sums of the weights' gradient */
+enum { PANEL = 6, MORE = 8, TAPS = 6, MOST_SUMS = 12 };
 
 typedef struct windows {
   int lanes;                                      /* elements of a vector */
