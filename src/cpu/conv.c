@@ -10,10 +10,11 @@
 #include "cpu/window.h"
 
 enum {
-  COPY = 3 << 15,   /* bytes of the padded copy */
+  COPY = 1 << 16,   /* bytes of the padded copy */
   CUT = 1 << 17,    /* of the rows that are multiplied with it: of a, or of g */
   UNITS = 8,        /* enough for four threads to end together */
-  POSITIONS = 1024, /* of a band, */
+  POSITIONS = 1024, /* of a band; */
+  ADDED = 512,      /* of the weights' gradient, whose sums are kept so long, */
   FEW = 64,         /* not cut any further */
   LINE = 256,       /* along w */
   ALONE = 256,      /* positions of an image that are worth a pass of their own */
@@ -224,12 +225,12 @@ static bool weigh(ctx *c, window *q) {
   int64_t size = dtype_size[q->t], lanes = k->lanes;
   q->taps = q->w[0].ntap * q->w[1].ntap * q->w[2].ntap;
   merge(q->w);
-  if (!plan_bands(q, lanes, POSITIONS)) return too_large(c);
+  if (!plan_bands(q, lanes, ADDED)) return too_large(c);
   int64_t vectors = q->band[0] * q->band[1] * over(q->band[2], lanes);
   bool whole_lines =
       q->w[2].n % lanes == 0 && q->bands[2] == 1 && (q->band[1] == q->w[1].n || q->band[0] == 1);
   q->direct = whole_lines && vectors * lanes >= ALONE;
-  q->images = q->direct ? 1 : most(least(q->n, POSITIONS / (vectors * lanes)), 1);
+  q->images = q->direct ? 1 : most(least(q->n, ADDED / (vectors * lanes)), 1);
   plan_chunks(q, COPY / (q->plane * size * q->images));
   if (q->chunk * q->images * q->plane > INT32_MAX) return too_large(c);
   vectors *= q->images;
