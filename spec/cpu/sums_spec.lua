@@ -68,7 +68,8 @@ describe("float32 sums", function()
         shape[at], into[at] = 100000, 2
         local index = mg.ones(shape):to "int64"
         local source = mg.full(shape, addend, "float32")
-        local first, second = mg.full(into, 0, "float32"):scatter_add(at, index, source):split(1, at)
+        local zeros = mg.full(into, 0, "float32")
+        local first, second = zeros:scatter_add(at, index, source):split(1, at)
         assert(sums_up(first, addend, 100000))
         assert.equal(0, second:abs():sum():item())
         into[at] = 1000000                     -- far more places than addends

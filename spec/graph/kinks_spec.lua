@@ -94,6 +94,15 @@ describe("at the kink", function()
     assert(exact(mg.max{1, nan, 2}, nan))
   end)
 
+  it("relu and clamp hand the gradient on where they hand on a nan", function()
+    for _, f in ipairs{mg.relu, mg.relu6, mg.leaky_relu} do
+      assert.same({1, 1}, slopes(f, {nan, 2}))
+    end
+    for _, bounds in ipairs{{min = 0, max = 1}, {min = 0}, {max = 1}} do
+      assert.same({1, 1}, slopes(function(x) return x:clamp(bounds) end, {nan, 0.5}))
+    end
+  end)
+
   it("maximum, minimum and max hand the gradient to what is nan", function()
     for _, f in ipairs{mg.maximum, mg.minimum} do
       local a, b = slopes(f, {nan, 1, nan}, {1, nan, nan})
@@ -165,6 +174,40 @@ describe("at the kink", function()
     local y = mg.where(c, mg.sqrt(x), 0)
     y:sum():backward()
     assert(exact(x.grad, {0.25, 0}))
+  end)
+
+  -- Zeros that absorb a slope are no constants: what they depend on is seen by the next derivative.
+  it("mixed derivatives of products and quotients are right where a factor is 0", function()
+    local function derived(f, m, n)           -- d^(m + n) f / dx^m dy^n
+      for _ = 1, m do f = mg.grad(f, 1) end
+      for _ = 1, n do f = mg.grad(f, 2) end
+      return f
+    end
+    local function product(x, y) return (x * y) ^ 2 end
+    local function absorbing(x, y) return mg._mulz(x, y) ^ 2 end
+    local function both(x, y) return mg._mulb(x, y) ^ 2 end
+    local function prod(x, y) return mg.stack{x, y, y, x}:prod() end
+    for _, f in ipairs{product, absorbing, both, prod} do
+      for _, p in ipairs{{0, 0}, {0, 3}, {3, 0}} do
+        local x, y = table.unpack(p)
+        local want = {[{1, 0}] = 2 * x * y * y, [{1, 1}] = 4 * x * y, [{2, 0}] = 2 * y * y,
+          [{2, 1}] = 4 * y, [{1, 2}] = 4 * x, [{2, 2}] = 4}
+        for order, value in pairs(want) do
+          local got = derived(f, table.unpack(order))(mg.tensor(x + 0.0), mg.tensor(y + 0.0))
+          assert(near(got, value, 1e-12), table.concat(order, ", "))
+        end
+      end
+    end
+    local function quotient(x, y) return x ^ 2 / y end
+    local function divz(x, y) return mg._divz(x ^ 2, y) end
+    local function square_of(x, y) return mg._divz(x, y ^ 0.5) ^ 2 end
+    for _, f in ipairs{quotient, divz, square_of} do
+      local want = {[{1, 0}] = 0, [{1, 1}] = 0, [{2, 0}] = 1, [{2, 1}] = -0.5, [{2, 2}] = 0.5}
+      for order, value in pairs(want) do
+        local got = derived(f, table.unpack(order))(mg.tensor(0.0), mg.tensor(2.0))
+        assert(near(got, value, 1e-12), table.concat(order, ", "))
+      end
+    end
   end)
 
   it("nan_to_num has no gradient where it replaced", function()

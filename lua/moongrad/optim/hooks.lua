@@ -30,15 +30,28 @@ local function change(params, f)
   mg._commit({}, {}, fields)
 end
 
+-- The 2-norm of all grads together. One pass of squares is enough unless they overflow or vanish, as
+-- those of float32 below FAINT may.
+local FAINT = 1e-20
+local function norm_of(params)
+  local squares, norm = mg.tensor(0.0), mg.tensor(0.0)
+  for _, p in ipairs(params) do
+    local g = p.grad
+    if g then squares = squares + g:square():sum() end
+  end
+  local sum = squares:item()
+  if sum > FAINT and sum < math.huge then return sum ^ 0.5 end
+  for _, p in ipairs(params) do
+    local g = p.grad
+    if g then norm = mg.hypot(norm, g:norm()) end
+  end
+  return norm:item()
+end
+
 -- By max / (norm + 1e-6), as torch.nn.utils.clip_grad_norm_.
 local function clip_grad_norm(params, max)
   return mg.no_grad(function()
-    local total = mg.tensor(0.0)
-    for _, p in ipairs(params) do
-      local g = p.grad
-      if g then total = mg.hypot(total, g:norm()) end
-    end
-    local norm = total:item()
+    local norm = norm_of(params)
     if norm > max then
       local scale = max / (norm + 1e-6)
       change(params, function(_, g) return g * scale end)
