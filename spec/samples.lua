@@ -482,6 +482,10 @@ samples.pinv = float{{{1, 0, 0}, {0, 0.5, 0}}, HIGH, bad = function(op, x) retur
 samples._attention = float{{{(3 * exp(2) + 5) / (exp(2) + 1)}, {(3 + 5 * exp(1)) / (1 + exp(1))}},
   {{2, 0}, {0, 1}}, {{1, 0}, {0, 1}}, {{3}, {5}},
   bad = function(op, q, k, v) return op(q, k, v, {{true}}) end}
+-- h = tanh(wi x + wh h)
+samples._recurrent = float{{{{tanh(0.5)}}, {{tanh(2 * tanh(0.5) - 1)}}}, {{{1}}, {{-2}}}, {{0}},
+  {{0.5}}, {{2}}, call = function(op, x, h, wi, wh) return op(x, h, nil, wi, wh) end,
+  bad = function(op, x, h, wi) return op(x, h, nil, wi, wi:tile(2, 2)) end}
 
 -- ---- sampling ---------------------------------------------------------------------------------
 

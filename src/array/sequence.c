@@ -1,4 +1,4 @@
-/* sequence.c -- arrays made ready for what the machine does along sequences: attention.
+/* sequence.c -- arrays made ready for what the machine does along sequences: attention, recurrent cells.
 */
 #include <limits.h>
 #include <string.h>
@@ -90,5 +90,59 @@ bool arr_attention_grad(ctx *c, const attention_attr *a, array *const in[7], arr
   if (!ok)
     for (int i = 0; i < 3; i++) arr_unref(out[i]);
   for (int i = 0; i < 7; i++) arr_unref(x[i]);
+  return ok;
+}
+
+/* ---- recurrent cells ---------------------------------------------------------------------------------- */
+
+enum { LSTM = 2, GRU = 3 };
+
+/* Each dense, where there is one */
+static bool all_dense(ctx *c, int n, array *const *in, array **x) {
+  for (int i = 0; i < n; i++)
+    if (in[i] && !(x[i] = arr_contiguous(c, in[i]))) return false;
+  return true;
+}
+
+static void drop(int n, array **x) {
+  for (int i = 0; i < n; i++) arr_unref(x[i]), x[i] = NULL;
+}
+
+bool arr_recurrent(ctx *c, const int64_t *attr, array *const in[6], array *gates, array *out[3]) {
+  WORK(c, OP_recurrent);
+  array *x[6] = {NULL}, *to[4] = {gates};
+  bool ok = all_dense(c, 6, in, x);
+  shape s = gates->s;
+  for (int i = 0; i < 3; i++) out[i] = NULL;
+  if (ok) {
+    s.d[2] = x[0]->s.d[1];
+    if (attr[0] == GRU) ok = (out[2] = arr_new(c, gates->dtype, &s));
+    s.d[0]++;
+    ok = ok && (out[0] = arr_new(c, gates->dtype, &s));
+    if (ok && attr[0] == LSTM) ok = (out[1] = arr_new(c, gates->dtype, &s));
+  }
+  for (int i = 0; i < 3; i++) to[i + 1] = out[i];
+  ok = ok && arr_call(c, OP_recurrent, cpu_recurrent, attr, 6, (const array *const *)x, 4, to);
+  if (!ok) drop(3, out);
+  drop(6, x);
+  return ok;
+}
+
+bool arr_recurrent_grad(ctx *c, const int64_t *attr, array *const in[8], array *out[4]) {
+  WORK(c, OP_recurrent);
+  array *x[8] = {NULL};
+  bool ok = all_dense(c, 8, in, x);
+  for (int i = 0; i < 4; i++) out[i] = NULL;
+  if (ok) {
+    shape s = x[1]->s, state = {2, {s.d[1], x[0]->s.d[1]}};
+    ok = (out[0] = arr_new(c, x[1]->dtype, &s)) && (out[1] = arr_new(c, x[1]->dtype, &state));
+    if (ok && attr[0] == LSTM) ok = (out[2] = arr_new(c, x[1]->dtype, &state));
+    s.d[2] = state.d[1];
+    if (ok && attr[0] == GRU) ok = (out[3] = arr_new(c, x[1]->dtype, &s));
+  }
+  ok =
+      ok && arr_call(c, OP_recurrent, cpu_recurrent_grad, attr, 8, (const array *const *)x, 4, out);
+  if (!ok) drop(4, out);
+  drop(8, x);
   return ok;
 }

@@ -117,6 +117,14 @@ cpu_fn cpu_svd;              /* attr: full; in: x; out: U, S, Vh */
 typedef struct attention_attr { int64_t causal; double scale, p; int64_t seed, counter; } attention_attr;
 cpu_fn cpu_attention;      /* attr: attention_attr; in: q, k, v, mask; out: y (..., T, E), lse (..., T) dense */
 cpu_fn cpu_attention_grad; /* in: q, k, v, mask, y, lse, g (..., T, E); out: dq, dk, dv */
+/* All dense. attr: cell (0 tanh, 1 relu, 2 LSTM, 3 GRU), whether from the end. Steps past lengths leave the state
+** as it is. in: h, c (N, H), w (K H, H), two biases (K H), lengths (N); c: LSTM, biases and lengths may be NULL;
+** into: what the inputs send to the gates (T, N, K H), which becomes what the gates let through; out: states
+** (T + 1, N, H), h and c among them; what a GRU's state sends to its third gate (T, N, H). */
+cpu_fn cpu_recurrent;
+/* in: w, gates, states, cells, the GRU's, gradients of all states and of all cells (T, N, H), lengths; any but
+** the first three may be NULL; out: that of what comes to the gates, of h, of c, of the GRU's */
+cpu_fn cpu_recurrent_grad;
 
 /* Sampling */
 

@@ -61,7 +61,7 @@ bool forward_attention(call *c) {
 
 /* ---- of ops ------------------------------------------------------------------------------------------ */
 
-#define W(a, b, c) keep(v, apply(G, OP_where, 3, (node *[]){a, b, c}))
+#define W(a, b, c) T(where, a, b, c)
 #define R(op, a) keep(v, op_reduce(G, OP_##op, a, 1u << (n - 1), true))
 
 static node *turned(vjp *v, node *x) {

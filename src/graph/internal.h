@@ -7,6 +7,7 @@
 /* The saves column of ops.def: inputs in bits 0 to 15, results from 16 on. */
 enum { X = 1, Y = 2, D = 4, OUT = 1 << 16 };
 #define IN(i) (1u << (i))
+enum { RECURRENT = 255 };   /* every input of that row */
 #define RESULT(k) ((uint32_t)OUT << (k))
 
 /* Inputs and what is saved of them, wherever they stand */

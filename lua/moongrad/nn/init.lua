@@ -2,7 +2,8 @@
 
 local nn = {}
 
-for _, file in ipairs { "module", "layers", "convolution", "containers" } do
+for _, file in ipairs { "module", "layers", "convolution", "containers", "recurrent",
+                        "attention", "activation" } do
   for name, class in pairs(require("moongrad.nn." .. file)) do nn[name] = class end
 end
 

@@ -3,8 +3,7 @@
 -- Vaswani et al., "Attention is all you need", 2017.
 
 return function(mg, args)
-  local define, raise, where = mg.define, mg.raise, mg.where
-  local huge = math.huge
+  local define, raise = mg.define, mg.raise
 
   local function shape_error(what, q, k, v)
     raise("scaled_dot_product_attention: q %s, k %s, v %s: %s", args.text(q), args.text(k),
