@@ -4,6 +4,8 @@ local child = require "spec.child"
 
 -- What it prints, among other things. The demo is `make demo`.
 local expected = {
+  char_gpt = "test loss ",
+  gaussian_process = "standard deviation of f: 0.",
   first_steps = "dy/dx = 3.297443 by backward, 3.297443 by differences",
   hamiltonian_monte_carlo = "mean of x ",
   maml = "after  1 steps on ten points: loss on the whole sine ",

@@ -35,7 +35,8 @@ end
 
 -- name -> the module it is, or the module and the field of it
 local later = {
-  nn = {"nn"}, optim = {"optim"}, data = {"data"},
+  nn = {"nn"}, optim = {"optim"}, data = {"data"}, metrics = {"metrics"},
+  training = {"training"},
   save = {"io", "save"}, load = {"io", "load"},
   progress = {"progress"},
   plot = {"plot", "plot"}, plot_graph = {"plot", "plot_graph"}, dot_graph = {"plot", "dot_graph"},

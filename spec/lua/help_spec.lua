@@ -44,7 +44,7 @@ describe("help", function()
   end)
 
   it("knows the parts written in Lua, with their table's name or without", function()
-    for _, part in ipairs{"nn", "optim", "data"} do
+    for _, part in ipairs{"nn", "optim", "data", "metrics", "training"} do
       for name in pairs(mg[part]) do
         local doc = help(part .. "." .. name)
         assert(doc:find("^" .. name .. "[(:].*%)[^\n]*\n%C+$"), part .. "." .. name)

@@ -107,6 +107,17 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
     end
   end)
 
+DataLoader.state = checked("state(self)",
+  "how many passes were begun: the seed's orders go on from it",
+  function(self) return { pass = self.pass } end)
+
+DataLoader.load_state = checked("load_state(self, state: table)", "takes what state() gave",
+  function(self, t)
+    if math.type(t.pass) ~= "integer" then raise("load_state: pass is missing") end
+    self.pass = t.pass
+    return self
+  end)
+
 -- In a for, which calls it with nil and then with the first value of each batch. Several can go on
 -- at a time.
 function DataLoader:__call(_, last)

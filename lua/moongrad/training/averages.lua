@@ -1,0 +1,110 @@
+-- Averages of a model's parameters over the steps of training, which often do better than the last
+-- ones: EMA forgets exponentially, SWA does not (Izmailov et al., arXiv 1803.05407). Buffers are
+-- taken as they are.
+
+local mg = require "moongrad"
+local Object = require "moongrad.class"
+local checked, raise = mg.checked, mg.raise
+
+local Average = Object:extend("Average")
+
+-- The averages, by name; all there is of a layer that has just got its parameters
+local function track(self)
+  for name, p in self.model:named_parameters() do
+    if not self.values[name] then self.values[name] = mg.tensor(p.data) end
+  end
+end
+
+Average.update = checked("update(self)", "takes the parameters as they are now; after opt:step()",
+  function(self)
+    mg.no_grad(mg.tidy, function()
+      local targets, values, rate = {}, {}, self:rate()
+      for name, p in self.model:named_parameters() do
+        local old = self.values[name]
+        if old then
+          targets[#targets + 1], values[#values + 1] = old, old + rate * (p - old)
+        end
+      end
+      mg.assign(targets, values)
+    end)
+    track(self)
+    self.count = self.count + 1
+  end)
+
+Average.apply = checked("apply(self, fn: function, ...)",
+  "fn(...) while the model has the averages for parameters, as in mg.test_mode(fn, ...)",
+  function(self, fn, ...)
+    if self.count == 0 then raise("apply: there are no averages yet; say update() after steps") end
+    local params, own, averages = {}, {}, {}
+    for name, p in self.model:named_parameters() do
+      params[#params + 1], own[#own + 1] = p, p.data
+      averages[#averages + 1] = self.values[name] or p.data
+    end
+    mg.assign(params, averages)
+    local results = table.pack(pcall(fn, ...))
+    mg.assign(params, own)
+    if not results[1] then error(results[2], 0) end
+    return table.unpack(results, 2, results.n)
+  end)
+
+Average.copy = checked("copy(self)", "the model's parameters become the averages", function(self)
+  local params, averages = {}, {}
+  for name, p in self.model:named_parameters() do
+    if self.values[name] then
+      params[#params + 1], averages[#averages + 1] = p, self.values[name]
+    end
+  end
+  mg.assign(params, averages)
+end)
+
+Average.state = checked("state(self)", "the averages, by name, and how many went in", function(self)
+  local t = { count = self.count, values = {} }
+  for name, v in pairs(self.values) do t.values[name] = v.data end
+  return t
+end)
+
+Average.load_state = checked("load_state(self, state: table)", "takes what state() gave",
+  function(self, t)
+    if math.type(t.count) ~= "integer" or type(t.values) ~= "table" then
+      raise("load_state: this is no state of averages")
+    end
+    local values = {}
+    for name, p in self.model:named_parameters() do
+      local v = t.values[name]
+      if not mg.is_variable(v) or table.concat(v.shape, ",") ~= table.concat(p.shape, ",") then
+        if t.count > 0 then raise("load_state: %s is missing, or of another shape", name) end
+      else
+        values[name] = mg.tensor(v, p.dtype)
+      end
+    end
+    self.count, self.values = t.count, values
+    return self
+  end)
+
+function Average:__tostring()
+  return ("%s(%d updates)"):format(getmetatable(self).__name, self.count)
+end
+
+local EMA = Average:extend("EMA")
+
+EMA.init = checked("EMA(self, model: module, {decay: number(0..<1) = 0.999, warmup: bool = true})",
+  "average = decay average + (1 - decay) p at each update(); with warmup decay is at most " ..
+    "(1 + n) / (10 + n) at the n-th, so that the start is soon forgotten",
+  function(self, model, decay, warmup)
+    self.model, self.decay, self.warmup, self.count, self.values = model, decay, warmup, 0, {}
+  end)
+
+function EMA:rate()
+  local n = self.count
+  return 1 - (self.warmup and math.min(self.decay, (1 + n) / (10 + n)) or self.decay)
+end
+
+local SWA = Average:extend("SWA")
+
+SWA.init = checked("SWA(self, model: module)",
+  "the mean of the parameters at all update()s, say once an epoch near the end",
+  function(self, model) self.model, self.count, self.values = model, 0, {} end)
+
+function SWA:rate() return 1 / (self.count + 1) end
+
+return { EMA = EMA, SWA = SWA }

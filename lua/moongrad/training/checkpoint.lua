@@ -1,0 +1,151 @@
+-- Checkpoint: a run's whole state in a folder, one file for each save, written as mg.save does: all
+-- or not at all. The last few are kept, and the best. The file `index` says which there are.
+
+local mg = require "moongrad"
+local Object = require "moongrad.class"
+local checked, raise = mg.checked, mg.raise
+
+local Checkpoint = Object:extend("Checkpoint")
+
+local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+
+local function check_parts(parts)
+  local some = false
+  for name, part in pairs(parts) do
+    if type(name) ~= "string" or type(part) ~= "table" or not part.state or not part.load_state then
+      raise("Checkpoint: part %s has no state() and load_state()", tostring(name))
+    end
+    some = true
+  end
+  if not some then raise("Checkpoint: no parts, such as {model = model, opt = opt}") end
+end
+
+local function file_of(self, epoch) return ("%s/%06d.safetensors"):format(self.folder, epoch) end
+
+local function read_index(self)
+  local list = {}
+  local file <close> = io.open(self.folder .. "/index")
+  for line in file and file:lines() or function() end do
+    local epoch, metric = line:match "^(%d+) (%S+)$"
+    if epoch then list[#list + 1] = { epoch = math.tointeger(epoch), metric = tonumber(metric) } end
+  end
+  return list
+end
+
+local function write_index(self, list)
+  local path = self.folder .. "/index"
+  local lines = {}
+  for i, e in ipairs(list) do
+    lines[i] = mg._format("%d %s\n", e.epoch, e.metric and mg._format("%.17g", e.metric) or "-")
+  end
+  local file <close> = io.open(path .. ".new", "wb")
+  local ok = file and file:write(table.concat(lines)) and file:close()
+  if not ok or not os.rename(path .. ".new", path) then raise("save: cannot write %s", path) end
+end
+
+local function best_of(self, list)
+  local best
+  local sign = self.mode == "min" and 1 or -1
+  for _, e in ipairs(list) do
+    if e.metric and (not best or sign * e.metric < sign * best.metric) then best = e end
+  end
+  return best
+end
+
+Checkpoint.init = checked(
+  "Checkpoint(self, folder: string, parts: table, {keep: int(1..) = 3, " ..
+    'mode: "min" | "max" = "min"})',
+  "saves and loads parts, things with state() and load_state() by name, {model = model, " ..
+    "opt = opt, schedule = schedule, loader = loader}, and the random numbers; of its files the " ..
+    "last `keep` and the one of the best metric stay",
+  function(self, folder, parts, keep, mode)
+    check_parts(parts)
+    self.folder, self.parts, self.keep, self.mode = folder, parts, keep, mode
+  end)
+
+Checkpoint.save = checked("save(self, epoch: int(0..), metric: number | variable?)",
+  "writes everything; epoch is any count that grows",
+  function(self, epoch, metric)
+    if mg.is_variable(metric) then metric = metric:item() end
+    local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
+    for name, part in pairs(self.parts) do t.parts[name] = part:state() end
+    os.execute("mkdir -p " .. quote(self.folder))
+    local list = read_index(self)
+    for i = #list, 1, -1 do
+      if list[i].epoch >= epoch then table.remove(list, i) end -- a run that was set back
+    end
+    mg.save(file_of(self, epoch), t)
+    list[#list + 1] = { epoch = epoch, metric = metric == metric and metric or nil }
+    local best, gone, kept = best_of(self, list), {}, {}
+    for i, e in ipairs(list) do
+      local stays = i > #list - self.keep or e == best
+      table.insert(stays and kept or gone, e)
+    end
+    write_index(self, kept)
+    for _, e in ipairs(gone) do os.remove(file_of(self, e.epoch)) end
+  end)
+
+-- Gives each part its state; after an error all have what they had.
+local function load_all(self, states, path)
+  for name in pairs(self.parts) do
+    if states[name] == nil then raise("load: %s has no part %s", path, name) end
+  end
+  local before, done = {}, {}
+  for name, part in pairs(self.parts) do
+    local ok, state = pcall(part.state, part) -- a layer without parameters yet has none
+    if ok then before[name] = state end
+  end
+  local ok, problem = pcall(function()
+    local names = {}
+    for name in pairs(self.parts) do names[#names + 1] = name end
+    -- the model first: an optimizer wants its parameters' sizes
+    table.sort(names, function(a, b)
+      local m, n = self.parts[a].is_module or false, self.parts[b].is_module or false
+      if m ~= n then return m end
+      return a < b
+    end)
+    for _, name in ipairs(names) do
+      self.parts[name]:load_state(states[name])
+      done[#done + 1] = name
+    end
+  end)
+  if ok then return end
+  for _, name in ipairs(done) do
+    if before[name] then self.parts[name]:load_state(before[name]) end
+  end
+  error(problem, 0)
+end
+
+Checkpoint.load = checked('load(self, which: "last" | "best" | int(0..) = "last")',
+  "takes everything back from the last save, the best, or that of an epoch: gives its epoch and " ..
+    "metric, or nil where none was saved: local first = (checkpoint:load() or 0) + 1",
+  function(self, which)
+    local list, entry = read_index(self), nil
+    if which == "last" then entry = list[#list]
+    elseif which == "best" then entry = best_of(self, list)
+    else
+      for _, e in ipairs(list) do
+        if e.epoch == which then entry = e end
+      end
+      if not entry then raise("load: epoch %d is not kept in %s", which, self.folder) end
+    end
+    if not entry then return nil end
+    local path = file_of(self, entry.epoch)
+    local t = mg.load(path)
+    if type(t.parts) ~= "table" then raise("load: %s is no checkpoint", path) end
+    load_all(self, t.parts, path)
+    mg.set_rng_state(t.rng)
+    return t.epoch, t.metric
+  end)
+
+Checkpoint.best = checked("best(self)", "the epoch of the best metric, and the metric; or nil",
+  function(self)
+    local entry = best_of(self, read_index(self))
+    if entry then return entry.epoch, entry.metric end
+  end)
+
+function Checkpoint:__tostring()
+  return ("Checkpoint(%s, %d kept)"):format(self.folder, #read_index(self))
+end
+
+return { Checkpoint = Checkpoint }

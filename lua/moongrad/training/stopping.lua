@@ -1,0 +1,51 @@
+-- EarlyStopping: when a number, a loss on held-out data, has not been better for long.
+
+local mg = require "moongrad"
+local Object = require "moongrad.class"
+local checked, raise = mg.checked, mg.raise
+
+local EarlyStopping = Object:extend("EarlyStopping")
+
+EarlyStopping.init = checked(
+  'EarlyStopping(self, patience: int(0..), {mode: "min" | "max" = "min", ' ..
+    "min_delta: number(0..) = 0})",
+  "stopping:step(metric), once an epoch, is true when there was nothing better, by more than " ..
+    "min_delta, for more than patience epochs",
+  function(self, patience, mode, delta)
+    self.patience, self.mode, self.min_delta = patience, mode, delta
+    self.best, self.bad, self.stopped = 0 / 0, 0, false
+  end)
+
+EarlyStopping.step = checked("step(self, metric: number | variable)",
+  "takes this epoch's number; true: stop",
+  function(self, metric)
+    local v = mg.is_variable(metric) and metric:item() or metric
+    local sign = self.mode == "min" and 1 or -1
+    local first = self.best ~= self.best
+    if first and v == v or sign * v < sign * self.best - self.min_delta then
+      self.best, self.bad = v, 0
+    else
+      self.bad = self.bad + 1
+    end
+    self.stopped = self.bad > self.patience
+    return self.stopped
+  end)
+
+EarlyStopping.state = checked("state(self)", "the best number and how long ago it was",
+  function(self) return { best = self.best, bad = self.bad } end)
+
+EarlyStopping.load_state = checked("load_state(self, state: table)", "takes what state() gave",
+  function(self, t)
+    if type(t.best) ~= "number" or math.type(t.bad) ~= "integer" then
+      raise("load_state: this is no state of EarlyStopping")
+    end
+    self.best, self.bad, self.stopped = t.best, t.bad, t.bad > self.patience
+    return self
+  end)
+
+function EarlyStopping:__tostring()
+  return mg._format("EarlyStopping(best = %g, %d of %d epochs ago)", self.best, self.bad,
+    self.patience)
+end
+
+return { EarlyStopping = EarlyStopping }

@@ -1,0 +1,199 @@
+-- What goes around the loop: checkpoints, early stopping, averages of parameters; and metrics.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local child = require "spec.child"
+local near, raises = helper.near, helper.raises
+local nn, optim, data, training, metrics = mg.nn, mg.optim, mg.data, mg.training, mg.metrics
+
+describe("a Checkpoint", function()
+  helper.guard(before_each, after_each)
+
+  local function start()
+    local run = {model = nn.Sequential(nn.Linear(3, 4), mg.tanh, nn.Dropout(0.2), nn.Linear(1))}
+    run.opt = optim.Adam(run.model, {lr = 0.05})
+    run.schedule = optim.cosine(run.opt, 10)
+    local x = mg.linspace(0, 1, 24):reshape(8, 3)
+    run.loader = data.DataLoader(data.TensorDataset(x, x:sum(2)), {batch_size = 3, shuffle = true,
+                                                                   seed = 4})
+    return run
+  end
+
+  local function epoch(run)
+    for x, t in run.loader do
+      local loss = mg.mean_squared_error(run.model(x):squeeze(2), t)
+      run.model:cleargrads()
+      loss:backward()
+      run.opt:step()
+    end
+    run.schedule:step()
+  end
+
+  it("resumes a run with the same bits", function()
+    local folder = child.folder(finally) .. "/a run's"
+    mg.seed(3)
+    local run = start()
+    local checkpoint = training.Checkpoint(folder, run)
+    assert.is_nil(checkpoint:load())
+    for e = 1, 2 do
+      epoch(run)
+      checkpoint:save(e, 1 / e)
+    end
+    epoch(run)
+    mg.seed(99)
+    local again = start()
+    local at, metric = training.Checkpoint(folder, again):load()
+    assert.same({2, 0.5}, {at, metric})
+    epoch(again)
+    for name, want in pairs(run.model:state()) do
+      assert(helper.same(again.model:state()[name], want))
+    end
+    assert.equal(run.opt.lr, again.opt.lr)
+  end)
+
+  it("keeps the last few and the best", function()
+    local folder = child.folder(finally)
+    local run = {model = nn.Linear(1, 1)}
+    local checkpoint = training.Checkpoint(folder, run, {keep = 2})
+    for e, loss in ipairs{5, 1, 3, 0 / 0, 4} do
+      run.model.bias.data = {e}
+      checkpoint:save(e, mg.tensor(loss))
+    end
+    checkpoint:save(6)
+    assert.same({2, 1}, {checkpoint:best()})
+    local files = assert(io.popen("ls " .. folder)):read "a"
+    assert.equal("000002.safetensors\n000005.safetensors\n000006.safetensors\nindex\n", files)
+    assert.equal(6, checkpoint:load())
+    assert.equal(2, checkpoint:load "best")
+    assert.equal(2, run.model.bias:item())
+    assert.equal(5, checkpoint:load(5))
+    assert(raises("load: epoch 1 is not kept", checkpoint.load, checkpoint, 1))
+    checkpoint:save(3, 0.5)                       -- set back: what came after is of another run
+    assert.equal(3, checkpoint:load())
+  end)
+
+  it("takes nothing of what does not fit", function()
+    local folder = child.folder(finally)
+    local a, b = nn.Linear(2, 2), nn.Linear(3, 3)
+    training.Checkpoint(folder, {model = a, other = b}):save(1)
+    local c, d = nn.Linear(2, 2), nn.Linear(3, 4)
+    local before = c.weight.data
+    local bad = training.Checkpoint(folder, {model = c, other = d})
+    assert.is_false(pcall(bad.load, bad))
+    assert(helper.same(c.weight.data, before))
+    assert(raises("has no part opt", training.Checkpoint(folder, {opt = optim.SGD(a)}).load,
+      training.Checkpoint(folder, {opt = optim.SGD(a)})))
+    assert(raises("Checkpoint: part model has no state()", training.Checkpoint, folder,
+      {model = 3}))
+    assert(raises("Checkpoint: no parts", training.Checkpoint, folder, {}))
+  end)
+end)
+
+describe("EarlyStopping", function()
+  it("stops when nothing was better for long", function()
+    local function when(stopping, list)
+      for i, v in ipairs(list) do
+        if stopping:step(v) then return i end
+      end
+    end
+    assert.equal(5, when(training.EarlyStopping(1), {3, 2, 1, 2, 2, 0}))
+    assert.is_nil(when(training.EarlyStopping(1), {3, 4, 2, 3, 1}))
+    assert.equal(3, when(training.EarlyStopping(0, {mode = "max", min_delta = 0.5}), {1, 2, 2.4}))
+    assert.equal(2, when(training.EarlyStopping(1), {0 / 0, 0 / 0, 1}))
+    local stopping = training.EarlyStopping(1)
+    when(stopping, {3, 4})
+    local other = training.EarlyStopping(1):load_state(stopping:state())
+    assert.is_true(other:step(mg.tensor(3.5)))
+    assert.equal("EarlyStopping(best = 3, 2 of 1 epochs ago)", tostring(other))
+  end)
+end)
+
+describe("averages of parameters", function()
+  helper.guard(before_each, after_each)
+
+  local function series(make, values)
+    local model = nn.Linear(1, 1)
+    local average = make(model)
+    for _, v in ipairs(values) do
+      model.weight.data = {{v}}
+      average:update()
+    end
+    return average, model
+  end
+
+  it("EMA and SWA", function()
+    local function value(average, model)
+      return average:apply(function() return model.weight:item() end)
+    end
+    assert(near(value(series(training.SWA, {1, 2, 6})), 3))
+    assert(near(value(series(function(m) return training.EMA(m, {decay = 0.5, warmup = false}) end,
+      {1, 2, 6})), (1 * 0.5 + 2 * 0.5) * 0.5 + 6 * 0.5))
+    local d = 2 / 11
+    assert(near(value(series(training.EMA, {1, 2})), d * 1 + (1 - d) * 2))
+  end)
+
+  it("stand in for a call, and come back from it and from errors", function()
+    local average, model = series(training.SWA, {1, 3})
+    assert.is_false(pcall(average.apply, average, function()
+      assert.equal(2, model.weight:item())
+      error "no"
+    end))
+    assert.equal(3, model.weight:item())
+    average:copy()
+    assert.equal(2, model.weight:item())
+    assert.is_true(model.weight.requires_grad)
+    local other = training.SWA(model):load_state(average:state())
+    model.weight.data = {{8}}
+    other:update()
+    other:copy()
+    assert(near(model.weight, {{4}}))
+    local none = training.EMA(model)
+    assert(raises("apply: there are no averages yet", none.apply, none, print))
+    assert(raises("load_state: this is no state of averages", none.load_state, none, {}))
+    assert.equal("SWA(3 updates)", tostring(other))
+  end)
+end)
+
+describe("metrics", function()
+  helper.guard(before_each, after_each)
+
+  local predicted, labels = {1, 2, 2, 3, 3, 3, 1}, {1, 2, 3, 3, 3, 1, 2}
+
+  -- sklearn's numbers
+  it("of labels and of scores", function()
+    local c = metrics.confusion_matrix(predicted, labels)
+    assert.same({{1, 0, 1}, {1, 1, 0}, {0, 1, 2}}, c:totable())
+    assert.equal("int64", c.dtype)
+    local scores = mg.one_hot(mg.tensor(predicted, "int64"), 3):to "float64"
+    assert(helper.same(metrics.confusion_matrix(scores, labels), c))
+    assert.same({4, 4}, metrics.confusion_matrix(predicted, labels, {classes = 4}).shape)
+    assert(near(metrics.precision(predicted, labels, {average = "none"}), {1 / 2, 1 / 2, 2 / 3}))
+    assert(near(metrics.recall(predicted, labels), (1 / 2 + 1 / 2 + 2 / 3) / 3))
+    assert(near(metrics.f1(predicted, labels, {average = "micro"}), 4 / 7))
+    assert(near(metrics.f1(predicted, labels, {average = "weighted"}),
+      (2 * 0.5 + 2 * 0.5 + 3 * 2 / 3) / 7))
+    assert(near(metrics.precision({1, 1}, {1, 2}, {average = "none"}), {1 / 2, 0}))
+    assert(raises("confusion_matrix: label 4 is not in 1..3", metrics.confusion_matrix, {4}, {1},
+      {classes = 3}))
+    assert(raises("f1: predictions (2) for labels (1)", metrics.f1, {1, 2}, {1}))
+  end)
+
+  it("auc, with equals, and r2", function()
+    assert(near(metrics.auc({0.1, 0.4, 0.35, 0.8}, {0, 0, 1, 1}), 0.75))
+    assert(near(metrics.auc({1, 1, 2, 2}, {0, 1, 0, 1}), 0.5))
+    local s, t = mg.randint(1, 9, {60}), mg.bernoulli(0.4, {60})
+    local wins, pairs_ = 0, 0
+    for i = 1, 60 do
+      for k = 1, 60 do
+        if t[i]:item() == 1 and t[k]:item() == 0 then
+          local a, b = s[i]:item(), s[k]:item()
+          wins, pairs_ = wins + (a > b and 1 or a == b and 0.5 or 0), pairs_ + 1
+        end
+      end
+    end
+    assert(near(metrics.auc(s, t), wins / pairs_))
+    assert(raises("auc: needs positives and negatives", metrics.auc, {1, 2}, {1, 1}))
+    assert(near(metrics.r2({2.5, 0, 2, 8}, {3, -0.5, 2, 7}), 0.9486081370449679))
+    assert(raises("r2: the targets are all the same", metrics.r2, {1, 2}, {3, 3}))
+  end)
+end)
