@@ -6,7 +6,8 @@
 
 local GROUPS = {{"create", "new arrays"}, {"activation", "elementwise"},
                 {"reduce", "reductions"}, {"shape", "shape and order"},
-                {"statistics", "statistics"}, {"linalg", "linear algebra"}, {"network", "networks"},
+                {"statistics", "statistics"}, {"linalg", "linear algebra"},
+                {"einsum", "linear algebra"}, {"network", "networks"},
                 {"attention", "networks"}}
 
 return function(mg)

@@ -279,6 +279,292 @@ describe("cholesky and triangular_solve", function()
   end)
 end)
 
+describe("qr", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(5) end)
+
+  it("gives orthonormal columns and an upper triangle", function()
+    for _, s in ipairs{{1, 1}, {4, 4}, {7, 3}, {3, 7}, {100, 60}, {1, 5}, {5, 1}} do
+      for _, dtype in ipairs{"float64", "float32"} do
+        local tol = dtype == "float64" and 1e-13 or 1e-5
+        local x = mg.randn(2, s[1], s[2]):to(dtype)
+        local Q, R = x:qr()
+        local k = math.min(s[1], s[2])
+        assert.same({2, s[1], k}, Q.shape)
+        assert.same({2, k, s[2]}, R.shape)
+        assert(near(Q:matmul(R), x, 10 * tol))
+        assert(near(Q:swapaxes(-1, -2):matmul(Q), mg.eye(k):expand(2, k, k):to(dtype), tol, tol))
+        assert(exact(R, R:triu()))
+      end
+    end
+    local Q, R = mg.zeros(3, 0):qr()
+    assert.same({3, 0}, Q.shape)
+    assert.same({0, 0}, R.shape)
+    Q, R = mg.zeros(0, 3):qr()
+    assert.same({0, 0}, Q.shape)
+    assert.same({0, 3}, R.shape)
+  end)
+
+  it("has its derivatives, tall, square and wide", function()
+    for _, s in ipairs{{3, 3}, {2, 4, 2}, {2, 4}, {1, 3}, {3, 1}} do
+      local x = mg.randn(s)
+      assert(differentiable(mg.qr, {x}, 1e-6))
+      assert(differentiable(second(mg.qr), {x}, 1e-6))
+      assert(differentiable(function(a)
+        local Q, R = a:qr()
+        return Q:matmul(R)
+      end, {x}, 1e-6))
+    end
+    assert(raises("qr: x has shape (3), expected matrices", mg.qr, mg.ones(3)))
+  end)
+end)
+
+describe("eigh", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(6) end)
+
+  local function with_values(values)
+    local Q = mg.qr(mg.randn(#values, #values))
+    return symmetric((Q * mg.tensor(values)):matmul(Q.T))
+  end
+
+  it("gives values in order, and vectors", function()
+    for _, n in ipairs{1, 2, 5, 60} do
+      for _, dtype in ipairs{"float64", "float32"} do
+        local tol = dtype == "float64" and 1e-12 or 1e-4
+        local x = symmetric(mg.randn(2, n, n)):to(dtype)
+        local l, V = x:eigh()
+        assert(near(x:matmul(V), V * l:unsqueeze(-2), tol, tol))
+        assert(near(V:swapaxes(-1, -2):matmul(V), mg.eye(n):expand(2, n, n):to(dtype), tol, tol))
+        assert(same(l, (l:sort())))
+        local other = mg.where(mg.ones(n, n):triu(1):gt(0), nan, x:to("float64")):to(dtype)
+        assert(same(other:eigh(), l))       -- the upper triangle is not read
+      end
+    end
+    assert(near(mg.eigh{{2, 1}, {1, 2}}, {1, 3}, 1e-15))
+    local l, V = mg.zeros(0, 0):eigh()
+    assert.same({0}, l.shape)
+    assert.same({0, 0}, V.shape)
+  end)
+
+  it("has its derivatives", function()
+    for _, values in ipairs{{1, 2, 4}, {-1, 0, 3}, {1, 1.001, 3}} do
+      local x = with_values(values)
+      local tol = values[2] == 1.001 and 1e-3 or 1e-6
+      assert(differentiable(of_symmetric(mg.eigh), {x}, tol))
+      assert(differentiable(of_symmetric(function(a)
+        local V = select(2, a:eigh())
+        return V[{{}, {1, 2}}]:matmul(V[{{}, {1, 2}}].T)
+      end), {x}, tol))
+    end
+    local V = second(mg.eigh)
+    assert(differentiable(of_symmetric(V), {mg.stack{with_values{1, 2, 4}, with_values{5, 3, 1}}},
+      1e-5))
+  end)
+
+  it("has those of repeated values, where they exist", function()
+    local function trace_of_square(a) return a:eigh():square():sum() end
+    local function projector(a) -- on the space of the two smallest
+      local V = select(2, a:eigh())
+      V = V[{{}, {1, 2}}]
+      return V:matmul(V.T)
+    end
+    for _, x in ipairs{mg.eye(3), mg.zeros(3, 3), with_values{2, 2, 5}, with_values{2, 2, 2},
+                       diagonal(mg.tensor{3, 3, 1})} do
+      assert(near(mg.grad(trace_of_square)(x), 2 * x, 1e-10))
+    end
+    local x = with_values{2, 2, 5}
+    local want = helper.differences(function(at)
+      return (projector(symmetric(at[1])) * mg.range(1, 9):reshape(3, 3)):sum():item()
+    end, {x}, 1)
+    local g = mg.grad(function(a)
+      return (projector(symmetric(a)) * mg.range(1, 9):reshape(3, 3)):sum()
+    end)(x)
+    assert(near(g:reshape(9), want, 1e-6))
+    assert.is_true(mg.hessian(function(a) return a:eigh():sum() end, mg.eye(2)):abs():max():item()
+      < 1e-12)
+  end)
+
+  it("refuses nan and infinities", function()
+    assert(raises("eigh: x (2, 2) holds nan or infinities", mg.eigh, {{1, 0}, {nan, 1}}))
+    assert(raises("eigh: matrix 2 of x (2, 1, 1) holds nan", mg.eigh, mg.tensor{{{1}}, {{huge}}}))
+    assert(raises("eigh: x has shape (2, 3), expected square matrices", mg.eigh, mg.ones(2, 3)))
+  end)
+end)
+
+describe("svd and pinv", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(7) end)
+
+  local function with_values(m, n, values)
+    local k = math.min(m, n)
+    local U, V = mg.qr(mg.randn(m, k)), mg.qr(mg.randn(n, k))
+    return (U * mg.tensor(values)):matmul(V.T)
+  end
+
+  it("give the matrix back", function()
+    for _, s in ipairs{{1, 1}, {3, 3}, {7, 4}, {4, 7}, {70, 30}, {1, 4}} do
+      for _, dtype in ipairs{"float64", "float32"} do
+        local tol = dtype == "float64" and 1e-12 or 1e-4
+        local m, n, k = s[1], s[2], math.min(s[1], s[2])
+        local x = mg.randn(2, m, n):to(dtype)
+        local U, S, Vh = x:svd()
+        assert.same({2, m, k}, U.shape)
+        assert.same({2, k, n}, Vh.shape)
+        assert(near((U * S:unsqueeze(-2)):matmul(Vh), x, tol, tol))
+        assert(same(S, (S:sort{descending = true})))
+        local W, T, Z = x:svd{full_matrices = true}
+        assert(near(T, S, tol))
+        assert(near(W:matmul(W:swapaxes(-1, -2)), mg.eye(m):expand(2, m, m):to(dtype), tol, tol))
+        assert(near(Z:matmul(Z:swapaxes(-1, -2)), mg.eye(n):expand(2, n, n):to(dtype), tol, tol))
+        local p = x:pinv()
+        assert(near(x:matmul(p):matmul(x), x, tol, tol))
+        assert(near(p:matmul(x):matmul(p), p, tol, tol))
+      end
+    end
+    for full, shapes in pairs{[true] = {{3, 3}, {0}, {0, 0}}, [false] = {{3, 0}, {0}, {0, 0}}} do
+      local f = {mg.zeros(3, 0):svd{full_matrices = full}}
+      for i, shape in ipairs(shapes) do assert.same(shape, f[i].shape) end
+      if full then assert(exact(f[1], mg.eye(3))) end
+    end
+    assert.same({0, 3}, mg.zeros(3, 0):pinv().shape)
+    assert(near(mg.pinv{{1, 2}, {2, 4}}, {{0.04, 0.08}, {0.08, 0.16}}, 1e-14))
+    assert(exact(mg.pinv(mg.zeros(2, 3)), mg.zeros(3, 2)))
+    assert(near(mg.pinv({{1, 0}, {0, 0.1}}, {rtol = 0.2}), {{1, 0}, {0, 0}}, 1e-14))
+  end)
+
+  it("have their derivatives, tall, square and wide", function()
+    for _, s in ipairs{{3, 3}, {4, 2}, {2, 4}, {1, 3}} do
+      local x = with_values(s[1], s[2], math.min(s[1], s[2]) == 3 and {5, 2, 1} or
+        math.min(s[1], s[2]) == 2 and {3, 1} or {2})
+      assert(differentiable(second(mg.svd), {x}, 1e-6))
+      assert(differentiable(function(a) return (a:svd()) end, {x}, 1e-5))
+      assert(differentiable(function(a) return (select(3, a:svd())) end, {x}, 1e-5))
+      assert(differentiable(mg.pinv, {x}, 1e-6))
+    end
+    assert(differentiable(second(mg.svd), {mg.randn(2, 3, 2)}, 1e-5))
+    assert(differentiable(mg.pinv, {mg.randn(2, 2, 3)}, 1e-5))
+  end)
+
+  it("have those of repeated and of no singular values, where they exist", function()
+    local function norm(x) return (x:svd() * 0):sum() + select(2, x:svd()):square():sum() end
+    for _, x in ipairs{mg.eye(3), mg.zeros(2, 3), with_values(4, 2, {1, 1}),
+                       with_values(3, 3, {2, 0, 0})} do
+      assert(near(mg.grad(norm)(x), 2 * x, 1e-10, 1e-12))
+    end
+    -- U Vh, the nearest orthogonal matrix, is smooth where singular values meet, but not at 0
+    local function nearest(x)
+      local U, _, Vh = x:svd()
+      return U:matmul(Vh)
+    end
+    assert(differentiable(nearest, {with_values(3, 3, {3, 2, 1})}, 1e-6))
+    local x = with_values(3, 2, {2, 2})
+    local weights = mg.range(1, 6):reshape(3, 2)
+    local want = helper.differences(function(at)
+      return (nearest(at[1]) * weights):sum():item()
+    end, {x}, 1)
+    local g = mg.grad(function(a) return (nearest(a) * weights):sum() end)(x)
+    assert(near(g:reshape(6), want, 1e-6))
+    assert(differentiable(function(v) -- of rank 1 all the way
+      return (v:unsqueeze(-1) * v):pinv()
+    end, {mg.tensor{1, 2, -1}}, 1e-5))
+  end)
+
+  it("with full matrices have a gradient of S alone", function()
+    local x = mg.Variable(mg.randn(4, 2))
+    local want = mg.grad(function(a) return second(mg.svd)(a):sum() end)(x)
+    local U, S = x:svd{full_matrices = true}
+    S:sum():backward()
+    assert(near(x.grad, want))
+    U = x:svd{full_matrices = true}
+    assert(raises("svd: U and Vh have no gradient with full_matrices = true", function()
+      U:sum():backward()
+    end))
+  end)
+
+  it("refuse nan and infinities", function()
+    assert(raises("svd: x (1, 2) holds nan or infinities", mg.svd, {{nan, 1}}))
+    assert(raises("pinv: x (1, 2) holds nan or infinities", mg.pinv, {{1, -huge}}))
+  end)
+end)
+
+describe("what is made of factors", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(8) end)
+
+  it("cholesky_solve", function()
+    local A, b = positive(2, 4, 4), mg.randn(2, 4, 3)
+    local L = A:cholesky()
+    local x = A:solve(b)
+    assert(near(b:cholesky_solve(L), x, 1e-10))
+    assert(near(b:cholesky_solve(L:swapaxes(-1, -2), {upper = true}), x, 1e-10))
+    assert(near(b[{1, {}, 1}]:cholesky_solve(L[1]), x[{1, {}, 1}], 1e-10))
+    assert(differentiable(mg.cholesky_solve, {mg.randn(3, 1), regular(3, 3)}))
+    assert(differentiable(function(v, w) return v:cholesky_solve(w, {upper = true}) end,
+      {mg.randn(2), regular(2, 2)}))
+    assert(raises("cholesky_solve: L has shape (2, 3)", mg.cholesky_solve, mg.ones(2),
+      mg.ones(2, 3)))
+  end)
+
+  it("lstsq, of full rank and not, tall and wide", function()
+    local x, rest, rank = mg.lstsq({{1, 0}, {1, 1}, {1, 2}}, {1, 2, 4})
+    assert(near(x, {5 / 6, 1.5}, 1e-14))
+    assert(near(rest, 1 / 6, 1e-13))
+    assert(exact(rank, 2))
+    assert(near(mg.lstsq({{1, 1}}, {2}), {1, 1}, 1e-14))
+    x, rest, rank = mg.lstsq({{1, 1}, {1, 1}}, {{1, 2}, {3, 2}})
+    assert(near(x, {{1, 1}, {1, 1}}, 1e-13))
+    assert(near(rest, {2, 0}, 1e-13))
+    assert(exact(rank, 1))
+    for _, s in ipairs{{5, 3}, {3, 5}, {4, 4}} do
+      local A, b = mg.randn(2, s[1], s[2]), mg.randn(2, s[1], 2)
+      assert(near(A:lstsq(b), A:pinv():matmul(b), 1e-9))
+      assert.same({2, s[2]}, A:lstsq(b[{{}, {}, 1}]).shape)
+      assert(differentiable(function(p, q) return (p:lstsq(q)) end, {A, b}, 1e-5))
+      assert(differentiable(function(p, q) return (select(2, p:lstsq(q))) end, {A, b}, 1e-5))
+    end
+    assert.same({0}, mg.lstsq(mg.zeros(3, 0), {1, 2, 3}).shape)
+    assert(exact(mg.lstsq(mg.zeros(0, 2), mg.zeros(0)), {0, 0}))
+    assert(raises("lstsq: A (2, 3) and b (3) do not fit", mg.lstsq, mg.ones(2, 3), {1, 2, 3}))
+  end)
+
+  it("matrix_power, trace and kron", function()
+    local x = mg.tensor{{1, 1}, {1, 0}}
+    assert(exact(x:matrix_power(10), {{89, 55}, {55, 34}}))
+    assert(exact(x:matrix_power(-2), {{1, -1}, {-1, 2}}, 4))
+    assert(exact(mg.stack{x, x}:matrix_power(0), {{{1, 0}, {0, 1}}, {{1, 0}, {0, 1}}}))
+    for _, n in ipairs{-2, 1, 3, 6} do
+      assert(differentiable(function(a) return a:matrix_power(n) end, {regular(2, 2)}, 1e-6))
+    end
+    assert(exact(mg.trace{{1, 2, 3}, {4, 5, 6}}, 6))
+    assert(exact(mg.trace(mg.stack{x, 2 * x}), {1, 2}))
+    assert(differentiable(mg.trace, {mg.randn(2, 3, 3)}))
+    assert(exact(mg.kron({{1, 2}, {3, 4}}, {{0, 1}, {1, 0}}),
+      {{0, 1, 0, 2}, {1, 0, 2, 0}, {0, 3, 0, 4}, {3, 0, 4, 0}}))
+    assert(exact(mg.kron({1, 2}, {{1, 10}}), {{1, 10, 2, 20}}))
+    assert(differentiable(mg.kron, {mg.randn(2, 1), mg.randn(2, 3)}))
+  end)
+
+  it("cdist", function()
+    local x, y = mg.tensor{{0, 0}, {3, 4}}, mg.tensor{{0, 0}, {6, 8}, {3, 3}}
+    assert(exact(x:cdist(y), {{0, 10, math.sqrt(18)}, {5, 5, 1}}, 2))
+    assert(exact(x:cdist(y, {p = 1}), {{0, 14, 6}, {7, 7, 1}}))
+    assert(exact(x:cdist(y, {p = huge}), {{0, 8, 3}, {4, 4, 1}}))
+    assert(exact(x:cdist(y, {p = 0}), {{0, 2, 2}, {2, 2, 1}}))
+    assert.same({5, 4, 3}, mg.randn(5, 4, 2):cdist(mg.randn(3, 2)).shape)
+    assert(exact(mg.zeros(2, 0):cdist(mg.zeros(1, 0)), {{0}, {0}}))
+    local same_row = mg.Variable(x)
+    same_row:cdist(same_row):sum():backward()
+    assert(near(same_row.grad, {{-1.2, -1.6}, {1.2, 1.6}}, 1e-14))
+    for _, p in ipairs{1, 2, 3} do
+      assert(differentiable(function(a, b) return a:cdist(b, {p = p}) end,
+        {mg.randn(2, 3), mg.randn(2, 4, 3)}, 1e-5))
+    end
+    assert(raises("cdist: x (2, 2) and y (1, 3) differ in their last axis", mg.cdist, x,
+      mg.ones(1, 3)))
+  end)
+end)
+
 describe("linear algebra", function()
   helper.guard(before_each, after_each)
 

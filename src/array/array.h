@@ -154,7 +154,7 @@ array *arr_lu_solve(ctx *c, array *b, array *lu, array *pivots, bool transpose);
 array *arr_cofactor(ctx *c, array *x);
 bool arr_qr(ctx *c, array *x, array **q, array **r);          /* x is no wider than high */
 bool arr_eigh(ctx *c, array *x, array **values, array **vectors);
-bool arr_svd(ctx *c, array *x, bool full, array **u, array **s, array **vh);
+bool arr_svd(ctx *c, int op, array *x, bool full, array **u, array **s, array **vh);
 array *arr_lu_det(ctx *c, array *lu, array *pivots, array **log); /* log: instead sign and logarithm; NULL: no */
 
 /* Shapes, and what may be NULL, as cpu.h has them. gates (T, N, K H) is the caller's alone, and changed. in: h, c, w,

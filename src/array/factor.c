@@ -114,13 +114,13 @@ bool arr_eigh(ctx *c, array *x, array **values, array **vectors) {
   return *vectors;
 }
 
-bool arr_svd(ctx *c, array *x, bool full, array **u, array **s, array **vh) {
-  WORK(c, OP_svd);
-  int64_t m = x->s.d[x->s.n - 2], n = last_dim(x), k = least(m, n), attr = full;
+bool arr_svd(ctx *c, int op, array *x, bool full, array **u, array **s, array **vh) {
+  WORK(c, op);
+  int64_t m = x->s.d[x->s.n - 2], n = last_dim(x), k = least(m, n), attr[] = {full, op};
   array *in = lying(c, x);
   array *out[] = {fresh(c, x, x->dtype, 2, m, full ? m : k), fresh(c, x, x->dtype, 1, k, 0),
                   fresh(c, x, x->dtype, 2, full ? n : k, n)};
-  bool ok = factor(c, OP_svd, cpu_svd, &attr, 1, &in, 3, out);
+  bool ok = factor(c, op, cpu_svd, attr, 1, &in, 3, out);
   *u = out[0];
   *s = out[1];
   *vh = out[2];

@@ -107,7 +107,7 @@ cpu_fn cpu_lu_det;           /* attr: logarithm; in: LU, pivots; out: the determ
 cpu_fn cpu_cofactor;         /* in: x; out: what each element is multiplied with in the determinant */
 cpu_fn cpu_qr;               /* in: x, no wider than high; out: Q, R */
 cpu_fn cpu_eigh;             /* in: x, of which the lower triangle counts; out: values, vectors in rows */
-cpu_fn cpu_svd;              /* attr: full; in: x; out: U, S, Vh */
+cpu_fn cpu_svd;              /* attr: full, op (named in errors); in: x; out: U, S, Vh */
 
 /* Attention and recurrent cells */
 

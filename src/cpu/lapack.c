@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/op.h"
 #include "cpu/blas.h"
 #include "cpu/cpu.h"
 
@@ -251,7 +252,6 @@ bool cpu_eigh(ctx *c, const int64_t *attr, const view *const *in, const view *co
   return run(c, "eigh", &t) && refused(c, "eigh", &t);
 }
 
-/* attr: whether U and Vh are square */
 bool cpu_svd(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   const view *x = in[0];
   int64_t m = x->s.d[x->s.n - 2], n = x->s.d[x->s.n - 1], least_ = m < n ? m : n;
@@ -260,5 +260,6 @@ bool cpu_svd(ctx *c, const int64_t *attr, const view *const *in, const view *con
   t.k = most;
   t.room = (size_t)(m * n + most) * dtype_size[x->dtype] + 8 * least_ * sizeof(int);
   t.unit = BY_DTYPE(svd, x);
-  return run(c, "svd", &t) && refused(c, "svd", &t);
+  const char *name = op_table[attr[1]].name;
+  return run(c, name, &t) && refused(c, name, &t);
 }

@@ -495,7 +495,7 @@ bool forward_svd(call *c) {
   array *f[3];
   if (!is_matrix(c, 0, "x", false, &s) || !promote(c, FLOAT, 1)) return false;
   array *x = arg(c, 0);
-  if (!x || !arr_svd(&c->G->c, x, at.full, &f[0], &f[1], &f[2])) return false;
+  if (!x || !arr_svd(&c->G->c, OP_svd, x, at.full, &f[0], &f[1], &f[2])) return false;
   bool ok = true;
   for (int k = 0; k < 3; k++) ok = give(c, f[k]) && ok;
   return ok;
@@ -556,7 +556,7 @@ bool forward_pinv(call *c) {
   if (x->size == 0) return give(c, arr_const(&G->c, x->dtype, &turned, (imm){0}));
   double eps = x->dtype == F32 ? FLT_EPSILON : DBL_EPSILON;
   double rtol = at.rtol == at.rtol ? at.rtol : (double)(m > n ? m : n) * eps;
-  if (!arr_svd(&G->c, x, false, &f[0], &f[1], &f[2])) return false;
+  if (!arr_svd(&G->c, OP_pinv, x, false, &f[0], &f[1], &f[2])) return false;
   vjp keeper, *v = &keeper;
   vjp_begin(v, G, NULL, NULL, false);
   node *u = keep(v, node_array(G, f[0])), *S = keep(v, node_array(G, f[1]));
