@@ -132,7 +132,8 @@ int par_worker(void);                         /* in a body: which of the threads
 enum { MAX_THREADS = 4096 };
 int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
 int cpu_count(void);
-int cpu_level(void);                          /* x86-64 level: 1 (which is too low), 2, 3 or 4 */
+int cpu_level(void);                          /* x86-64 level: 1 (which is too low), 2, 3 or 4, no higher than
+                                              ** MOONGRAD_LEVEL in the environment */
 
 /* ---- random bits: Philox 4x32-10 (Salmon et al. 2011), by Random123 ------------------------ */
 

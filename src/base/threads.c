@@ -113,9 +113,17 @@ int threads_default(void) {
   return n < 1 || n > MAX_THREADS ? cpu_count() : (int)n;
 }
 
-int cpu_level(void) {
+static int find_level(void) {
+  const char *most = getenv("MOONGRAD_LEVEL");
+  int bound = most && most[0] >= '2' && most[0] <= '4' && !most[1] ? most[0] - '0' : 4;
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("x86-64-v4")) return 4;
-  if (__builtin_cpu_supports("x86-64-v3")) return 3;
+  if (bound >= 4 && __builtin_cpu_supports("x86-64-v4")) return 4;
+  if (bound >= 3 && __builtin_cpu_supports("x86-64-v3")) return 3;
   return __builtin_cpu_supports("x86-64-v2") ? 2 : 1;
+}
+
+int cpu_level(void) {
+  static int level; /* found when the library is loaded (cpu/level.c), before there are threads */
+  if (!level) level = find_level();
+  return level;
 }

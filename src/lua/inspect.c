@@ -86,8 +86,8 @@ static void set(lua_State *L, const char *name, int64_t v) {
   lua_setfield(L, -2, name);
 }
 
-/* _code{off =}: turns machine code off, or on; gives {on, pieces, bytes, runs, schedules, planned, found, code}:
-** `code` is all of it, as a string */
+/* _code{off =}: turns machine code off, or on; gives {level, on, pieces, bytes, runs, schedules, planned, found,
+** code}: `level` is that of the kernels, `code` all of it, as a string */
 static int code_of_state(lua_State *L) {
   static const char *const names[] = {"off", NULL};
   state *S = get_state(L);
@@ -97,7 +97,8 @@ static int code_of_state(lua_State *L) {
   if (!lua_isnoneornil(L, 1) && lua_getfield(L, 1, "off") != LUA_TNIL)
     cpu_code_off(&S->G.c, lua_toboolean(L, -1));
   cpu_stat(&S->G.c, &t);
-  lua_createtable(L, 0, 8);
+  lua_createtable(L, 0, 9);
+  set(L, "level", cpu_level());
   lua_pushboolean(L, t.on);
   lua_setfield(L, -2, "on");
   set(L, "pieces", t.pieces);
