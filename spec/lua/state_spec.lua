@@ -30,7 +30,9 @@ describe("the module", function()
   end)
 
   it("has all that is promised", function()
-    for _, name in ipairs{"nn", "optim", "data", "metrics", "training"} do assert.equal("table", type(mg[name])) end
+    for _, name in ipairs{"nn", "optim", "data", "metrics", "training"} do
+      assert.equal("table", type(mg[name]))
+    end
     for _, name in ipairs{"save", "load", "progress", "plot", "plot_graph", "dot_graph"} do
       assert.equal("function", type(mg[name]))
     end
