@@ -101,9 +101,53 @@ static int tidy(lua_State *L) {
   return last - 2;
 }
 
+/* Empties the boxes made since the last sweep, but for the `n` at `keep`. How far the list was swept stands in
+** it at 0. */
+static void sweep(lua_State *L, state *S, int n, void *const *keep) {
+  push_lists(L);
+  if (lua_rawgeti(L, -1, S->tidy) == LUA_TTABLE) {
+    int list = lua_gettop(L), last = (int)lua_rawlen(L, list);
+    lua_rawgeti(L, list, 0);
+    int at = (int)lua_tointeger(L, -1);
+    for (int i = at + 1; i <= last; i++, lua_settop(L, list)) {
+      lua_rawgeti(L, list, i);
+      void *box = lua_touserdata(L, -1);
+      int k = 0;
+      while (k < n && keep[k] != box) k++;
+      if (k == n) box_drop(S, box);
+      else lua_rawseti(L, list, ++at);
+    }
+    for (int i = last; i > at; i--) lua_pushnil(L), lua_rawseti(L, list, i);
+    lua_pushinteger(L, at);
+    lua_rawseti(L, list, 0);
+  }
+}
+
+/* _gather(targets, values, to, from): appends two lists of one length, those of an assign, to longer ones; what
+** else the tidy around has made goes. False: they are no such lists. */
+static int gather(lua_State *L) {
+  enum { TARGETS = 1, VALUES, TO, FROM, MOST = 16 };
+  state *S = get_state(L);
+  void *keep[2 * MOST];
+  lua_settop(L, FROM);
+  int n = 0, have = (int)lua_rawlen(L, TARGETS);
+  bool lists = lua_istable(L, TO) && lua_istable(L, FROM);
+  if (lists) n = (int)lua_rawlen(L, TO), lists = n == (int)lua_rawlen(L, FROM);
+  for (int i = 1; i <= n && lists; i++)
+    for (int of = TO; of <= FROM; of++) {
+      lua_rawgeti(L, of, i);
+      if (i <= MOST) keep[2 * i - 2 + (of == FROM)] = lua_touserdata(L, -1);
+      lua_rawseti(L, of - TO + TARGETS, have + i);
+    }
+  if (lists && S->tidy && n <= MOST) sweep(L, S, 2 * n, keep);
+  lua_pushboolean(L, lists);
+  return 1;
+}
+
 const entry tidy_entries[] = {{"tidy", tidy,
                                "tidy(fn: function, ...)\nfn(...); Variables made in it are freed "
                                "at its end, but for those it returns, "
                                "in tables too",
                                false},
+                              {"_gather", gather, NULL, false},
                               {NULL, NULL, NULL, false}};

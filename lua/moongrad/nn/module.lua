@@ -51,30 +51,42 @@ function Module:__call(...) return self:forward(...) end
 -- true for a Variable or a table to look into: an array of members, or members by name. A table of
 -- numbers or strings is the user's own affair, however large, and not walked at every step.
 local function member(v)
-  if is_variable(v) then return true end
-  if type(v) ~= "table" then return false end
+  local t = type(v)
+  if t == "userdata" then return is_variable(v) end
+  if t ~= "table" then return false end
   local class = getmetatable(v)
   if class then return class.is_module or false end
   local _, first = next(v)
-  local t = type(first)
+  t = type(first)
   return t == "table" or t == "userdata" or t == "function"
 end
 
+local function by_kind_and_name(a, b)
+  if type(a) ~= type(b) then return type(a) == "number" end
+  return a < b
+end
+
+-- The fields that lead to parameters, in order: all layers of a model at every step.
 local function members(t, more)
-  local keys = {}
-  local function add(k, v)
-    if (math.type(k) == "integer" or type(k) == "string") and member(v) then
-      keys[#keys + 1] = k
+  local keys, numbers, names = {}, 0, 0
+  for k, v in pairs(t) do
+    local kind_of_key = math.type(k) or type(k)
+    if (kind_of_key == "string" or kind_of_key == "integer") and member(v) then
+      if kind_of_key == "string" then names = names + 1 else numbers = numbers + 1 end
+      keys[names + numbers] = k
     end
   end
-  for k, v in pairs(t) do add(k, v) end
-  for k, v in pairs(more or {}) do
-    if rawget(t, k) == nil then add(k, v) end
+  if more then
+    for k, v in pairs(more) do
+      if rawget(t, k) == nil and type(k) == "string" and member(v) then
+        names = names + 1
+        keys[names + numbers] = k
+      end
+    end
   end
-  table.sort(keys, function(a, b)
-    if type(a) ~= type(b) then return type(a) == "number" end
-    return a < b
-  end)
+  if names + numbers > 1 then
+    table.sort(keys, names > 0 and numbers > 0 and by_kind_and_name or nil)
+  end
   return keys
 end
 

@@ -21,7 +21,7 @@
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local kind = require "moongrad.nn.kinds".kind
-local raise, tidy, checked = mg.raise, mg.tidy, mg.checked
+local raise, tidy, checked, gather = mg.raise, mg.tidy, mg.checked, mg._gather
 
 local Optimizer = Object:extend("Optimizer")
 Optimizer.is_optimizer = true
@@ -204,28 +204,33 @@ Optimizer.add_hook = checked("add_hook(self, f: function)",
 
 -- What is kept for p, for its next step. A buffer may come later, with an option given then.
 local function next_slot(self, group, p)
-  local s, old = {}, self.slots[p.id]
-  for k, v in pairs(old or {}) do s[k] = v end
+  local s, old, names = {}, self.slots[p.id], buffers(group)
+  if old then
+    for k, v in next, old do s[k] = v end
+  end
   s.step = old and old.step + 1 or 1
-  for _, name in ipairs(buffers(group)) do s[name] = s[name] or mg.zeros_like(p) end
+  for i = 1, #names do
+    local name = names[i]
+    s[name] = s[name] or mg.zeros_like(p)
+  end
   return s
 end
 
 local function update(self, params, owners, slots)
-  local targets, values, fields = {}, {}, { n = 0 }
+  local targets, values, fields, n = {}, {}, {}, 0
   for i, p in ipairs(params) do
     local s, g = slots[i], p.grad
     if s and g then
-      local to, from = tidy(self.update, owners[i], p, g, s)
-      if #to ~= #from then
-        raise("%s: update gave %d targets, but %d values", getmetatable(self).__name, #to, #from)
+      local to, from = self.update(owners[i], p, g, s)
+      if not gather(targets, values, to, from) then
+        raise("%s: update gave no two lists of one length, of targets and of their values",
+          getmetatable(self).__name)
       end
-      table.move(to, 1, #to, #targets + 1, targets)
-      table.move(from, 1, #from, #values + 1, values)
-      local n = fields.n
-      fields[n + 1], fields[n + 2], fields[n + 3], fields.n = self.slots, p.id, s, n + 3
+      fields[n + 1], fields[n + 2], fields[n + 3] = self.slots, p.id, s
+      n = n + 3
     end
   end
+  fields.n = n
   mg._commit(targets, values, fields)
 end
 
