@@ -7,7 +7,8 @@
 local GROUPS = {{"create", "new arrays"}, {"activation", "elementwise"},
                 {"reduce", "reductions"}, {"shape", "shape and order"},
                 {"statistics", "statistics"}, {"linalg", "linear algebra"},
-                {"einsum", "linear algebra"}, {"network", "networks"},
+                {"einsum", "linear algebra"}, {"pooling", "pooling"},
+                {"network", "networks"},
                 {"attention", "networks"}}
 
 return function(mg)

@@ -143,6 +143,11 @@ bool arr_attention_grad(ctx *c, const attention_attr *a, array *const in[7], arr
 array *arr_convolve(ctx *c, int op, array *a, array *b, const shape *s, const int64_t *attr);
 /* im2col, col2im or the adjoint of unfold, likewise */
 array *arr_columns(ctx *c, int op, array *a, const shape *s, const int64_t *attr);
+/* Windows over the last two axes (cpu.h); s: the shape of the result, p fits both. *at (NULL: not asked for):
+** the places of the largest */
+array *arr_max_pool(ctx *c, const pool *p, array *x, const shape *s, array **at);
+array *arr_by_place(ctx *c, int op, const pool *p, array *x, array *at, const shape *s); /* max_unpool, max_pick */
+array *arr_average(ctx *c, int op, const pool *p, array *x, const shape *s); /* avg_pool, avg_unpool */
 
 /* Linear algebra on (..., rows, columns), float; NULL or false also where a matrix will not do. Batch axes are
 ** equal (broadcast views are fine). */

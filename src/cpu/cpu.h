@@ -97,6 +97,21 @@ cpu_fn cpu_fold;         /* attr: axis, step; in: windows of the axis, their ele
 
 /* Pooling, interpolation, normalization */
 
+/* Windows along one axis: n elements, `to` windows of k taps d apart, s apart from each other, the first
+** beginning p before the first element. k = 0: `to` windows that share the axis out, s, p and d being 1, 0, 1. */
+typedef struct pool_axis { int64_t n, to, k, s, p, d; } pool_axis;
+/* Over the last two axes. count: averages count padding; divisor: they are divided by that, 0: by their taps */
+typedef struct pool { pool_axis y, x; int64_t count, divisor; } pool;
+enum { POOL_BYTE = 255 };                      /* a place among fewer taps fits a byte */
+bool pool_fits_bytes(const pool *p);
+/* attr: a pool; all dense, x and y F64 or F32; at: bytes or int64 of y's shape, the place of the largest among
+** the taps of its window */
+cpu_fn cpu_max_pool;     /* in: x; out: y, at or nothing */
+cpu_fn cpu_max_unpool;   /* in: y, at; out: x, zeros with each of y added at its place */
+cpu_fn cpu_max_pick;     /* in: x, at; out: y, what stands there */
+cpu_fn cpu_avg_pool;     /* in: x; out: y */
+cpu_fn cpu_avg_unpool;   /* its adjoint: in: y; out: x */
+
 /* Linear algebra: LAPACK, on batches: (..., rows, columns). Batch axes are equal; results are dense, and so are
 ** pivots. Where nothing else is said, operands have any strides. False, too: a matrix that will not do. */
 cpu_fn cpu_cholesky;         /* in: x, of which the lower triangle counts; out: the lower factor */

@@ -802,11 +802,13 @@ static void give_axes(lua_State *L, const target *t, int at, const char *who) {
   if (t->to) give_int(t->to, t->first->n ? axes : 0);
 }
 
-static void give_pair(lua_State *L, const target *t, int at, const char *who, const param *p) {
+static void give_pair(lua_State *L, const signature *g, const target *t, int at, const param *p) {
   int64_t v[MAXDIM];
-  if (lua_type(L, at) == LUA_TNUMBER) v[0] = v[1] = check_whole(L, at, who, p->name);
-  else if (check_list(L, at, who, p->name, v) != 2)
-    refuse(L, "%s: %s must be a whole number or a table of two", who, p->name);
+  if (lua_type(L, at) == LUA_TNUMBER) {
+    lua_pushvalue(L, at);
+    v[0] = v[1] = check_element(L, g, p, -1);
+  } else if (read_ints(L, at, g, p, -1, v) != 2)
+    refuse(L, "%s: %s must be a whole number or a table of two", g->name, p->name);
   give_ints(L, t, 2, v, false);
 }
 
@@ -943,7 +945,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       return give_array(L, S, r, i, at);
     default: return lua_pushvalue(L, at);
   }
-  if (k & K_PAIR) give_pair(L, t, at, who, p);
+  if (k & K_PAIR) give_pair(L, g, t, at, p);
   else if (k & K_AXES) give_axes(L, t, at, who);
   else if (k & (K_INTS | K_SHAPE))
     give_ints(L, t, read_ints(L, at, g, p, lua_type(L, at) == LUA_TNUMBER ? 1 : -1, v), v, true);
