@@ -437,17 +437,29 @@ samples._fold = float{{{1, 5, 9, 6}}, {{{1, 2}, {3, 4}, {5, 6}}}, args = {2, 4, 
 
 -- ---- pooling, interpolation, normalization ----------------------------------------------------
 
-local BIG, ONE, NONE = {2, 2}, {1, 1}, {0, 0}
-samples._max_pool = float{{{4, 7}}, {{1, 2, 7}, {4, -3, 6}}, args = {{1, 2}, BIG, ONE, NONE, ONE},
-  bad = {{1, 3}, BIG, {0, 1}, NONE, ONE}}
+local BIG, EACH, NONE = {2, 2}, {1, 1}, {0, 0}
+samples._max_pool = float{{{4, 7}}, {{1, 2, 7}, {4, -3, 6}}, args = {{1, 2}, BIG, EACH, NONE, EACH},
+  bad = {{1, 3}, BIG, {0, 1}, NONE, EACH}}
 samples._max_unpool = float{{{0, 5, 0}, {0, 0, 7}}, {{5, 7}},
-  args = {{{1, 3}}, {2, 3}, BIG, ONE, NONE, ONE}, bad = {{{1}}, {2, 3}, BIG, ONE, NONE, ONE}}
-samples._max_pick = float{{{2, 6}}, X, args = {{{1, 3}}, {1, 2}, BIG, ONE, NONE, ONE},
-  bad = {{{1, 3}}, {1, 1, 2}, BIG, ONE, NONE, ONE}}
-samples._avg_pool = float{{{3, 4}}, X, args = {{1, 2}, BIG, ONE, NONE, true, 0},
-  bad = {{1, 2}, BIG, ONE, {-1, 0}, true, 0}}
+  args = {{{1, 3}}, {2, 3}, BIG, EACH, NONE, EACH}, bad = {{{1}}, {2, 3}, BIG, EACH, NONE, EACH}}
+samples._max_pick = float{{{2, 6}}, X, args = {{{1, 3}}, {1, 2}, BIG, EACH, NONE, EACH},
+  bad = {{{1, 3}}, {1, 1, 2}, BIG, EACH, NONE, EACH}}
+samples._avg_pool = float{{{3, 4}}, X, args = {{1, 2}, BIG, EACH, NONE, true, 0},
+  bad = {{1, 2}, BIG, EACH, {-1, 0}, true, 0}}
 samples._avg_unpool = float{{{1, 3, 2}, {1, 3, 2}}, {{4, 8}},
-  args = {{2, 3}, BIG, ONE, NONE, true, 0}, bad = {{2, 3, 1}, BIG, ONE, NONE, true, 0}}
+  args = {{2, 3}, BIG, EACH, NONE, true, 0}, bad = {{2, 3, 1}, BIG, EACH, NONE, true, 0}}
+samples._moments = float{{{2}, {5}}, X, args = {1, 1, 1, true, 0}, refuses = true,
+  bad = {1, 3, 1, true, 0}}
+samples._standardize = float{{{-sqrt(1.5), 0, sqrt(1.5)}, {-sqrt(1.5), 0, sqrt(1.5)}},
+  {{-1, 0, 1}, {2, 4, 6}},
+  call = function(op, x)                        -- its gradient counts on these being moments of x
+    if type(x) == "string" then return op(x) end
+    local along = {axis = 2, keepdims = true}
+    local mean = x:detach():mean(along)
+    local rstd = (x:detach() - mean):square():mean(along):rsqrt()
+    return op(x, mean, mean * 0, rstd, nil, nil, 1, 1, 1, true, 0)
+  end,
+  bad = {{{0}}, {{0}}, {{1}}, nil, nil, 1, 1, 1, true, 0}}
 
 -- ---- linear algebra ---------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ local GROUPS = {{"create", "new arrays"}, {"activation", "elementwise"},
                 {"reduce", "reductions"}, {"shape", "shape and order"},
                 {"statistics", "statistics"}, {"linalg", "linear algebra"},
                 {"einsum", "linear algebra"}, {"pooling", "pooling"},
+                {"normalization", "normalization"},
                 {"network", "networks"},
                 {"attention", "networks"}}
 

@@ -149,6 +149,9 @@ array *arr_max_pool(ctx *c, const pool *p, array *x, const shape *s, array **at)
 array *arr_by_place(ctx *c, int op, const pool *p, array *x, array *at, const shape *s); /* max_unpool, max_pick */
 array *arr_average(ctx *c, int op, const pool *p, array *x, const shape *s); /* avg_pool, avg_unpool */
 
+/* Of groups of x (cpu.h), each of shape s: mean, rest, variance, reciprocal deviation */
+bool arr_moments(ctx *c, const moments *a, array *x, const shape *s, array *out[4]);
+
 /* Linear algebra on (..., rows, columns), float; NULL or false also where a matrix will not do. Batch axes are
 ** equal (broadcast views are fine). */
 array *arr_cholesky(ctx *c, array *x);                        /* the lower factor, of the lower triangle */

@@ -1,8 +1,10 @@
-/* windows.c -- pooling and its kin: arrays made dense for what src/cpu does window by window, launched here.
-*/
+/* windows.c -- pooling and its kin: arrays made dense for what src/cpu does window by window,
+** launched here.
+** */
 #include "array/internal.h"
 
-/* r of what fn makes of dense a and b (NULL: there is none); second: its other result. NULL: an error. */
+/* r of what fn makes of dense a and b (NULL: there is none); second: its other result. NULL: an
+** error. */
 static array *run(ctx *c, int op, cpu_fn *fn, const void *attr, array *a, array *b, array *r,
                   array *second) {
   array *x = r ? arr_contiguous(c, a) : NULL, *y = x && b ? arr_contiguous(c, b) : NULL;

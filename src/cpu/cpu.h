@@ -112,6 +112,12 @@ cpu_fn cpu_max_pick;     /* in: x, at; out: y, what stands there */
 cpu_fn cpu_avg_pool;     /* in: x; out: y */
 cpu_fn cpu_avg_unpool;   /* its adjoint: in: y; out: x */
 
+/* x, dense, F64 or F32, seen as (outer, n, inner): n groups. What is found of one is written `per` times. */
+typedef struct moments { int64_t outer, n, inner, per, centred; double eps; } moments;
+/* attr: moments; in: x; out: the rounded mean, what it leaves over, the variance by the number of elements,
+** 1 / sqrt(it + eps); where not centred, of a mean taken for 0 */
+cpu_fn cpu_moments;
+
 /* Linear algebra: LAPACK, on batches: (..., rows, columns). Batch axes are equal; results are dense, and so are
 ** pivots. Where nothing else is said, operands have any strides. False, too: a matrix that will not do. */
 cpu_fn cpu_cholesky;         /* in: x, of which the lower triangle counts; out: the lower factor */

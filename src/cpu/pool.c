@@ -1,9 +1,9 @@
 /* pool.c -- pooling: windows over the last two axes of x, the axes before being so many planes.
 **
-** A window's taps come in the order of memory. Of the largest the place among the window's taps is kept, from
-** 0 and row by row: in a byte where that holds it. A gradient is added up plane by plane, so that the number
-** of threads cannot be seen.
-*/
+** A window's taps come in the order of memory. Of the largest the place among the window's taps is
+** kept, from 0 and row by row: in a byte where that holds it. A gradient is added up plane by
+** plane, so that the number of threads cannot be seen.
+** */
 #include <math.h>
 #include <string.h>
 
@@ -129,7 +129,7 @@ INLINE int64_t element_of(const job *j, int64_t row, int64_t k) {
 #define PLACE int64_t
 #include "cpu/pool.inc"
 
-/* ---- all rows --------------------------------------------------------------------------------- */
+/* ---- all rows -------------------------------------------------------------------------------- */
 
 bool pool_fits_bytes(const pool *p) { return widest(&p->y) * widest(&p->x) <= POOL_BYTE; }
 

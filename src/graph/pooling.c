@@ -1,9 +1,10 @@
-/* pooling.c -- windows over the last two axes: what is the largest or the average there, and their gradients.
+/* pooling.c -- windows over the last two axes: what is the largest or the average there, and their
+** gradients.
 **
-** Taking the largest keeps where it stood; what sends gradients there and what reads there are each other's
-** adjoint, as an average and its spreading are. How many windows there are was found above, in dims, the
-** shape of the result; kernel {0, 0} shares an axis out among them.
-*/
+** Taking the largest keeps where it stood; what sends gradients there and what reads there are
+** each other's adjoint, as an average and its spreading are. How many windows there are was found
+** above, in dims, the shape of the result; kernel {0, 0} shares an axis out among them.
+** */
 #include <string.h>
 
 #include "graph/internal.h"
@@ -18,8 +19,8 @@ typedef struct {
   int64_t kernel[2], stride[2], padding[2], count, divisor;
 } of_avg;
 
-/* `to` windows over n elements. A tap that is not there is passed over below; what must hold is that nothing
-** is too large to be computed with. */
+/* `to` windows over n elements. A tap that is not there is passed over below; what must hold is
+** that nothing is too large to be computed with. */
 static bool one_axis(pool_axis *a, int64_t n, int64_t to, int64_t k, int64_t s, int64_t p,
                      int64_t d) {
   int64_t start, width, end;
@@ -51,7 +52,7 @@ static bool geometry(const call *c, const of_max *at, bool back, pool *p, shape 
                     shape_text(&x, a), shape_text(s, b));
 }
 
-/* ---- the largest ------------------------------------------------------------------------------ */
+/* ---- the largest ----------------------------------------------------------------------------- */
 
 bool forward_max_pool(call *c) {
   of_max at;
@@ -105,7 +106,7 @@ node *max_pick_grad(vjp *v, int i, node *g) {
   return (void)i, by_place(v, OP_max_unpool, g, use(v, 1), &v->f->x->s);
 }
 
-/* ---- the average ------------------------------------------------------------------------------ */
+/* ---- the average ----------------------------------------------------------------------------- */
 
 static bool average(call *c, bool back) {
   of_avg at;

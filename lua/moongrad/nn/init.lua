@@ -3,7 +3,7 @@
 local nn = {}
 
 for _, file in ipairs { "module", "layers", "convolution", "containers", "recurrent",
-                        "pooling",
+                        "pooling", "normalization",
                         "attention", "activation" } do
   for name, class in pairs(require("moongrad.nn." .. file)) do nn[name] = class end
 end

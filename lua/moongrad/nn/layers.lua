@@ -77,41 +77,6 @@ Embedding.forward = checked("Embedding(self, index: int64 | uint8)", "rows of we
 
 function Embedding:describe() return table.concat(self.weight.shape, ", ") end
 
-local LayerNorm = layer "LayerNorm"
-
-LayerNorm.init = checked(
-  "LayerNorm(self, shape: ints(1..)?, {eps: number(0..) = 1e-5, " ..
-    "elementwise_affine: bool = true, bias: bool = true})",
-  "layer_norm over the last axes, those of shape; without it the last axis, whatever its size",
-  function(self, shape, eps, affine, bias)
-    self.eps, self.affine, self.has_bias, self.dtype = eps, affine, bias, mg.Config.dtype
-    if shape then self:build(shape) end
-  end)
-
-function LayerNorm:build(shape)
-  local dims = table.move(shape, 1, #shape, 1, { dtype = self.dtype })
-  if self.affine then
-    self.weight = Parameter(mg.ones(dims))
-    if self.has_bias then self.bias = Parameter(mg.zeros(dims)) end
-  end
-  self.sizes = table.move(shape, 1, #shape, 1, {}) -- the last: with it, all is there
-end
-
-function LayerNorm:infer(find)
-  local W = find "weight"
-  if not self.sizes and W then self:build(W.shape) end
-end
-
-function LayerNorm:is_waiting() return self.affine and not self.weight end
-
-LayerNorm.forward = checked("LayerNorm(self, x: array)", "x with mean 0 and variance 1",
-  function(self, x)
-    if not self.sizes then self:build { x.shape[x.ndim] } end
-    return mg.layer_norm(x, self.sizes, self.weight, self.bias, { eps = self.eps })
-  end)
-
-function LayerNorm:describe() return self.sizes and table.concat(self.sizes, ", ") or "?" end
-
 local Dropout = layer "Dropout"
 
 Dropout.init = checked("Dropout(self, p: number(0..1) = 0.5)",

@@ -62,29 +62,6 @@ return function(mg, args)
       return W:index_select(1, index:reshape(index.size)):reshape(shape)
     end)
 
-  define("layer_norm(x: array, [shape: ints,] w: array?, b: array?, {eps: number(0..) = 1e-5})",
-    "(x - mean) / sqrt(variance + eps) * w + b over the last axes, those of shape",
-    function(x, shape, w, b, eps)
-      local have = x.shape
-      shape = shape or {have[#have]}
-      local text, axes = args.text(shape), {}
-      for i = 1, #shape do axes[i] = #have - #shape + i end
-      if #shape == 0 or args.text(table.move(have, axes[1], #have, 1, {})) ~= text then
-        raise("layer_norm: x %s does not end in shape %s", args.text(have), text)
-      end
-      for name, p in pairs{w = w, b = b} do
-        if args.text(p.shape) ~= text then
-          raise("layer_norm: %s must be a Variable of shape %s, got %s", name, text,
-            args.text(p.shape))
-        end
-      end
-      local along = {axis = axes, keepdims = true}
-      local centred = x - x:mean(along)
-      local y = centred * (centred:square():mean(along) + eps):rsqrt()
-      if w then y = y * w end
-      return b and y + b or y
-    end)
-
   -- ---- losses ---------------------------------------------------------------------------------
 
   local REDUCTION = 'reduction: "mean" | "sum" | "none" = "mean"'

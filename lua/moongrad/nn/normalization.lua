@@ -1,0 +1,177 @@
+-- Layers that normalize, with PyTorch's names of parameters and buffers.
+--
+-- Their size may be left out: it is found at the first call, or by load_state.
+
+local mg = require "moongrad"
+local module = require "moongrad.nn.module"
+local Module, Parameter, Buffer = module.Module, module.Parameter, module.Buffer
+local checked = mg.checked
+
+local layers = {}
+
+local function layer(name)
+  layers[name] = Module:extend(name)
+  return layers[name]
+end
+
+local function filled(make, sizes, dtype)
+  return make(table.move(sizes, 1, #sizes, 1, { dtype = dtype }))
+end
+
+-- weight ones and bias zeros of these sizes, as the layer's options say.
+local function build_affine(self, sizes)
+  if self.affine then
+    self.weight = Parameter(filled(mg.ones, sizes, self.dtype))
+    if self.has_bias then self.bias = Parameter(filled(mg.zeros, sizes, self.dtype)) end
+  end
+end
+
+-- ---- by channel: BatchNorm, InstanceNorm --------------------------------------------------------
+
+local function by_channel(name, doc, affine, track, run)
+  local class = layer(name)
+
+  class.init = checked(name .. "(self, num_features: int(1..)?, {eps: number(0..) = 1e-5, " ..
+    'momentum: number(0..1) | "cumulative" = 0.1, affine: bool = ' .. affine ..
+    ", track_running_stats: bool = " .. track .. "})",
+    doc .. "; momentum \"cumulative\": running_mean and running_var are averages of all batches",
+    function(self, features, eps, momentum, with_affine, tracks)
+      self.eps, self.momentum, self.affine, self.tracks = eps, momentum, with_affine, tracks
+      self.has_bias, self.dtype = true, mg.Config.dtype
+      if features then self:build(features) end
+    end)
+
+  function class:build(features)
+    build_affine(self, { features })
+    if self.tracks then
+      self.running_mean = Buffer(filled(mg.zeros, { features }, self.dtype))
+      self.running_var = Buffer(filled(mg.ones, { features }, self.dtype))
+      self.num_batches_tracked = Buffer(mg.tensor(0, "int64"))
+    end
+    self.features = features -- the last: with it, all is there
+  end
+
+  function class:infer(find)
+    local some = find "weight" or find "running_mean"
+    if not self.features and some and some.ndim == 1 then self:build(some.size) end
+  end
+
+  function class:is_waiting() return not self.features and (self.affine or self.tracks) end
+
+  class.forward = checked(name .. "(self, x: float)", "x (N, C, ...) normalized",
+    function(self, x)
+      if not self.features then
+        if x.ndim < 2 or x.shape[2] < 1 then
+          mg.raise("%s: x must be (N, C, ...), got shape (%s)", name, table.concat(x.shape, ", "))
+        end
+        self:build(x.shape[2])
+      end
+      local momentum, seen = self.momentum, self.num_batches_tracked
+      if momentum == "cumulative" then momentum = seen and 1 / (seen:item() + 1) or 0 end
+      local y = run(self, x, momentum)
+      if seen and mg.Config.train then mg.assign({ seen }, { seen.data + 1 }) end
+      return y
+    end)
+
+  function class:describe() return tostring(self.features or "?") end
+end
+
+by_channel("BatchNorm", "batch_norm of x (N, C, ...), any rank", "true", "true",
+  function(self, x, momentum)
+    return mg.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+      { momentum = momentum, eps = self.eps })
+  end)
+
+by_channel("InstanceNorm", "instance_norm of x (N, C, ...), any rank", "false", "false",
+  function(self, x, momentum)
+    return mg.instance_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+      { momentum = momentum, eps = self.eps,
+        use_input_stats = mg.Config.train or not self.tracks })
+  end)
+
+-- ---- GroupNorm ----------------------------------------------------------------------------------
+
+local GroupNorm = layer "GroupNorm"
+
+GroupNorm.init = checked(
+  "GroupNorm(self, num_groups: int(1..), num_channels: int(1..)?, {eps: number(0..) = 1e-5, " ..
+    "affine: bool = true})",
+  "group_norm of x (N, C, ...)",
+  function(self, groups, channels, eps, affine)
+    self.groups, self.eps, self.affine, self.has_bias = groups, eps, affine, true
+    self.dtype = mg.Config.dtype
+    if channels then
+      if channels % groups ~= 0 then
+        mg.raise("GroupNorm: %d channels do not fall into %d groups", channels, groups)
+      end
+      self:build(channels)
+    end
+  end)
+
+function GroupNorm:build(channels)
+  build_affine(self, { channels })
+  self.channels = channels
+end
+
+function GroupNorm:infer(find)
+  local W = find "weight"
+  if not self.channels and W and W.ndim == 1 then self:build(W.size) end
+end
+
+function GroupNorm:is_waiting() return self.affine and not self.weight end
+
+GroupNorm.forward = checked("GroupNorm(self, x: float)", "x (N, C, ...) normalized",
+  function(self, x)
+    local C = x.shape[2]
+    if not self.channels and C and C % self.groups == 0 then self:build(C) end
+    return mg.group_norm(x, self.groups, self.weight, self.bias, { eps = self.eps })
+  end)
+
+function GroupNorm:describe() return ("%d, %s"):format(self.groups, self.channels or "?") end
+
+-- ---- the last axes: LayerNorm, RMSNorm ----------------------------------------------------------
+
+local function of_last_axes(name, options, doc, read, run)
+  local class = layer(name)
+
+  class.init = checked(name .. "(self, shape: ints(1..)?, {" .. options .. "})",
+    doc .. " over the last axes, those of shape; without it the last axis, whatever its size",
+    function(self, shape, ...)
+      read(self, ...)
+      self.dtype = mg.Config.dtype
+      if shape then self:build(shape) end
+    end)
+
+  function class:build(shape)
+    build_affine(self, shape)
+    self.sizes = table.move(shape, 1, #shape, 1, {}) -- the last: with it, all is there
+  end
+
+  function class:infer(find)
+    local W = find "weight"
+    if not self.sizes and W then self:build(W.shape) end
+  end
+
+  function class:is_waiting() return self.affine and not self.weight end
+
+  class.forward = checked(name .. "(self, x: array)", "x normalized over its last axes",
+    function(self, x)
+      if not self.sizes then self:build { x.shape[x.ndim] } end
+      return run(self, x)
+    end)
+
+  function class:describe() return self.sizes and table.concat(self.sizes, ", ") or "?" end
+end
+
+of_last_axes("LayerNorm",
+  "eps: number(0..) = 1e-5, elementwise_affine: bool = true, bias: bool = true", "layer_norm",
+  function(self, eps, affine, bias) self.eps, self.affine, self.has_bias = eps, affine, bias end,
+  function(self, x)
+    return mg.layer_norm(x, self.sizes, self.weight, self.bias, { eps = self.eps })
+  end)
+
+of_last_axes("RMSNorm", "eps: number(0..), elementwise_affine: bool = true", "rms_norm",
+  function(self, eps, affine) self.eps, self.affine = eps, affine end,
+  function(self, x) return mg.rms_norm(x, self.sizes, self.weight, { eps = self.eps }) end)
+
+return layers
