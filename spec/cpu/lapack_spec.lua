@@ -254,6 +254,15 @@ describe("cholesky and triangular_solve", function()
     assert(differentiable(of_symmetric(mg.cholesky), {positive(2, 4, 4)}))
     local g = mg.grad(function(x) return x:cholesky():sum() end)(positive(4, 4))
     assert(exact(g, g.T))
+    for _, n in ipairs{5, 48, 49, 130} do -- in blocks, and as ops
+      local x, weights = mg.Variable(positive(2, n, n)), mg.randn(2, n, n)
+      local y = (x:cholesky() * weights):sum()
+      y:backward{retain_graph = true}
+      local blocks = x.grad
+      x:cleargrad()
+      y:backward{create_graph = true}
+      assert(near(blocks, x.grad, 1e-9, 1e-10))
+    end
     local A, b = regular(3, 3), mg.randn(3, 2)
     for k = 0, 7 do
       assert(differentiable(function(p, q)
@@ -473,10 +482,10 @@ describe("svd and pinv", function()
   it("with full matrices have a gradient of S alone", function()
     local x = mg.Variable(mg.randn(4, 2))
     local want = mg.grad(function(a) return second(mg.svd)(a):sum() end)(x)
-    local U, S = x:svd{full_matrices = true}
+    local _, S = x:svd{full_matrices = true}
     S:sum():backward()
     assert(near(x.grad, want))
-    U = x:svd{full_matrices = true}
+    local U = x:svd{full_matrices = true}
     assert(raises("svd: U and Vh have no gradient with full_matrices = true", function()
       U:sum():backward()
     end))

@@ -155,6 +155,7 @@ bool arr_moments(ctx *c, const moments *a, array *x, const shape *s, array *out[
 /* Linear algebra on (..., rows, columns), float; NULL or false also where a matrix will not do. Batch axes are
 ** equal (broadcast views are fine). */
 array *arr_cholesky(ctx *c, array *x);                        /* the lower factor, of the lower triangle */
+array *arr_cholesky_grad(ctx *c, array *L, array *g);         /* gradient of x, symmetric, from that of L */
 array *arr_triangular_solve(ctx *c, array *b, array *A, bool upper, bool transpose, bool unit);
 enum { MAY_BE_SINGULAR, OF_SOLVE, OF_INV };                   /* who refuses a singular matrix */
 bool arr_lu(ctx *c, array *x, int refuses, array **lu, array **pivots);

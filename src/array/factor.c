@@ -50,6 +50,12 @@ array *arr_cholesky(ctx *c, array *x) {
   return factor(c, OP_cholesky, cpu_cholesky, NULL, 1, &in, 1, &r) ? r : NULL;
 }
 
+array *arr_cholesky_grad(ctx *c, array *L, array *g) {
+  WORK(c, OP_cholesky);
+  array *r = arr_new(c, L->dtype, &L->s), *in[] = {arr_contiguous(c, L), lying(c, g)};
+  return factor(c, OP_cholesky, cpu_cholesky_grad, NULL, 2, in, 1, &r) ? r : NULL;
+}
+
 array *arr_triangular_solve(ctx *c, array *b, array *A, bool upper, bool transpose, bool unit) {
   WORK(c, OP_triangular_solve);
   const int64_t attr[] = {upper, transpose, unit};

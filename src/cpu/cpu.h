@@ -121,6 +121,7 @@ cpu_fn cpu_moments;
 /* Linear algebra: LAPACK, on batches: (..., rows, columns). Batch axes are equal; results are dense, and so are
 ** pivots. Where nothing else is said, operands have any strides. False, too: a matrix that will not do. */
 cpu_fn cpu_cholesky;         /* in: x, of which the lower triangle counts; out: the lower factor */
+cpu_fn cpu_cholesky_grad;    /* in: L, dense, gradient of L; out: that of x, symmetric */
 cpu_fn cpu_triangular_solve; /* attr: upper, transpose, unitriangular; in: b, A as cpu_matmul_reads says; out */
 cpu_fn cpu_lu;               /* attr: who refuses a singular matrix: 0 nobody, 1 solve, 2 inv; in: x; out: LU, pivots */
 cpu_fn cpu_lu_solve;         /* attr: transpose; in: b, LU, pivots (broadcast, perhaps); out */

@@ -16,7 +16,8 @@
 
 enum {
   WORTH = 1 << 18, /* multiplications that make a part */
-  SIDES = 64       /* right-hand sides that are solved together, at least */
+  SIDES = 64,      /* right-hand sides that are solved together, at least */
+  BLOCK = 48       /* of rows, where we cut a matrix */
 };
 
 typedef struct task task;
@@ -147,6 +148,15 @@ bool cpu_cholesky(ctx *c, const int64_t *attr, const view *const *in, const view
   return t.bad == ~(uint64_t)0 ||
          fail(c, "cholesky: %s is not positive definite: its leading minor %d is not above 0",
               which(&t, "x", x, text), (int)(uint32_t)t.bad);
+}
+
+bool cpu_cholesky_grad(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  const view *x = out[0];
+  int64_t n = x->s.d[x->s.n - 1];
+  task t = {in, out, attr, n, n, .units = matrices(x, 2), .each = (double)n * n * n};
+  t.room = 2 * BLOCK * BLOCK * dtype_size[x->dtype];
+  t.unit = BY_DTYPE(cholesky_grad, x);
+  return run(c, "cholesky", &t);
 }
 
 /* Right-hand sides in a part: as many parts as keep four threads busy, if there are so many matrices */
