@@ -38,7 +38,14 @@ local TORCH = {
   MSELoss = "mg.mean_squared_error", HuberLoss = "mg.huber_loss",
   BCELoss = "mg.binary_cross_entropy",
   BCEWithLogitsLoss = "mg.binary_cross_entropy_with_logits", CosineAnnealingLR = "optim.cosine",
-  StepLR = "optim.step", LinearLR = "optim.warmup", lr_scheduler = "optim", functional = "mg",
+  StepLR = "optim.step", MultiStepLR = "optim.multistep", ExponentialLR = "optim.exponential",
+  PolynomialLR = "optim.polynomial", LambdaLR = "optim.lambda", OneCycleLR = "optim.one_cycle",
+  CosineAnnealingWarmRestarts = "optim.warm_restarts", ReduceLROnPlateau = "optim.plateau",
+  ChainedScheduler = "optim.chained", SequentialLR = "optim.sequential",
+  clip_grad_value_ = "optim.clip_grad_value", param_groups = "an optimizer's groups",
+  add_param_group = "an optimizer's add_group", ConcatDataset = "data.Concat",
+  AveragedModel = "training.EMA or training.SWA", LinearLR = "optim.linear_lr, optim.warmup",
+  lr_scheduler = "optim", functional = "mg",
 }
 
 -- Raises where name is one of PyTorch's that `what` has under another.

@@ -233,6 +233,9 @@ describe("optim", function()
       function() opt.momentu = 3 end))
     assert(raises("SGD: lr = -1 is negative", function() opt.lr = -1 end))
     assert(raises("SGD: option nesterov is a number", function() opt.nesterov = 1 end))
+    local quasi = optim.LBFGS{mg.Variable(1.0)}
+    quasi.line_search, quasi.max_eval = "strong_wolfe", 3       -- which have no default
+    assert.same({"strong_wolfe", 3}, {quasi.line_search, quasi.max_eval})
     assert(raises("SGD: no value for lr", function() opt.lr = nil end))
     assert(raises("step: argument 1, a number, is one too many", function() opt:step(1) end))
     opt.lr = 0.5

@@ -4,8 +4,8 @@
 
 --
 -- Batches are made when they are asked for. A thread that made the next one meanwhile would gain
--- nothing: both cores compute already, and 128 CIFAR pictures, flipped and cropped, take 3 ms where
--- a training step of two residual blocks takes some 200.
+-- nothing: all cores compute already, and 128 CIFAR pictures, taken, flipped, padded and cropped,
+-- cost 6 ms of one where a training step of two residual blocks costs hundreds.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"

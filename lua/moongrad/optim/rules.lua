@@ -16,7 +16,8 @@ end
 local SGD = Optimizer:extend("SGD",
   "lr: number(0..) = 1e-3, momentum: number(0..) = 0, dampening: number = 0, " ..
     "nesterov: bool = false, weight_decay: number(0..) = 0",
-  "p - lr g, with momentum if any; opt:step() updates")
+  "p - lr g, with momentum if any; opt:step() updates. Parameters may come in groups with " ..
+    "options of their own: {{params = a, lr = 0.1}, {params = b}}")
 
 function SGD:prepare()
   if self.nesterov and (self.momentum == 0 or self.dampening ~= 0) then
