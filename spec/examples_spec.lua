@@ -6,6 +6,8 @@ local child = require "spec.child"
 local expected = {
   char_gpt = "test loss ",
   gaussian_process = "standard deviation of f: 0.",
+  fashion_cnn = "epoch 1: loss ",
+  gan = "epoch  1: critic's loss ",
   first_steps = "dy/dx = 3.297443 by backward, 3.297443 by differences",
   hamiltonian_monte_carlo = "mean of x ",
   maml = "after  1 steps on ten points: loss on the whole sine ",

@@ -74,7 +74,7 @@ print(("%d characters, %d of them unlike, %d parameters"):format(#text, #train.t
 
 local function loss_of(x, t) return mg.cross_entropy(model(x):flatten(1, 2), t:flatten()) end
 
-local curve, sum, every = {}, 0, math.max(steps // 20, 10)
+local curve, at, sum, every = {}, {}, 0, math.max(steps // 20, 10)
 for step = 1, steps do
   local loss = loss_of(next_batch())
   model:cleargrads()
@@ -83,7 +83,7 @@ for step = 1, steps do
   schedule:step()
   sum = sum + loss:item()
   if step % every == 0 then
-    curve[#curve + 1] = sum / every
+    curve[#curve + 1], at[#at + 1] = sum / every, step
     print(("step %4d: loss %.3f"):format(step, sum / every))
     sum = 0
   end
@@ -104,5 +104,5 @@ mg.test_mode(mg.no_grad, function()
   end
 end)
 print(train.tokenizer:decode(ids))
-mg.plot { curve, title = "loss per character", xlabel = every .. " steps", path = path }
+mg.plot { curve, x = at, title = "loss per character", xlabel = "step", path = path }
 print("the curve is in " .. path)
