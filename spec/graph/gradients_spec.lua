@@ -312,6 +312,43 @@ describe("gradients", function()
 end)
 
 -- Random graphs: gradients for some of the values are those that a backward leaves in .grad of all.
+describe("gradients of float32", function()
+  -- Of numbers alone a rule makes the default float: added up as bytes of a float32, such a
+  -- gradient gave every other element.
+  it("are float32 beside any number, and so is what is added into rows", function()
+    local row = mg.tensor({2, 1, 2}, "int64")
+    for _, op in ipairs(mg._ops()) do
+      if op.kind == "elementwise" and op.arity == 2 and op.name:sub(1, 1) ~= "_" then
+        local calls = {function(x) return mg[op.name](x, 0.5) end}
+        if op.name ~= "leaky_relu" and op.name ~= "elu" then   -- of a parameter there is none
+          calls[2] = function(x) return mg[op.name](0.5, x) end
+        end
+        for _, call in ipairs(calls) do
+          local x = mg.Variable(mg.tensor({{0.25, 2, 0.75}, {0.5, 0, 1}}, "float32"))
+          local y = call(x:index_select(1, row))
+          if y.requires_grad then
+            local at_once = mg.gradients(y, {x})[1]
+            y = call(x:index_select(1, row))
+            local recorded = mg.gradients(y, {x}, {create_graph = true})[1]
+            assert.equal("float32", at_once.dtype, op.name)
+            assert.equal("float32", recorded.dtype, op.name)
+            assert(mg.allclose(at_once, recorded, {rtol = 1e-6, equal_nan = true}), op.name)
+            assert.equal("float32", mg.gradients(call(x), {x})[1].dtype, op.name)
+          end
+        end
+      end
+    end
+  end)
+
+  it("are float32 where they begin with float64", function()
+    local x = mg.Variable(mg.tensor({{1, 2, 3}, {4, 5, 6}}, "float32"))
+    local _, back = mg.vjp(function(v) return v:index_select(1, mg.tensor({2, 2}, "int64")) end, x)
+    local g = back(mg.tensor{{1, 2, 3}, {10, 20, 30}})
+    assert.equal("float32", g.dtype)
+    near({{0, 0, 0}, {11, 22, 33}}, g)
+  end)
+end)
+
 describe("gradients in random graphs", function()
   helper.guard(before_each, after_each)
 
