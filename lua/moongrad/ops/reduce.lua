@@ -42,9 +42,9 @@ return function(mg, args)
     return where(zero, 0, f(where(zero, 1, s)))
   end
 
-  -- The 2-norm, of numbers divided by the largest: squares neither overflow nor vanish. To see first
-  -- whether the plain sum does would compute it here and now, in the middle of what is late and
-  -- recorded.
+  -- The 2-norm, of numbers divided by the largest: squares neither overflow nor vanish. To see
+  -- first whether the plain sum does would compute it here and now, in the middle of what is lazy
+  -- and recorded.
   local function length(x, opts)
     if x.size == 0 then return x:abs():sum(opts) end
     local top = x:detach():abs():amax{axis = opts.axis, keepdims = true}

@@ -30,8 +30,8 @@ local function change(params, f)
   mg._commit({}, {}, fields)
 end
 
--- The 2-norm of all grads together. One pass of squares is enough unless they overflow or vanish, as
--- those of float32 below FAINT may.
+-- The 2-norm of all grads together. One pass of squares is enough unless they overflow or vanish,
+-- as those of float32 below FAINT may.
 local FAINT = 1e-20
 local function norm_of(params)
   local squares, norm = mg.tensor(0.0), mg.tensor(0.0)
