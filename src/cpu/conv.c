@@ -16,10 +16,13 @@ enum {
   POSITIONS = 1024, /* of a band; */
   ADDED = 512,      /* of the weights' gradient, whose sums are kept so long, */
   FEW = 64,         /* not cut any further */
-  LINE = 256,       /* along w */
   ALONE = 256,      /* positions of an image that are worth a pass of their own */
+  KEPT = 1 << 14,   /* bytes of a panel that stays in the first cache */
   SUMS = 1 << 22    /* elements of all sums that are made apart, where that is more than one set */
 };
+
+/* So much fuller vectors make up for a copy across the images. */
+static const double TURN = 1.5;
 
 static const windows *kernels(dtype t) {
   int level = cpu_level();
@@ -53,10 +56,8 @@ static how read_how(const int64_t *attr) {
 /* x seen through a kernel: y[t] of x[t stride + k dilation - before] */
 static void forward_axis(wide *w, const how *h, int i, int64_t in, int64_t out, int64_t k) {
   w->in = in;
-  w->n = w->out = out;
+  w->n = out;
   w->step = h->stride[i];
-  w->by = 1;
-  w->from = 0;
   w->ntap = w->kernel = k;
   w->k0 = 0;
   w->dk = 1;
@@ -84,10 +85,7 @@ static void backward_axis(wide *w, const how *h, int i, int64_t phase, int64_t i
   bool none = k0 >= kernel || (phase + h->before[i] - k0 * d) % s;
   w->in = in;
   w->n = out > phase ? over(out - phase, s) : 0;
-  w->out = out;
   w->step = 1;
-  w->by = s;
-  w->from = phase;
   w->kernel = kernel;
   w->ntap = none ? 0 : over(kernel - k0, dk);
   w->k0 = k0;
@@ -98,17 +96,51 @@ static void backward_axis(wide *w, const how *h, int i, int64_t phase, int64_t i
   w->low = none ? 0 : (phase + h->before[i] - k0 * d) / s - w->span; /* it divides */
 }
 
-/* Lines that run on in each other without a window are one. */
-static bool is_plain(const wide *w) {
-  return w->ntap == 1 && w->kernel == 1 && w->step == 1 && w->by == 1 && w->low == 0 &&
-         w->tap0 == 0 && w->in == w->n && w->out == w->n;
+/* Elements of x and y that lie densely, (n, channels, ...) */
+static void set_strides(window *q, const view *x, const view *y) {
+  q->xc = q->yc = 1;
+  for (int i = 2; i >= 0; i--) {
+    q->w[i].xs = q->xc;
+    q->w[i].ys = q->yc;
+    q->xc *= length(x, i);
+    q->yc *= length(y, i);
+  }
+  q->xg = q->xc * (x->s.d[1] / q->groups);
+  q->yg = q->yc * (y->s.d[1] / q->groups);
+  q->xi = q->xc * x->s.d[1];
+  q->yi = q->yc * y->s.d[1];
 }
 
-static void merge(wide *w) {
-  for (int i = 1; i >= 0 && is_plain(&w[2]) && is_plain(&w[i]); i--) {
-    w[2].in = w[2].n = w[2].out = w[2].n * w[i].n;
-    w[i].in = w[i].n = w[i].out = 1;
+/* Has it no window, just elements? */
+static bool is_plain(const wide *w) {
+  return w->ntap == 1 && w->kernel == 1 && w->step == 1 && w->low + w->tap0 == 0 && w->in == w->n;
+}
+
+/* Where one tap skips elements, they are not there; axes without a window that run on in each other are
+** one; and where lines are short, the images are the line. */
+static void simplify(window *q, int64_t lanes) {
+  wide *w = q->w;
+  for (int i = 0; i < 3; i++) {
+    bool skips = w[i].ntap == 1 && w[i].low + w[i].tap0 == 0 && (w[i].n - 1) * w[i].step < w[i].in;
+    if (!skips) continue;
+    w[i].xs *= w[i].step;
+    w[i].step = 1;
+    w[i].in = w[i].n;
   }
+  for (int i = 1; i >= 0 && is_plain(&w[2]) && is_plain(&w[i]); i--) {
+    if (w[i].xs != w[2].xs * w[2].n || w[i].ys != w[2].ys * w[2].n) break;
+    w[2].in = w[2].n *= w[i].n;
+    w[i].in = w[i].n = 1;
+  }
+  double along = (double)w[2].n / (double)(over(w[2].n, lanes) * lanes);
+  double across = (double)q->n / (double)(over(q->n, lanes) * lanes);
+  if (w[0].in != 1 || !is_plain(&w[0]) || across < TURN * along) return;
+  w[0] = w[1];
+  w[1] = w[2];
+  w[2] = (wide){.in = q->n, .n = q->n, .step = 1, .xs = q->xi, .ys = q->yi};
+  w[2].ntap = w[2].kernel = w[2].dk = w[2].dtap = 1;
+  q->n = 1;
+  q->xi = q->yi = 0;
 }
 
 /* ---- the plan ------------------------------------------------------------------------------------ */
@@ -122,7 +154,7 @@ static void set_band(window *q, int i, int64_t n) {
 /* Bands of about so many positions; along w of whole vectors. False: sizes past what can be counted */
 static bool plan_bands(window *q, int64_t lanes, int64_t positions) {
   wide *w = q->w;
-  set_band(q, 2, least(positions, LINE));
+  set_band(q, 2, q->xi ? positions : 2 * lanes); /* across the images not many at once */
   if (q->bands[2] > 1) {
     q->band[2] = over(q->band[2], lanes) * lanes;
     q->bands[2] = over(w[2].n, q->band[2]);
@@ -192,20 +224,24 @@ static bool run(ctx *c, window *q) {
   const windows *k = kernels(q->t);
   int64_t size = dtype_size[q->t], positions = POSITIONS, units;
   q->taps = q->w[0].ntap * q->w[1].ntap * q->w[2].ntap;
-  merge(q->w);
+  simplify(q, k->lanes);
   for (;; positions /= 2) {
     if (!plan_bands(q, k->lanes, positions)) return too_large(c);
     units = q->n * q->groups * q->bands[0] * q->bands[1] * q->bands[2];
     if (units >= UNITS || positions <= FEW) break;
   }
-  plan_chunks(q, least(COPY / (q->plane * size), CUT / (most(q->taps, 1) * q->m * size)));
+  int64_t panel = PANEL * most(q->taps, 1) * size;
+  q->by_panel = least(COPY / (q->plane * size), q->c) * q->taps * q->m * size > CUT;
+  plan_chunks(q, least(COPY / (q->plane * size), q->by_panel ? KEPT / panel : q->c));
   if (q->plane * q->chunk > INT32_MAX) return too_large(c);
   q->panels = over(q->m, PANEL);
   q->split = least(q->panels, over(UNITS, units));
   units *= q->split;
   int64_t packed = aligned(q->groups * q->m * q->c * q->taps * size);
   int64_t offs = aligned(q->chunk * q->taps * (int64_t)sizeof *q->off);
-  q->bytes = aligned(q->plane * q->chunk * size);
+  q->pos_at = aligned(q->plane * q->chunk * size);
+  q->bytes = q->pos_at +
+             aligned(q->band[0] * q->band[1] * over(q->band[2], k->lanes) * (int64_t)sizeof(place));
   buffer *b = take(c, q, packed + 2 * offs, units);
   if (!b) return false;
   q->packed = b->p;
@@ -224,17 +260,18 @@ static bool weigh(ctx *c, window *q) {
   const windows *k = kernels(q->t);
   int64_t size = dtype_size[q->t], lanes = k->lanes;
   q->taps = q->w[0].ntap * q->w[1].ntap * q->w[2].ntap;
-  merge(q->w);
+  simplify(q, k->lanes);
   if (!plan_bands(q, lanes, ADDED)) return too_large(c);
   int64_t vectors = q->band[0] * q->band[1] * over(q->band[2], lanes);
   bool whole_lines =
       q->w[2].n % lanes == 0 && q->bands[2] == 1 && (q->band[1] == q->w[1].n || q->band[0] == 1);
   q->direct = whole_lines && vectors * lanes >= ALONE;
   q->images = q->direct ? 1 : most(least(q->n, ADDED / (vectors * lanes)), 1);
-  plan_chunks(q, COPY / (q->plane * size * q->images));
+  plan_chunks(q, 2 * COPY / (q->plane * size * q->images));
   if (q->chunk * q->images * q->plane > INT32_MAX) return too_large(c);
   vectors *= q->images;
-  q->rows = least(most(CUT / (vectors * lanes * size) / PANEL * PANEL, PANEL), q->m);
+  q->rows = least(most(2 * CUT / (vectors * lanes * size) / PANEL * PANEL, PANEL), q->m);
+  if (q->direct) q->rows = q->m;
   q->blocks = over(q->n, q->images) * q->bands[0] * q->bands[1] * q->bands[2];
   int64_t apart = q->groups * q->chunks * over(q->m, q->rows);
   int64_t all = q->groups * q->ag;
@@ -259,6 +296,7 @@ static window begin(const view *x, const view *w, const view *y, const how *h) {
   window q = {.t = x->dtype, .x = x->p, .y = y->p, .a = w->p};
   q.n = x->s.d[0];
   q.groups = h->groups;
+  set_strides(&q, x, y);
   return q;
 }
 
@@ -292,6 +330,8 @@ bool cpu_conv_data(ctx *c, const int64_t *attr, const view *const *in, const vie
     q.c = w->s.d[0] / h.groups;
     for (int i = 2; i >= 0; i--) {
       backward_axis(&q.w[i], &h, i, at % each[i], length(g, i), length(x, i), length(w, i));
+      q.y = (char *)q.y + at % each[i] * q.w[i].ys * dtype_size[q.t];
+      q.w[i].ys *= h.stride[i];
       positions *= q.w[i].n;
       at /= each[i];
     }

@@ -7,13 +7,28 @@
 
 #include "cpu/window.h"
 
+/* Bytes of a vector; of two, one after the other, the elements 0, 2, 4 ... */
 #if defined __AVX512F__
 enum { VB = 64 };
+#define EVENS_float                                                                                \
+  { 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30 }
+#define EVENS_double                                                                               \
+  { 0, 2, 4, 6, 8, 10, 12, 14 }
 #elif defined __AVX2__
 enum { VB = 32 };
+#define EVENS_float                                                                                \
+  { 0, 2, 4, 6, 8, 10, 12, 14 }
+#define EVENS_double                                                                               \
+  { 0, 2, 4, 6 }
 #else
 enum { VB = 16 };
+#define EVENS_float                                                                                \
+  { 0, 2, 4, 6 }
+#define EVENS_double                                                                               \
+  { 0, 2 }
 #endif
+#define EVENS_(T) EVENS_##T
+#define EVENS(T) EVENS_(T)
 
 #define NAME__(a, b) a##_##b
 #define NAME_(a, b) NAME__(a, b)

@@ -17,7 +17,7 @@ typedef struct wide {
   int64_t in, n;         /* elements of x; positions */
   int64_t step;          /* elements of x from one position to the next */
   int64_t low, span;     /* the lowest tap of position 0, and how far the others reach beyond it */
-  int64_t out, by, from; /* elements of y; where position t stands: t by + from */
+  int64_t xs, ys;        /* strides in x; in y, from one position to the next */
   int64_t ntap, k0, dk;  /* taps: their places in the kernel k0, k0 + dk, ... */
   int64_t tap0, dtap;    /* and in x: low + tap0, + dtap ... */
   int64_t kernel;        /* of so many in all */
@@ -28,15 +28,17 @@ typedef struct window {
   wide w[3];
   int64_t n, groups, m, c;       /* images; of a group the rows of a, and its channels */
   int64_t am, ac, ag;            /* strides of the kernel tensor, in elements */
+  int64_t xi, xg, xc, yi, yg, yc; /* of images, groups and channels */
   const void *x;
   void *y;                       /* or g, where a is wanted */
   void *a;                       /* the kernel tensor */
   /* The plan */
   int64_t taps;                  /* of all axes together */
   int64_t band[3], bands[3];     /* positions in a band; how many bands: along w whole vectors */
-  int64_t local[3], row, plane;  /* the copy: elements of a line (of each phase of w), depth, height; a channel's size */
+  int64_t local[3], row, plane;  /* the copy: depth, height and a line of one phase of w; a line; a channel */
   int64_t chunk, chunks;         /* channels copied at a time */
   int64_t panels, split;         /* of a's rows; parts that they are cut into */
+  bool by_panel;                 /* a panel meets all positions, not a position all panels */
   int64_t images, blocks, parts; /* of the weights' gradient: images copied at a time; sums made apart */
   int64_t rows;                  /* rows of g at a time */
   bool direct;                   /* they are read where they lie, not copied */
@@ -46,6 +48,13 @@ typedef struct window {
   char *scratch;                 /* so many bytes for each thread: */
   int64_t bytes, g_at, pos_at;
 } window;
+
+/* A vector of positions */
+typedef struct place {
+  int64_t to;                    /* in y */
+  int32_t from, valid;           /* in the copy; elements that count */
+  int32_t lo, hi;                /* taps of the outermost axis that has some, which read inside x */
+} place;
 
 /* Rows and vectors of a tile; taps at once and sums of the weights' gradient */
 enum { PANEL = 6, MORE = 8, TAPS = 6, MOST_SUMS = 12 };
