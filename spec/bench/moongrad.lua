@@ -247,6 +247,28 @@ function case.matmul(dtype, batch, n, m, k)
   return free(function() return a:matmul(b) end)
 end
 
+-- Symmetric matrices, far from singular; the first result, and of eigh and svd the values alone
+function case.linalg(dtype, name, batch, n)
+  local x = batch == 1 and input(dtype, n, n) or input(dtype, batch, n, n)
+  local A = x:matmul(x:swapaxes(-1, -2)) / n + mg.eye(n, {dtype = x.dtype})
+  mg.eval(A)
+  if name == "solve" then return free(function() return A:solve(x) end) end
+  if name == "svd" then return free(function() return (select(2, A:svd())) end) end
+  return free(function() return (A[name](A)) end)
+end
+
+-- Lengths, a scale and the noise, as logarithms, are learned.
+function case.gaussian(dtype, n)
+  local x, y, p = input(dtype, n, 3), input(dtype, n), leaf(input(dtype, 5) / 10)
+  return gradient({p}, function()
+    local z = x / p[{ {1, 3} }]:exp()
+    local squares = z:square():sum(2)
+    local d = (squares:reshape(n, 1) + squares - 2 * z:matmul(z.T)):clamp {min = 0}
+    local L = (p[4]:exp() * (-0.5 * d):exp() + p[5]:exp() * mg.eye(n, {dtype = x.dtype})):cholesky()
+    return 0.5 * y:dot(y:cholesky_solve(L)) + L:diagonal():log():sum()
+  end)
+end
+
 function case.mlp(dtype, batch, activation, rule)
   local sizes, p = {784, 1000, 1000, 10}, {}
   for i = 1, 3 do

@@ -263,6 +263,36 @@ class case:
         lead = () if batch == 1 else (batch,)
         return lib.free(lambda a, b: a @ b, array(dtype, *lead, n, k), array(dtype, *lead, k, m))
 
+    def linalg(dtype, name, batch, n):
+        x = array(dtype, n, n) if batch == 1 else array(dtype, batch, n, n)
+        one = lib.array(np.eye(n).astype(np.float32 if dtype == "f32" else np.float64))
+        A = x @ x.swapaxes(-1, -2) / n + one
+        linalg = jnp.linalg if peer == "jax" else torch.linalg
+        if name == "solve":
+            return lib.free(linalg.solve, A, x)
+        if name == "svd":
+            return lib.free(lambda A: linalg.svd(A, full_matrices=False)[1], A)
+        return lib.free(lambda A: linalg.eigh(A)[0] if name == "eigh" else linalg.cholesky(A), A)
+
+    def gaussian(dtype, n):
+        x, y, p = array(dtype, n, 3), array(dtype, n), array(dtype, 5, scale=10)
+        one = lib.array(np.eye(n))
+
+        def likelihood(p, x, y, one):
+            z = x / mx.exp(p[:3])
+            squares = (z * z).sum(1)
+            d = squares[:, None] + squares - 2 * z @ z.T
+            d = jnp.maximum(d, 0) if peer == "jax" else d.clamp(min=0)
+            K = mx.exp(p[3]) * mx.exp(-0.5 * d) + mx.exp(p[4]) * one
+            if peer == "jax":
+                L = jnp.linalg.cholesky(K)
+                a = jax.scipy.linalg.cho_solve((L, True), y)
+                return 0.5 * y @ a + jnp.log(jnp.diagonal(L)).sum()
+            L = torch.linalg.cholesky(K)
+            a = torch.cholesky_solve(y[:, None], L)[:, 0]
+            return 0.5 * y @ a + L.diagonal().log().sum()
+        return lib.gradient([p], likelihood, (x, y, one))
+
     # Adam: PyTorch eager takes its default, compiled the fused one; JAX's is written out.
     def mlp(dtype, n, activation, rule):
         size = (784, 1000, 1000, 10)

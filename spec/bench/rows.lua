@@ -77,6 +77,18 @@ row {"adam", "Adam alone, 10^7 f32 in 20 arrays", "adam f32 20 500000", limit = 
 row {"fashion", "Fashion-MNIST, an epoch of the demo, files read too", "fashion f32", unit = "s",
      pytorch = 1}
 
+group "Linear algebra"
+for _, case in ipairs {"cholesky", "solve", "eigh", "svd"} do
+  for _, size in ipairs {{1, 64, "us"}, {1, 500, "ms"}, {256, 8, "us"}} do
+    local batch, n, unit = table.unpack(size)
+    local times = batch > 1 and batch .. " times " or ""
+    row {case .. n, ("%s of %s%d x %d f64"):format(case, times, n, n),
+         ("linalg f64 %s %d %d"):format(case, batch, n), unit = unit, pytorch = 1}
+  end
+end
+row {"gaussian", "marginal likelihood of a Gaussian process, 500 points f64, gradient",
+     "gaussian f64 500", pytorch = 1}
+
 group "Growth and threads"
 row {"growth_nodes", "10^3..10^6 scalar ops, gradient, per op", "scalar f64 %d", unit = "us",
      sizes = {1000, 10000, 100000, 1000000}, flat = 1.5}
