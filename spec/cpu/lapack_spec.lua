@@ -604,4 +604,34 @@ describe("linear algebra", function()
       for i, y in ipairs(all()) do assert(same(y, want[i])) end
     end
   end)
+
+  it("without memory fails as a whole, and leaves nothing", function()
+    mg.seed(9)
+    local x, b = positive(2, 3, 3), mg.randn(2, 3, 2)
+    local function all(a)
+      local l, V = a:eigh()
+      local U, _, Vh = a:svd()
+      local Q, R = a:qr()
+      return a:cholesky():sum() + a:solve(b):sum() + a:inv():sum() + a:det():sum() +
+        second(mg.slogdet)(a):sum() + (l:unsqueeze(-2) * V * V):sum() + (Q * R):sum() +
+        (U:matmul(Vh)):sum() + a:pinv():sum() + a:lstsq(b):sum() + b:triangular_solve(a):sum()
+    end
+    local function run() return mg.grad(function(a) return mg.grad(all)(a):sum() end)(x) end
+    local want = run()
+    local n = 0
+    while true do
+      n = n + 1 + n // 12
+      local before = helper.settle()
+      mg._fail_at(n, 1 << 60)
+      local ok, y = pcall(run)
+      mg._fail_at(0)
+      if ok then
+        assert(same(y, want))
+        break
+      end
+      assert.is_truthy(tostring(y):find "memory")
+      assert.equal(before, helper.settle())
+    end
+    assert.is_true(n > 500)
+  end)
 end)
