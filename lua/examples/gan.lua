@@ -26,18 +26,23 @@ local critic = nn.Sequential(
   nn.Conv2d(1, WIDTH, 4, { stride = 2, padding = 1 }), slope,
   nn.Conv2d(WIDTH, 2 * WIDTH, 4, { stride = 2, padding = 1 }), slope, nn.Flatten(),
   nn.Dropout(0.3), nn.Linear(2 * WIDTH * 49, 1))
+for _, net in ipairs { generator, critic } do          -- as DCGAN begins
+  for p in net:parameters() do
+    if p.ndim > 1 then p.data = 0.02 * mg.randn_like(p) end
+  end
+end
 
-local of_generator = optim.Adam(generator, { lr = 2e-4, betas = { 0.5, 0.999 } })
-local of_critic = optim.Adam(critic, { lr = 2e-4, betas = { 0.5, 0.999 } })
+local of_generator = optim.Adam(generator, { lr = 1e-3, betas = { 0.5, 0.999 } })
+local of_critic = optim.Adam(critic, { lr = 1e-3, betas = { 0.5, 0.999 } })
 local train = data.FashionMNIST { flat = false }
 if quick then train = data.Subset(train, mg.range(1, 300)) end
-local loader = data.DataLoader(train, { batch_size = 100, shuffle = true, drop_last = true,
+local loader = data.DataLoader(train, { batch_size = 64, shuffle = true, drop_last = true,
                                         transform = data.Normalize(0.5, 0.5) })
 
--- How far the critic is from calling all these real, or none
+-- How far the critic is from calling these pictures real with this probability
 local function judged(x, real)
   local y = critic(x)
-  return mg.binary_cross_entropy_with_logits(y, real and mg.ones_like(y) or mg.zeros_like(y))
+  return mg.binary_cross_entropy_with_logits(y, mg.zeros_like(y) + real)
 end
 
 local function made(n) return generator(mg.randn(n, LATENT)) end
@@ -47,11 +52,11 @@ for epoch = 1, epochs do
   local c, g, n = 0, 0, 0
   for x in mg.progress(loader, "epoch " .. epoch) do
     local fake = made(#x)
-    local loss = judged(x, true) + judged(fake:detach(), false)
+    local loss = judged(x, 0.9) + judged(fake:detach(), 0)
     critic:cleargrads()
     loss:backward()
     of_critic:step()
-    local fooled = judged(fake, true)
+    local fooled = judged(fake, 1)
     generator:cleargrads()
     fooled:backward()
     of_generator:step()
