@@ -5,7 +5,7 @@
 -- broadcast_to): views come first or last here, reductions directly after the chain.
 
 local GROUPS = {{"create", "new arrays"}, {"activation", "elementwise"},
-                {"reduce", "reductions"}, {"shape", "shape and order"},
+                {"reduce", "reductions"}, {"shape", "shape and order"}, {"sampling", "sampling"},
                 {"statistics", "statistics"}, {"linalg", "linear algebra"},
                 {"einsum", "linear algebra"}, {"pooling", "pooling"},
                 {"normalization", "normalization"},

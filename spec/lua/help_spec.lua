@@ -48,7 +48,7 @@ describe("help", function()
       for name in pairs(mg[part]) do
         local doc = help(part .. "." .. name)
         assert(doc:find("^" .. name .. "[(:].*%)[^\n]*\n%C+$"), part .. "." .. name)
-        assert.equal(doc, help(name))
+        if not mg[name] then assert.equal(doc, help(name)) end   -- exponential is an op as well
       end
     end
     for _, name in ipairs{"save", "load", "plot", "plot_graph", "dot_graph", "progress"} do
@@ -66,11 +66,12 @@ describe("help", function()
       for _, name in ipairs(names) do
         count = count + 1
         assert(name:sub(1, 1) ~= "_")
-        local doc = help(type(mg[title]) == "table" and title .. "." .. name or name)
+        local path = type(mg[title]) == "table" and title .. "." .. name or name
+        local doc = help(path)
         assert(doc:find("^" .. name .. "[(:{].*[)}][^\n]*\n%C+$"), doc)
-        assert.is_nil(documented[name])
-        documented[name] = true
-        if mg[name] then documented[mg[name]] = name end
+        assert.is_nil(documented[path])
+        documented[path] = true
+        if mg[path] then documented[mg[path]] = name end
       end
     end
     assert(count > 150)

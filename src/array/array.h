@@ -132,6 +132,11 @@ array *arr_cumsum(ctx *c, array *a, int axis);
 array *arr_scan(ctx *c, int op, array *x, array *a, int axis, bool reverse, array **at);
 array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-based, stable, nan the largest */
 
+/* Variates, one for each element of p, F64: by OP_gamma_log, OP_poisson. How the former's x moves with p, or,
+** `order` times, the derivative of that by p. */
+array *arr_variates(ctx *c, int op, array *p);
+array *arr_gamma_slope(ctx *c, array *x, array *p, int64_t order);
+
 /* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64, F32 or I64; any strides. */
 array *arr_matmul(ctx *c, array *a, array *b);
 

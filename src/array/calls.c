@@ -275,3 +275,20 @@ array *arr_columns(ctx *c, int op, array *a, const shape *s, const int64_t *attr
   array *x = arr_contiguous(c, a), *r = x ? arr_new(c, a->dtype, s) : NULL;
   return result(c, op, fn, attr, x, NULL, r);
 }
+
+/* ---- sampling ------------------------------------------------------------------------------------------ */
+
+array *arr_variates(ctx *c, int op, array *p) {
+  WORK(c, op);
+  array *x = arr_contiguous(c, p);
+  array *r = x ? arr_new(c, op == OP_poisson ? I64 : F64, &p->s) : NULL;
+  const int64_t attr[] = {(int64_t)c->seed, (int64_t)(r ? random_take(c, 2 * r->size) : 0)};
+  return result(c, op, op == OP_poisson ? cpu_poisson : cpu_gamma, attr, x, NULL, r);
+}
+
+array *arr_gamma_slope(ctx *c, array *x, array *p, int64_t order) {
+  WORK(c, OP_gamma_slope);
+  array *a, *b;
+  if (!dense_pair(c, x, p, &a, &b)) return NULL;
+  return result(c, OP_gamma_slope, cpu_gamma_slope, &order, a, b, arr_new(c, F64, &x->s));
+}

@@ -143,6 +143,9 @@ void random_f32(uint64_t seed, uint64_t counter, int64_t first, int64_t n, float
 void random_f64(uint64_t seed, uint64_t counter, int64_t first, int64_t n, double *out);
 /* Take n numbers from the stream: where they begin. */
 uint64_t random_take(ctx *c, int64_t n);
+/* Block `block` of the stream in other planes, which numbers in a row do not come to: words 2 and 3 of what
+** Philox counts, 0 there. */
+void random_block(uint64_t seed, uint64_t block, uint32_t step, uint32_t plane, uint32_t out[4]);
 /* A permutation of 1..n */
 void random_perm(ctx *c, int64_t n, int64_t *out);
 

@@ -63,6 +63,13 @@ void random_f64(uint64_t seed, uint64_t counter, int64_t first, int64_t n, doubl
   }
 }
 
+void random_block(uint64_t seed, uint64_t block, uint32_t step, uint32_t plane, uint32_t out[4]) {
+  const philox4x32_ctr_t at = {{(uint32_t)block, (uint32_t)(block >> 32), step, plane}};
+  const philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
+  const philox4x32_ctr_t r = philox4x32_R(10, at, key);
+  for (int i = 0; i < 4; i++) out[i] = r.v[i];
+}
+
 /* As many blocks as doubles need: the stream runs on alike for both widths. */
 uint64_t random_take(ctx *c, int64_t n) {
   uint64_t at = c->counter;

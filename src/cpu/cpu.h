@@ -148,7 +148,10 @@ cpu_fn cpu_recurrent;
 ** the first three may be NULL; out: that of what comes to the gates, of h, of c, of the GRU's */
 cpu_fn cpu_recurrent_grad;
 
-/* Sampling */
+/* Sampling. All is dense, F64 but for counts; an element takes one block of the stream. */
+cpu_fn cpu_gamma;        /* attr: seed, counter; in: shapes; out: logarithms of gamma variates; nan of none */
+cpu_fn cpu_poisson;      /* attr: seed, counter; in: rates; out: int64 */
+cpu_fn cpu_gamma_slope;  /* attr: order (special.h); in: logarithms, shapes; out: derivatives by the shape */
 
 /* Can a product read it where it lies? Else it wants a dense copy. `vector`: the result has one row (a) or
 ** one column (b). */

@@ -78,3 +78,147 @@ double special_polygamma(int n, double x) {
   for (int k = n + 1; k >= 0; k--) cot = cot * c + p[k];
   return (double)(-tgammal(n + 1) * zeta(n + 1, 1 - (long double)x) - scale * cot);
 }
+
+/* ---- implicit derivatives of gamma variates ---------------------------------------------------- */
+
+/* Coefficients of a power series in what is added to k, so many of them */
+enum { MOSTTERMS = GAMMA_ORDERS + 2 };
+typedef struct {
+  int n;
+  long double c[MOSTTERMS];
+} taylor;
+
+static taylor number(int n, long double v, long double step) {
+  taylor r = {n, {v}};
+  if (n > 1) r.c[1] = step;
+  return r;
+}
+
+static taylor sum(taylor a, taylor b, long double scale) { /* a + scale b */
+  for (int i = 0; i < a.n; i++) a.c[i] += scale * b.c[i];
+  return a;
+}
+
+static taylor times(taylor a, taylor b) {
+  taylor r = {a.n, {0}};
+  for (int i = 0; i < a.n; i++)
+    for (int j = 0; j + i < a.n; j++) r.c[i + j] += a.c[i] * b.c[j];
+  return r;
+}
+
+static taylor inverse(taylor a) {
+  taylor r = {a.n, {1 / a.c[0]}};
+  for (int i = 1; i < a.n; i++) {
+    for (int j = 1; j <= i; j++) r.c[i] -= a.c[j] * r.c[i - j];
+    r.c[i] *= r.c[0];
+  }
+  return r;
+}
+
+static taylor root(long double k, int n) {
+  taylor r = {n, {sqrtl(k)}};
+  for (int i = 1; i < n; i++) r.c[i] = r.c[i - 1] * (1.5L - i) / (i * k);
+  return r;
+}
+
+static taylor derivative(taylor a) { /* its last coefficient is unknown */
+  for (int i = 1; i < a.n; i++) a.c[i - 1] = i * a.c[i];
+  return a;
+}
+
+static taylor digamma_at(long double k, int n) {
+  taylor r = {n, {digamma(k)}};
+  for (int i = 1; i < n; i++) r.c[i] = (i % 2 ? 1 : -1) * zeta(i + 1, k);
+  return r;
+}
+
+/* 1 + x / (k + 1) + x^2 / ((k + 1) (k + 2)) + ..., which is k / (x p) times the distribution function,
+** p being the density */
+static taylor lower(long double x, long double k, int n) {
+  taylor s = number(n, 1, 0), term = s;
+  do {
+    k += 1;
+    const taylor step = inverse(number(n, k / x, 1 / x));
+    term = times(term, step);
+    s = sum(s, term, 1);
+  } while (term.c[0] > s.c[0] * 1e-22L || x > k / 2);
+  return s;
+}
+
+/* What lies above, divided by x p: the continued fraction, by the method of Lentz */
+static taylor upper(long double x, long double k, int n) {
+  taylor b = number(n, x + 1 - k, -1), d = inverse(b), c = b, h = d;
+  for (int i = 1; i < 100000; i++) {
+    const taylor a = number(n, i * (k - i), i);
+    b.c[0] += 2;
+    d = inverse(sum(b, times(a, d), 1));
+    c = i == 1 ? b : sum(b, times(a, inverse(c)), 1);
+    const taylor by = times(c, d);
+    long double off = 0, scale = 1;
+    for (int j = 0; j < n; j++, scale *= k) off += fabsl(by.c[j] - (j == 0)) * scale;
+    h = times(h, by);
+    if (off < 1e-18L) break;
+  }
+  return h;
+}
+
+/* Of large k: x as a series in the normal quantile z and 1 / sqrt(k) (Goldberg and Levine 1946); its
+** derivative by k where z stays, and that by z where k does. */
+static taylor quantile(taylor z, long double k, taylor *by_k, long double *by_z) {
+  static const long double scale[] = {1, 1, 3, 36, -810, 38880, 204120, -146966400};
+  static const long double c[][8] = {{1},
+                                     {0, 1},
+                                     {-1, 0, 1},
+                                     {0, -7, 0, 1},
+                                     {-16, 0, 7, 0, 3},
+                                     {0, -433, 0, 256, 0, 9},
+                                     {1472, 0, -923, 0, -243, 0, 12},
+                                     {0, -289717, 0, -289517, 0, 4353, 0, 3753}};
+  const taylor once = inverse(number(z.n, k, 1)), half = inverse(root(k, z.n));
+  taylor x = number(z.n, 0, 0), power = number(z.n, k, 1);
+  *by_k = x;
+  *by_z = 0;
+  for (int i = 0; i < 8; i++, power = times(power, half)) {
+    taylor f = number(z.n, 0, 0);
+    long double g = 0;
+    for (int j = 7; j >= 0; j--) {
+      g = g * z.c[0] + f.c[0];
+      f = times(f, z);
+      f.c[0] += c[i][j];
+    }
+    f = times(f, power);
+    *by_z += g * power.c[0] / scale[i];
+    x = sum(x, f, 1 / scale[i]);
+    *by_k = sum(*by_k, times(f, once), (1 - i / 2.0L) / scale[i]);
+  }
+  return x;
+}
+
+static taylor slope_of_large(long double x, long double k, int n) {
+  taylor z = number(n, (x - k) / sqrtl(k), -1 / sqrtl(k)), by_k;
+  long double by_z;
+  for (int i = 0; i < 8 + n; i++) {
+    const taylor off = sum(quantile(z, k, &by_k, &by_z), number(n, x, 0), -1);
+    z = sum(z, off, -1 / by_z);
+  }
+  quantile(z, k, &by_k, &by_z);
+  return times(by_k, number(n, 1 / x, 0));
+}
+
+double special_gamma_slope(double log_x, double shape, int order) {
+  enum { LARGE = 4000 };
+  const long double l = log_x, k = shape, x = expl(l);
+  const int n = order + 2;
+  taylor r;
+  if (!(shape > 0) || isinf(shape) || isnan(log_x)) return NAN;
+  if (k >= LARGE) r = slope_of_large(x, k, n);
+  else if (x <= k + 1) {
+    const taylor off = sum(number(n, l, 0), digamma_at(k + 1, n), -1), s = lower(x, k, n);
+    r = times(sum(times(off, s), derivative(s), 1), inverse(number(n, -k, -1)));
+  } else {
+    const taylor off = sum(number(n, l, 0), digamma_at(k, n), -1), u = upper(x, k, n);
+    r = sum(times(off, u), derivative(u), 1);
+  }
+  for (int i = 2; i <= order; i++) r.c[order] *= i;
+  return (double)r.c[order];
+}

@@ -472,6 +472,26 @@ node *matmul_grad(vjp *v, int i, node *g) {
   return keep(v, i == 0 ? op_matmul(v->G, g, other) : op_matmul(v->G, other, g));
 }
 
+static node *gamma_slope(vjp *v, node *x, node *k, int64_t order) {
+  return keep(v, op_one(v->G, OP_gamma_slope, 2, (node *[]){x, k}, 1, &(attr){order}));
+}
+
+node *gamma_log_grad(vjp *v, int i, node *g) {
+  return P(g, gamma_slope(v, result(v, 0), use(v, i), 0));
+}
+
+/* exp(x) times the density being the derivative of the distribution function by x, that of the slope by x is
+** digamma(k) - x - slope (k - exp(x)), whose derivatives by k those of higher order follow. */
+node *gamma_slope_grad(vjp *v, int i, node *g) {
+  ATTRS(v->f->x, int64_t order);
+  node *x = use(v, 0), *k = use(v, 1);
+  if (i == 1) return at.order < 3 ? P(g, gamma_slope(v, x, k, at.order + 1)) : no_gradient(v, i, g);
+  node *r = B(mul, result(v, 0), B(sub, k, U(exp, x)));
+  if (at.order == 0) return P(g, B(sub, B(sub, U(digamma, k), x), r));
+  r = B(add, r, B(mul, gamma_slope(v, x, k, at.order - 1), N((double)at.order)));
+  return P(g, B(sub, B(_polygamma, k, N((double)at.order)), r));
+}
+
 static vjp_fn *const other_rules[NOP] = {
 #define OTHER(name, signature, saves, vjp, doc) [OP_##name] = vjp,
 #include "ops.def"
