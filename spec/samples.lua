@@ -513,12 +513,12 @@ samples._recurrent = float{{{{tanh(0.5)}}, {{tanh(2 * tanh(0.5) - 1)}}}, {{{1}},
 
 -- ---- sampling ---------------------------------------------------------------------------------
 
-local LOGS, SHAPES = {{-0.5, -2.25, 1.5}, {0.25, 2.5, -40}}, {{0.75, 0.5, 1.25}, {3, 9, 0.0625}}
+local LOGS, SHAPES = {{-0.5, -2.25, 1.5}, {0.25, 2.5, -1.25}}, {{0.75, 0.5, 1.25}, {3, 9, 1.75}}
 samples._gamma_log = float{nil, SHAPES, random = true, bad = {1}}
 samples._poisson = float{nil, SHAPES, random = true, bad = {1}}
 -- by mpmath
 samples._gamma_slope = float{{{1.8148598185151504919, 5.0085263285626922681, 0.4496697813072552308},
-  {0.52162380491031011499, 0.096915392436622714884, 632.33834415903833272}}, LOGS, SHAPES,
+  {0.52162380491031011499, 0.096915392436622714884, 1.340166061463406427}}, LOGS, SHAPES,
   dtypes = {"float64"}, bad = function(op, x, k) return op(x, k[1]) end}
 
 return samples
