@@ -144,6 +144,20 @@ function case.layer_norm(dtype, n, width)
   return gradient({x, w, b}, function() return mg.layer_norm(x, w, b) end, input(dtype, n, width))
 end
 
+function case.batch_norm(dtype, n, c, h, w)
+  local x, weight, bias = variable(dtype, n, c, h, w), variable(dtype, c), variable(dtype, c)
+  local mean, var = input(dtype, c):clone(), input(dtype, c):square()
+  return gradient({x, weight, bias}, function()
+    return mg.batch_norm(x, mean, var, weight, bias)
+  end, input(dtype, n, c, h, w))
+end
+
+function case.max_pool(dtype, n, c, h, w)
+  local x = variable(dtype, n, c, h, w)
+  return gradient({x}, function() return mg.max_pool2d(x, 2) end,
+    input(dtype, n, c, h // 2, w // 2))
+end
+
 function case.sum(dtype, n, m, way)
   local x = input(dtype, n, m)
   local axis = ({columns = 1, rows = 2, transposed = 1})[way]

@@ -52,6 +52,10 @@ class Torch:
     def var(x): return x.var(1)
     def cross_entropy(x, t): return F.cross_entropy(x, t)
     def layer_norm(x, w, b): return F.layer_norm(x, x.shape[-1:], w, b)
+    def batch_norm(mean, var):
+        return lambda x, w, b: F.batch_norm(x, mean, var, w, b, training=True)
+
+    def max_pool(x): return F.max_pool2d(x, 2)
     def scatter_add(x, i, s): return x.scatter_add(0, i, s)
     def take(W, i): return F.embedding(i, W)
 
@@ -95,6 +99,16 @@ class Jax:
     def layer_norm(x, w, b):
         c = x - x.mean(-1, keepdims=True)
         return c * jax.lax.rsqrt((c * c).mean(-1, keepdims=True) + 1e-5) * w + b
+
+    def batch_norm(mean, var):      # these stay as they are: JAX updates nothing in place
+        def f(x, w, b):
+            c = x - x.mean((0, 2, 3), keepdims=True)
+            scale = jax.lax.rsqrt((c * c).mean((0, 2, 3), keepdims=True) + 1e-5)
+            return c * scale * w[:, None, None] + b[:, None, None]
+        return f
+
+    def max_pool(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
 
     def free(f, *inputs, jit=True):
         f = jax.jit(f) if jit else f
@@ -183,6 +197,15 @@ class case:
     def layer_norm(dtype, n, m):
         return lib.gradient([array(dtype, n, m), array(dtype, m), array(dtype, m)],
                             lib.layer_norm, (), array(dtype, n, m))
+
+    def batch_norm(dtype, n, c, h, w):
+        leaves = [array(dtype, n, c, h, w), array(dtype, c), array(dtype, c)]
+        f = lib.batch_norm(array(dtype, c), array(dtype, c) ** 2)
+        return lib.gradient(leaves, f, (), array(dtype, n, c, h, w))
+
+    def max_pool(dtype, n, c, h, w):
+        return lib.gradient([array(dtype, n, c, h, w)], lib.max_pool, (),
+                            array(dtype, n, c, h // 2, w // 2))
 
     def sum(dtype, n, m, way):
         f = {"columns": lambda x: x.sum(0), "rows": lambda x: x.sum(1),

@@ -77,6 +77,11 @@ row {"adam", "Adam alone, 10^7 f32 in 20 arrays", "adam f32 20 500000", limit = 
 row {"fashion", "Fashion-MNIST, an epoch of the demo, files read too", "fashion f32", unit = "s",
      pytorch = 1}
 
+row {"batch_norm", "batch_norm in training, 32x64x32x32 f32, gradients",
+     "batch_norm f32 32 64 32 32", peer = 1}
+row {"max_pool", "max_pool2d 2x2 of 64x20x24x24 f32, gradient", "max_pool f32 64 20 24 24",
+     peer = 1}
+
 group "Linear algebra"
 for _, case in ipairs {"cholesky", "solve", "eigh", "svd"} do
   for _, size in ipairs {{1, 64, "us"}, {1, 500, "ms"}, {256, 8, "us"}} do

@@ -1,4 +1,4 @@
--- Layers that pool, each by the op it is named after. They have no parameters.
+-- Layers that pool and resample, by the ops they are named after. They have no parameters.
 
 local mg = require "moongrad"
 local Module = require "moongrad.nn.module".Module
@@ -44,5 +44,28 @@ for axes, kind in ipairs{"int", "pair"} do
   layer("AdaptiveAvgPool" .. d, "adaptive_avg_pool" .. d, shared,
     "the average of each of so many windows", {})
 end
+
+local Upsample = Module:extend("Upsample")
+
+Upsample.init = checked(
+  "Upsample(self, size: ints(1..)?, {scale_factor: number(0<..) | numbers, " ..
+    'mode: "nearest" | "linear" | "bilinear" | "bicubic" = "nearest", ' ..
+    "align_corners: bool = false})",
+  "interpolate of x (N, C, ...) to size, or by scale_factor",
+  function(self, size, factor, mode, corners)
+    if (size == nil) == (factor == nil) then
+      mg.raise("Upsample: either size or scale_factor must be given")
+    end
+    self.options = { size = size, scale_factor = factor, mode = mode, align_corners = corners }
+  end)
+
+Upsample.forward = checked("Upsample(self, x: float)", "x with another size",
+  function(self, x) return mg.interpolate(x, self.options) end)
+
+function Upsample:describe()
+  return text(self.options.size or self.options.scale_factor) .. ", " .. self.options.mode
+end
+
+layers.Upsample = Upsample
 
 return layers

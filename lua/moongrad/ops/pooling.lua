@@ -1,4 +1,4 @@
--- pooling.lua -- windows over the last axes, and what is the largest or the average in each.
+-- pooling.lua -- windows over the last axes, the largest or the average in each; other sizes.
 --
 -- The core pools over two axes; of one, the axis before has windows of one element.
 
@@ -82,7 +82,7 @@ return function(mg, args)
       return avg_pool("avg_pool1d", x, 1, pair(kernel, 1), pair(stride, 1), pair(padding, 0), ...)
     end)
 
-  -- ---- windows that share an axis out among them ------------------------------------------------
+  -- ---- windows that share an axis out among them -----------------------------------------------
 
   local function shared_out(op, x, axes, n)
     check_rank(op, x, axes)
@@ -118,4 +118,103 @@ return function(mg, args)
   define("adaptive_avg_pool1d(x: float, n: int(1..))",
     "the average of each of n windows that share x (N, C, L) out",
     function(x, n) return adaptive_avg("adaptive_avg_pool1d", x, 1, {n}) end)
+
+  -- ---- interpolation ---------------------------------------------------------------------------
+
+  -- An axis of n elements becomes `to` of them, each the sum of a few, of which the k-th stands at
+  -- at[k] and counts weight[k]; nearest needs no weights. scale: by what the axis grows, where that
+  -- was said, and not `to`.
+  local function taps(mode, n, to, scale, corners)
+    local at, weight, count = {}, {}, mode == "nearest" and 1 or mode == "bicubic" and 4 or 2
+    for k = 1, count do at[k], weight[k] = {}, {} end
+    for i = 1, to do
+      local place
+      if corners then
+        place = to > 1 and (i - 1) * (n - 1) / (to - 1) or 0
+      elseif mode == "nearest" then
+        place = scale and (i - 1) // scale or (i - 1) * n // to
+      else
+        place = (scale and (i - 0.5) / scale or (i - 0.5) * n / to) - 0.5
+        if mode ~= "bicubic" and place < 0 then place = 0 end
+      end
+      local first = place // 1
+      local t = place - first
+      if count == 2 then
+        weight[1][i], weight[2][i] = 1 - t, t
+      elseif count == 4 then    -- Keys, "Cubic convolution interpolation", 1981, with a = -3/4
+        local function near(d) return (1.25 * d - 2.25) * d * d + 1 end
+        local function far(d) return ((-0.75 * d + 3.75) * d - 6) * d + 3 end
+        weight[1][i], weight[2][i] = far(t + 1), near(t)
+        weight[3][i], weight[4][i] = near(1 - t), far(2 - t)
+      end
+      for k = 1, count do
+        local p = first + k - (count == 4 and 1 or 0)
+        at[k][i] = math.tointeger(math.max(1, math.min(p, n)))
+      end
+    end
+    return at, weight
+  end
+
+  local function resampled(x, axis, mode, to, scale, corners)
+    local at, weight = taps(mode, x.shape[axis], to, scale, corners)
+    if mode == "nearest" then return x:index_select(axis, at[1]) end
+    local dims, sum = {}, nil
+    for i = axis, x.ndim do dims[#dims + 1] = i == axis and to or 1 end
+    for k, places in ipairs(at) do
+      local w = mg.tensor(weight[k], x.dtype):reshape(dims)
+      local part = x:index_select(axis, places) * w
+      sum = sum and sum + part or part
+    end
+    return sum
+  end
+
+  local RANKS = {linear = 3, bilinear = 4, bicubic = 4}
+
+  -- One number for each of the axes that are resampled, or the same for all
+  local function for_each_axis(name, v, axes)
+    if type(v) == "number" then v = {v} end
+    local list = {}
+    for k = 1, axes do list[k] = v[#v == 1 and 1 or k] end
+    if #list ~= axes or #v > axes then
+      raise("interpolate: %s has %d numbers, x has %d axes behind (N, C)", name, #v, axes)
+    end
+    return list
+  end
+
+  define("interpolate(x: float, {size: ints(1..), scale_factor: number(0<..) | numbers, " ..
+    'mode: "nearest" | "linear" | "bilinear" | "bicubic" = "nearest", ' ..
+    "align_corners: bool = false})",
+    "x (N, C, L) or (N, C, H, W) with another size: the nearest elements, or what lies between " ..
+    "them; align_corners: the outermost stay what they are",
+    function(x, size, factor, mode, corners)
+      local shape = x.shape
+      local axes = #shape - 2
+      if axes ~= 1 and axes ~= 2 or RANKS[mode] and RANKS[mode] ~= #shape then
+        raise("interpolate: x has shape %s; nearest is of (N, C, L) and (N, C, H, W), linear of " ..
+          "the first, bilinear and bicubic of the second", args.text(shape))
+      end
+      if (size == nil) == (factor == nil) then
+        raise("interpolate: either size or scale_factor must be given")
+      end
+      if corners and mode == "nearest" then
+        raise("interpolate: align_corners has no meaning with nearest")
+      end
+      local to, scale = {}, {}
+      if size then
+        to = for_each_axis("size", size, axes)
+      else
+        scale = for_each_axis("scale_factor", factor, axes)
+        for k, f in ipairs(scale) do
+          if f == math.huge then raise("interpolate: scale_factor is infinite") end
+          to[k] = math.floor(shape[k + 2] * f)
+        end
+      end
+      for k = 1, axes do
+        if shape[k + 2] < 1 or to[k] < 1 then
+          raise("interpolate: x %s has nothing to give along axis %d", args.text(shape), k + 2)
+        end
+      end
+      for k = 1, axes do x = resampled(x, k + 2, mode, to[k], scale[k], corners) end
+      return x
+    end)
 end
