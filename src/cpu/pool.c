@@ -45,15 +45,20 @@ struct rows {
   void (*by_place[2])(const job *j, int64_t row);
 };
 
+/* Where tap 0 of window i lies */
+INLINE int64_t start_of(const axis *a, int64_t i) {
+  if (a->k) return i * a->s - a->p;
+  return a->to == 1 ? 0 : i * a->n / a->to; /* adaptive */
+}
+
 /* The taps of window i that lie in x; tap 0 is element *start. */
 INLINE span taps(const axis *a, int64_t i, int64_t *start) {
-  if (a->k == 0) { /* adaptive */
-    *start = i * a->n / a->to;
-    return (span){0, ((i + 1) * a->n + a->to - 1) / a->to - *start};
-  }
-  *start = i * a->s - a->p;
-  span r = {*start < 0 ? (a->d - 1 - *start) / a->d : 0, 0};
-  if (*start < a->n) r.end = least(a->k, (a->n - *start + a->d - 1) / a->d);
+  *start = start_of(a, i);
+  if (a->k == 0)
+    return (span){0, a->to == 1 ? a->n : ((i + 1) * a->n + a->to - 1) / a->to - *start};
+  span r = {*start < 0 ? (a->d - 1 - *start) / a->d : 0, a->k};
+  if (*start + (a->k - 1) * a->d >= a->n)
+    r.end = *start < a->n ? (a->n - *start + a->d - 1) / a->d : 0;
   if (r.end < r.first) r.end = r.first;
   return r;
 }
@@ -115,10 +120,8 @@ INLINE int64_t element_of(const job *j, int64_t row, int64_t k) {
     b = j->right[at];
     if (a < 0) return -1;
   }
-  taps(v, row % v->to, &y);
-  taps(h, k, &x);
-  y += a;
-  x += b;
+  y = start_of(v, row % v->to) + a;
+  x = start_of(h, k) + b;
   return y < 0 || y >= v->n || x < 0 || x >= h->n ? -1 : y * h->n + x;
 }
 
