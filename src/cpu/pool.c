@@ -83,15 +83,17 @@ INLINE span together(const axis *a, int64_t from, int64_t n) {
 
 static int64_t widest(const axis *a) { return a->k ? a->k : (a->n + a->to - 1) / a->to + 1; }
 
-/* What window (i, k) counts: padding too, but for what rounding up put behind it */
-static int64_t counted(const pool *p, const axis *a, int64_t i) {
-  int64_t start;
-  span r = taps(a, i, &start);
-  return a->k && p->count ? least(a->k, a->n + a->p - start) : r.end - r.first;
+/* How many elements window i counts: padding too, but for what rounding up put behind it */
+INLINE int64_t counted(const pool *p, const axis *a, int64_t i) {
+  int64_t start = start_of(a, i), first = start < 0 ? -start : 0, end;
+  if (a->k == 0) return a->to == 1 ? a->n : ((i + 1) * a->n + a->to - 1) / a->to - start;
+  if (p->count) return least(a->k, a->n + a->p - start);
+  end = least(a->k, a->n - start);
+  return end > first ? end - first : 0;
 }
 
 /* What window (i, k) is divided by, for k = from..from + n - 1 */
-static void divisors(const pool *p, int64_t i, int64_t from, int64_t n, double *by) {
+INLINE void divisors(const pool *p, int64_t i, int64_t from, int64_t n, double *by) {
   int64_t rows = p->divisor ? 1 : counted(p, &p->y, i);
   for (int64_t k = 0; k < n; k++) {
     int64_t all = p->divisor ? p->divisor : rows * counted(p, &p->x, from + k);
