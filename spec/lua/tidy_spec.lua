@@ -2,7 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
-local near, raises, settle = helper.near, helper.raises, helper.settle
+local near, raises, same, settle = helper.near, helper.raises, helper.same, helper.settle
 
 describe("tidy", function()
   helper.guard(before_each, after_each)
@@ -90,6 +90,38 @@ describe("tidy", function()
       local before = mg.memory().live
       for _ = 1, 3 do opt:step() end
       assert.is_true(mg.memory().peak - before < 5e5, name)
+    end
+  end)
+
+  it("keeps what optimizers and modules keep", function()
+    local optimizers = {}
+    for name, make in pairs(mg.optim) do
+      if type(make) == "table" and name ~= "Optimizer" then optimizers[#optimizers + 1] = name end
+    end
+    assert.is_true(#optimizers >= 8)
+    local function train(name, tidy)
+      mg.seed(1)
+      local model = mg.nn.Sequential(mg.nn.Linear(3), mg.tanh, mg.nn.Linear(2))
+      local x, t = mg.rand(5, 4), mg.rand(5, 2)
+      local opt
+      local function loss()
+        local l = ((model(x) - t) ^ 2):sum()
+        model:cleargrads()
+        l:backward()
+        return l
+      end
+      for _ = 1, 4 do
+        tidy(function()
+          local l = loss()
+          opt = opt or mg.optim[name](model)
+          opt:step(name == "LBFGS" and loss or nil)
+          return l
+        end)
+      end
+      return model[1].weight
+    end
+    for _, name in ipairs(optimizers) do
+      assert(same(train(name, mg.tidy), train(name, function(f) return f() end)), name)
     end
   end)
 end)

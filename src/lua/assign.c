@@ -109,13 +109,16 @@ static int assign(lua_State *L) {
 }
 
 /* _commit({targets}, {values}, {n =, table, key, value, ...}): assigns, and then sets fields: of tables
-** raw, of a Variable its "grad". */
+** raw, where they outlive calls of tidy, of a Variable its "grad". */
 int commit(lua_State *L) {
   lua_settop(L, FIELDS);
   luaL_checktype(L, FIELDS, LUA_TTABLE);
   lua_getfield(L, FIELDS, "n");
   int n = (int)lua_tointeger(L, -1);
   lua_pop(L, 1);
+  bool within = get_state(L)->tidy > 0;
+  for (int i = 1; within && i <= n; i += 3, lua_pop(L, 3))
+    if (!push_field(L, i)) tidy_outlive(L, -1);
   return assign_and_set(L, n);
 }
 

@@ -85,6 +85,7 @@ const char *push_number_text(lua_State *L, int i); /* as tostring, with a point 
 enum { BOX_COST = 160, PACE = 1 << 20 };
 
 void tidy_enter(lua_State *L, state *S); /* tidy.c: the box on top was made */
+void tidy_outlive(lua_State *L, int i);  /* Variables at i, in tables too, are kept beyond calls of tidy */
 
 static inline node **box_new(lua_State *L, state *S) {
   node **b = lua_newuserdatauv(L, sizeof *b, 0);

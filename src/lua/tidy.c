@@ -2,24 +2,29 @@
 **
 ** While tidy(fn) runs, every box made is listed. When fn returns, those that it does not return are
 ** emptied. The list is kept alive by the stack of that call alone: an error leaves the boxes to the
-** collector. Lists of nested calls stand one above the other in a table of weak values.
+** collector. Lists of nested calls stand one above the other in a table of weak values. What an object
+** keeps beyond the call, such as an optimizer's moments, is no temporary of it: it stands in a set of weak
+** keys, and stays.
 */
 #include "lua/binding.h"
 
-static const char lists = 0; /* its address is the registry's key */
+static const char lists = 0, outliving = 0; /* their addresses are the registry's keys */
 
-/* Pushes the table of lists. */
-static void push_lists(lua_State *L) {
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &lists) == LUA_TTABLE) return;
+/* Pushes a table of the registry, of weak values or keys. */
+static void push_weak(lua_State *L, const char *key, const char *mode) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, key) == LUA_TTABLE) return;
   lua_pop(L, 1);
   lua_newtable(L);
   lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "v");
+  lua_pushstring(L, mode);
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
   lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &lists);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, key);
 }
+
+static void push_lists(lua_State *L) { push_weak(L, &lists, "v"); }
+static void push_outliving(lua_State *L) { push_weak(L, &outliving, "k"); }
 
 /* The box on top is entered in the innermost list. */
 void tidy_enter(lua_State *L, state *S) {
@@ -29,6 +34,35 @@ void tidy_enter(lua_State *L, state *S) {
     lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
   }
   lua_pop(L, 2);
+}
+
+/* The value on top, and what is in it if it is a table, so many deep. It is popped. */
+static void add_outliving(lua_State *L, int set, int depth) {
+  if (to_box(L, -1)) {
+    lua_pushboolean(L, 1);
+    lua_rawset(L, set);
+    return;
+  }
+  luaL_checkstack(L, 4, "tidy");
+  if (lua_type(L, -1) == LUA_TTABLE && depth > 0)
+    for (lua_pushnil(L); lua_next(L, -2);) add_outliving(L, set, depth - 1);
+  lua_pop(L, 1);
+}
+
+void tidy_outlive(lua_State *L, int i) {
+  enum { DEPTH = 4 }; /* of an optimizer's state */
+  i = lua_absindex(L, i);
+  push_outliving(L);
+  lua_pushvalue(L, i);
+  add_outliving(L, lua_gettop(L) - 1, DEPTH);
+  lua_pop(L, 1);
+}
+
+/* _outlive(v): v */
+static int outlive(lua_State *L) {
+  lua_settop(L, 1);
+  tidy_outlive(L, 1);
+  return 1;
 }
 
 typedef struct {
@@ -59,6 +93,15 @@ static int keep(lua_State *L, int kept, int n) {
   return n;
 }
 
+/* Is what is on top a key of the table at `set`? */
+static bool has(lua_State *L, int set) {
+  lua_pushvalue(L, -1);
+  lua_rawget(L, set);
+  bool yes = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return yes;
+}
+
 /* tidy(fn, ...): what fn returns */
 static int tidy(lua_State *L) {
   state *S = get_state(L);
@@ -87,14 +130,13 @@ static int tidy(lua_State *L) {
     lua_rawgeti(L, kept + 1, i);
     for (lua_pushnil(L); lua_next(L, -2);) tables = keep(L, kept, tables);
   }
+  push_outliving(L);
+  int set = lua_gettop(L);
   for (int i = 1, n = (int)lua_rawlen(L, 1); i <= n; i++) {
     lua_rawgeti(L, 1, i);
-    lua_pushvalue(L, -1);
-    lua_rawget(L, kept);
-    bool stays = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    if (!stays) box_drop(S, lua_touserdata(L, -1));
-    else if (S->tidy) tidy_enter(L, S); /* it belongs to the call around this one */
+    bool stays = has(L, kept), outlives = has(L, set);
+    if (!stays && !outlives) box_drop(S, lua_touserdata(L, -1));
+    else if (S->tidy && !outlives) tidy_enter(L, S); /* it belongs to the call around this one */
     lua_pop(L, 1);
   }
   lua_settop(L, last);
@@ -147,7 +189,8 @@ static int gather(lua_State *L) {
 const entry tidy_entries[] = {{"tidy", tidy,
                                "tidy(fn: function, ...)\nfn(...); Variables made in it are freed "
                                "at its end, but for those it returns, "
-                               "in tables too",
+                               "in tables too, and what modules and optimizers keep",
                                false},
                               {"_gather", gather, NULL, false},
+                              {"_outlive", outlive, NULL, false},
                               {NULL, NULL, NULL, false}};

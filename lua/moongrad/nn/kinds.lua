@@ -9,14 +9,14 @@ local kinds = setmetatable({}, { __mode = "k" })
 local Parameter = checked("Parameter(data: any)",
   "a tracked leaf that a module owns by having it in a field, a list or a table there",
   function(data)
-    local p = mg.Variable(data)
+    local p = mg._outlive(mg.Variable(data))
     kinds[p] = "parameter"
     return p
   end)
 
 local Buffer = checked("Buffer(data: any)", "untracked, but part of a module's state and files",
   function(data)
-    local b = mg.tensor(data)
+    local b = mg._outlive(mg.tensor(data))
     kinds[b] = "buffer"
     return b
   end)

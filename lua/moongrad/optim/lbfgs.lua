@@ -241,7 +241,7 @@ local function step(self, closure)
   end
   local params = leaves(self)
   local loss, kept = mg.no_grad(mg._attempt_values, params, minimize, self, params, closure)
-  self.slots.kept = kept
+  self.slots.kept = mg._outlive(kept)
   return loss
 end
 
