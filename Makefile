@@ -8,6 +8,7 @@
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4; `make uninstall` takes it away
 #   make lint       luacheck, clang-format, cppcheck
 #   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
+#   make tsan       three Lua states on three threads under the thread sanitizer
 #   make fuzz       random trials under them: SECONDS=60 SEED=1 KINDS="files.npz" CASE=n
 #   make bench      speed and memory beside hand-written loops and the peers: build/bench.md, .svg;
 #                   ROWS="mse mem_*" and QUICK=yes make it shorter
@@ -29,7 +30,7 @@ DEPS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: build demo test repl install uninstall lint asan asan-core fuzz bench bench-check bench-peers clean packages \
+.PHONY: build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers clean packages \
         compile
 
 build:
@@ -44,6 +45,7 @@ packages.repl    := $(packages.build)
 packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
 packages.test    := $(packages.demo) lua-busted lua-zlib locales
 packages.asan    := $(packages.test)
+packages.tsan    := $(packages.test)
 packages.fuzz    := $(packages.test)
 packages.lint    := lua-check clang-format cppcheck
 packages.bench   := $(packages.demo) lua-socket util-linux
@@ -174,6 +176,15 @@ sanitized = LUA_CPATH_5_4="./build/asan/?.so;$$LUA_CPATH_5_4" \
 
 asan: asan-core
 	$(call busted,$(sanitized),--cpath='./build/asan/?.so')
+
+# libgomp knows nothing of the sanitizer, which would take its threads' every step for a race: one thread.
+tsan: packages
+	@$(MAKE) --no-print-directory $(jobs) compile BUILD=build/tsan CORE=build/tsan/moongrad/core.so \
+	  SANITIZE='-fsanitize=thread -g'
+	$(CC) -g -fsanitize=thread $$(pkg-config --cflags lua5.4) -o build/tsan/states \
+	  spec/threads/states.c $$(pkg-config --libs lua5.4) -lpthread
+	@LUA_CPATH_5_4="./build/tsan/?.so;$$LUA_CPATH_5_4" OMP_NUM_THREADS=1 \
+	  TSAN_OPTIONS=halt_on_error=0:exitcode=66 build/tsan/states spec/threads/program.lua
 
 # spec/fuzz/run.lua says what a kind is, and how a case is run again.
 SECONDS = 60

@@ -35,6 +35,19 @@ describe("float32 sums", function()
     end
   end)
 
+  it("of products with a vector", function()
+    local n = 1000000
+    local ones = mg.ones{n, dtype = "float32"}
+    for _, addend in ipairs(ADDENDS) do
+      local rows, columns = mg.full({3, n}, addend, "float32"), mg.full({n, 3}, addend, "float32")
+      assert(sums_up(rows:matmul(ones), addend, n))
+      assert(sums_up(ones:matmul(columns), addend, n))
+      assert(sums_up(rows:matmul(ones:reshape(n, 1)), addend, n))
+      assert(sums_up(rows[1]:dot(ones), addend, n))
+      assert(sums_up(rows[{1, {1, 40007}}]:dot(ones[{{1, 40007}}]), addend, 40007))
+    end
+  end)
+
   it("of gradients of what was broadcast", function()
     local b = mg.Variable(mg.zeros{3, dtype = "float32"})
     for _, addend in ipairs(ADDENDS) do

@@ -123,7 +123,8 @@ static int find_level(void) {
 }
 
 int cpu_level(void) {
-  static int level; /* found when the library is loaded (cpu/level.c), before there are threads */
-  if (!level) level = find_level();
+  static int found;
+  int level = __atomic_load_n(&found, __ATOMIC_RELAXED);
+  if (!level) __atomic_store_n(&found, level = find_level(), __ATOMIC_RELAXED);
   return level;
 }
