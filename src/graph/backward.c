@@ -208,6 +208,12 @@ static bool both_scalars(const backward *b, const node *x, const node *y) {
 }
 
 static bool add(backward *b, node *x, node *g) {
+  if (g->dtype != x->dtype) { /* what a rule made of numbers may be wider */
+    node *own = op_to(b->G, g, x->dtype);
+    bool ok = own && add(b, x, own);
+    node_drop(b->G, own);
+    return ok;
+  }
   slot *s = slot_of(b, x);
   if (!s) return false;
   bool alias = x->op == OP_OUTPUT && !node_is_function(x->in[0]); /* by set_creator: passes it on */
