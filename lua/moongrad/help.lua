@@ -4,7 +4,7 @@
 local mg = require "moongrad.core"
 
 local WIDTH = 80
-local MODULES = {"nn", "optim", "data", "metrics", "training"}
+local MODULES = {"nn", "models", "optim", "data", "metrics", "training"}
 
 local help = {}
 

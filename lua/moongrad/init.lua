@@ -35,7 +35,7 @@ end
 
 -- name -> the module it is, or the module and the field of it
 local later = {
-  nn = {"nn"}, optim = {"optim"}, data = {"data"}, metrics = {"metrics"},
+  nn = {"nn"}, models = {"models"}, optim = {"optim"}, data = {"data"}, metrics = {"metrics"},
   training = {"training"},
   save = {"io", "save"}, load = {"io", "load"},
   progress = {"progress"},

@@ -46,7 +46,57 @@ function Module:forward()
   raise("%s: no forward method", getmetatable(self).__name)
 end
 
-function Module:__call(...) return self:forward(...) end
+-- Hooks by module: {forward = {fn, ...}, backward = {fn, ...}}. They hang here, not on the module,
+-- whose fields are the user's.
+local hooks = setmetatable({}, { __mode = "k" })
+
+local function hooked(self, list, ...)
+  local given, results = table.pack(...), table.pack(self:forward(...))
+  for _, fn in ipairs(list.forward) do
+    local other = table.pack(fn(self, given, table.unpack(results, 1, results.n)))
+    if other[1] ~= nil then results = other end
+  end
+  for _, watch in ipairs(list.backward) do
+    for k = 1, results.n do
+      local y = results[k]
+      if is_variable(y) and y.requires_grad then results[k] = watch(k)(y) end
+    end
+  end
+  return table.unpack(results, 1, results.n)
+end
+
+function Module:__call(...)
+  local list = hooks[self]
+  if list then return hooked(self, list, ...) end
+  return self:forward(...)
+end
+
+-- In backward an op that gives x itself calls fn with the gradient that comes to it.
+local function watching(self, fn)
+  return function(k)
+    return mg.Function {
+      name = "hook",
+      forward = function(_, y) return y end,
+      backward = function(_, gy) return fn(self, gy, k) or gy end
+    }
+  end
+end
+
+Module.add_hook = checked('add_hook(self, when: "forward" | "backward", fn: function)',
+  "forward: fn(module, {inputs}, outputs ...) after each call, what it gives takes their place; " ..
+    "backward: fn(module, gradient, k) of output k, likewise. Gives a function that takes it away",
+  function(self, when, fn)
+    local list = hooks[self] or { forward = {}, backward = {} }
+    hooks[self] = list
+    local entry = when == "forward" and function(...) return fn(...) end or watching(self, fn)
+    table.insert(list[when], entry)
+    return function()
+      for i, e in ipairs(list[when]) do
+        if e == entry then table.remove(list[when], i) end
+      end
+      if #list.forward + #list.backward == 0 then hooks[self] = nil end
+    end
+  end)
 
 -- true for a Variable or a table to look into: an array of members, or members by name. A table of
 -- numbers or strings is the user's own affair, however large, and not walked at every step.

@@ -1,0 +1,231 @@
+-- Models known by a name; values for parameters to start from; hooks of modules.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local child = require "spec.child"
+local near, exact, same, raises = helper.near, helper.exact, helper.same, helper.raises
+local nn, models = mg.nn, mg.models
+
+-- Parameters that the scripts behind the numbers below had, too.
+local function fill(model)
+  local names, all = {}, {}
+  for name, p in model:named_parameters() do
+    names[#names + 1] = name
+    all[name] = p
+  end
+  table.sort(names)
+  for k, name in ipairs(names) do
+    local p = all[name]
+    p.data = ((mg.range(1, p.size) * 0.7 + (k - 1)):sin() * 0.5):reshape(p.shape)
+  end
+  return model
+end
+
+local function flat(x) return x:reshape(x.size) end
+local function tokens(t) return mg.tensor(t, "int64") end
+
+describe("GPT", function()
+  helper.guard(before_each, after_each)
+
+  local function small(options)
+    return fill(models.GPT(5, {n_layer = 2, n_embd = 4, n_head = 2, block_size = 6,
+      dropout = options and options.dropout}))
+  end
+
+  it("gives what the same in PyTorch gives, and its gradients", function()
+    local m = small()
+    local y = m(tokens{{1, 4, 2}, {5, 5, 3}})
+    assert(near(flat(y[2]), {0.316064184592, -0.384690345736, 0.408863491392, -0.385790286011,
+      0.318136961193, 0.295770476484, -0.367057820904, 0.395929681863, -0.379049762266,
+      0.318368626601, 0.342255682611, -0.413655663359, 0.43725553211, -0.410328198512,
+      0.335985259178}, 1e-10))
+    local loss = mg.cross_entropy(y:reshape(6, 5), tokens{4, 2, 3, 5, 3, 1})
+    assert(near(loss:item(), 1.61043005401, 1e-10))
+    loss:backward()
+    assert(near(m.transformer.h[1].attn.c_attn.bias.grad, {-3.68380592113e-05,
+      3.73661019279e-05, -1.72931107747e-05, 6.14390503035e-06, 0, 0, 0, 0, 0.00312634106166,
+      -2.44024527149e-05, -0.00316366911228, -0.00481501275464}, 1e-8, 1e-14))
+  end)
+
+  it("goes on from a cache as if from the start, by any steps", function()
+    local m = small()
+    local x = tokens{{1, 4, 2, 2, 3, 5}, {5, 5, 3, 1, 1, 4}}
+    local want = m(x)
+    for _, sizes in ipairs{{6}, {1, 1, 1, 1, 1, 1}, {2, 3, 1}, {1, 5}} do
+      local cache, parts, at = {}, {}, 0
+      for i, n in ipairs(sizes) do
+        parts[i] = m(x[{{}, {at + 1, at + n}}], {cache = cache})
+        at = at + n
+      end
+      assert(near(mg.cat(parts, 2), want, 1e-12))
+      assert(raises("GPT: 7 tokens, expected at most block_size, 6", m, x[{{}, {1, 1}}],
+        {cache = cache}))
+    end
+  end)
+
+  it("draws tokens, the likeliest or by chance, past its length too", function()
+    local m = small()
+    local x = tokens{{1, 4}, {5, 3}}
+    local y = m:generate(x, 7, {temperature = 0})
+    assert.same({2, 9}, y.shape)
+    assert(same(y[{{}, {1, 2}}], x))
+    for at = 3, 9 do
+      local logits = m(y[{{}, {math.max(1, at - 6), at - 1}}])[{{}, -1}]
+      assert(same(y[{{}, at}], logits:argmax(2)))
+    end
+    assert(same(m:generate(x[1], 7, {temperature = 0}), y[1]))
+    assert(same(m:generate(x, 5, {top_k = 1}), y[{{}, {1, 7}}]))
+    assert(same(m:generate(x, 0), x))
+    mg.seed(1)
+    local counts = {0, 0, 0, 0, 0}
+    for _, row in ipairs(m:generate(tokens{{1}}:tile(4000, 1), 1):totable()) do
+      counts[row[2]] = counts[row[2]] + 1
+    end
+    local p = mg.softmax(m(tokens{{1}})[{1, 1}]):totable()
+    for i = 1, 5 do assert(near(counts[i] / 4000, p[i], 0, 0.03)) end
+    assert.is_nil(m:generate(x, 1).creator)
+    assert(raises("generate: tokens must be (N, T) or (T)", m.generate, m, tokens{{}}, 1))
+  end)
+
+  it("has one weight for what goes in and out, saved under both names", function()
+    local m = models.GPT(7, {n_layer = 1, n_embd = 4, n_head = 1, block_size = 3})
+    assert.equal(m.lm_head.weight, m.transformer.wte.weight)
+    local state = m:state()
+    assert(state["transformer.h.0.attn.c_attn.weight"] and state["lm_head.weight"])
+    local path = child.folder(finally) .. "/gpt.safetensors"
+    m:save(path)
+    local other = models.GPT(7, {n_layer = 1, n_embd = 4, n_head = 1, block_size = 3})
+    other:load(path)
+    local x = tokens{{1, 7, 3}}
+    assert(same(other(x), m(x)))
+    assert.equal(other.lm_head.weight, other.transformer.wte.weight)
+    assert(raises("GPT: n_embd 4 is no multiple of n_head 3", models.GPT, 7,
+      {n_embd = 4, n_head = 3}))
+    assert(raises("GPT: tokens must be (N, T)", m, tokens{1, 2}))
+  end)
+
+  it("drops in training alone", function()
+    local m, x = small{dropout = 0.5}, tokens{{1, 4, 2}}
+    mg.seed(1)
+    assert.is_false(mg.allclose(m(x), small()(x)))
+    assert(same(mg.test_mode(m, x), small()(x)))
+  end)
+end)
+
+describe("nn.init", function()
+  helper.guard(before_each, after_each)
+  before_each(function() mg.seed(11) end)
+
+  local init = nn.init
+  local function blank(...) return mg.Variable(mg.zeros(...)) end
+  local function spread(p) return p.data:std{correction = 0}:item() end
+
+  it("sets all of a parameter, keeps its dtype, gives it back", function()
+    local p = mg.Variable(mg.zeros{3, 3, dtype = "float32"})
+    for name, f in pairs(init) do
+      if name ~= "calculate_gain" then
+        local args = name == "constant" and {0.5} or {}
+        assert.equal(p, f(p, table.unpack(args)))
+        assert.equal("float32", p.dtype)
+        assert.is_true(p.requires_grad)
+        assert.is_nil(p.creator)
+      end
+    end
+    assert(exact(init.constant(p, 3), mg.full({3, 3}, 3)))
+    assert(exact(init.zeros(p), mg.zeros(3, 3)))
+    assert(exact(init.ones(p), mg.ones(3, 3)))
+    assert(exact(init.eye(blank(2, 3)), {{1, 0, 0}, {0, 1, 0}}))
+  end)
+
+  it("has the spread that the papers ask for", function()
+    local function conv() return blank(60, 20, 5, 5) end           -- 500 inputs, 1500 outputs
+    local function is(p, std, uniform)
+      assert(near(spread(p), std, 0.02))
+      assert(near(p.data:mean():item(), 0, 0, 0.02 * std + 1e-3))
+      if uniform then
+        assert(near(p.data:abs():max():item(), std * math.sqrt(3), 0.01))
+      end
+    end
+    is(init.xavier_uniform(conv()), math.sqrt(2 / 2000), true)
+    is(init.xavier_normal(conv(), {gain = 2}), 2 * math.sqrt(2 / 2000))
+    is(init.kaiming_uniform(conv(), {nonlinearity = "relu"}), math.sqrt(2 / 500), true)
+    is(init.kaiming_normal(conv(), {mode = "fan_out", a = 1}), math.sqrt(1 / 1500))
+    is(init.normal(conv(), 0, 3), 3)
+    is(init.uniform(conv(), -1, 1), math.sqrt(1 / 3), true)
+    assert(near(init.calculate_gain("leaky_relu", 0.1), math.sqrt(2 / 1.01)))
+    assert(near(init.calculate_gain "tanh", 5 / 3))
+  end)
+
+  it("trunc_normal stays inside, and is normal there", function()
+    local p = init.trunc_normal(blank(20000), {mean = 1, std = 2, a = 0, b = 3})
+    assert.is_true(p:min() >= 0 and p:max() <= 3)
+    assert(near(p.data:mean():item(), 1.4155, 0, 0.02))            -- of the truncated density
+    local q = init.trunc_normal(blank(20000))
+    assert(near(spread(q), 0.8796, 0.02))
+  end)
+
+  it("orthogonal has orthogonal rows or columns", function()
+    for _, shape in ipairs{{3, 5}, {5, 3}, {4, 4}, {3, 2, 2, 2}} do
+      local p = init.orthogonal(blank(shape), {gain = 2}).data
+      p = p:reshape(shape[1], p.size // shape[1])
+      local product = shape[1] <= p.shape[2] and p:matmul(p.T) or p.T:matmul(p)
+      assert(near(product, 4 * mg.eye(product.shape[1]), 1e-10))
+    end
+  end)
+
+  it("refuses what does not fit", function()
+    assert(raises("xavier_uniform: p (3): expected two axes or more", init.xavier_uniform,
+      blank(3)))
+    assert(raises("eye: p (2, 2, 2): expected two axes", init.eye, blank(2, 2, 2)))
+    assert(raises("trunc_normal: a must be below b", init.trunc_normal, blank(2), {a = 3}))
+    assert(raises("nn.init has no normal_; here it is normal", function() return init.normal_ end))
+  end)
+end)
+
+describe("hooks of modules", function()
+  helper.guard(before_each, after_each)
+
+  it("see what goes in and out, and may change it", function()
+    local l, seen = nn.Linear(2, 2), {}
+    local x = mg.ones(1, 2)
+    local y = l(x)
+    local off = l:add_hook("forward", function(m, inputs, out)
+      seen[#seen + 1] = {m, inputs[1], out}
+    end)
+    assert(same(l(x), y))
+    assert.equal(l, seen[1][1])
+    assert.equal(x, seen[1][2])
+    assert(same(seen[1][3], y))
+    local double = l:add_hook("forward", function(_, _, out) return out * 2 end)
+    assert(near(l(x), y * 2))
+    off()
+    double()
+    assert(same(l(x), y))
+    assert.equal(2, #seen)
+  end)
+
+  it("see the gradient that comes to an output, and may change it", function()
+    local m, seen = nn.GRU(2, 3), {}
+    local x = mg.Variable(mg.ones(4, 1, 2))
+    local off = m:add_hook("backward", function(module, g, k)
+      seen[k] = g
+      assert.equal(m, module)
+      return k == 2 and g * 10 or nil
+    end)
+    local y, h = m(x)
+    mg.add(y:sum(), h:sum()):backward()
+    assert(exact(seen[1], mg.ones(4, 1, 3)))
+    assert(exact(seen[2], mg.ones(1, 1, 3)))
+    local hooked = x.grad
+    off()
+    x:cleargrad()
+    y, h = m(x)
+    mg.add(y:sum(), 10 * h:sum()):backward()
+    assert(near(hooked, x.grad, 1e-13))
+    mg.no_grad(m, x)
+    local names = {}
+    for name in m:named_parameters() do names[#names + 1] = name end
+    assert.equal(4, #names)
+    assert(raises('add_hook: when must be "forward" or "backward"', m.add_hook, m, "after", print))
+  end)
+end)
