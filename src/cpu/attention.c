@@ -12,8 +12,8 @@
 #include "cpu/product.h"
 
 enum {
-  WIDE = 64,  /* queries of a block */
-  LONG = 256, /* keys of a tile */
+  WIDE = 128, /* queries of a block */
+  LONG = 128, /* keys of a tile */
   LANES = 16,
   PARTS = 8 /* of the gradient, at least, where there are blocks enough */
 };
