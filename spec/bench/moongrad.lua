@@ -314,6 +314,68 @@ function case.adam(dtype, arrays, n)
   end
 end
 
+function case.attention(dtype, batch, heads, length, width, causal)
+  local q, k, v = variable(dtype, batch, heads, length, width),
+    variable(dtype, batch, heads, length, width), variable(dtype, batch, heads, length, width)
+  return gradient({q, k, v}, function()
+    return mg.scaled_dot_product_attention(q, k, v, {is_causal = causal == "causal"})
+  end)
+end
+
+-- Parameters of a model in order of their names: from the pool, scaled
+local function fill(model, dtype, scale)
+  local names, p = {}, {}
+  for name, q in model:named_parameters() do
+    names[#names + 1] = name
+    p[name] = q
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local q = p[name]
+    q.data = q.ndim > 1 and input(dtype, table.unpack(q.shape)) * scale or mg.zeros_like(q)
+  end
+  return p, names
+end
+
+-- A step of training by a loss; the results are this and one parameter.
+local function training(model, opt, loss_of, p)
+  local all = model:parameters()
+  return function()
+    local loss = loss_of()
+    model:cleargrads()
+    loss:backward()
+    opt:step()
+    mg.eval(loss, table.unpack(all))
+    return loss, p
+  end
+end
+
+function case.lstm(dtype, steps, batch, hidden, vocabulary)
+  mg.Config.dtype = DTYPE[dtype]
+  local nn = mg.nn
+  local model = nn.Sequential(nn.Embedding(vocabulary, hidden), nn.LSTM(hidden, hidden),
+    nn.Linear(hidden, vocabulary))
+  local p = fill(model, dtype, 0.05)
+  local x, t = labels(vocabulary, steps, batch), labels(vocabulary, steps * batch)
+  local opt = mg.optim.SGD(model, {lr = 0.1})
+  return training(model, opt, function()
+    local y = model(x)
+    return mg.cross_entropy(y:reshape(steps * batch, vocabulary), t)
+  end, p["1.weight_hh_l0"])
+end
+
+function case.gpt(dtype, layers, width, heads, length, batch, vocabulary)
+  mg.Config.dtype = DTYPE[dtype]
+  local model = mg.models.GPT(vocabulary,
+    {n_layer = layers, n_embd = width, n_head = heads, block_size = length})
+  local p = fill(model, dtype, 0.02)
+  local x, t = labels(vocabulary, batch, length), labels(vocabulary, batch * length)
+  local opt = mg.optim.AdamW(model, {lr = 1e-3})
+  return training(model, opt, function()
+    return mg.cross_entropy(model(x):reshape(batch * length, vocabulary), t)
+  end, p["transformer.wpe.weight"])
+end
+
 function case.fashion(dtype)
   mg.Config.dtype = DTYPE[dtype]
   return function()

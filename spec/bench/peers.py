@@ -360,6 +360,94 @@ class case:
             return (p[0].detach(),)
         return step
 
+    def attention(dtype, batch, heads, n, width, causal):
+        shape = batch, heads, n, width
+        q, k, v = array(dtype, *shape), array(dtype, *shape), array(dtype, *shape)
+        seen = causal == "causal"
+        if peer == "jax":
+            def f(q, k, v):
+                s = jnp.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(width)
+                s = jnp.where(jnp.tril(jnp.ones((n, n), bool)), s, -jnp.inf) if seen else s
+                return jax.nn.softmax(s) @ v
+        else:
+            def f(q, k, v):
+                return F.scaled_dot_product_attention(q, k, v, is_causal=seen)
+        return lib.gradient([q, k, v], f)
+
+    def lstm(dtype, steps, batch, hidden, vocabulary):
+        only("torch", "compile")
+
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed = torch.nn.Embedding(vocabulary, hidden)
+                self.lstm = torch.nn.LSTM(hidden, hidden)
+                self.out = torch.nn.Linear(hidden, vocabulary)
+
+            def forward(self, x):
+                return self.out(self.lstm(self.embed(x))[0])
+        net = fill(Net(), dtype, 0.05)
+        x, t = labels(vocabulary, steps, batch), labels(vocabulary, steps * batch)
+        opt = torch.optim.SGD(net.parameters(), lr=0.1)
+        loss_of = lib.wrap(lambda: F.cross_entropy(net(x).reshape(-1, vocabulary), t))
+        return training(opt, loss_of, net.lstm.weight_hh_l0)
+
+    def gpt(dtype, layers, width, heads, length, batch, vocabulary):
+        only("torch", "compile")
+        nn = torch.nn
+
+        class Attention(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+            def forward(self, x):
+                n, m, _ = x.shape
+                q, k, v = (a.view(n, m, heads, width // heads).transpose(1, 2)
+                           for a in self.c_attn(x).split(width, 2))
+                y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                return self.c_proj(y.transpose(1, 2).reshape(n, m, width))
+
+        class MLP(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.c_fc, self.c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+            def forward(self, x):
+                return self.c_proj(F.gelu(self.c_fc(x)))
+
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+                self.attn, self.mlp = Attention(), MLP()
+
+            def forward(self, x):
+                x = x + self.attn(self.ln_1(x))
+                return x + self.mlp(self.ln_2(x))
+
+        class GPT(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.transformer = nn.ModuleDict({
+                    "wte": nn.Embedding(vocabulary, width), "wpe": nn.Embedding(length, width),
+                    "h": nn.ModuleList([Block() for _ in range(layers)]),
+                    "ln_f": nn.LayerNorm(width)})
+                self.lm_head = nn.Linear(width, vocabulary, bias=False)
+                self.lm_head.weight = self.transformer.wte.weight
+
+            def forward(self, x):
+                t = self.transformer
+                y = t.wte(x) + t.wpe(torch.arange(x.shape[1]))
+                for block in t.h:
+                    y = block(y)
+                return self.lm_head(t.ln_f(y))
+        net = fill(GPT(), dtype, 0.02)
+        x, t = labels(vocabulary, batch, length), labels(vocabulary, batch * length)
+        opt = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        loss_of = lib.wrap(lambda: F.cross_entropy(net(x).reshape(-1, vocabulary), t))
+        return training(opt, loss_of, net.transformer.wpe.weight)
+
     def fashion(dtype):
         only("torch", "compile")
         from torch.utils.data import DataLoader, TensorDataset
@@ -389,6 +477,33 @@ class case:
             assert total / len(loader) < 0.7
             return ()
         return step
+
+
+def fill(net, dtype, scale):
+    """Parameters in order of their names, a shared one by its first: from the pool, scaled."""
+    net = net.to(torch.float32 if dtype == "f32" else torch.float64)
+    seen = set()
+    for key, p in sorted(net.named_parameters(remove_duplicate=False), key=NAMES):
+        if p not in seen:
+            seen.add(p)
+            with torch.no_grad():
+                p.copy_(array(dtype, *p.shape) * scale if p.dim() > 1 else torch.zeros_like(p))
+    return net
+
+
+def NAMES(item):  # as those of a Sequential of them are ordered
+    order = {"embed": "0", "lstm": "1", "out": "2"}
+    return ".".join(order.get(w, w) for w in item[0].split("."))
+
+
+def training(opt, loss_of, p):
+    def step():
+        loss = loss_of()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        return loss.detach(), p.detach()
+    return step
 
 
 def optimizer(p, rule, lr=1e-3):

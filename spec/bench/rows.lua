@@ -94,6 +94,17 @@ end
 row {"gaussian", "marginal likelihood of a Gaussian process, 500 points f64, gradient",
      "gaussian f64 500", pytorch = 1}
 
+group "Sequences"
+for _, s in ipairs {{12, 4, 64, 32}, {4, 8, 512, 64}, {1, 8, 2048, 64}} do
+  row {"attention" .. s[3],
+       ("attention, causal, %dx%dx%dx%d f32, gradients"):format(table.unpack(s)),
+       ("attention f32 %d %d %d %d causal"):format(table.unpack(s)), peer = 1}
+end
+row {"lstm", "LSTM 64 steps, batch 32, hidden 256, vocabulary 128, f32, SGD step",
+     "lstm f32 64 32 256 128", pytorch = 1}
+row {"gpt", "GPT 4 layers, 128 wide, 4 heads, 64 long, batch 12, f32, AdamW step",
+     "gpt f32 4 128 4 64 12 65", pytorch = 1}
+
 group "Growth and threads"
 row {"growth_nodes", "10^3..10^6 scalar ops, gradient, per op", "scalar f64 %d", unit = "us",
      sizes = {1000, 10000, 100000, 1000000}, flat = 1.5}
@@ -123,6 +134,10 @@ row {"mem_affine50", "50 times y*1.01 + 0.5, 10^6 f32, gradient", "affine f32 10
 -- hidden layer: 4 (1796010 + 2 * 100 * 1000 + 2 * 100 * 10 + 100 * 1000) bytes.
 row {"mem_mlp", "MLP step above, beyond parameters and inputs", "mlp f32 100 sigmoid SGD",
      memory = true, least = 8.4, most = 8.4 * 1.1}
+row {"mem_attention2048", "attention above, 2048 long", "attention f32 1 8 2048 64 causal",
+     memory = true, pytorch = 0.5}
+row {"mem_lstm", "LSTM step above", "lstm f32 64 32 256 128", memory = true, pytorch = 0.5}
+row {"mem_gpt", "GPT step above", "gpt f32 4 128 4 64 12 65", memory = true, pytorch = 0.5}
 row {"mem_derivative", "fifth derivative of tanh, 1000 times, kept at the end",
      "derivative f64 200 5", memory = true, times = 1000, least = 0, most = 0.5}
 

@@ -112,6 +112,76 @@ describe("GPT", function()
   end)
 end)
 
+describe("models for images", function()
+  helper.guard(before_each, after_each)
+
+  local function wave(...)
+    local n = 1
+    for _, d in ipairs{...} do n = n * d end
+    return (mg.range(1, n) * 0.9):cos():reshape(...)
+  end
+
+  -- In training: statistics of the batch
+  local TORCHVISION = {
+    ResNet18 = {1.44892382071, -0.778930884008, -2.76287533849, 1.41769912435, -0.815093211689,
+                -2.80157343105},
+    ResNet50 = {174.4928069, -3.2251563281, -178.033774808, 172.955742198, -6.79327436297,
+                -180.147611285},
+    MobileNetV2 = {20.5670127197, -62.0307844022, 80.0294601437, 19.9601541369, -61.6005017564,
+                   79.9492074758},
+  }
+
+  for name, want in pairs(TORCHVISION) do
+    it(name .. " gives what torchvision's gives", function()
+      local m = fill(models[name]{num_classes = 3,
+        dropout = name == "MobileNetV2" and 0 or nil})
+      mg.no_grad(function()
+        assert(near(flat(m(wave(2, 3, 64, 64))), want, 1e-7))
+        if name == "ResNet18" then
+          local kept = m.layer4[2].bn2.running_var
+          assert(near(kept[{{1, 3}}], {26.6483574837, 8.13905476688, 9.12198982627}, 1e-7))
+          assert.equal(1, m:state()["bn1.num_batches_tracked"]:item())
+        end
+      end)
+    end)
+  end
+
+  it("have torchvision's names and shapes", function()
+    local function shape_of(m, name) return m:state()[name].shape end
+    local vgg = mg.using_config("dtype", "float32", models.VGG16, {num_classes = 10})
+    assert.equal(32, #vgg:parameters())
+    assert.same({64, 3, 3, 3}, shape_of(vgg, "features.0.weight"))
+    assert.same({512, 512, 3, 3}, shape_of(vgg, "features.28.weight"))
+    assert.same({4096, 25088}, shape_of(vgg, "classifier.0.weight"))
+    assert.same({10, 4096}, shape_of(vgg, "classifier.6.weight"))
+    local m = models.MobileNetV2{num_classes = 5}
+    assert.same({32, 1, 3, 3}, shape_of(m, "features.1.conv.0.0.weight"))
+    assert.same({5, 1280}, shape_of(m, "classifier.1.weight"))
+    local r = models.ResNet18{in_channels = 1}
+    assert.same({64, 1, 7, 7}, shape_of(r, "conv1.weight"))
+    assert.same({128, 64, 1, 1}, shape_of(r, "layer2.0.downsample.0.weight"))
+    assert.same({1000, 512}, shape_of(r, "fc.weight"))
+  end)
+
+  it("LeNet is 20 and 50 channels, then 500, and learns", function()
+    mg.seed(2)
+    local m = models.LeNet()
+    local x, t = mg.rand(4, 1, 28, 28), tokens{1, 10, 3, 3}
+    assert.same({4, 10}, m(x).shape)
+    assert.same({500, 800}, m.fc1.weight.shape)
+    assert.same({50, 20, 5, 5}, m.conv2.weight.shape)
+    local opt, first = mg.optim.SGD(m, {lr = 0.1})
+    for _ = 1, 12 do
+      local loss = mg.cross_entropy(m(x), t)
+      first = first or loss:item()
+      m:cleargrads()
+      loss:backward()
+      opt:step()
+    end
+    assert.is_true(mg.cross_entropy(m(x), t):item() < 0.9 * first)
+  end)
+end)
+
 describe("nn.init", function()
   helper.guard(before_each, after_each)
   before_each(function() mg.seed(11) end)

@@ -2,7 +2,7 @@
 
 local models = {}
 
-for _, file in ipairs{"gpt"} do
+for _, file in ipairs{"gpt", "vision"} do
   for name, class in pairs(require("moongrad.models." .. file)) do models[name] = class end
 end
 

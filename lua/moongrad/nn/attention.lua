@@ -5,7 +5,6 @@
 
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
-local simple = require "moongrad.nn.layers"
 local Module, Parameter, Buffer = module.Module, module.Parameter, module.Buffer
 local checked, raise = mg.checked, mg.raise
 
@@ -46,7 +45,7 @@ MultiHeadAttention.init = checked(
       self.v_proj_weight = xavier(width, vdim, dtype)
     end
     if bias then self.in_proj_bias = Parameter(mg.zeros{3 * width, dtype = dtype}) end
-    self.out_proj = simple.Linear(width, width, {bias = bias})
+    self.out_proj = mg.nn.Linear(width, width, {bias = bias})
     if bias then self.out_proj.bias = Parameter(mg.zeros{width, dtype = dtype}) end
   end)
 
@@ -166,10 +165,10 @@ TransformerEncoderLayer.init = checked(
   function(self, width, heads, hidden, dropout, activation, eps, batch_first, norm_first, bias)
     self.self_attn = MultiHeadAttention(width, heads,
       {dropout = dropout, batch_first = batch_first, bias = bias})
-    self.linear1 = simple.Linear(width, hidden, {bias = bias})
-    self.linear2 = simple.Linear(hidden, width, {bias = bias})
-    self.norm1 = simple.LayerNorm(width, {eps = eps, bias = bias})
-    self.norm2 = simple.LayerNorm(width, {eps = eps, bias = bias})
+    self.linear1 = mg.nn.Linear(width, hidden, {bias = bias})
+    self.linear2 = mg.nn.Linear(hidden, width, {bias = bias})
+    self.norm1 = mg.nn.LayerNorm(width, {eps = eps, bias = bias})
+    self.norm2 = mg.nn.LayerNorm(width, {eps = eps, bias = bias})
     self.dropout, self.activation, self.norm_first = dropout, activation or mg.relu, norm_first
   end)
 
