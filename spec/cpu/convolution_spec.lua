@@ -110,6 +110,7 @@ local CASES = {
   {{1, 2, 9, 10}, {3, 2, 2, 2}, {stride = {3, 4}}},
   {{9, 3, 4, 4}, {5, 3, 3, 3}, {padding = 1}},                   -- lines shorter than a vector
   {{17, 2, 5, 3}, {2, 2, 2, 2}, {stride = 2, padding = {1, 0}}},
+  {{16, 3, 10, 6}, {4, 3, 4, 1}, {padding = 1, stride = {1, 2}}},
   {{2, 5, 12, 12}, {3, 5, 1, 1}, {stride = 3}},                  -- a tap that skips elements
   {{1, 20, 30, 30}, {1, 20, 3, 3}, {padding = 1}},               -- channels in chunks
   {{1, 3, 300}, {2, 3, 7}, {padding = 3}},

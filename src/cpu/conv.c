@@ -263,9 +263,11 @@ static bool weigh(ctx *c, window *q) {
   simplify(q, k->lanes);
   if (!plan_bands(q, lanes, ADDED)) return too_large(c);
   int64_t vectors = q->band[0] * q->band[1] * over(q->band[2], lanes);
-  bool whole_lines =
-      q->w[2].n % lanes == 0 && q->bands[2] == 1 && (q->band[1] == q->w[1].n || q->band[0] == 1);
-  q->direct = whole_lines && vectors * lanes >= ALONE;
+  const wide *w = q->w; /* is a band of g one piece, of whole vectors? */
+  bool one = w[2].ys == 1 && w[2].n % lanes == 0;
+  one = one && (q->band[1] == 1 || (q->bands[2] == 1 && w[1].ys == w[2].n));
+  one = one && (q->band[0] == 1 || (q->bands[2] * q->bands[1] == 1 && w[0].ys == w[2].n * w[1].n));
+  q->direct = one && vectors * lanes >= ALONE;
   q->images = q->direct ? 1 : most(least(q->n, ADDED / (vectors * lanes)), 1);
   plan_chunks(q, 2 * COPY / (q->plane * size * q->images));
   if (q->chunk * q->images * q->plane > INT32_MAX) return too_large(c);
