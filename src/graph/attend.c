@@ -109,13 +109,13 @@ static node *random_again(vjp *v, const attention_attr *a, const shape *s) {
 ** nan. */
 static node *composed(vjp *v, const attention_attr *a, node *q, node *k, node *x, node *mask) {
   graph *G = v->G;
-  shape s;
+  shape s, sk;
   bool finite = true;
   node *keeps = NULL, *bad = NULL, *wild = NULL;
-  if (!q || !k || !x || node_shape(k, &s), !node_shape(q, &s)) return NULL;
-  int n = s.n;
-  shape sk;
+  if (!q || !k || !x) return NULL;
+  node_shape(q, &s);
   node_shape(k, &sk);
+  int n = s.n;
   s.d[n - 1] = sk.d[n - 2];
   if (mask) keeps = mask->dtype == BOOL ? mask : B(ne, mask, N(-INFINITY));
   if (mask && !keeps) return NULL;
