@@ -354,3 +354,21 @@ describe("assign", function()
     assert(exact(p, {1, 2}))
   end)
 end)
+
+describe("an index of a number that is pending", function()
+  -- It reduces one element: in the program of what the number comes from, only one of all those
+  -- elements was computed, and kept as the whole.
+  it("is found after it, and what it comes from is whole", function()
+    local x = mg.Variable(mg.rand(N) + 0.5)
+    for _, op in ipairs{"argmax", "argmin"} do
+      for _, test in ipairs{"any", "all", "sum", "max"} do
+        local y = x:exp()
+        local after = y:tanh() + y    -- so whoever passes y stores it
+        local i = mg[op](mg[test](y):to "int64")
+        assert.equal(1, i:item(), test)
+        assert(same(y, x:clone():exp()))
+        assert(same(after, y:tanh() + y))
+      end
+    end
+  end)
+end)

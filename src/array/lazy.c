@@ -261,7 +261,7 @@ static array *fold_now(ctx *c, int op, array *x, int64_t rows, int64_t n, int64_
 static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s) {
   int64_t rows = 1, n = 1, inner = 1;
   for (int i = 0; i < x->s.n; i++) *(i < first ? &rows : i > last ? &inner : &n) *= x->s.d[i];
-  if (ends(x) && !arr_ready(c, x)) return NULL;
+  if ((ends(x) || x->tail) && !arr_ready(c, x)) return NULL;
   dtype rt = reduce_dtype(op, x->dtype);
   bool index = op == OP_argmax || op == OP_argmin;
   if (n == 1 && !index) return arr_reshape(c, x, s); /* nothing to fold */
