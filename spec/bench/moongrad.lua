@@ -158,6 +158,24 @@ function case.max_pool(dtype, n, c, h, w)
     input(dtype, n, c, h // 2, w // 2))
 end
 
+-- n images of c channels, size x size, through f kernels k x k, padded by p
+function case.conv(dtype, n, c, size, f, k, p)
+  local x, w, b = input(dtype, n, c, size, size), input(dtype, f, c, k, k), input(dtype, f)
+  return free(function() return mg.conv2d(x, w, b, {padding = p}) end)
+end
+
+function case.conv_grad(dtype, n, c, size, f, k, p)
+  local x, w, b = variable(dtype, n, c, size, size), variable(dtype, f, c, k, k), variable(dtype, f)
+  local out = size + 2 * p - k + 1
+  return gradient({x, w, b}, function() return mg.conv2d(x, w, b, {padding = p}) end,
+    input(dtype, n, f, out, out))
+end
+
+function case.im2col(dtype, n, c, size, k, p)
+  local x = input(dtype, n, c, size, size)
+  return free(function() return mg.im2col(x, k, {padding = p}) end)
+end
+
 function case.sum(dtype, n, m, way)
   local x = input(dtype, n, m)
   local axis = ({columns = 1, rows = 2, transposed = 1})[way]
@@ -295,6 +313,27 @@ function case.mlp(dtype, batch, activation, rule)
     local h = act(mg.linear(x, p[1], p[2]))
     local loss = mg.cross_entropy(mg.linear(act(mg.linear(h, p[3], p[4])), p[5], p[6]), t)
     for i = 1, 6 do p[i]:cleargrad() end
+    loss:backward()
+    opt:step()
+    mg.eval(loss, table.unpack(p))
+    return loss, p[1]
+  end
+end
+
+function case.lenet(dtype, batch)
+  local sizes, p = {{20, 1, 5, 5}, {50, 20, 5, 5}, {500, 800}, {10, 500}}, {}
+  for i, s in ipairs(sizes) do
+    local fan_in = s[2] * (s[3] or 1) * (s[4] or 1)
+    p[2*i - 1] = leaf(input(dtype, table.unpack(s)) / fan_in ^ 0.5)
+    p[2*i] = leaf(mg.zeros {s[1], dtype = DTYPE[dtype]})
+  end
+  local x, t = input(dtype, batch, 1, 28, 28), labels(10, batch)
+  local opt = mg.optim.SGD(p, {lr = 1e-3, momentum = 0.9})
+  return function()
+    local h = mg.max_pool2d(mg.relu(mg.conv2d(x, p[1], p[2])), 2)
+    h = mg.max_pool2d(mg.relu(mg.conv2d(h, p[3], p[4])), 2):flatten(2)
+    local loss = mg.cross_entropy(mg.linear(mg.relu(mg.linear(h, p[5], p[6])), p[7], p[8]), t)
+    for i = 1, 8 do p[i]:cleargrad() end
     loss:backward()
     opt:step()
     mg.eval(loss, table.unpack(p))

@@ -58,6 +58,8 @@ class Torch:
     def max_pool(x): return F.max_pool2d(x, 2)
     def scatter_add(x, i, s): return x.scatter_add(0, i, s)
     def take(W, i): return F.embedding(i, W)
+    def conv(x, w, b, p): return F.conv2d(x, w, b, padding=p)
+    def im2col(x, k, p): return F.unfold(x, k, padding=p)
 
     def free(f, *inputs):
         f = Torch.wrap(f)
@@ -109,6 +111,15 @@ class Jax:
 
     def max_pool(x):
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+
+    def conv(x, w, b, p):
+        y = jax.lax.conv_general_dilated(x, w, (1, 1), [(p, p)] * 2,
+                                         dimension_numbers=("NCHW", "OIHW", "NCHW"))
+        return y + b[:, None, None]
+
+    def im2col(x, k, p):
+        y = jax.lax.conv_general_dilated_patches(x, (k, k), (1, 1), [(p, p)] * 2)
+        return y.reshape(*y.shape[:2], -1)
 
     def free(f, *inputs, jit=True):
         f = jax.jit(f) if jit else f
@@ -206,6 +217,19 @@ class case:
     def max_pool(dtype, n, c, h, w):
         return lib.gradient([array(dtype, n, c, h, w)], lib.max_pool, (),
                             array(dtype, n, c, h // 2, w // 2))
+
+    def conv(dtype, n, c, size, f, k, p):
+        return lib.free(lambda x, w, b: lib.conv(x, w, b, p), array(dtype, n, c, size, size),
+                        array(dtype, f, c, k, k), array(dtype, f))
+
+    def conv_grad(dtype, n, c, size, f, k, p):
+        out = size + 2 * p - k + 1
+        return lib.gradient([array(dtype, n, c, size, size), array(dtype, f, c, k, k),
+                             array(dtype, f)], lambda x, w, b: lib.conv(x, w, b, p), (),
+                            array(dtype, n, f, out, out))
+
+    def im2col(dtype, n, c, size, k, p):
+        return lib.free(lambda x: lib.im2col(x, k, p), array(dtype, n, c, size, size))
 
     def sum(dtype, n, m, way):
         f = {"columns": lambda x: x.sum(0), "rows": lambda x: x.sum(1),
@@ -336,6 +360,29 @@ class case:
             h = act(F.linear(x, p[0], p[1]))
             return F.cross_entropy(F.linear(act(F.linear(h, p[2], p[3])), p[4], p[5]), t)
         loss_of, opt = lib.wrap(net), optimizer(p, rule)
+
+        def step():
+            loss = loss_of(p, x, t)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            return loss.detach(), p[0].detach()
+        return step
+
+    def lenet(dtype, n):
+        p = []
+        for s in ((20, 1, 5, 5), (50, 20, 5, 5), (500, 800), (10, 500)):
+            p += [array(dtype, *s, scale=math.sqrt(math.prod(s[1:]))),
+                  lib.array(np.zeros(s[0], np.float32))]
+        x, t = array(dtype, n, 1, 28, 28), labels(10, n)
+
+        def net(p, x, t):
+            h = lib.max_pool(relu(lib.conv(x, p[0], p[1], 0)))
+            h = lib.max_pool(relu(lib.conv(h, p[2], p[3], 0))).reshape(n, -1)
+            return lib.cross_entropy(relu(h @ p[4].T + p[5]) @ p[6].T + p[7], t)
+        if peer == "jax":
+            return jax_training(net, p, (x, t), "momentum")
+        loss_of, opt = lib.wrap(net), optimizer(p, "SGD", momentum=0.9)
 
         def step():
             loss = loss_of(p, x, t)
@@ -506,10 +553,11 @@ def training(opt, loss_of, p):
     return step
 
 
-def optimizer(p, rule, lr=1e-3):
+def optimizer(p, rule, lr=1e-3, **how):
     for q in p:
         q.requires_grad_()
-    how = {"fused": True} if rule == "Adam" and peer == "compile" else {}
+    if rule == "Adam" and peer == "compile":
+        how["fused"] = True
     return getattr(torch.optim, rule)(p, lr=lr, **how)
 
 
@@ -519,6 +567,9 @@ def jax_training(loss_of, p, given, rule):
         loss, g = jax.value_and_grad(loss_of)(p, *given) if loss_of else (0.0, given)
         if rule == "SGD":
             return loss, [a - 1e-3 * b for a, b in zip(p, g)], m, v
+        if rule == "momentum":
+            m = [0.9 * a + b for a, b in zip(m, g)]
+            return loss, [a - 1e-3 * b for a, b in zip(p, m)], m, v
         m = [0.9 * a + 0.1 * b for a, b in zip(m, g)]
         v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g)]
         c, d = 1e-3 / (1 - 0.9 ** t), jnp.sqrt(1 - 0.999 ** t)

@@ -105,6 +105,18 @@ row {"lstm", "LSTM 64 steps, batch 32, hidden 256, vocabulary 128, f32, SGD step
 row {"gpt", "GPT 4 layers, 128 wide, 4 heads, 64 long, batch 12, f32, AdamW step",
      "gpt f32 4 128 4 64 12 65", pytorch = 1}
 
+group "Convolutions"
+row {"conv", "conv2d 64 -> 64, 3x3, of 32x64x32x32 f32, no_grad", "conv f32 32 64 32 64 3 1",
+     peer = 1}
+row {"conv_grad", "same, gradients of x, weight and bias", "conv_grad f32 32 64 32 64 3 1",
+     peer = 1}
+row {"conv_first", "conv2d 1 -> 20, 5x5, of 64x1x28x28 f32, gradients",
+     "conv_grad f32 64 1 28 20 5 0", peer = 1}
+row {"conv_second", "conv2d 20 -> 50, 5x5, of 64x20x12x12 f32, gradients",
+     "conv_grad f32 64 20 12 50 5 0", peer = 1}
+row {"im2col", "im2col 3x3 of 32x64x32x32 f32", "im2col f32 32 64 32 3 1", peer = 1}
+row {"lenet", "LeNet 20-50-500, batch 64, f32, momentum step", "lenet f32 64", peer = 1}
+
 group "Growth and threads"
 row {"growth_nodes", "10^3..10^6 scalar ops, gradient, per op", "scalar f64 %d", unit = "us",
      sizes = {1000, 10000, 100000, 1000000}, flat = 1.5}
