@@ -262,6 +262,30 @@ describe("optim", function()
     assert(near(w, -1 - 1 - 1.5))
   end)
 
+  it("refuses a rule of one's own that gives no values for its targets", function()
+    local given
+    local Rule = optim.Optimizer:extend("Rule", "lr: number = 1", "what it is told")
+    function Rule:update(p) return table.unpack(given(p, self), 1, 2) end
+    local p = mg.Variable{1, 2}
+    local opt = Rule({p})
+    local lists = "Rule: update gave no two lists of one length, of targets and of their values"
+    for _, f in ipairs{
+      function(v) return {{v}, {}} end,
+      function(v) return {{}, {v}} end,
+      function(v) return {{v}} end,
+      function(v) return {v, v} end,
+      function() return {} end,
+    } do
+      given = f
+      p.grad = mg.ones(2)
+      assert(raises(lists, opt.step, opt))
+      assert(mg.equal(p, mg.tensor{1, 2}))
+    end
+    given = function(v, self) return {{v}, {v - self.lr * v.grad}} end
+    opt:step()
+    assert(mg.equal(p, mg.tensor{0, 1}))
+  end)
+
   it("can be a rule of one's own", function()
     local Sign = optim.Optimizer:extend("Sign", "lr: number(0..) = 0.1", "p - lr sign(g)")
     function Sign:update(p, g) return {p}, {p - self.lr * g:sign()} end
