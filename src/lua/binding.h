@@ -168,7 +168,7 @@ void push_shape(lua_State *L, const shape *s);
 int variable_tostring(lua_State *L);
 int joined(lua_State *L); /* .. */
 
-/* ---- signatures (signature.c) ---------------------------------------------------------------- */
+/* ---- signatures (signature.c, arguments.c) -------------------------------------------------- */
 
 /* What a closure takes stands in its third upvalue: the text of its signature, in the first line. */
 typedef struct signature signature;
