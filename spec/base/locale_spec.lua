@@ -24,7 +24,7 @@ it("a decimal comma stays outside", function()
     local opt = mg.optim.SGD({mg.Variable(1)}, {lr = 0.25})
     assert(tostring(opt):find "lr = 0%.25", tostring(opt))
     assert(tostring(mg.optim.Adam{mg.Variable(1)}):find "{0%.9, 0%.999}")
-    is(tostring(mg.optim.step(opt, 3)), "Schedule(t = 0, lr = 0.25)")
+    is(tostring(mg.optim.step(opt, 3)), "Schedule(step, t = 0, lr = 0.25)")
     for _, kind in ipairs{".npz", ".safetensors"} do
       mg.save(folder .. "/x" .. kind, {x = mg.tensor{0.5}, lr = 0.1, {1e300, -1.5}})
       local t = mg.load(folder .. "/x" .. kind)
