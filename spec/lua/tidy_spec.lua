@@ -93,6 +93,20 @@ describe("tidy", function()
     end
   end)
 
+  it("keeps a buffer that an optimizer's update makes", function()
+    local Counting = mg.optim.Optimizer:extend("Counting", "lr: number = 1", "p - lr g")
+    local seen
+    function Counting:update(p, g)
+      seen = seen or mg.nn.Buffer(mg.zeros(2))
+      return {p}, {p - self.lr * g}
+    end
+    local p = mg.Variable{1, 2}
+    p.grad = mg.ones(2)
+    Counting({p}):step()
+    assert.same({0, 0}, seen:totable())
+    assert.same({0, 1}, p:totable())
+  end)
+
   it("keeps what optimizers and modules keep", function()
     local optimizers = {}
     for name, make in pairs(mg.optim) do

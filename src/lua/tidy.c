@@ -143,20 +143,21 @@ static int tidy(lua_State *L) {
   return last - 2;
 }
 
-/* Empties the boxes made since the last sweep, but for the `n` at `keep`. How far the list was swept stands in
-** it at 0. */
+/* Empties the boxes made since the last sweep, but for the `n` at `keep` and what outlives the call. How far
+** the list was swept stands in it at 0. */
 static void sweep(lua_State *L, state *S, int n, void *const *keep) {
   push_lists(L);
   if (lua_rawgeti(L, -1, S->tidy) == LUA_TTABLE) {
-    int list = lua_gettop(L), last = (int)lua_rawlen(L, list);
+    int list = lua_gettop(L), last = (int)lua_rawlen(L, list), set = list + 1;
+    push_outliving(L);
     lua_rawgeti(L, list, 0);
     int at = (int)lua_tointeger(L, -1);
-    for (int i = at + 1; i <= last; i++, lua_settop(L, list)) {
+    for (int i = at + 1; i <= last; i++, lua_settop(L, set)) {
       lua_rawgeti(L, list, i);
       void *box = lua_touserdata(L, -1);
       int k = 0;
       while (k < n && keep[k] != box) k++;
-      if (k == n) box_drop(S, box);
+      if (k == n && !has(L, set)) box_drop(S, box);
       else lua_rawseti(L, list, ++at);
     }
     for (int i = last; i > at; i--) lua_pushnil(L), lua_rawseti(L, list, i);
