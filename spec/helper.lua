@@ -215,4 +215,19 @@ if os.getenv "MOONGRAD_HOSTILE" then
   end)
 end
 
+-- Parameters of a model, all different: those that the scripts behind reference numbers had, too.
+function helper.fill(model)
+  local names, all = {}, {}
+  for name, p in model:named_parameters() do
+    names[#names + 1] = name
+    all[name] = p
+  end
+  table.sort(names)
+  for k, name in ipairs(names) do
+    local p = all[name]
+    p.data = ((mg.range(1, p.size) * 0.7 + (k - 1)):sin() * 0.5):reshape(p.shape)
+  end
+  return model
+end
+
 return helper

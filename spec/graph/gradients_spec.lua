@@ -34,31 +34,7 @@ describe("gradients", function()
     local x, z = mg.Variable{1, 2}, mg.Variable{3, 4}
     z.name = "z"
 
-    it("have the dtype of what they are by, through numbers and choices", function()
-    for _, n in ipairs{0, 0.5, 2} do
-      local leaf = mg.Variable(mg.rand{6, dtype = "float32"})
-      local at = mg.tensor({6, 1, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4}, "int64")
-      for _, f in ipairs{
-        function(v) return v:xlogy(n) end,
-        function(v) return v:index_select(1, at):xlogy(n) end,
-        function(v) return v[{ {2, 5} }]:xlogy(n):exp() end,
-        function(v) return mg.xlogy(n, v:gather(1, at)) end,
-        function(v) return (v:index_select(1, at) + n) ^ n end,
-        function(v) return mg.where(v:gt(0.5), v, n) end,
-      } do
-        leaf:cleargrad()
-        f(leaf):sum():backward()
-        assert.equal("float32", leaf.grad.dtype)
-        local g = mg.gradients(f(leaf):sum(), {leaf}, {create_graph = true})[1]
-        assert.equal("float32", g.dtype)
-        local wide = mg.Variable(leaf:to "float64":detach())
-        f(wide):sum():backward()
-        assert(near(leaf.grad, wide.grad, 1e-5))
-      end
-    end
-  end)
-
-  it("where y does not depend on it", function()
+    it("where y does not depend on it", function()
       assert(raises('gradients: nothing recorded leads from y to xs[2] ("z")', mg.gradients,
         x:sum(), {x, z}))
       assert(raises("leads from y to xs.deep[1]", mg.gradients, (z * 2):sum(), {a = z, deep = {x}}))
@@ -335,8 +311,31 @@ describe("gradients", function()
   end)
 end)
 
--- Random graphs: gradients for some of the values are those that a backward leaves in .grad of all.
 describe("gradients of float32", function()
+  it("have its dtype, through numbers and choices", function()
+    for _, n in ipairs{0, 0.5, 2} do
+      local leaf = mg.Variable(mg.rand{6, dtype = "float32"})
+      local at = mg.tensor({6, 1, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4}, "int64")
+      for _, f in ipairs{
+        function(v) return v:xlogy(n) end,
+        function(v) return v:index_select(1, at):xlogy(n) end,
+        function(v) return v[{ {2, 5} }]:xlogy(n):exp() end,
+        function(v) return mg.xlogy(n, v:gather(1, at)) end,
+        function(v) return (v:index_select(1, at) + n) ^ n end,
+        function(v) return mg.where(v:gt(0.5), v, n) end,
+      } do
+        leaf:cleargrad()
+        f(leaf):sum():backward()
+        assert.equal("float32", leaf.grad.dtype)
+        local g = mg.gradients(f(leaf):sum(), {leaf}, {create_graph = true})[1]
+        assert.equal("float32", g.dtype)
+        local wide = mg.Variable(leaf:to "float64":detach())
+        f(wide):sum():backward()
+        assert(near(leaf.grad, wide.grad, 1e-5))
+      end
+    end
+  end)
+
   -- Of numbers alone a rule makes the default float: added up as bytes of a float32, such a
   -- gradient gave every other element.
   it("are float32 beside any number, and so is what is added into rows", function()
@@ -373,6 +372,7 @@ describe("gradients of float32", function()
   end)
 end)
 
+-- Random graphs: gradients for some of the values are those that a backward leaves in .grad of all.
 describe("gradients in random graphs", function()
   helper.guard(before_each, after_each)
 

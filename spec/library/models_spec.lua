@@ -4,22 +4,8 @@ local mg = require "moongrad"
 local helper = require "spec.helper"
 local child = require "spec.child"
 local near, exact, same, raises = helper.near, helper.exact, helper.same, helper.raises
+local fill = helper.fill
 local nn, models = mg.nn, mg.models
-
--- Parameters that the scripts behind the numbers below had, too.
-local function fill(model)
-  local names, all = {}, {}
-  for name, p in model:named_parameters() do
-    names[#names + 1] = name
-    all[name] = p
-  end
-  table.sort(names)
-  for k, name in ipairs(names) do
-    local p = all[name]
-    p.data = ((mg.range(1, p.size) * 0.7 + (k - 1)):sin() * 0.5):reshape(p.shape)
-  end
-  return model
-end
 
 local function flat(x) return x:reshape(x.size) end
 local function tokens(t) return mg.tensor(t, "int64") end

@@ -2,27 +2,13 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
-local near, same, raises = helper.near, helper.same, helper.raises
+local near, same, raises, fill = helper.near, helper.same, helper.raises, helper.fill
 local nn = mg.nn
 
 local KINDS = {"RNN", "LSTM", "GRU"}
 local GATES = {RNN = 1, LSTM = 4, GRU = 3}
 
--- Parameters and inputs that the scripts behind the numbers below had, too.
-local function fill(model)
-  local names, all = {}, {}
-  for name, p in model:named_parameters() do
-    names[#names + 1] = name
-    all[name] = p
-  end
-  table.sort(names)
-  for k, name in ipairs(names) do
-    local p = all[name]
-    p.data = ((mg.range(1, p.size) * 0.7 + (k - 1)):sin() * 0.5):reshape(p.shape)
-  end
-  return model
-end
-
+-- Inputs that the scripts behind the numbers below had, too.
 local function wave(...)
   local shape = {...}
   local n = 1

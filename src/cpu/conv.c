@@ -304,18 +304,23 @@ static window begin(const view *x, const view *w, const view *y, const how *h) {
 
 static bool is_empty(const view *x, const view *y) { return x->size == 0 || y->size == 0; }
 
+/* Over the positions of y, by w: what a convolution and its gradient by w have in common */
+static window forward(const view *x, const view *w, const view *y, const how *h) {
+  window q = begin(x, w, y, h);
+  q.m = y->s.d[1] / h->groups;
+  q.c = w->s.d[1];
+  for (int i = 0; i < 3; i++) forward_axis(&q.w[i], h, i, length(x, i), length(y, i), length(w, i));
+  q.ac = length(w, 0) * length(w, 1) * length(w, 2);
+  q.am = q.c * q.ac;
+  q.ag = q.m * q.am;
+  return q;
+}
+
 bool cpu_conv(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   const view *x = in[0], *w = in[1], *y = out[0];
   how h = read_how(attr);
   if (is_empty(x, w)) return cpu_zero(c, NULL, NULL, out);
-  window q = begin(x, w, y, &h);
-  q.m = y->s.d[1] / h.groups;
-  q.c = w->s.d[1];
-  for (int i = 0; i < 3; i++)
-    forward_axis(&q.w[i], &h, i, length(x, i), length(y, i), length(w, i));
-  q.ac = length(w, 0) * length(w, 1) * length(w, 2);
-  q.am = q.c * q.ac;
-  q.ag = q.m * q.am;
+  window q = forward(x, w, y, &h);
   return run(c, &q);
 }
 
@@ -349,13 +354,6 @@ bool cpu_conv_weight(ctx *c, const int64_t *attr, const view *const *in, const v
   const view *x = in[0], *g = in[1], *w = out[0];
   how h = read_how(attr);
   if (is_empty(x, g)) return cpu_zero(c, NULL, NULL, out);
-  window q = begin(x, w, g, &h);
-  q.m = g->s.d[1] / h.groups;
-  q.c = w->s.d[1];
-  for (int i = 0; i < 3; i++)
-    forward_axis(&q.w[i], &h, i, length(x, i), length(g, i), length(w, i));
-  q.ac = length(w, 0) * length(w, 1) * length(w, 2);
-  q.am = q.c * q.ac;
-  q.ag = q.m * q.am;
+  window q = forward(x, w, g, &h);
   return weigh(c, &q);
 }

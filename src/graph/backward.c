@@ -355,8 +355,6 @@ static bool run_rule(backward *b, node *f) {
     node *x = tracked_input(f, i);
     if (!x || !wanted(b, x)) continue;
     node *gx = vjp_run(&v, i, g);
-    if (gx && gx != DONE && gx->dtype != x->dtype)
-      gx = keep(&v, op_to(b->G, gx, x->dtype)); /* numbers alone make the default */
     ok = gx && (gx == DONE || add(b, x, gx));
     vjp_clear(&v);
   }

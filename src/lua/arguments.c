@@ -5,7 +5,6 @@
 ** attributes. Whatever does not fit raises, with the signature behind the message.
 */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "lua/signature.h"
