@@ -5,6 +5,8 @@ local child = require "spec.child"
 -- What it prints, among other things. The demo is `make demo`.
 local expected = {
   char_gpt = "test loss ",
+  char_lstm = "epoch  1: loss ",
+  fashion_resnet = "epoch 1: loss ",
   gaussian_process = "standard deviation of f: 0.",
   fashion_cnn = "epoch 1: loss ",
   gan = "epoch  1: critic's loss ",

@@ -12,20 +12,13 @@ mg.Config.dtype = "float32"
 local LAYERS, HEADS, WIDTH, LENGTH = quick and 1 or 4, 4, quick and 32 or 128, quick and 32 or 64
 
 -- The text: all Lua sources beside moongrad's own, unless a file is named.
-local function sources()
-  local named = not quick and arg[2]
+local files = { not quick and arg[2] or nil }
+if #files == 0 then
   local root = package.searchpath("moongrad", package.path):match "^(.*)init%.lua$"
-  local list = named and { named } or {}
-  if not named then
-    for name in io.popen(("find '%s' -name '*.lua' | sort"):format(root)):lines() do
-      list[#list + 1] = name
-    end
+  local find = "find '%s' -name '*.lua' %s | sort"
+  for name in io.popen(find:format(root, quick and "-path '*/io/*'" or "")):lines() do
+    files[#files + 1] = name
   end
-  for i, name in ipairs(list) do
-    local file <close> = assert(io.open(name))
-    list[i] = file:read "a"
-  end
-  return table.concat(list)
 end
 
 local Block = nn.Module:extend "Block"
@@ -57,10 +50,9 @@ function GPT:forward(ids)
   return self.head(self.ln(x))
 end
 
-local text = sources()
-if quick then text = text:sub(1, 20000) end
-local train = data.Text { text = text, length = LENGTH, stride = 1, split = "train" }
-local test = data.Text { text = text, length = LENGTH, split = "test", tokenizer = train.tokenizer }
+local train = data.Text { path = files, length = LENGTH, stride = 1, split = "train" }
+local test = data.Text { path = files, length = LENGTH, split = "test",
+                         tokenizer = train.tokenizer }
 local model = GPT(#train.tokenizer)
 local steps = quick and 20 or 2000
 local opt = optim.AdamW(model, { lr = 1e-3, betas = { 0.9, 0.99 } })
@@ -70,7 +62,8 @@ local anywhere = data.RandomSampler(train, { replacement = true })
 local next_batch = data.DataLoader(train, { batch_size = 12, sampler = anywhere }):batches()
 local size = 0
 for p in model:parameters() do size = size + p.size end
-print(("%d characters, %d of them unlike, %d parameters"):format(#text, #train.tokenizer, size))
+print(("%d characters, %d of them unlike, %d parameters"):format(#train.tokens + #test.tokens,
+  #train.tokenizer, size))
 
 local function loss_of(x, t) return mg.cross_entropy(model(x):flatten(1, 2), t:flatten()) end
 

@@ -9,18 +9,23 @@ local raise = mg.raise
 local Text = dataset.Dataset:extend("Text")
 
 local function read(path)
-  local file <close> = io.open(path, "rb")
-  return file and file:read "a" or raise("Text: cannot read %s", path)
+  local texts = {}
+  for i, name in ipairs(type(path) == "table" and path or { path }) do
+    local file <close> = type(name) == "string" and io.open(name, "rb")
+    texts[i] = file and file:read "a" or raise("Text: cannot read %s", tostring(name))
+  end
+  return table.concat(texts)
 end
 
 -- x (length) or (n, length), int64        t: the same, one token later
 Text.init = mg.checked(
-  "Text(self, {path: string?, text: string?, length: int(1..) = 64, " ..
+  "Text(self, {path: string | table?, text: string?, length: int(1..) = 64, " ..
     'stride: int(1..) = length, tokenizer: tokenizer?, ' ..
     'split: "all" | "train" | "test" = "all", ' ..
     "test_fraction: number(0..1) = 0.1})",
   "windows of length tokens, each stride after the last: x, and t, the same one token later. " ..
-    "The tokens are characters (of the whole text) if no tokenizer is given; test is the last part",
+    "path may be a list of files. The tokens are characters (of the whole text) if no " ..
+    "tokenizer is given; test is the last part",
   function(self, path, text, length, stride, tokenizer, split, fraction)
     if (path == nil) == (text == nil) then raise("Text: needs path or text, one of them") end
     text = text or read(path)
