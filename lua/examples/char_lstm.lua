@@ -9,7 +9,7 @@ local path = arg[quick and 2 or 1] or "build/char_lstm.png"
 
 mg.seed(0)
 mg.Config.dtype = "float32"
-local HIDDEN, BATCH, LENGTH, EPOCHS = quick and 32 or 256, 32, 64, quick and 1 or 20
+local HIDDEN, BATCH, LENGTH, EPOCHS = quick and 32 or 256, 32, 64, quick and 1 or 10
 
 -- The text: all Lua sources beside moongrad's own, unless a file is named.
 local files = { not quick and arg[2] or nil }
