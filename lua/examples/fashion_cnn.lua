@@ -19,7 +19,7 @@ local model = nn.Sequential(
   nn.Conv2d(32, 64, 3, { padding = 1 }), nn.BatchNorm(64), mg.relu, nn.MaxPool2d(2),
   nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 7 * 7, 128), mg.relu, nn.Dropout(0.3),
   nn.Linear(128, 10))
-local epochs = quick and 1 or 6
+local epochs = quick and 1 or 10
 local loader = data.DataLoader(train, { batch_size = 100, shuffle = true, seed = 1,
                                         transform = data.RandomHorizontalFlip() })
 local opt = optim.AdamW(model, { lr = 2e-3, weight_decay = 1e-3 })
