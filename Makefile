@@ -6,6 +6,7 @@
 #   make test       run spec/; the last line is "N passed, N failed"
 #   make repl       an interactive Lua with mg loaded
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4; `make uninstall` takes it away
+#   make meta       build/meta/moongrad.lua: all names and types, for editors
 #   make lint       luacheck, clang-format, cppcheck
 #   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
 #   make tsan       three Lua states on three threads under the thread sanitizer
@@ -16,11 +17,12 @@
 #   make bench-peers   PyTorch and JAX from PyPI, into build/peers
 #   make clean
 #
-# DEPS=no leaves apt alone, for those whose libraries come from elsewhere.
+# DEPS=no leaves apt alone, for those whose libraries come from elsewhere. V=1 shows the commands.
 
 PREFIX = /usr/local
 LUADIR = $(PREFIX)/share/lua/5.4
 LIBDIR = $(PREFIX)/lib/lua/5.4
+DATADIR = $(PREFIX)/share/moongrad
 CC     = gcc
 LUA    = lua5.4
 BUSTED = /usr/bin/busted
@@ -30,7 +32,7 @@ DEPS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers clean packages \
+.PHONY: meta build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers clean packages \
         compile
 
 build:
@@ -41,6 +43,7 @@ build:
 packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev librandom123-dev \
                     libopenblas-openmp-dev zlib1g-dev libstb-dev
 packages.install := $(packages.build)
+packages.meta    := $(packages.build)
 packages.repl    := $(packages.build)
 packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
 packages.test    := $(packages.demo) lua-busted lua-zlib locales
@@ -91,6 +94,10 @@ LEVELS = v2 v3 v4
 OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN) $(WINDOW),$(wildcard src/*/*.c))) \
          $(LEVELS:%=$(BUILD)/kern_%.o) $(LEVELS:%=$(BUILD)/window_%.o)
 
+# A line for each file that is made; its command with V=1.
+Q   = $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-5s %s\n' $1 $2)
+
 build: packages
 	@$(MAKE) --no-print-directory $(jobs) compile
 
@@ -102,13 +109,15 @@ compile: $(CORE)
 # nodelete: the sanitizers want the symbols of what a closing Lua state unloads.
 $(CORE): $(OBJ)
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-z,nodelete $(SANITIZE) $(LTO) $(LDFLAGS) -o $@ $(OBJ) -lsleef -lm -ldl
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared -Wl,-z,nodelete $(SANITIZE) $(LTO) $(LDFLAGS) -o $@ $(OBJ) -lsleef -lm -ldl
 
 TUNE = -mtune=skylake
 LTO  = $(if $(SANITIZE)$(findstring clang,$(CC)),,-flto=auto)
 $(BUILD)/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(TUNE) $(LTO) $(LUA_CFLAGS) -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(TUNE) $(LTO) $(LUA_CFLAGS) -c -o $@ $<
 
 # stb_image counts on numbers that wrap, copies nothing to nowhere, and by itself draws no warnings.
 $(BUILD)/file/picture.o: ALL_CFLAGS += -fwrapv $(if $(SANITIZE),-fno-sanitize=nonnull-attribute)
@@ -120,12 +129,14 @@ $(LEVELS:%=$(BUILD)/kern_%.o): $(BUILD)/kern_%.o: $(KERN) Makefile
 	@case $$($(CC) -dumpmachine) in x86_64*) ;; *) \
 	  echo "moongrad's kernels are for x86-64 alone; $(CC) compiles for $$($(CC) -dumpmachine)."; \
 	  exit 1 ;; esac
-	$(CC) $(ALL_CFLAGS) -O3 -DISA=$* -march=x86-64-$* $(WIDTH) -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -O3 -DISA=$* -march=x86-64-$* $(WIDTH) -c -o $@ $<
 
 # What convolutions multiply they may contract: their bits are this machine's own.
 $(LEVELS:%=$(BUILD)/window_%.o): $(BUILD)/window_%.o: $(WINDOW) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -O3 -ffp-contract=fast -DISA=$* -march=x86-64-$* -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -O3 -ffp-contract=fast -DISA=$* -march=x86-64-$* -c -o $@ $<
 
 -include $(OBJ:.o=.d)
 
@@ -190,7 +201,8 @@ asan: asan-core
 tsan: packages
 	@$(MAKE) --no-print-directory $(jobs) compile BUILD=build/tsan CORE=build/tsan/moongrad/core.so \
 	  SANITIZE='-fsanitize=thread -g'
-	$(CC) -g -fsanitize=thread $$(pkg-config --cflags lua5.4) -o build/tsan/states \
+	$(call say,CC,build/tsan/states)
+	$(Q)$(CC) -g -fsanitize=thread $$(pkg-config --cflags lua5.4) -o build/tsan/states \
 	  spec/threads/states.c $$(pkg-config --libs lua5.4) -lpthread
 	@LUA_CPATH_5_4="./build/tsan/?.so;$$LUA_CPATH_5_4" OMP_NUM_THREADS=1 \
 	  TSAN_OPTIONS=halt_on_error=0:exitcode=66 build/tsan/states spec/threads/program.lua
@@ -212,23 +224,30 @@ bench-check: build build/bench/limit_f32 build/bench/limit_f64
 
 build/bench/limit_%: spec/bench/limit.c Makefile | packages
 	@mkdir -p $(@D)
-	$(CC) -O3 -ffast-math -march=native -fopenmp $(LUA_CFLAGS) \
+	$(call say,CC,$@)
+	$(Q)$(CC) -O3 -ffast-math -march=native -fopenmp $(LUA_CFLAGS) \
 	  -DREAL=$(if $(filter f32,$*),float,double) -o $@ $< -lsleefgnuabi -lopenblas -llua5.4 -lm
 
 bench-peers: packages
 	python3 -m venv build/peers
 	build/peers/bin/python -m pip install torch jax numpy
 
+# ---- what is made from the signatures ------------------------------------------------------------
+
+meta: build
+	@$(LUA) lua/docs/make.lua meta
+
 # ---- the rest ----------------------------------------------------------------------------------
 
-install: build
+install: build meta
 	@find lua/moongrad -name '*.lua' -printf '%P\n' | \
 	  xargs -I{} install -D -m 644 lua/moongrad/{} '$(DESTDIR)$(LUADIR)/moongrad/{}'
 	@install -D -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/moongrad/core.so'
+	@install -D -m 644 build/meta/moongrad.lua '$(DESTDIR)$(DATADIR)/meta/moongrad.lua'
 	@echo "moongrad is in $(DESTDIR)$(LUADIR) and $(DESTDIR)$(LIBDIR)"
 
 uninstall:
-	rm -rf '$(DESTDIR)$(LUADIR)/moongrad' '$(DESTDIR)$(LIBDIR)/moongrad'
+	rm -rf '$(DESTDIR)$(LUADIR)/moongrad' '$(DESTDIR)$(LIBDIR)/moongrad' '$(DESTDIR)$(DATADIR)'
 
 # cppcheck is shown one configuration, that of one kernel level, and no system headers; an array's
 # bytes are cast to its dtype everywhere.

@@ -94,8 +94,8 @@ local function members(module)
   return names
 end
 
--- All names, in groups of {title = ...}.
-local function groups()
+-- All names, in groups of {title = ...}; those of a module have its name for a title.
+function help.groups()
   local all, seen = {}, {}
   for _, group in ipairs(mg._docs.groups) do
     local names = {title = group.title}
@@ -117,7 +117,7 @@ end
 
 local function print_all()
   local lists = {}
-  for _, group in ipairs(groups()) do lists[#lists + 1] = wrapped(group.title, group) end
+  for _, group in ipairs(help.groups()) do lists[#lists + 1] = wrapped(group.title, group) end
   print(table.concat(lists, "\n"))
 end
 
@@ -141,7 +141,7 @@ local function find(path)
   return value
 end
 
-local function doc_of(value)
+function help.doc_of(value)
   if type(value) ~= "table" then return mg._docs[value] end
   local class = rawget(value, "init") and value or getmetatable(value)
   return mg._docs[value] or type(class) == "table" and class.init and mg._docs[class.init]
@@ -149,7 +149,7 @@ end
 
 local function nothing_known(what)
   local names = {}
-  for _, group in ipairs(groups()) do table.move(group, 1, #group, #names + 1, names) end
+  for _, group in ipairs(help.groups()) do table.move(group, 1, #group, #names + 1, names) end
   if type(what) == "string" then
     help.refuse_torch("moongrad", what)
     mg.raise("help: nothing is known of %s%s", what, help.hint(what:match "[^.:]*$", names))
@@ -166,7 +166,7 @@ function help.help(what)
       return print(wrapped(name, members(value)))
     end
   end
-  print(value ~= nil and doc_of(value) or nothing_known(what))
+  print(value ~= nil and help.doc_of(value) or nothing_known(what))
 end
 
 return help

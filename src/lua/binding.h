@@ -187,6 +187,7 @@ int sig_results(lua_State *L); /* how many results it names behind ->; 1 where i
 
 void sig_count(lua_State *L, int n); /* there are n arguments; more are refused */
 int signature_new(lua_State *L); /* signature(text): a function that gives its arguments back, checked */
+int signature_parameters(lua_State *L);
 void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
 bool signature_has_method(lua_State *L);           /* that on top: does it begin with an array? */
 int name_distance(const char *a, const char *b);   /* 9: nobody meant b by a */

@@ -547,7 +547,7 @@ const luaL_Reg function_meta[] = {{"__gc", creator_free},           {"__index", 
 const entry box_entries[] = {
     {"free", free_variable, "free(x: variable)\nlets go of x now; using it again is an error",
      true},
-    {"item", variable_item, "item(x: variable)\nthe number in a Variable of size 1", true},
+    {"item", variable_item, "item(x: variable) -> number\nthe number in a Variable of size 1", true},
     {"detach", variable_detach, "detach(x: variable)\nthe same values, untracked", true},
     {"clone", variable_clone, "clone(x: variable)\na new Variable; gradients flow back to x", true},
     {"cleargrad", variable_cleargrad, "cleargrad(x: variable)\nx.grad becomes nil", true},
@@ -557,5 +557,5 @@ const entry box_entries[] = {
     {"unchain_backward", variable_unchain_backward,
      "unchain_backward(x: variable)\nall Variables before x forget their creators", true},
     {"_unknown", set_unknown, NULL, false},
-    {"is_variable", is_variable, "is_variable(x: any?)\ntrue if x is a Variable", false},
+    {"is_variable", is_variable, "is_variable(x: any?) -> bool\ntrue if x is a Variable", false},
     {NULL, NULL, NULL, false}};

@@ -468,7 +468,7 @@ const entry bytes_entries[] = {
      "dtype may be one of files: float16 and bfloat16 become float32, the integers int64",
      false},
     {"tobytes", variable_tobytes,
-     "tobytes(x: array, dtype: string?)\nx's elements as raw little-endian bytes; dtype may be one "
+     "tobytes(x: array, dtype: string?) -> string\nx's elements as raw little-endian bytes; dtype may be one "
      "of files, "
      "such as bfloat16; a whole number that it cannot hold raises",
      true},

@@ -605,5 +605,5 @@ const entry convert_entries[] = {
      "first, first + step ... last inclusive, as Lua's for",
      false},
     {"randperm", make_randperm, "randperm(n: int(0..))\nint64: 1..n in random order", false},
-    {"totable", variable_totable, "totable(x: array)\nnested tables of x's elements", true},
+    {"totable", variable_totable, "totable(x: array) -> table\nnested tables of x's elements", true},
     {NULL, NULL, NULL, false}};

@@ -123,4 +123,5 @@ static int near(lua_State *L) {
 
 const luaL_Reg define_functions[] = {
     {"define", define}, {"checked", checked},         {"_group", group},
-    {"_near", near},    {"signature", signature_new}, {NULL, NULL}};
+    {"_near", near},    {"signature", signature_new}, {"_parameters", signature_parameters},
+    {NULL, NULL}};

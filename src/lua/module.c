@@ -240,7 +240,7 @@ static int ops(lua_State *L) {
 
 static const entry module_entries[] = {
     {"memory", memory,
-     "memory({by: \"op\" | \"name\"})\n"
+     "memory({by: \"op\" | \"name\"}) -> table\n"
      "{live =, peak =, cached =, limit =} in bytes; with by, a table of what is live: by the op "
      "that made it (leaf: a tracked leaf has it; data: no op made it), or by the name of the "
      "Variable that has it (W.grad: W's gradient; \"\": none with a name); not that of other Lua "
@@ -252,7 +252,7 @@ static const entry module_entries[] = {
     {"trim", trim, "trim()\ngives cached memory back to the system", false},
     {"set_num_threads", set_num_threads,
      "set_num_threads(n: int(1..4096))\nthreads to compute with", false},
-    {"num_threads", num_threads, "num_threads()\nthreads to compute with", false},
+    {"num_threads", num_threads, "num_threads() -> int\nthreads to compute with", false},
     {"seed", seed, "seed(n: int)\nstarts the random numbers anew", false},
     {"get_rng_state", get_rng_state, "get_rng_state()\nwhere the random numbers are", false},
     {"set_rng_state", set_rng_state,

@@ -240,7 +240,12 @@ static void one_param(scan *c, param *p, int n) {
   else p->kinds = K_ANY, p->type = "any", p->type_len = 3;
   p->spread = accept(c, "...");
   p->optional = accept(c, "?");
-  if (accept(c, "=")) usual(c, p, p - n, n);
+  if (accept(c, "=")) {
+    blanks(c);
+    const char *from = c->at;
+    usual(c, p, p - n, n);
+    p->value_text = keep(c, from, c->at - from);
+  }
 }
 
 /* Pushes the userdata made of the text on top, whose first line counts. */
@@ -286,17 +291,21 @@ static signature *compile(lua_State *L) {
     expect(&c, ")");
   }
   int results = 1;
-  if (accept(&c, "->"))
+  const char *gives = NULL;
+  if (accept(&c, "->")) {
+    blanks(&c);
+    gives = c.at;
     for (results = 0; results == 0 || accept(&c, ","); results++) {
       blanks(&c);
       size_t len = word_len(c.at);
       if (len == 0) bad(&c, "name expected");
       c.at += len;
     }
+  }
   blanks(&c);
   if (*c.at) bad(&c, "nothing expected");
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
-  *g = (signature){name, text, nargs, n, -1, results, rest, false, !rest, false, more};
+  *g = (signature){name, text, gives, nargs, n, -1, results, rest, false, !rest, false, more};
   memcpy(g->p, p, n * sizeof *p);
   if (n > 0 && strcmp(p[0].name, "self") == 0) {
     const char *first = strchr(text, '(') + 1, *next = first + 4 + strspn(first + 4, ", ");
@@ -336,4 +345,53 @@ bool signature_has_method(lua_State *L) {
   bool is = g->nargs > 0 && g->p[0].kinds & (K_ARRAY | K_VARIABLE);
   lua_pop(L, 1);
   return is;
+}
+
+/* ---- for docs -------------------------------------------------------------------------------- */
+
+static void set_string(lua_State *L, const char *name, const char *s) {
+  lua_pushstring(L, s);
+  lua_setfield(L, -2, name);
+}
+
+static void set_flag(lua_State *L, const char *name, bool value) {
+  lua_pushboolean(L, value);
+  lua_setfield(L, -2, name);
+}
+
+static void push_param(lua_State *L, const param *p) {
+  lua_createtable(L, 0, 6);
+  set_string(L, "name", p->name);
+  int len = p->type_len;
+  while (p->type[len - 1] == ' ' || p->type[len - 1] == '\n') len--;
+  lua_pushlstring(L, p->type, len);
+  lua_setfield(L, -2, "type");
+  set_string(L, "default", p->value_text);
+  set_flag(L, "optional", p->optional);
+  set_flag(L, "skip", p->skip);
+  set_flag(L, "spread", p->spread);
+}
+
+/* _parameters(text): a signature as a table of {name, type, default, optional, skip, spread}: its
+** arguments in order, and then its `options`. Besides: name; rest, the type of each of ...; gives. */
+int signature_parameters(lua_State *L) {
+  luaL_checkstring(L, 1);
+  lua_settop(L, 1);
+  const signature *g = compile(L);
+  lua_createtable(L, g->nargs, 4);
+  lua_createtable(L, g->n - g->nargs, 0);
+  for (int i = 0; i < g->n; i++) {
+    push_param(L, &g->p[i]);
+    if (i < g->nargs) lua_rawseti(L, 2, i + 1);
+    else lua_rawseti(L, 3, i - g->nargs + 1);
+  }
+  lua_setfield(L, 2, "options");
+  set_string(L, "name", g->name);
+  set_string(L, "gives", g->gives);
+  if (g->rest) {
+    if (g->more.type) lua_pushlstring(L, g->more.type, g->more.type_len);
+    else lua_pushliteral(L, "any");
+    lua_setfield(L, 2, "rest");
+  }
+  return 1;
 }

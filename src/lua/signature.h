@@ -39,6 +39,7 @@ enum usual { U_NONE, U_KEPT, U_BOOL, U_INTEGER, U_NUMBER, U_CHOICE, U_SAME };
 
 typedef struct {
   const char *name, *type; /* the type's text, for messages; both kept by the user value */
+  const char *value_text;  /* the default's, or NULL; kept too */
   int type_len;
   uint32_t kinds;
   uint8_t dtypes; /* of arrays, a bit each */
@@ -52,6 +53,7 @@ typedef struct {
 
 struct signature {
   const char *name, *text;
+  const char *gives; /* what stands behind ->, or NULL */
   int nargs, n;    /* arguments; options too */
   int first;       /* the first array or list, or -1 */
   int results;     /* named behind -> */

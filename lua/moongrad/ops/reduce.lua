@@ -110,14 +110,14 @@ return function(mg, args)
 
   -- ---- of two arrays, one Lua boolean ---------------------------------------------------------
 
-  define("equal(a: array, b: array)", "true if a and b have the same shape and elements",
+  define("equal(a: array, b: array) -> bool", "true if a and b have the same shape and elements",
     function(a, b)
       a, b = a:detach(), b:detach()
       return args.text(a.shape) == args.text(b.shape) and a:eq(b):all():item()
     end)
 
   define("allclose(a: array, b: array, " ..
-    "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false})",
+    "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false}) -> bool",
     "true if |a - b| <= atol + rtol |b| everywhere",
     function(a, b, rtol, atol, equal_nan)
       a, b = a:detach():to("float64"), b:detach():to("float64")

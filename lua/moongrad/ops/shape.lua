@@ -405,15 +405,16 @@ return function(mg, args)
       return mg.gather(x:broadcast_to(from), axis, index:broadcast_to(to))
     end)
 
-  define("sort(x: array, axis: axis = -1, {descending: bool = false})", "values, indices; stable",
+  define("sort(x: array, axis: axis = -1, {descending: bool = false}) -> values, indices",
+    "in order, and where each stood; stable; nan is the largest",
     function(x, axis, descending)
       if x.ndim == 0 then return x:clone(), mg.ones{dtype = "int64"} end
       local index = x:argsort{axis = axis, descending = descending}
       return x:gather(axis, index), index
     end)
 
-  define("topk(x: array, k: int(0..), axis: axis = -1, {largest: bool = true})",
-    "values, indices: the k largest, in order",
+  define("topk(x: array, k: int(0..), axis: axis = -1, {largest: bool = true}) -> values, indices",
+    "the k largest, in order, and where they stand",
     function(x, k, axis, largest)
       local n = x.shape[axis] or 1
       if k > n then

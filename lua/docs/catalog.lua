@@ -1,0 +1,196 @@
+-- catalog.lua -- every public name of moongrad, with its signature taken apart: what the reference,
+-- the man page and the editors' annotations are made from. The facts are those of mg.help.
+--
+-- catalog.groups() gives a list of {title =, entries = {...}}. An entry is
+--
+--   name      "softmax", "Linear", "parameters"
+--   path      what stands before the bracket of a call: "mg.softmax", "mg.nn.Linear", "x:backward"
+--   kind      "function", "class", "method" (of Variables alone), "table" or "property"
+--   value     the function or the table itself
+--   doc       one line; text: the signature as it was written
+--   call      the signature, taken apart by mg._parameters; nil where it is no call
+--   method    a function: x:name(...) is the same
+--   parent    the name of the class that a class inherits from
+--   members   entries of a class: its own methods; of a table its functions
+
+local mg = require "moongrad"
+local help = require "moongrad.help"
+
+local catalog = {}
+
+local function split(text)
+  local first, doc = text:match "^([^\n]*)\n(.*)$"
+  return first, doc
+end
+
+-- "MAKING: doc" has more than a signature before the line break.
+local function taken_apart(signature)
+  local ok, call = pcall(mg._parameters, signature)
+  return ok and call or nil
+end
+
+local function is_class(value)
+  return type(value) == "table" and rawget(value, "__name") ~= nil
+end
+
+local function sorted_names(t)
+  local names = {}
+  for name in pairs(t) do
+    if type(name) == "string" and name:sub(1, 1) ~= "_" then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+local function entry(name, path, kind, value, text)
+  local signature, doc = split(text)
+  return {name = name, path = path, kind = kind, value = value, text = signature, doc = doc,
+          call = taken_apart(signature)}
+end
+
+-- The methods of a class that are its own, and said what they do.
+local function methods(class, owner)
+  local list = {}
+  for _, name in ipairs(sorted_names(class)) do
+    local value = rawget(class, name)
+    local text = type(value) == "function" and name ~= "init" and mg._docs[value]
+    local path = name == "forward" and "layer" or owner .. ":" .. name
+    if text then list[#list + 1] = entry(name, path, "method", value, text) end
+  end
+  return list
+end
+
+local function class_entry(name, path, class)
+  local e = entry(name, path, "class", class, help.doc_of(class))
+  local above = getmetatable(class)
+  local parent = above and type(above.__index) == "table" and above.__index.__name
+  e.parent = parent ~= "Object" and parent or nil
+  e.members = methods(class, name)
+  return e
+end
+
+local function table_entry(name, path, value)
+  local e = entry(name, path, "table", value, help.doc_of(value))
+  e.members = {}
+  for _, field in ipairs(sorted_names(value)) do
+    local text = mg._docs[value[field]]
+    if text then
+      e.members[#e.members + 1] = entry(field, path .. "." .. field, "function", value[field], text)
+    end
+  end
+  return e
+end
+
+local function any_entry(name, path, value)
+  if is_class(value) then return class_entry(name, path, value) end
+  if type(value) == "table" and mg._docs[value] then
+    return table_entry(name, path, value)
+  end
+  return entry(name, path, "function", value, help.doc_of(value))
+end
+
+-- What has methods and is no class to be named: name, doc, how one is made.
+local objects = {
+  {"Schedule", "what the schedules of mg.optim give", function()
+    return mg.optim.cosine(mg.optim.SGD({mg.Variable(1)}, {lr = 1}), 2)
+  end},
+  {"Plateau", "what mg.optim.plateau gives", function()
+    return mg.optim.plateau(mg.optim.SGD({mg.Variable(1)}, {lr = 1}))
+  end},
+  {"Average", "what EMA and SWA have", function()
+    return getmetatable(mg.training.SWA).__index
+  end},
+  {"Bar", "what mg.progress gives, being its own iterator", function() return mg.progress(0) end},
+}
+
+local function object_entries()
+  local list = {}
+  for _, object in ipairs(objects) do
+    local name, doc, make = table.unpack(object)
+    local value = make()
+    local class = rawget(value, "__index") and value or getmetatable(value).__index
+    if type(class) ~= "table" then class = getmetatable(value) end
+    list[#list + 1] = {name = name, path = name, kind = "class", value = class, doc = doc,
+                       text = name, members = methods(class, name)}
+  end
+  return list
+end
+
+-- ---- Variables --------------------------------------------------------------------------------
+
+local PROPERTIES = {
+  {"data", "the same values, untracked and frozen; assigned: new ones, nothing recorded"},
+  {"grad", "the gradient that backward left here, or nil; assigned: nil or values of x's shape"},
+  {"creator", "the Function that x came from, or nil: its name, inputs, outputs, generation, id"},
+  {"generation", "0 of a leaf; of a result one more than the largest of its inputs"},
+  {"id", "a whole number, the same as long as x lives: a key for tables"},
+  {"name", "a string or nil; assigned: shown in messages, graphs and mg.memory{by = \"name\"}"},
+  {"requires_grad", "true where gradients come; of a leaf it can be assigned"},
+  {"shape", "a table of whole numbers, which prints as (2, 3) and is compared by value"},
+  {"ndim", "how many axes there are"},
+  {"size", "how many elements there are"},
+  {"dtype", "\"float64\", \"float32\", \"int64\", \"uint8\" or \"bool\""},
+  {"T", "x with its last two axes exchanged"},
+}
+
+function catalog.properties()
+  local list = {}
+  for i, p in ipairs(PROPERTIES) do
+    list[i] = {name = p[1], path = "x." .. p[1], kind = "property", text = p[1], doc = p[2]}
+  end
+  return list
+end
+
+-- ---- all of it --------------------------------------------------------------------------------
+
+
+local function function_group(group, sample)
+  local entries = {}
+  for _, name in ipairs(group) do
+    local value, method = rawget(mg, name) or mg[name], nil
+    pcall(function() method = sample[name] end)
+    local e = any_entry(name, value and "mg." .. name or "x:" .. name, value or method)
+    if not value then e.kind = "method" end
+    e.method = value ~= nil and method == value
+    entries[#entries + 1] = e
+  end
+  return {title = group.title, entries = entries}
+end
+
+-- What mg has besides: what functions are made with, and mg.Config.
+local function others(groups)
+  local known, list = {}, {}
+  for _, group in ipairs(groups) do
+    for _, e in ipairs(group.entries) do known[e.path] = true end
+  end
+  for _, name in ipairs(sorted_names(mg)) do
+    local value = mg[name]
+    if not known["mg." .. name] and mg._docs[value] then
+      list[#list + 1] = any_entry(name, "mg." .. name, value)
+    end
+  end
+  return list
+end
+
+function catalog.groups()
+  local sample, groups = mg.ones(1), {}
+  for _, group in ipairs(help.groups()) do
+    local module = mg[group.title]
+    if type(module) == "table" and not mg._docs[module] then
+      local entries = {}
+      table.sort(group)
+      for _, name in ipairs(group) do
+        entries[#entries + 1] =
+          any_entry(name, ("mg.%s.%s"):format(group.title, name), module[name])
+      end
+      groups[#groups + 1] = {title = group.title, module = true, entries = entries}
+    else
+      groups[#groups + 1] = function_group(group, sample)
+    end
+  end
+  groups[#groups + 1] = {title = "objects", entries = object_entries()}
+  groups[#groups + 1] = {title = "the module itself", entries = others(groups)}
+  return groups
+end
+
+return catalog
