@@ -16,15 +16,28 @@ local function make(class, ...)
   return object
 end
 
+local function describe(class) return "class " .. class.__name end
+
 function Object:extend(name)
   local class = {}
   for k, v in pairs(self) do
     if type(k) == "string" and k:sub(1, 2) == "__" then class[k] = v end
   end
   class.__name, class.__index = name, class
-  return setmetatable(class, { __index = self, __call = make })
+  return setmetatable(class, { __index = self, __call = make, __tostring = describe })
 end
 
 function Object.init() end
+
+-- For a class whose bases are Object alone: a name that nobody down the line has may be PyTorch's,
+-- and then raises an error that says ours. `what`: a module, say.
+function Object._refuse_torch(class, what)
+  local meta = getmetatable(class)
+  meta.__index = function(_, name)
+    local value = Object[name]
+    if value == nil then require "moongrad.help".refuse_torch(what, name) end
+    return value
+  end
+end
 
 return Object

@@ -123,8 +123,10 @@ end
 
 -- ---- one thing --------------------------------------------------------------------------------
 
--- The value of a name such as "softmax", "nn.Linear", "Linear" or "Module:parameters".
+-- The value of a name such as "softmax", "nn.Linear", "Linear", "Module:parameters" or "x:sum".
 local function find(path)
+  local method = path:match "^x[.:]([%w_]+)$" or path:match "^Variable[.:]([%w_]+)$"
+  if method then return mg._docs.methods[method] end
   local value
   for name in path:gmatch "[^.:]+" do
     local from = value

@@ -43,6 +43,7 @@ local later = {
 }
 
 return setmetatable(mg, {
+  __tostring = function() return "moongrad " .. mg.version end,
   __index = function(_, name)
     local part = later[name]
     if not part then

@@ -382,7 +382,7 @@ describe("text", function()
     shows("variable([ true false])", mg.tensor{true, false})
     shows("variable([ nan  inf -inf])", mg.tensor{nan, huge, -huge}:clone())
     shows("variable([])", mg.zeros(0))
-    shows("variable([])", mg.zeros(0, 3))
+    shows("variable([], shape (0, 3))", mg.zeros(0, 3))
     shows("variable([1 2])", mg.tensor({1, 2}, "int64"))
   end)
 

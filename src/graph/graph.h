@@ -27,7 +27,7 @@ enum flag {                   /* node.flags */
   DROPPED = 16,               /* the value was let go: nobody had a handle */
   FROZEN = 32,                /* x.data: writing into it would be lost */
   ASSIGNED = 128,             /* a target of the assign under way */
-  PART = 64                   /* x[...], not recorded: writing into it would not reach x */
+  PART = 64                   /* x[...] or x.T, not recorded: writing into it would not reach x */
 };
 
 typedef struct node node;

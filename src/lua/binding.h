@@ -23,6 +23,12 @@
 
 #include "graph/graph.h"
 
+/* How Variables are shown: digits, elements beyond which the middle is left out, columns of a line */
+typedef struct {
+  int precision, linewidth;
+  int64_t threshold;
+} print_options;
+
 typedef struct {
   graph G;            /* first: a graph is its state */
   uint64_t seen;      /* mem_total() when the collector was last told, less what boxes cost since */
@@ -32,6 +38,7 @@ typedef struct {
   size_t low;         /* the fewest bytes alive since, as far as was seen */
   const void *meta;   /* the metatable of Variables, by its address */
   const void *guard;  /* likewise of guards */
+  print_options print;
   lua_CFunction ipairs; /* what ipairs steps with */
   const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
   size_t library_len;

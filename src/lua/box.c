@@ -188,6 +188,7 @@ static int get_property(lua_State *L, int which) {
       r = box_new(L, S);
       TRY(L, S, *r = transposed(&S->G, node_at(L, 1)));
       made(L, S, *r);
+      if (!node_has_creator(*r)) (*r)->flags |= PART;
       break;
   }
   return 1;

@@ -222,27 +222,35 @@ static int variable_totable(lua_State *L) {
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
-/* Two walks over what is shown: one for the width of a column, one that writes. */
+/* Two walks over what is shown: one for the width of a column, one that writes, so many numbers a line. */
 typedef struct {
   const dense *d;
   luaL_Buffer *out;
+  int digits;
   bool cut;
-  size_t width;
+  size_t width, line;
 } printer;
 
-static size_t number_text(char buf[40], dtype t, imm v) {
+static size_t number_text(char buf[40], dtype t, imm v, int digits) {
   if (t == BOOL) return snprintf(buf, 40, "%s", v.i ? "true" : "false");
   if (!is_float(t)) return snprintf(buf, 40, "%lld", (long long)v.i);
   if (isnan(v.f)) return snprintf(buf, 40, "nan");
   if (v.f == floor(v.f) && fabs(v.f) < 1e15) return snprintf(buf, 40, "%.0f", v.f);
-  return print_text(buf, 40, t == F32 ? "%.7g" : "%.8g", v.f);
+  return print_text(buf, 40, "%.*g", digits, v.f);
 }
 
-static void line_break(printer *p, int axis) { /* between the parts of an axis */
+/* Of a float32 no more than it has: 7 that are right, or 9 that tell it from all others. */
+static int digits_of(dtype t, int precision) {
+  int most = precision < 9 ? 7 : 9;
+  return t == F32 && precision > most ? most : precision;
+}
+
+static void line_break(printer *p, int axis, size_t shown) { /* between the parts of an axis */
   int blank = p->d->s.n - 1 - axis;
-  if (blank == 0) luaL_addchar(p->out, ' ');
+  if (blank == 0 && shown % p->line != 0) luaL_addchar(p->out, ' ');
   else {
-    while (blank--) luaL_addchar(p->out, '\n');
+    do luaL_addchar(p->out, '\n');
+    while (--blank > 0);
     for (int i = 0; i < 10 + axis; i++) luaL_addchar(p->out, ' ');
   }
 }
@@ -250,7 +258,7 @@ static void line_break(printer *p, int axis) { /* between the parts of an axis *
 static void show(printer *p, int axis, int64_t at) {
   if (axis == p->d->s.n) {
     char buf[40];
-    size_t len = number_text(buf, p->d->t, dense_at(p->d, at));
+    size_t len = number_text(buf, p->d->t, dense_at(p->d, at), p->digits);
     if (!p->out) {
       if (len > p->width) p->width = len;
       return;
@@ -259,10 +267,10 @@ static void show(printer *p, int axis, int64_t at) {
     luaL_addlstring(p->out, buf, len);
     return;
   }
-  int64_t n = p->d->s.d[axis];
+  int64_t n = p->d->s.d[axis], shown = 0;
   if (p->out) luaL_addchar(p->out, '[');
-  for (int64_t i = 0; i < n; i++) {
-    if (p->out && i) line_break(p, axis);
+  for (int64_t i = 0; i < n; i++, shown++) {
+    if (p->out && i) line_break(p, axis, shown);
     if (p->cut && n > 6 && i == 3) {
       if (p->out) luaL_addstring(p->out, "...");
       i = n - 4;
@@ -275,16 +283,41 @@ int variable_tostring(lua_State *L) {
   lua_settop(L, 1);
   dense d = push_dense(L, "tostring");
   int64_t size = shape_size(&d.s);
-  printer p = {.d = &d, .cut = size > 1000};
+  const print_options *o = &get_state(L)->print;
+  printer p = {.d = &d, .cut = size > o->threshold, .digits = digits_of(d.t, o->precision)};
   if (size) show(&p, 0, 0);
+  int room = o->linewidth - 9 - 2 * d.s.n; /* less "variable(", the brackets and the last one */
+  p.line = room > (int)p.width ? (size_t)room / (p.width + 1) : 1;
   luaL_Buffer b;
+  char text[128];
   luaL_buffinit(L, &b);
   p.out = &b;
   luaL_addstring(&b, "variable(");
   if (size) show(&p, 0, 0);
   else luaL_addstring(&b, "[]");
+  if (!size && d.s.n > 1) {
+    luaL_addstring(&b, ", shape ");
+    luaL_addstring(&b, shape_text(&d.s, text));
+  }
   luaL_addchar(&b, ')');
   luaL_pushresult(&b);
+  return 1;
+}
+
+/* What was said before comes back. */
+static int set_printoptions(lua_State *L) {
+  print_options *o = &get_state(L)->print, old = *o;
+  static const char *const names[] = {"precision", "threshold", "linewidth"};
+  const int64_t was[] = {old.precision, old.threshold, old.linewidth};
+  sig_values(L);
+  if (!lua_isnil(L, 1)) o->precision = (int)lua_tointeger(L, 1);
+  if (!lua_isnil(L, 2)) o->threshold = lua_tointeger(L, 2);
+  if (!lua_isnil(L, 3)) o->linewidth = (int)lua_tointeger(L, 3);
+  lua_createtable(L, 0, 3);
+  for (int i = 0; i < 3; i++) {
+    lua_pushinteger(L, was[i]);
+    lua_setfield(L, -2, names[i]);
+  }
   return 1;
 }
 
@@ -605,5 +638,13 @@ const entry convert_entries[] = {
      "first, first + step ... last inclusive, as Lua's for",
      false},
     {"randperm", make_randperm, "randperm(n: int(0..))\nint64: 1..n in random order", false},
-    {"totable", variable_totable, "totable(x: array) -> table\nnested tables of x's elements", true},
+    {"totable", variable_totable, "totable(x: array) -> table\nnested tables of x's elements",
+     true},
+    {"set_printoptions", set_printoptions,
+     "set_printoptions({precision: int(1..17), threshold: int(0..), linewidth: int(1..1000000)}) "
+     "-> table\n"
+     "how Variables are printed: significant digits (8; of a float32 7, from 9 on 9), elements "
+     "beyond which the middle is left out (1000), columns of a line (80). What is not given stays; "
+     "what was is returned, and can be given again",
+     false},
     {NULL, NULL, NULL, false}};

@@ -2,7 +2,7 @@
 **
 ** The table of docs leads from a function (a class's is its `init`) to its text: the signature, a line
 ** break, what it does. Its field `groups` is a list of lists of names, each with a `title`; `now` is the
-** list that names are added to. define, checked and their kin read their own arguments: they are what
+** list that names are added to; `methods` are those of Variables, with a number for each property. define, checked and their kin read their own arguments: they are what
 ** signatures are made with.
 */
 #include <string.h>

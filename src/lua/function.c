@@ -171,6 +171,13 @@ static int function_call(lua_State *L) {
   return top - self;
 }
 
+static int class_tostring(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_getfield(L, 1, "name");
+  lua_pushfstring(L, "Function(%s)", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "");
+  return 1;
+}
+
 static int function_define(lua_State *L) {
   sig_check(L);
   if (lua_type(L, 1) != LUA_TTABLE)
@@ -187,6 +194,8 @@ static int function_define(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_pushcclosure(L, function_call, 3);
   lua_setfield(L, 2, "__call");
+  lua_pushcfunction(L, class_tostring);
+  lua_setfield(L, 2, "__tostring");
   lua_setmetatable(L, 1);
   return 1;
 }

@@ -277,6 +277,7 @@ static void push_state(lua_State *L) {
   memset(S, 0, sizeof *S);
   graph_init(&S->G);
   S->G.release = function_release;
+  S->print = (print_options){.precision = 8, .threshold = 1000, .linewidth = 80};
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   S->G.host = lua_tothread(L, -1);
   if (lua_getglobal(L, "ipairs") == LUA_TFUNCTION) {
@@ -334,6 +335,9 @@ static void make_metatables(lua_State *L) {
                    {"__idiv", OP_floor_div}, {NULL, 0}};
   lua_pushvalue(L, VARIABLE_META);
   fill_metatable(L, variable_meta);
+  lua_pushliteral(L,
+                  "Variable (x:item() is its number)"); /* what Lua's own functions say they got */
+  lua_setfield(L, VARIABLE_META, "__name");
   for (int i = 0; operators[i].name; i++) {
     push_documented(L, op_functions[operators[i].op], op_table[operators[i].op].doc);
     lua_setfield(L, VARIABLE_META, operators[i].name);
@@ -425,6 +429,8 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_setmetatable(L, MODULE_DOCS);
   lua_newtable(L);
   lua_setfield(L, MODULE_DOCS, "groups");
+  lua_pushvalue(L, VARIABLE_METHODS);
+  lua_setfield(L, MODULE_DOCS, "methods");
   add_ops(L, 'e', "elementwise");
   add_ops(L, 'r', "reductions");
   add_all(L, reduce_entries, "reductions");

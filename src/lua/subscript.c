@@ -540,7 +540,8 @@ int variable_set_subscript(lua_State *L) {
   if (x->flags & FROZEN)
     refuse(L, "index: x.data is frozen: a value written into it would be lost");
   if (x->flags & PART)
-    refuse(L, "index: this is a copy that x[...] gave: write x[{i, j}] = v, or into a clone");
+    refuse(L,
+           "index: this is a copy that x[...] gave, or x.T: write x[{i, j}] = v, or into a clone");
   read_key(L, S, 2, &s, &k);
   node *v = *push_values(L, S, 3, "index", x->dtype);
   part p = part_of(&k);

@@ -26,15 +26,7 @@ local is_variable, raise, checked = mg.is_variable, mg.raise, mg.checked
 local Module = Object:extend("Module")
 Module.is_module = true
 
--- What nobody down the line has may be a name of PyTorch's.
-setmetatable(Module, {
-  __call = getmetatable(Module).__call,
-  __index = function(_, name)
-    local value = Object[name]
-    if value == nil then require "moongrad.help".refuse_torch("a module", name) end
-    return value
-  end
-})
+Module:_refuse_torch "a module"
 
 Module.extend = checked("extend(self, name: string)", "a class of modules", Object.extend)
 
@@ -358,14 +350,87 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
 -- What a layer prints between its parentheses.
 function Module.describe() return "" end
 
+-- Its members, and the functions of an array of layers.
+local function shown(t)
+  local keys = members(t)
+  for i, v in ipairs(t) do
+    if type(v) == "function" then keys[#keys + 1] = i end
+  end
+  table.sort(keys, by_kind_and_name)
+  return keys
+end
+
+local function function_name(fn) return (mg._docs[fn] or "function"):match "^[^(\n]*" end
+
+-- The text of what stands in a field; of a layer that says its sizes, not what it has.
+local function describe(v, name, lines, path)
+  local head, own, deep = nil, true, type(v) == "table" and not path[v]
+  if is_variable(v) then head = ("%s %s"):format(kind(v), shape(v))
+  elseif type(v) == "function" then head = function_name(v)
+  elseif getmetatable(v) then
+    local text = v:describe()
+    own = text == ""
+    head = getmetatable(v).__name .. (own and "" or "(" .. text .. ")")
+  end
+  if head then lines[#lines + 1] = name == "" and head or "  " .. name .. ": " .. head end
+  if not deep then return end
+  path[v] = true
+  for _, k in ipairs(shown(v)) do
+    local field = v[k]
+    if not is_variable(field) or own and kind(field) then
+      local key = tostring(type(k) == "string" and k or k - 1)
+      describe(field, name == "" and key or name .. "." .. key, lines, path)
+    end
+  end
+  path[v] = nil
+end
+
 function Module:__tostring()
   local lines = {}
-  walk(self, function() end, function(module, prefix)
-    local text, name = module:describe(), getmetatable(module).__name
-    if text ~= "" then name = name .. "(" .. text .. ")" end
-    lines[#lines + 1] = prefix == "" and name or "  " .. prefix:sub(1, -2) .. ": " .. name
-  end)
+  describe(self, "", lines, {})
   return table.concat(lines, "\n")
 end
+
+-- Texts in columns; the last is of numbers.
+local function columns(rows)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for k, text in ipairs(row) do widths[k] = math.max(widths[k] or 1, #text) end
+  end
+  for i, row in ipairs(rows) do
+    local format = ""
+    for k, w in ipairs(widths) do
+      format = format .. (k == 1 and "" or "  ") .. "%" .. (k == #widths and "" or "-") .. w .. "s"
+    end
+    lines[i] = format:format(table.unpack(row)):gsub(" +$", "")
+  end
+  return table.concat(lines, "\n")
+end
+
+Module.summary = checked("summary(self)",
+  "prints its parameters and buffers with their shapes and sizes, and their sum, which it gives",
+  function(self)
+    local rows, seen, n, numbers, bytes = {}, {}, 0, 0, 0
+    local width = { float64 = 8, int64 = 8, float32 = 4 }
+    walk(self, function(name, v)
+      local what = kind(v)
+      if seen[v.id] then
+        rows[#rows + 1] = { name, "is " .. seen[v.id], "", "" }
+        return
+      end
+      seen[v.id] = name
+      if what == "parameter" and not v.requires_grad then what = "frozen" end
+      rows[#rows + 1] = { name, what == "parameter" and "" or what, shape(v), tostring(v.size) }
+      if what ~= "buffer" then n, numbers = n + 1, numbers + v.size end
+      bytes = bytes + v.size * (width[v.dtype] or 1)
+    end, function(module, prefix)
+      if module.is_waiting and module:is_waiting() then
+        rows[#rows + 1] = { prefix .. "?", "waits for its first input", "", "" }
+      end
+    end)
+    print(("%s%s%s\n%d parameters of %d numbers, %d bytes with buffers"):format(
+      getmetatable(self).__name, #rows > 0 and "\n" or "", columns(rows), n, numbers, bytes))
+    return numbers
+  end)
 
 return { Module = Module, Parameter = Parameter, Buffer = Buffer }

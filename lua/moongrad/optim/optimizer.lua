@@ -24,6 +24,7 @@ local kind = require "moongrad.nn.kinds".kind
 local raise, tidy, checked, gather = mg.raise, mg.tidy, mg.checked, mg._gather
 
 local Optimizer = Object:extend("Optimizer")
+Optimizer:_refuse_torch "an optimizer"
 Optimizer.is_optimizer = true
 Optimizer.buffers = {}
 
