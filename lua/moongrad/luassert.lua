@@ -15,16 +15,11 @@ local SHOWN = 5
 
 local function dims(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
--- Numbers and booleans, in tables or not
-local function is_data(v)
-  if type(v) == "table" then return v[1] == nil and next(v) == nil or is_data(v[1]) end
-  return type(v) == "number" or type(v) == "boolean"
-end
-
--- As a float64 array, or nil
+-- As a float64 array: a Variable, numbers, rows of them; nil: it is none.
 local function values(v)
   if is_variable(v) then return v:detach():to "float64" end
-  return is_data(v) and mg.tensor(v):to "float64" or nil
+  local ok, x = pcall(mg.tensor, v)
+  return ok and x:to "float64" or nil
 end
 
 local function place(shape, i)
