@@ -186,6 +186,9 @@ describe("saved and loaded again", function()
     assert(helper.same(mg.load(folder .. "/k.npy"), k:to "uint8"))
     mg.save(folder .. "/k.npy", k, {dtype = "float16"})
     assert(helper.same(mg.load(folder .. "/k.npy"), k:to "float32"))
+    mg.save(folder .. "/m.npz", {b = mg.tensor{true}, k = k}, {dtype = "int16"}) -- each of its kind
+    assert(helper.same(mg.load(folder .. "/m.npz").b, mg.tensor{true}))
+    assert(helper.same(mg.load(folder .. "/m.npz").k, k))
     mg.save(folder .. "/k.npy", mg.tensor(7, "int64"), {dtype = "int16"})
     assert(helper.same(mg.load(folder .. "/k.npy"), mg.tensor(7, "int64")))
   end)
@@ -205,7 +208,11 @@ describe("saved and loaded again", function()
     for _, v in ipairs{300.0, -129.5, 0 / 0, math.huge} do
       assert(raises("int8 cannot hold", mg.save, path, mg.tensor{1, v}, {dtype = "int8"}))
     end
-    assert(raises('no dtype "float8"', mg.save, path, mg.ones(1), {dtype = "float8"}))
+    assert(raises('got "float8"', mg.save, path, mg.ones(1), {dtype = "float8"}))
+    child.write(path, "\x93NUMPY\1\0" ..
+      ("<s2"):pack "{'descr': '|S3', 'fortran_order': False, 'shape': ()}" .. "abc")
+    assert(raises("x.npy: it cannot be read: numpy dtype", mg.load, path))
+    os.remove(path)
     assert(raises("NumPy has no bfloat16", mg.save, path, mg.ones(1), {dtype = "bfloat16"}))
     assert(raises("unknown option dtpe", mg.save, path, mg.ones(1), {dtpe = "int8"}))
     assert.is_nil(io.open(path))

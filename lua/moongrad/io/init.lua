@@ -49,12 +49,15 @@ end
 
 local FLOATS = {float64 = true, float32 = true, float16 = true, bfloat16 = true}
 
+-- The kind of a dtype: what it holds comes back of the same kind.
+local function kind(dtype) return FLOATS[dtype] and "float" or dtype == "bool" and dtype or "int" end
+
 -- Gives each array the dtype it is stored with: `dtype`, if it is of its kind (a float dtype for
 -- floats, another for whole numbers), or if none of them is.
 local function choose(arrays, dtype)
   local some = false
   for _, a in ipairs(arrays) do
-    local fits = dtype and (FLOATS[dtype] == FLOATS[a.x.dtype])
+    local fits = dtype and kind(dtype) == kind(a.x.dtype)
     a.dtype = fits and dtype or a.x.dtype
     some = some or fits
   end
@@ -83,14 +86,10 @@ local function metadata_text(t, form)
   return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or nil
 end
 
-local TABLE = mg.signature "save(path: string, x: any, {dtype: string?, metadata: table?})"
-local SINGLE = mg.signature "save(path: string, x: any, {dtype: string?})"
-
--- dtype, if it is one of files
-local function check_dtype(dtype)
-  if dtype then mg.tobytes(mg.tensor(0), dtype) end
-  return dtype
-end
+local STORAGE = 'dtype: "float64" | "float32" | "float16" | "bfloat16" | "int64" | "int32" | ' ..
+  '"int16" | "int8" | "uint64" | "uint32" | "uint16" | "uint8" | "bool"'
+local TABLE = mg.signature("save(path: string, x: any, {" .. STORAGE .. ", metadata: table?})")
+local SINGLE = mg.signature("save(path: string, x: any, {" .. STORAGE .. "})")
 
 local function save_table(format, ...)
   local path, t, dtype, metadata = TABLE(...)
@@ -105,7 +104,7 @@ local function save_table(format, ...)
       raise("save: in .%s the name __metadata__ is not an array's", format.ending)
     end
   end
-  choose(arrays, check_dtype(dtype))
+  choose(arrays, dtype)
   local w <close> = mg._create(path, "save", format.sum)
   format.save(w, arrays, metadata_text(metadata, form))
   w:commit()
@@ -117,7 +116,7 @@ local function save_single(format, ...)
     raise("save: a .%s file holds one Variable, got a %s", format.ending, type(x))
   end
   local arrays = {{x = x}}
-  choose(arrays, check_dtype(dtype))
+  choose(arrays, dtype)
   local w <close> = mg._create(path, "save")
   format.save(w, arrays[1])
   w:commit()
@@ -151,7 +150,7 @@ local function read(r, e, asked)
   e = complete(e)
   if not e.problem then return e.read() end
   if e.close then e.close() end
-  if asked then raise("%s: %s cannot be read: %s", r:label(), e.name, e.problem) end
+  if asked then raise("%s: %s cannot be read: %s", r:label(), e.name or "it", e.problem) end
   io.stderr:write(("moongrad: %s: %s is left out: %s\n"):format(r:label(), e.name, e.problem))
 end
 
