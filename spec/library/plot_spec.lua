@@ -94,7 +94,9 @@ describe("plot", function()
             image = mg.tensor{{0, 1}, {2, 3}}, extent = {1, 3, 4, 5}, palette = "color"}
     assert.equal(MAGIC.svg, child.read(path):sub(1, #MAGIC.svg))
     assert(raises("plot: styles[1] is dotted", mg.plot, {{1, 2}, styles = {"dotted"}}))
-    assert(raises("plot: extent is {left, right, bottom, top}", mg.plot, {{1, 2}, extent = {1}}))
+    assert(raises("plot: unknown option extent", mg.plot, {{1, 2}, extent = {1, 2, 3, 4}}))
+    assert(raises("plot: extent is {left, right, bottom, top}", mg.plot,
+      {image = mg.ones(2, 2), extent = {1}}))
   end)
 
   it("draws in characters", function()
@@ -112,5 +114,172 @@ describe("plot", function()
     assert(raises("plot: curve 1 has 2 points, its x has 3", mg.plot, {{1, 2}, x = {1, 2, 3}}))
     assert(raises("plot: needs a table", mg.plot, 3))
     assert(raises("plot: gnuplot failed", mg.plot, {{1, 2}, path = "/no/such/x.png"}))
+  end)
+end)
+
+describe("plot's layers", function()
+  helper.guard(before_each, after_each)
+
+  -- The script that gnuplot is given, and what its data are: it is not run here.
+  local function script(given)
+    local program, written = require "moongrad.plot.program", {}
+    local run, write = program.run, program.write_file
+    finally(function() program.run, program.write_file = run, write end)
+    program.write_file = function(path, bytes)
+      written[path] = bytes
+      return true
+    end
+    local text
+    program.run = function(_, _, _, s) text = s end
+    given.path = "x.svg"
+    mg.plot(given)
+    program.run, program.write_file = run, write
+    local _, data = next(written)
+    return text, data
+  end
+
+  local function doubles(data, at, n)
+    return {("<" .. ("d"):rep(n)):unpack(data, at + 1)}
+  end
+
+  local function has(text, what) return assert(text:find(what, 1, true), text) end
+
+  it("give gnuplot doubles, whatever they were", function()
+    local text, data = script{{{1, 2}, mg.tensor({3, 4}, "int64"), label = "it's"}, x = {1}}
+    has(text, "skip=0 record=(2) format='%float64%float64' using 1:2 with lines lw 2")
+    has(text, "lc rgb '#1f77b4'")
+    has(text, "title 'it''s'")
+    assert.same({1, 3, 2, 4}, {table.unpack(doubles(data, 0, 4), 1, 4)})
+  end)
+
+  it("leave out what is nowhere", function()
+    local text, data = script{{1, math.huge, 0 / 0, 4}, {}}
+    assert.same({3, 1, 2}, {select(2, text:gsub("nan", "")) + 3, doubles(data, 0, 2)[1], 2})
+    local v = doubles(data, 0, 8)
+    assert(v[4] ~= v[4] and v[6] ~= v[6] and v[8] == 4)
+    has(script{{}}, "plot NaN")
+    has(script{{0 / 0}}, "plot NaN")
+  end)
+
+  it("have options of their own, and a plot's table may be one", function()
+    local text = script{{1, 2, color = "red", width = 3, style = "dashed", band = {{0, 1}, {2, 3}},
+                         errors = {0.1, 0.2}}, {{1, 2}, {3, 4}}}
+    has(text, "with lines dt 2 lw 3 lc rgb 'red'")
+    has(text, "using 1:2:3 with filledcurves fs transparent solid 0.2 noborder lc rgb 'red'")
+    has(text, "using 1:2:3 with yerrorbars ps 0 lw 1.5 lc rgb 'red'")
+    has(text, "lc rgb '#d95f02'")
+    local data
+    text, data = script{histogram = {0, 1, 1, 3}, bins = 3, title = "t"}
+    has(text, "with boxes lc rgb '#1f77b4'")
+    has(text, "set title 't'")
+    has(text, "set yrange [0:*]")
+    assert.same({0.5, 1, 1, 1.5, 2, 1, 2.5, 1, 1}, {table.unpack(doubles(data, 0, 9), 1, 9)})
+    data = select(2, script{histogram = {0, 1, 1, 3}, bins = {0, 1, 4}, density = true})
+    assert.same({0.5, 0.25, 1, 2.5, 0.25, 3}, {table.unpack(doubles(data, 0, 6), 1, 6)})
+  end)
+
+  it("stand side by side if they are bars", function()
+    local text, data = script{{bars = {3, -5}}, {bars = {4, 4}}, xticks = {"a", "b"}}
+    assert.same({0.8, 3, 1.8, -5}, {table.unpack(doubles(data, 0, 4), 1, 4)})
+    assert.same({1.2, 4, 2.2, 4}, {table.unpack(doubles(data, 32, 4), 1, 4)})
+    has(text, "(0.40000000000000002) with boxes")
+    has(text, "set xtics ('a' 1, 'b' 2)")
+    assert(raises("two of them have one x", mg.plot, {{bars = {1, 2}, x = {1, 1}}}))
+  end)
+
+  it("may be points, one colour for each label, or by a value", function()
+    local text, data = script{scatter = {{1, 2, 3}, {4, 5, 6}}, by = mg.tensor({2, 1, 2}, "int64")}
+    assert.same({2, 5, 1, 4, 3, 6}, {table.unpack(doubles(data, 0, 6), 1, 6)})
+    has(text, "title '2'")
+    has(script{scatter = mg.ones(3, 2), by = {1, 2, 3.5}},
+      "using 1:2:3 with points pt 7 ps 0.8 lc palette")
+    assert(raises("scatter is {x, y}", mg.plot, {scatter = mg.ones(3)}))
+  end)
+
+  it("may be images: by a palette, in colours, cells with their values", function()
+    local text, data = script{image = mg.tensor{{1, 2, 3}, {4, 5, 6}}, extent = {0, 4, 1, 2}}
+    has(text, "array=(3,2) origin=(0,1) dx=2 dy=1 flipy format='%float64' using 1 with image")
+    has(text, "set palette gray")
+    assert.same({1, 2, 3, 4, 5, 6}, {table.unpack(doubles(data, 0, 6), 1, 6)})
+    text, data = script{image = mg.tensor{{{0, 1}}, {{0.5, 2}}, {{1, -1}}}}
+    has(text, "using 1:2:3 with rgbimage")
+    has(text, "set yrange [] reverse")
+    assert.equal("\0\128\255\255\255\0", data)
+    text = script{heatmap = {{1, 2}, {3, 4}}, values = true, yticks = {"a", "b"}, clim = {0, 1 / 0}}
+    has(text, "set ytics ('a' 1, 'b' 2)")
+    has(text, "set cbrange [0:*]")
+    has(text, "($3 < 2.5 ? sprintf('%.4g', $3) : '') with labels tc rgb 'white'")
+    assert(raises("image must be (H, W) or (3, H, W), got shape (2, 1, 1)", mg.plot,
+      {image = mg.ones(2, 1, 1)}))
+  end)
+
+  it("may be contours", function()
+    local text, data = script{contour = {{1, 2, 3}, {4, 5, 6}}, x = {0, 1, 2}, y = {5, 6},
+                              levels = {2.5}}
+    has(text, "set cntrparam levels discrete 2.5")
+    has(text, "record=(3,2)")
+    assert.same({0, 5, 1, 1, 5, 2, 2, 5, 3, 0, 6, 4}, {table.unpack(doubles(data, 0, 12), 1, 12)})
+    assert(raises("contour's y has 1 values, expected 2", mg.plot,
+      {contour = {{1, 2}, {3, 4}}, y = {1}}))
+  end)
+
+  it("stand in panels, on axes with limits, lines and a legend", function()
+    local text = script{plots = {{1, 2, 3}, {{1, 2}, title = "b"}, {histogram = {1, 2}}},
+                        columns = 3, title = "all"}
+    has(text, "set multiplot layout 1,3 title 'all'")
+    assert.equal(2, select(2, text:gsub("\nreset\n", "")))
+    text = script{{1, 2}, xlim = {0, 1 / 0}, ylim = {-1, 3}, hlines = {0.5}, vlines = {1},
+                  legend = "outside", log = "y", grid = true, size = {300, 200}}
+    has(text, "set xrange [0:*]")
+    has(text, "set yrange [-1:3]")
+    has(text, "set key outside right top")
+    has(text, "set logscale y")
+    has(text, "graph 0, first 0.5 to graph 1, first 0.5")
+    has(text, "svg size 300,200")
+    assert(raises("plots[1]: path and size", mg.plot, {plots = {{{1, 2}, path = "x.png"}}}))
+    assert(raises("plot: plots is empty", mg.plot, {plots = {}}))
+    assert(raises("plot: unknown option x", mg.plot, {plots = {{1}}, xlims = {1, 2}}))
+    assert(raises("plot: size is {width, height}", mg.plot, {{1, 2}, size = {1}}))
+    assert(raises("unknown option bin; did you mean bins?", mg.plot, {{histogram = {1}, bin = 3}}))
+    assert(raises('color is "red\'; x"', mg.plot, {{1, 2, color = "red'; x"}}))
+    assert(raises("curve is a boolean", mg.plot, {true}))
+  end)
+
+  it("are drawn by gnuplot, all of them", function()
+    local folder = child.folder(finally)
+    for _, kind in ipairs{"svg", "pdf", "txt", "png"} do
+      local path = folder .. "/a." .. kind
+      mg.plot{path = path, plots = {
+        {{1, 2, errors = {1, 1}, band = {{0, 1}, {2, 3}}, style = "points"}, {bars = {1, 2}}},
+        {histogram = mg.randn(100), log = "y"}, {image = mg.rand(3, 4, 5)}, {{}},
+        {heatmap = mg.rand(3, 4), values = true}, {{contour = mg.rand(5, 5)}, {1, 2, 3}},
+        {scatter = mg.rand(9, 2), by = mg.rand(9), palette = "diverging"}}}
+      assert(#child.read(path) > 500)
+    end
+  end)
+
+  it("are text where no display is", function()
+    local code = [[local mg = require "moongrad"
+      mg.plot{1, 2, 3, title = "three"}
+      mg.plot{image = mg.tensor{{0, 1}, {1, 0}}, title = "shades"}
+      local live <close> = mg.plot{live = true, labels = {"a", "b"}}
+      for i = 1, 5 do live:add(i, i * i, i > 2 and 1 or nil) end]]
+    local out = child.run(code, nil, "DISPLAY= WAYLAND_DISPLAY=")
+    assert.is_truthy(out:find "three")
+    assert.is_truthy(out:find("\nshades\n  @@\n@@\n", 1, true))
+    assert.is_truthy(out:find "a %*")
+  end)
+
+  it("grow while one looks", function()
+    local path = child.folder(finally) .. "/live.svg"
+    local live = mg.plot{live = true, path = path, title = "loss"}
+    for i = 1, 4 do live:add(i, i, mg.tensor(2.0)) end
+    live:close()
+    assert.equal(MAGIC.svg, child.read(path):sub(1, #MAGIC.svg))
+    assert.equal("Live(2 curves)", tostring(live))
+    assert(raises("add: this plot was closed", live.add, live, 1, 2))
+    assert(raises("add: y of curve 1 is a string", mg.plot{live = true, path = path}.add,
+      mg.plot{live = true, path = path}, 1, "x"))
+    assert(raises("plot: unknown option titel", mg.plot, {live = true, titel = "x"}))
   end)
 end)

@@ -50,7 +50,9 @@ end
 local FLOATS = {float64 = true, float32 = true, float16 = true, bfloat16 = true}
 
 -- The kind of a dtype: what it holds comes back of the same kind.
-local function kind(dtype) return FLOATS[dtype] and "float" or dtype == "bool" and dtype or "int" end
+local function kind(dtype)
+  return FLOATS[dtype] and "float" or dtype == "bool" and "bool" or "int"
+end
 
 -- Gives each array the dtype it is stored with: `dtype`, if it is of its kind (a float dtype for
 -- floats, another for whole numbers), or if none of them is.

@@ -1,0 +1,321 @@
+-- layers.lua -- what a plot draws: each kind makes lines of a gnuplot script of its options.
+--
+-- A layer becomes {clauses = parts of one `plot` command, before = commands before it, and what it
+-- wants of the plot: colours, gray, bar (of colours), equal and tight axes, the y axis down, zero and
+-- span: their ranges, cells: how many elements, text: what it is without gnuplot}. All numbers go
+-- through one binary file, the sheet; a clause says from which byte on it reads it.
+
+local mg = require "moongrad.core"
+local raise = mg.raise
+
+local layers = {}
+
+-- ---- data -------------------------------------------------------------------------------------
+
+-- An array of ndim axes as float64; what is infinite is nowhere.
+local function values(a, ndim, what)
+  if type(a) == "table" then a = mg.tensor(a) end
+  if not mg.is_variable(a) then raise("plot: %s must be a Variable or a table", what) end
+  if a.ndim ~= ndim then
+    raise("plot: %s must be %d-d, got shape %s", what, ndim, tostring(a.shape))
+  end
+  a = a:detach():to "float64"
+  return mg.where(a:isfinite(), a, 0 / 0)
+end
+
+-- Values along axis 1, as many as y has
+local function beside(a, y, what)
+  a = values(a, 1, what)
+  if #a ~= #y then raise("plot: %s has %d values, expected %d", what, #a, #y) end
+  return a
+end
+
+local function numbers(n) return mg.range(1, n, {dtype = "float64"}) end
+
+local Sheet = {}
+Sheet.__index = Sheet
+
+function layers.sheet(quoted_path)
+  return setmetatable({path = quoted_path, parts = {}, size = 0}, Sheet)
+end
+
+function Sheet:add(bytes, form)
+  local at = self.size
+  self.parts[#self.parts + 1] = bytes
+  self.size = at + #bytes
+  return ("%s binary skip=%d %s"):format(self.path, at, form)
+end
+
+-- Columns next to each other; shape, if any, is that of a grid of points.
+function Sheet:columns(list, w, h)
+  local form = ("record=(%s) format='%s'"):format(w and ("%d,%d"):format(w, h) or #list[1],
+    ("%float64"):rep(#list))
+  return self:add(mg.stack(list, 2):tobytes(), form)
+end
+
+-- ---- styles -----------------------------------------------------------------------------------
+
+local COLOURS = {"#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#d62728", "#17a2b8", "#8c564b",
+                 "#e377c2", "#7f7f7f", "#bcbd22"}
+layers.colours = COLOURS
+
+local STYLES = {
+  lines = "lines lw %g", dashed = "lines dt 2 lw %g", points = "points pt 7 ps %g/2.5",
+  linespoints = "linespoints pt 7 ps 0.6 lw %g", dots = "dots lw %g", steps = "steps lw %g",
+  impulses = "impulses lw %g",
+}
+layers.styles = '"lines" | "dashed" | "points" | "linespoints" | "dots" | "steps" | "impulses"'
+
+-- In single quotes all is literal but the quote itself, and a line break ends the string.
+local function quote(s)
+  return "'" .. tostring(s):gsub("%c", " "):gsub("'", "''") .. "'"
+end
+layers.quote = quote
+
+local function colour(given, i)
+  if type(given) == "string" then
+    if not given:find "^#%x%x%x%x%x%x$" and not given:find "^%a[%w-]*$" then
+      raise('plot: color is "%s", expected a name or "#rrggbb"', given)
+    end
+    return "lc rgb " .. quote(given)
+  end
+  i = given or i
+  return ("lc rgb '%s'"):format(COLOURS[(i - 1) % #COLOURS + 1])
+end
+
+local function title(label) return label and "title " .. quote(label) or "notitle" end
+
+-- ---- curves -----------------------------------------------------------------------------------
+
+local LABEL, COLOUR = "label: string", "color: string | int(1..)"
+
+layers.curve = {
+  options = {"style: " .. layers.styles, "width: number(0<..) = 2", "errors: array", "band: list",
+             LABEL, COLOUR},
+  draw = function(sheet, o, at)
+    local what = "curve " .. at.number
+    local ys = values(o.y, 1, what)
+    local x = o.x or at.x
+    x = x and values(x, 1, "x of " .. what) or numbers(#ys)
+    if #x ~= #ys then raise("plot: %s has %d points, its x has %d", what, #ys, #x) end
+    local clauses, lc = {}, colour(o.color, at.number)
+    if not ys:isfinite():any():item() then return {clauses = clauses} end
+    if o.band then
+      if #o.band ~= 2 then raise("plot: band is {low, high}") end
+      local low, high = beside(o.band[1], ys, "band[1]"), beside(o.band[2], ys, "band[2]")
+      clauses[1] = ("%s using 1:2:3 with filledcurves fs transparent solid 0.2 noborder %s notitle")
+        :format(sheet:columns{x, low, high}, lc)
+    end
+    local form = (STYLES[o.style or at.style]):format(o.width)
+    local again = at.number > #COLOURS and not o.color
+    if again and form:find "^lines lw" then form = form .. " dt 2" end
+    if o.errors then
+      clauses[#clauses + 1] = ("%s using 1:2:3 with yerrorbars ps 0 lw 1.5 %s notitle"):format(
+        sheet:columns{x, ys, beside(o.errors, ys, "errors")}, lc)
+    end
+    clauses[#clauses + 1] = ("%s using 1:2 with %s %s %s"):format(sheet:columns{x, ys}, form, lc,
+      title(o.label))
+    return {clauses = clauses}
+  end,
+}
+
+-- Points; by: a colour for each, by its label where these are few integers
+layers.scatter = {
+  options = {"scatter: any", "by: array", "width: number(0<..) = 1", LABEL, COLOUR},
+  draw = function(sheet, o, at)
+    local pair = o.scatter
+    local x, y
+    if mg.is_variable(pair) and pair.ndim == 2 and pair.shape[2] == 2 then
+      x, y = pair[{{}, 1}], pair[{{}, 2}]
+    elseif type(pair) == "table" and #pair == 2 then x, y = pair[1], pair[2]
+    else raise "plot: scatter is {x, y}, or a Variable (n, 2)" end
+    y = values(y, 1, "scatter's y")
+    x = beside(x, y, "scatter's x")
+    local form = ("with points pt 7 ps %g"):format(0.8 * o.width)
+    if not (x + y):isfinite():any():item() then return {clauses = {}} end
+    if not o.by then
+      return {clauses = {("%s using 1:2 %s %s %s"):format(sheet:columns{x, y}, form,
+        colour(o.color, at.number), title(o.label))}}
+    end
+    local by = beside(o.by, y, "by")
+    local labels = o.by.dtype == "int64" and o.by:unique():totable() or {}
+    if #labels == 0 or #labels > #COLOURS then
+      return {clauses = {("%s using 1:2:3 %s lc palette %s"):format(sheet:columns{x, y, by}, form,
+        title(o.label))}, colours = true, bar = true}
+    end
+    local clauses = {}
+    for i, label in ipairs(labels) do
+      local picked = by:eq(label)
+      clauses[i] = ("%s using 1:2 %s %s %s"):format(sheet:columns{x[picked], y[picked]}, form,
+        colour(nil, i), title(label))
+    end
+    return {clauses = clauses}
+  end,
+}
+
+-- ---- bars -------------------------------------------------------------------------------------
+
+-- Where bars that begin at 0 want the axis to begin
+local function zero(y) return y:nan_to_num():min():item() >= 0 and "0:*" or
+  y:nan_to_num():max():item() <= 0 and "*:0" or nil end
+
+layers.bars = {
+  options = {"bars: array", "x: array", LABEL, COLOUR},
+  draw = function(sheet, o, at)
+    local y = values(o.bars, 1, "bars")
+    if not y:isfinite():any():item() then return {clauses = {}} end
+    local x = o.x or at.x
+    x = x and beside(x, y, "x of bars") or numbers(#y)
+    local sorted = x:sort()
+    local step = #y > 1 and (sorted[{{2, -1}}] - sorted[{{1, -2}}]):min():item() or 1
+    if step == 0 then raise("plot: bars: two of them have one x") end
+    local width = 0.8 * step / at.bars
+    local places = x + (at.bar - (at.bars + 1) / 2) * width
+    return {
+      clauses = {mg._format("%s using 1:2:(%.17g) with boxes fs solid 0.85 noborder %s %s",
+        sheet:columns{places, y}, width, colour(o.color, at.number), title(o.label))},
+      zero = zero(y),
+      span = {sorted[1]:item() - 0.6 * step, sorted[-1]:item() + 0.6 * step},
+    }
+  end,
+}
+
+layers.histogram = {
+  options = {"histogram: array", "bins: int(1..) | array = 10", "range: numbers",
+             "density: bool = false", LABEL, COLOUR},
+  draw = function(sheet, o, at)
+    local x = o.histogram:detach():flatten()
+    if x.dtype == "bool" then x = x:to "uint8" end
+    local counts, edges = mg.histogram(x, o.bins, {range = o.range})
+    counts, edges = counts:to "float64", edges:to "float64"
+    local widths = edges[{{2, -1}}] - edges[{{1, -2}}]
+    if o.density then counts = counts / (counts:sum() * widths) end
+    local middle = edges[{{1, -2}}] + widths / 2
+    return {zero = zero(counts), clauses = {
+      ("%s using 1:2:3 with boxes %s fs transparent solid %g border lc rgb 'white' %s"):format(
+        sheet:columns{middle, counts, widths}, colour(o.color, at.number),
+        at.histograms > 1 and 0.5 or 0.8, title(o.label))}}
+  end,
+}
+
+-- ---- images -----------------------------------------------------------------------------------
+
+local function shape(x) return tostring(x.shape) end
+
+-- How a binary array's columns and rows become x and y; the first row is at the top.
+local function places(w, h, extent)
+  if not extent then return ("array=(%d,%d) origin=(1,1) dx=1 dy=1"):format(w, h) end
+  if #extent ~= 4 then raise("plot: extent is {left, right, bottom, top} of an image") end
+  local left, right, bottom, top = table.unpack(extent)
+  if left == right or bottom == top then raise("plot: extent is empty") end
+  return mg._format("array=(%d,%d) origin=(%.17g,%.17g) dx=%.17g dy=%.17g%s%s", w, h,
+    math.min(left, right), math.min(bottom, top), math.abs(right - left) / math.max(w - 1, 1),
+    math.abs(top - bottom) / math.max(h - 1, 1), right < left and " flipx" or "",
+    top > bottom and " flipy" or "")
+end
+
+-- (H, W) by the palette, (3, H, W) as it is
+layers.image = {
+  options = {"image: array", "extent: numbers"},
+  draw = function(sheet, o)
+    local x = o.image:detach()
+    local clause
+    if x.ndim ~= 2 and (x.ndim ~= 3 or x.shape[1] ~= 3) or x.size == 0 then
+      raise("plot: image must be (H, W) or (3, H, W), got shape %s", shape(x))
+    end
+    local h, w = x.shape[x.ndim - 1], x.shape[x.ndim]
+    local where = places(w, h, o.extent)
+    if x.ndim == 2 then
+      clause = sheet:add(values(x, 2, "image"):tobytes(), where .. " format='%float64'") ..
+        " using 1 with image notitle"
+    else
+      if x.dtype ~= "uint8" then x = (x:clamp{min = 0, max = 1} * 255):round():to "uint8" end
+      clause = sheet:add(x:permute(2, 3, 1):tobytes(), where .. " format='%uchar%uchar%uchar'") ..
+        " using 1:2:3 with rgbimage notitle"
+    end
+    return {clauses = {clause}, tight = true, equal = not o.extent, down = not o.extent,
+            gray = x.ndim == 2, text = x, cells = {h, w}}
+  end,
+}
+
+-- Cells, perhaps with their values
+layers.heatmap = {
+  options = {"heatmap: array", "values: bool = false"},
+  draw = function(sheet, o)
+    local x = values(o.heatmap, 2, "heatmap")
+    if x.size == 0 then raise("plot: heatmap has shape %s", shape(x)) end
+    local h, w = table.unpack(x.shape)
+    local clauses = {sheet:add(x:tobytes(), places(w, h) .. " format='%float64'") ..
+      " using 1 with image notitle"}
+    if o.values then
+      local rows = numbers(h):unsqueeze(2):expand(h, w):reshape(h * w)
+      local columns = numbers(w):unsqueeze(1):expand(h, w):reshape(h * w)
+      local flat, list = x:reshape(h * w), x:nan_to_num()
+      local middle = (list:min():item() + list:max():item()) / 2
+      local cells = sheet:columns{columns, rows, flat}
+      for i, test in ipairs{"<", ">="} do
+        clauses[i + 1] = mg._format("%s using 1:2:($3 %s %.17g ? sprintf('%%.4g', $3) : '') " ..
+          "with labels tc rgb '%s' notitle", cells, test, middle, i == 1 and "white" or "black")
+      end
+    end
+    return {clauses = clauses, tight = true, down = true, colours = true, bar = true,
+            text = x, cells = {h, w}}
+  end,
+}
+
+layers.contour = {
+  options = {"contour: array", "x: array", "y: array", "levels: int(1..) | numbers = 10",
+             "width: number(0<..) = 1.5", LABEL, COLOUR},
+  draw = function(sheet, o, at)
+    local z = values(o.contour, 2, "contour")
+    local h, w = table.unpack(z.shape)
+    if h < 2 or w < 2 then raise("plot: contour has shape %s", shape(z)) end
+    local x = o.x or at.x
+    x = x and beside(x, z[1], "contour's x") or numbers(w)
+    local y = o.y and beside(o.y, z[{{}, 1}], "contour's y") or numbers(h)
+    local grid = sheet:columns({x:unsqueeze(1):expand(h, w):reshape(h * w),
+      y:unsqueeze(2):expand(h, w):reshape(h * w), z:reshape(h * w)}, w, h)
+    local levels = "auto " .. tostring(o.levels)
+    if type(o.levels) == "table" then
+      local list = {}
+      for i, v in ipairs(o.levels) do list[i] = mg._format("%.17g", v) end
+      levels = "discrete " .. table.concat(list, ", ")
+    end
+    local name = "$contour" .. at.number
+    local lc = o.color and colour(o.color, 1) or "lc palette"
+    return {
+      before = ("set contour base\nunset surface\nset cntrparam levels %s\nset format '%%.12g'\n" ..
+        "set table %s\nsplot %s using 1:2:3\nunset table\nunset contour\nset surface\n" ..
+        "set format '%% h'"):format(levels, name, grid),
+      clauses = {("%s using 1:2:3 with lines lw %g %s %s"):format(name, o.width, lc,
+        title(o.label))},
+      colours = not o.color, bar = not o.color,
+    }
+  end,
+}
+
+-- ---- text -------------------------------------------------------------------------------------
+
+local SHADES = " .:-=+*#%@"
+
+-- An image as lines of characters, two for an element, from dark to light
+function layers.shades(x, width)
+  if x.ndim == 3 then x = x:to("float64"):mean(1) end
+  x = x:to "float64"
+  local h, w = table.unpack(x.shape)
+  local by = math.max(1, -(-2 * w // width))
+  local least, most = x:nan_to_num():min():item(), x:nan_to_num():max():item()
+  local scale, lines = most > least and 9 / (most - least) or 0, {}
+  for i = 1, h, by do
+    local row = {}
+    for j = 1, w, by do
+      local v = x[{{i, math.min(i + by - 1, h)}, {j, math.min(j + by - 1, w)}}]:mean():item()
+      local k = v == v and math.floor((v - least) * scale + 0.5) + 1 or 1
+      row[#row + 1] = SHADES:sub(k, k):rep(2)
+    end
+    lines[#lines + 1] = (table.concat(row):gsub("%s+$", ""))
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+return layers

@@ -1,0 +1,63 @@
+-- live.lua -- a picture that is drawn anew while points are added to its curves.
+
+local mg = require "moongrad.core"
+local Object = require "moongrad.class"
+local raise, checked = mg.raise, mg.checked
+
+local Live = Object:extend "Live"
+
+local function options(given, curves)
+  local t = {}
+  for k, v in pairs(given) do t[k] = v end
+  t.live = nil
+  for i, c in ipairs(curves) do t[i] = {c.x, c.y, label = given.labels and given.labels[i]} end
+  return t
+end
+
+-- show(options, path): draws them there; text(options): as characters
+function Live:init(given, show, text)
+  self.given, self.show, self.text, self.curves, self.drawn = given, show, text, {}, os.time()
+  for i = 1, given.labels and #given.labels or 0 do self.curves[i] = {x = {}, y = {}} end
+  text(options(given, {{x = {}, y = {}}})) -- what is wrong is said at once
+  self.redraws = given.path or os.execute "test -t 1"
+end
+
+function Live:draw()
+  self.drawn = os.time()
+  local now = options(self.given, #self.curves > 0 and self.curves or {{x = {}, y = {}}})
+  if self.given.path then return self.show(now) end
+  local lines = self.text(now)
+  if self.lines then io.write(("\27[%dA\27[J"):format(self.lines)) end
+  io.write(lines)
+  io.flush()
+  self.lines = self.redraws and select(2, lines:gsub("\n", ""))
+end
+
+-- A second is the least between two drawings.
+Live.add = checked("add(self, x: number, ...: any)",
+  "the next point of each curve: add(x, y1, y2, ...); a y may be nil", function(self, x, ...)
+    if self.closed then raise("add: this plot was closed") end
+    local ys = table.pack(...)
+    for i = 1, ys.n do
+      local y = ys[i]
+      if mg.is_variable(y) then y = y:item() end
+      if y ~= nil and type(y) ~= "number" then
+        raise("add: y of curve %d is a %s, expected a number", i, type(y))
+      end
+      local c = self.curves[i] or {x = {}, y = {}}
+      self.curves[i] = c
+      if y then c.x[#c.x + 1], c.y[#c.y + 1] = x, y end
+    end
+    if self.redraws and os.time() ~= self.drawn then self:draw() end
+  end)
+
+Live.close = checked("close(self)", "draws all points a last time", function(self)
+  if not self.closed then self:draw() end
+  self.closed = true
+end)
+
+function Live:__close() self:close() end
+
+function Live:__tostring() return ("Live(%d curves)"):format(#self.curves) end
+
+return Live

@@ -1,0 +1,66 @@
+-- program.lua -- runs graphviz and gnuplot.
+--
+-- Both are given a script file, never a pipe: writing to one whose reader died would kill Lua.
+-- Names and paths are quoted for the shell here, and for the script by who writes it.
+
+local mg = require "moongrad.core"
+local raise = mg.raise
+
+local program = {}
+
+function program.write_file(path, text)
+  local f, problem = io.open(path, "wb")
+  if not f then return nil, problem end
+  local ok, why = f:write(text)
+  local closed, late = f:close()
+  return ok and closed, why or late
+end
+
+function program.read_file(path)
+  local f <close> = io.open(path, "rb")
+  return f and f:read("a") or ""
+end
+
+function program.shell_quote(s)
+  return "'" .. s:gsub("'", "'\\''") .. "'"
+end
+
+-- A name for a file, removed where the variable that holds it ends.
+local Temporary = {__close = function(t) os.remove(t.path) end}
+
+function program.temporary(op)
+  local made, path = pcall(os.tmpname)
+  if not made then raise("%s: no file for the script: %s", op, path) end
+  return setmetatable({path = path}, Temporary)
+end
+
+-- Runs command on a file that holds the script. What it complains of goes into the error.
+function program.run(op, package, command, script)
+  local file <close> = program.temporary(op)
+  local complaint <close> = program.temporary(op)
+  local ok, problem = program.write_file(file.path, script)
+  local status
+  if ok then
+    ok, problem, status = os.execute(("%s %s 2>%s"):format(command,
+      program.shell_quote(file.path), program.shell_quote(complaint.path)))
+  end
+  if status == 127 then raise("%s: needs a program of the Debian package %s", op, package) end
+  if not ok then
+    raise("%s: %s failed (%s %s)\n%s", op, package, problem, tostring(status),
+      program.read_file(complaint.path))
+  end
+end
+
+-- The ending of a picture's path, one of `kinds` (a string of words).
+function program.ending(op, path, kinds)
+  if type(path) ~= "string" or path:find("%c") then
+    raise("%s: path must be the name of a file, got %s", op, tostring(path))
+  end
+  local kind = path:match("%.(%w+)$")
+  if not kind or not kinds:find(("%%f[%%w]%s%%f[%%W]"):format(kind)) then
+    raise('%s: "%s" does not end in one of %s', op, path, (kinds:gsub("%w+", ".%0")))
+  end
+  return kind
+end
+
+return program
