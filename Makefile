@@ -90,9 +90,10 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -f
 
 KERN   = src/cpu/kern.c
 WINDOW = src/cpu/window.c
+MULTIPLY = src/cpu/multiply.c
 LEVELS = v2 v3 v4
-OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN) $(WINDOW),$(wildcard src/*/*.c))) \
-         $(LEVELS:%=$(BUILD)/kern_%.o) $(LEVELS:%=$(BUILD)/window_%.o)
+OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN) $(WINDOW) $(MULTIPLY),$(wildcard src/*/*.c))) \
+         $(foreach l,$(LEVELS),$(BUILD)/kern_$l.o $(BUILD)/window_$l.o $(BUILD)/multiply_$l.o)
 
 # A line for each file that is made; its command with V=1.
 Q   = $(if $(V),,@)
@@ -132,11 +133,18 @@ $(LEVELS:%=$(BUILD)/kern_%.o): $(BUILD)/kern_%.o: $(KERN) Makefile
 	$(call say,CC,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -O3 -DISA=$* -march=x86-64-$* $(WIDTH) -c -o $@ $<
 
-# What convolutions multiply they may contract: their bits are this machine's own.
+# What convolutions and products multiply they may contract: their bits are this machine's own.
+define CONTRACTED
+@mkdir -p $(@D)
+$(call say,CC,$@)
+$(Q)$(CC) $(ALL_CFLAGS) -O3 -ffp-contract=fast -DISA=$* -march=x86-64-$* -c -o $@ $<
+endef
+
 $(LEVELS:%=$(BUILD)/window_%.o): $(BUILD)/window_%.o: $(WINDOW) Makefile
-	@mkdir -p $(@D)
-	$(call say,CC,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -O3 -ffp-contract=fast -DISA=$* -march=x86-64-$* -c -o $@ $<
+	$(CONTRACTED)
+
+$(LEVELS:%=$(BUILD)/multiply_%.o): $(BUILD)/multiply_%.o: $(MULTIPLY) Makefile
+	$(CONTRACTED)
 
 -include $(OBJ:.o=.d)
 

@@ -15,7 +15,7 @@ for _, n in ipairs{1, 3, 100, 5000, 40000} do
 end
 
 -- Libraries opened at first need: products, zlib
-local a, b = mg.rand(90, 90), mg.rand(90, 90)
+local a, b = mg.rand(300, 300), mg.rand(300, 300)
 assert(mg.allclose(a:matmul(b).T, b.T:matmul(a.T)))
 local path = os.tmpname()
 mg.save(path .. ".npz", {a = a, b = b})

@@ -111,7 +111,7 @@ static attention begin(ctx *c, const attention_attr *a, const view *const *in) {
                  .exp = cpu_kernel(OP_exp, q->dtype, q->dtype)};
   for (int i = 0; i < n - 2; i++) t.batch *= q->s.d[i];
   t.blocks = (t.nq + WIDE - 1) / WIDE;
-  tiles_begin(c, &t.products);
+  tiles_begin(c, &t.products, (int64_t)WIDE * LONG * (t.d > t.e ? t.d : t.e));
   return t;
 }
 

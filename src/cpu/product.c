@@ -2,22 +2,20 @@
 **
 ** The result is cut into tiles by the shape alone (where no bits hang on it, by the threads too), each
 ** computed by one thread from whole rows of a and whole columns of b: the number of threads cannot be
-** seen. Vectors and small products are computed here, so that a first tiny product opens no library;
-** the others, tile by tile, by OpenBLAS. Without it (or with lengths past its int) our own loop does
-** them too. Which way is taken depends on shape and strides only.
+** seen. Small tiles are multiply.c's, which is quicker there, and a first tiny product opens no library;
+** large ones OpenBLAS's. Without it (or with lengths past its int) they are multiply.c's, too. Vectors have
+** loops of their own. Which way is taken depends on shape and strides only.
 */
 #include <limits.h>
 #include <string.h>
 
 #include "cpu/blas.h"
+#include "cpu/multiply.h"
 #include "cpu/product.h"
 
 enum {
-  LANES = 32,
-  VECS = 4,
-  DEEP = 64, /* of product.inc */
-  /* multiplications: up to here OpenBLAS is not worth opening; a part for a thread; worth four tiles */
-  BY_HAND = 1 << 15,
+  /* multiplications: of a tile, so many are done here; a part for a thread; worth four tiles */
+  BY_HAND = 1 << 20,
   PART = 1 << 18,
   LARGE = 1 << 19,
   SHORT = 1 << 8,  /* elements of a row that are read in one go, at least, */
@@ -30,6 +28,11 @@ enum {
 #include "cpu/product.inc"
 #define T double
 #include "cpu/product.inc"
+
+static const multiply_kernels *kernels(void) {
+  int level = cpu_level();
+  return level >= 4 ? &mg_multiply_v4 : level == 3 ? &mg_multiply_v3 : &mg_multiply_v2;
+}
 
 /* ---- operands --------------------------------------------------------------------------------- */
 
@@ -84,11 +87,11 @@ static const char *matrix(const job *j, const side *x, int64_t q) {
 #define TILE_OF(T, gemm)                                                                           \
   static void tile_##T(const job *j, int64_t m, int64_t n, const T *a, const T *b, T *c) {         \
     int64_t k = j->k, ar = j->a.row, ac = j->a.col, br = j->b.row, bc = j->b.col;                  \
-    if (j->m == 1 && br == 1) dots_##T(n, k, b, bc, a, c);                                         \
+    if (j->m == 1 && br == 1) kernels()->dots_##T(n, k, b, bc, a, c);                              \
     else if (j->m == 1) columns_##T(n, k, b, br, a, c);                                            \
-    else if (j->n == 1 && ac == 1) dots_##T(m, k, a, ar, b, c);                                    \
+    else if (j->n == 1 && ac == 1) kernels()->dots_##T(m, k, a, ar, b, c);                         \
     else if (j->n == 1) columns_##T(m, k, a, ac, b, c);                                            \
-    else if (!j->blas) product_##T(m, n, k, a, ar, ac, b, br, bc, c, j->n, false);                 \
+    else if (!j->blas) kernels()->of_##T(m, n, k, a, ar, ac, b, br, bc, c, j->n, false);           \
     else                                                                                           \
       gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n,       \
            (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), 0, c, (int)j->n);  \
@@ -141,7 +144,7 @@ static void cut(job *j) {
 
 static void plan(job *j, int threads) {
   const int64_t most = INT_MAX;
-  double each = (double)j->m * j->n * j->k;
+  const double each = (double)j->m * j->n * j->k;
   j->tm = j->m;
   j->tn = j->n;
   if (j->m == 1 || j->n == 1) {
@@ -154,10 +157,11 @@ static void plan(job *j, int threads) {
     }
     if (j->m == 1) j->tn = least(j->n, len);
     else j->tm = least(j->m, len);
-  } else if (each > BY_HAND) {
-    j->blas = j->m <= most && j->n <= most && j->k <= most && j->a.row <= most &&
-              j->a.col <= most && j->b.row <= most && j->b.col <= most && blas_open(threads);
+  } else {
     if (each * j->batch >= LARGE) cut(j);
+    j->blas = (double)j->tm * j->tn * j->k > BY_HAND && j->m <= most && j->n <= most &&
+              j->k <= most && j->a.row <= most && j->a.col <= most && j->b.row <= most &&
+              j->b.col <= most && blas_open(threads);
   }
   j->across = (j->n + j->tn - 1) / j->tn;
   j->tiles = (j->m + j->tm - 1) / j->tm * j->across;
@@ -166,8 +170,8 @@ static void plan(job *j, int threads) {
 
 /* ---- of tiles, for those who cut their work themselves ------------------------------------------- */
 
-void tiles_begin(ctx *c, tiles *t) {
-  t->blas = blas_open(c->threads);
+void tiles_begin(ctx *c, tiles *t, int64_t largest) {
+  t->blas = largest > BY_HAND && blas_open(c->threads);
   t->was = t->blas ? blas_alone() : 0;
 }
 void tiles_end(tiles *t) { blas_restore(t->was); }
@@ -182,7 +186,8 @@ void tiles_leave(const tiles *t) {
 #define PRODUCT_OF(T, gemm)                                                                        \
   void tiles_##T(const tiles *t, int64_t m, int64_t n, int64_t k, const T *a, int64_t ar,          \
                  int64_t ac, const T *b, int64_t br, int64_t bc, T *c, int64_t ldc, bool add) {    \
-    if (!t->blas || m * n * k <= BY_HAND) product_##T(m, n, k, a, ar, ac, b, br, bc, c, ldc, add); \
+    if (!t->blas || m * n * k <= BY_HAND)                                                          \
+      kernels()->of_##T(m, n, k, a, ar, ac, b, br, bc, c, ldc, add);                               \
     else                                                                                           \
       gemm(ROWS, ac == 1 ? PLAIN : TRANSPOSED, bc == 1 ? PLAIN : TRANSPOSED, (int)m, (int)n,       \
            (int)k, 1, a, (int)(ac == 1 ? ar : ac), b, (int)(bc == 1 ? br : bc), add, c, (int)ldc); \
@@ -242,9 +247,8 @@ bool cpu_matmul(ctx *c, const int64_t *attr, const view *const *in, const view *
   fits(in[1], &j.b);
   fold(&j);
   plan(&j, c->threads);
-  tiles t = {0};
-  if (j.blas) tiles_begin(c, &t);
+  int was = j.blas ? blas_alone() : 0;
   par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
-  tiles_end(&t);
+  blas_restore(was);
   return true;
 }

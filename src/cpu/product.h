@@ -1,6 +1,6 @@
 /* product.h -- products of tiles, for calls that cut their work themselves.
 **
-** tiles_begin before par_for and tiles_end after it; in its body, products stand between tiles_enter and
+** tiles_begin before par_for, with the multiplications of the largest product, and tiles_end after it; in its body, products stand between tiles_enter and
 ** tiles_leave.
 */
 #ifndef MG_PRODUCT_H
@@ -13,7 +13,7 @@ typedef struct tiles {
   int was; /* threads that libgomp's callers may start; 0: nobody knows */
 } tiles;
 
-void tiles_begin(ctx *c, tiles *t);
+void tiles_begin(ctx *c, tiles *t, int64_t largest);
 void tiles_end(tiles *t);
 void tiles_enter(const tiles *t);
 void tiles_leave(const tiles *t);

@@ -56,7 +56,7 @@ static recurrent begin(ctx *c, const int64_t *attr, const view *w, const view *g
                  .tanh = cpu_kernel(OP_tanh, g->dtype, g->dtype),
                  .sigmoid = cpu_kernel(OP_sigmoid, g->dtype, g->dtype)};
   r.across = (r.h + WIDE - 1) / WIDE;
-  tiles_begin(c, &r.products);
+  tiles_begin(c, &r.products, (int64_t)HIGH * WIDE * r.h * r.gates);
   return r;
 }
 

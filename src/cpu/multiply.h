@@ -1,0 +1,22 @@
+/* multiply.h -- matrix products on one thread, by kernels of one instruction level (multiply.c). */
+#ifndef MG_MULTIPLY_H
+#define MG_MULTIPLY_H
+
+#include "cpu/cpu.h"
+
+/* c (m, n; rows ldc apart) = a (m, k) b (k, n), or += where add; any strides of rows and columns. The order of
+** additions is that of k in runs of a fixed length: an element does not depend on which others are computed. */
+#define MULTIPLY_OF(T)                                                                             \
+  void (*of_##T)(int64_t m, int64_t n, int64_t k, const T *a, int64_t ars, int64_t acs,            \
+                 const T *b, int64_t brs, int64_t bcs, T *c, int64_t ldc, bool add)
+/* y[i] = sum over j of a[i * row + j] * x[j], 0 <= i < m, 0 <= j < k; runs of sums are added up in double */
+#define DOTS_OF(T) void (*dots_##T)(int64_t m, int64_t k, const T *a, int64_t row, const T *x, T *y)
+typedef struct multiply_kernels {
+  MULTIPLY_OF(float);
+  MULTIPLY_OF(double);
+  DOTS_OF(float);
+  DOTS_OF(double);
+} multiply_kernels;
+extern const multiply_kernels mg_multiply_v2, mg_multiply_v3, mg_multiply_v4;
+
+#endif
