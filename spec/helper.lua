@@ -186,7 +186,35 @@ end
 
 -- MOONGRAD_HOSTILE=yes runs the specs with something like a finalizer wherever one might come: it
 -- takes the places of Variables that went, runs a backward of its own and collects. Results are the
--- same; specs that count memory or launches fail.
+-- same.
+local hostile
+if os.getenv "MOONGRAD_HOSTILE" then
+  local count = 0
+  function hostile()
+    count = count + 1
+    local x = mg.Variable{1, count}
+    if count % 5 == 0 then mg.enable_grad(function() (x * x):sum():backward() end) end
+    if count % 2003 == 0 then collectgarbage() end
+    mg.tidy(mg.exp, x)
+  end
+  mg._hostile(hostile)
+end
+
+-- `it` of specs that count launches or bytes: what a finalizer does beside would count.
+function helper.counting(it)
+  if not hostile then return it end
+  return function(name, fn)
+    it(name, function()
+      mg._hostile(nil)
+      local ok, err = pcall(fn)
+      mg._hostile(hostile)
+      if not ok then error(err, 0) end
+    end)
+  end
+end
+
+-- ---- values -----------------------------------------------------------------------------------
+
 -- Values that are computed already.
 function helper.ready(...)
   local x = mg.rand(...)
@@ -202,17 +230,6 @@ function helper.printed(fn, ...)
   _G.print = real
   if not got[1] then error(got[2], 0) end
   return list, table.unpack(got, 2, got.n)
-end
-
-if os.getenv "MOONGRAD_HOSTILE" then
-  local count = 0
-  mg._hostile(function()
-    count = count + 1
-    local x = mg.Variable{1, count}
-    if count % 5 == 0 then mg.enable_grad(function() (x * x):sum():backward() end) end
-    if count % 2003 == 0 then collectgarbage() end
-    mg.tidy(mg.exp, x)
-  end)
 end
 
 -- Parameters of a model, all different: those that the scripts behind reference numbers had, too.

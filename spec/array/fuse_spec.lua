@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local counts = helper.counting(it)
 local exact, same, parts = helper.exact, helper.same, helper.parts
 
 local N, SMALL = 3000, 250
@@ -316,7 +317,7 @@ describe("assign", function()
     end
   end)
 
-  it("is in place where nobody else sees the old value", function()
+  counts("is in place where nobody else sees the old value", function()
     local p = mg.rand(200000)
     mg.eval(p)
     local before = helper.settle()

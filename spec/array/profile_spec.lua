@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local it = helper.counting(it)
 local near, raises, settle, ready = helper.near, helper.raises, helper.settle, helper.ready
 
 -- What profile(fn, ...) prints, and what it returns.

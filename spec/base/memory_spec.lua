@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local counts = helper.counting(it)
 local near, raises, settle = helper.near, helper.raises, helper.settle
 local square = mg.square
 
@@ -19,7 +20,7 @@ end
 describe("memory", function()
   helper.guard(before_each, after_each)
 
-  it("is counted: live, peak, cached, limit", function()
+  counts("is counted: live, peak, cached, limit", function()
     local before = settle()
     mg.reset_peak()
     local x = mg.rand(1000, 1000)
@@ -234,7 +235,7 @@ describe("memory", function()
       end
     end)
 
-    it("by x:free(), at once", function()
+    counts("by x:free(), at once", function()
       collectgarbage "stop"
       finally(function() collectgarbage "restart" end)
       local before = mg.memory().live
@@ -252,7 +253,7 @@ describe("memory", function()
       assert(raises("freed", function() return mg.cat({x, x}, 1) end))
     end)
 
-    it("by local x <close>, at the end of the block", function()
+    counts("by local x <close>, at the end of the block", function()
       collectgarbage "stop"
       finally(function() collectgarbage "restart" end)
       local before = mg.memory().live
@@ -307,7 +308,7 @@ describe("memory", function()
       assert.is_true(more < 30 * MB)
     end)
 
-    it("stopped by the user it is left alone", function()
+    counts("stopped by the user it is left alone", function()
       local dead = setmetatable({{}}, {__mode = "v"})
       collectgarbage "stop"
       finally(function() collectgarbage "restart" end)
