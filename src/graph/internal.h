@@ -63,6 +63,7 @@ typedef bool forward_fn(call *c);
 array *arg(call *c, int i);                               /* input i, which was given; borrowed; NULL: an error */
 bool promote(call *c, int rule, int n);                   /* the first n inputs as one dtype, see op_inputs */
 bool give(call *c, array *a);                             /* a result, taken over; NULL passes on */
+bool give_if(call *c, bool ok, array *a);                 /* a, or nothing of it; likewise */
 bool give_node(call *c, node *n);                         /* of a composition; likewise */
 bool keep_array(call *c, array *a);                       /* for the gradient: rules find it by own(); likewise */
 
@@ -76,6 +77,9 @@ node *with_batch(graph *G, node *x, const shape *batch);  /* broadcast to these 
   attrs_read((of)->nat, (of)->at, &at, sizeof at)
 typedef struct { int64_t n, d[MAXDIM]; } ints;            /* one of ints or shape */
 void attrs_read(int nat, const attr *from, void *to, size_t bytes);
+shape dims_of(const ints *d);
+bool usable(graph *G, int n, node *const *in);            /* none was freed; else an error */
+bool record_call(call *c);                                /* what the body gave, for its gradient */
 static inline bool given(int64_t i) { return i != INT64_MIN; }
 
 /* ---- the gradient of one Function (rules.c), called by backward.c ---------------------------------- */

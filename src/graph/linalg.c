@@ -81,6 +81,66 @@ static node *as_wanted(graph *G, node *x, const equations *s) {
   return node_drop(G, x), r;
 }
 
+/* ---- products ----------------------------------------------------------------------------------------- */
+
+node *with_batch(graph *G, node *x, const shape *batch) {
+  shape s, full = *batch;
+  node_shape(x, &s);
+  full.d[full.n++] = s.d[s.n - 2];
+  full.d[full.n++] = s.d[s.n - 1];
+  return shape_eq(&s, &full) ? node_hold(x) : op_broadcast_to(G, x, &full);
+}
+
+/* What is recorded is a product of two that are at least 2-d, of one dtype and with the same batch axes;
+** others are made so. */
+bool forward_matmul(call *c) {
+  graph *G = c->G;
+  shape a, b;
+  node_shape(c->in[0], &a);
+  node_shape(c->in[1], &b);
+  char ta[128], tb[128];
+  shape_text(&a, ta);
+  shape_text(&b, tb);
+  if (a.n == 0 || b.n == 0)
+    return fail(&G->c, "matmul: %s and %s: a 0-d Variable has no rows", ta, tb);
+  int64_t k = a.d[a.n - 1], l = b.d[b.n == 1 ? 0 : b.n - 2];
+  if (k != l)
+    return fail(&G->c, "matmul: %s and %s do not align: %lld and %lld differ", ta, tb, (long long)k,
+                (long long)l);
+  shape ba = {.n = a.n > 2 ? a.n - 2 : 0}, bb = {.n = b.n > 2 ? b.n - 2 : 0}, batch;
+  memcpy(ba.d, a.d, sizeof ba.d);
+  memcpy(bb.d, b.d, sizeof bb.d);
+  if (!shape_broadcast(&ba, &bb, &batch))
+    return fail(&G->c, "matmul: %s and %s: the leading axes do not broadcast", ta, tb);
+  if (!promote(c, ARITH, 2)) return false;
+  if (a.n > 1 && a.n == b.n && shape_eq(&ba, &bb)) {
+    array *x = arg(c, 0), *y = arg(c, 1);
+    return x && y && give(c, arr_matmul(&G->c, x, y));
+  }
+  node *p, *q;
+  if (b.n <= 2 && a.n != 1) { /* rows of all batches against one matrix */
+    int64_t rows = 1;
+    for (int i = 0; i < a.n - 1; i++) rows *= a.d[i];
+    p = a.n == 2 ? node_hold(c->in[0]) : op_reshape(G, c->in[0], &(shape){2, {rows, k}});
+    q = b.n == 2 ? node_hold(c->in[1]) : op_reshape(G, c->in[1], &(shape){2, {k, 1}});
+  } else {
+    node *a2 = a.n > 1 ? node_hold(c->in[0]) : op_reshape(G, c->in[0], &(shape){2, {1, k}});
+    node *b2 = b.n > 1 ? node_hold(c->in[1]) : op_reshape(G, c->in[1], &(shape){2, {k, 1}});
+    p = a2 ? with_batch(G, a2, &batch) : NULL;
+    q = b2 ? with_batch(G, b2, &batch) : NULL;
+    node_drop(G, a2);
+    node_drop(G, b2);
+  }
+  shape want = batch; /* of the result */
+  if (a.n > 1) want.d[want.n++] = a.d[a.n - 2];
+  if (b.n > 1) want.d[want.n++] = b.d[b.n - 1];
+  node *wide = op_matmul(G, p, q), *r = op_reshape(G, wide, &want);
+  node_drop(G, p);
+  node_drop(G, q);
+  node_drop(G, wide);
+  return give_node(c, r);
+}
+
 /* ---- constants ------------------------------------------------------------------------------------------ */
 
 static void set(array *a, int64_t i, double value) {
