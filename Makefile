@@ -7,6 +7,7 @@
 #   make repl       an interactive Lua with mg loaded
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4; `make uninstall` takes it away
 #   make meta       build/meta/moongrad.lua: all names and types, for editors
+#   make docs       build/docs/index.html, and the man page build/man/moongrad.3
 #   make lint       luacheck, clang-format, cppcheck
 #   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
 #   make tsan       three Lua states on three threads under the thread sanitizer
@@ -32,7 +33,7 @@ DEPS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: meta build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers clean packages \
+.PHONY: docs meta build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers clean packages \
         compile
 
 build:
@@ -46,6 +47,7 @@ packages.install := $(packages.build)
 packages.meta    := $(packages.build)
 packages.repl    := $(packages.build)
 packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
+packages.docs    := $(packages.demo)
 packages.test    := $(packages.demo) lua-busted lua-zlib locales
 packages.asan    := $(packages.test)
 packages.tsan    := $(packages.test)
@@ -242,8 +244,19 @@ bench-peers: packages
 
 # ---- what is made from the signatures ------------------------------------------------------------
 
+# Examples write where they are run: into a folder of their own.
+made = cd build/docs/work && \
+  LUA_PATH_5_4='$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;' \
+  LUA_CPATH_5_4='$(CURDIR)/lua/?.so;;' $(LUA) '$(CURDIR)/lua/docs/make.lua' $1 '$(CURDIR)/build'
+
 meta: build
-	@$(LUA) lua/docs/make.lua meta
+	@mkdir -p build/docs/work
+	@$(call made,meta)
+
+docs: build
+	@rm -rf build/docs && mkdir -p build/docs/work
+	@$(call made,docs)
+	@rm -rf build/docs/work
 
 # ---- the rest ----------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ end
 -- Appends what stands above a function, and gives its arguments' names.
 local function annotate(out, e, options, from)
   local names = {}
-  if e.doc then out[#out + 1] = "---" .. e.doc end
+  if e.doc then out[#out + 1] = "---" .. e.doc:gsub("\n", "\n---") end
   out[#out + 1] = "---`" .. e.text .. "`"
   if not e.call then
     out[#out + 1] = "---@param ... any"
@@ -156,7 +156,7 @@ local function add_class(out, e, module, classes)
   local parent = e.parent and classes[e.parent]
   local options = options_class(out, e, e.class)
   local held, parts = module and module .. "." .. e.name or e.name, {}
-  if e.doc then out[#out + 1] = "---" .. e.doc end
+  if e.doc then out[#out + 1] = "---" .. e.doc:gsub("\n", "\n---") end
   out[#out + 1] = "---`" .. e.text .. "`"
   out[#out + 1] = "---@class " .. e.class .. (parent and ": " .. parent or "")
   for _, p in ipairs(e.call or {}) do

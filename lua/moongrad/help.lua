@@ -94,16 +94,32 @@ local function members(module)
   return names
 end
 
+-- Rows of the op table whose kind, neither elementwise nor a reduction, says too little.
+local PLACE = {}
+for title, names in pairs{
+  ["new arrays"] = "to rand",
+  ["linear algebra"] = "matmul solve inv det slogdet cholesky triangular_solve qr eigh svd pinv",
+  convolution = "conv1d conv2d conv3d conv_transpose1d conv_transpose2d im2col col2im unfold",
+} do
+  for name in names:gmatch "%S+" do PLACE[name] = title end
+end
+
 -- All names, in groups of {title = ...}; those of a module have its name for a title.
 function help.groups()
-  local all, seen = {}, {}
+  local all, by_title, seen = {}, {}, {}
+  local function group_of(title)
+    if not by_title[title] then
+      by_title[title] = {title = title}
+      all[#all + 1] = by_title[title]
+    end
+    return by_title[title]
+  end
   for _, group in ipairs(mg._docs.groups) do
-    local names = {title = group.title}
+    group_of(group.title)
     for _, name in ipairs(group) do
-      if not seen[name] then names[#names + 1] = name end
+      if not seen[name] then table.insert(group_of(PLACE[name] or group.title), name) end
       seen[name] = true
     end
-    all[#all + 1] = names
   end
   all[#all + 1] = {title = "files and pictures", "save", "load", "plot", "plot_graph", "dot_graph",
                    "progress"}

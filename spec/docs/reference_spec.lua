@@ -1,0 +1,64 @@
+-- The reference: every public name has an example, all examples run, and every link within the
+-- pages leads somewhere.
+
+local child = require "spec.child"
+local catalog = require "docs.catalog"
+local examples = require "docs.examples"
+
+describe("the reference", function()
+  it("has an example of every public name", function()
+    local missing, known = {}, {}
+    local function look(e)
+      local example = examples.of(e)
+      if not example and e.kind ~= "property" and e.name ~= "forward" then
+        missing[#missing + 1] = e.path
+      end
+      if example then known[example] = true end
+    end
+    for _, group in ipairs(catalog.groups()) do
+      for _, e in ipairs(group.entries) do
+        if group.title ~= "objects" then look(e) end
+        for _, m in ipairs(e.members or {}) do look(m) end
+      end
+    end
+    assert.equal("", table.concat(missing, " "))
+    local lost = {}
+    for path, example in pairs(examples) do
+      if type(example) == "string" and not known[example] then lost[#lost + 1] = path end
+    end
+    assert.equal("", table.concat(lost, " "), "examples of what is not there")
+  end)
+
+  it("is made, runs its examples on the way, and has no link that leads nowhere", function()
+    local folder = child.folder(finally)
+    child.write(folder .. "/x", "")
+    local said, ok = child.lua(("%s/lua/docs/make.lua docs %s"):format(child.here, folder), folder)
+    assert(ok, said)
+    local pages, ids, count = {}, {}, 0
+    for name in io.popen("cd " .. folder .. "/docs && ls"):lines() do
+      if name:find "%.html$" then
+        pages[name] = child.read(folder .. "/docs/" .. name)
+        for id in pages[name]:gmatch ' id="([^"]*)"' do
+          assert(not ids[name .. "#" .. id], name .. " has two places called " .. id)
+          ids[name .. "#" .. id] = true
+        end
+      end
+    end
+    for name, text in pairs(pages) do
+      for attribute, address in text:gmatch ' (%a+)="([^"]*)"' do
+        if attribute == "href" or attribute == "src" then
+          local file, id = address:match "^([^#]*)#?(.*)$"
+          if file == "" then file = name end
+          if not file:find "^https?:" then
+            assert(pages[file] or io.open(folder .. "/docs/" .. file),
+              ("%s leads to %s"):format(name, file))
+            assert(id == "" or ids[file .. "#" .. id],
+              ("%s leads to %s#%s"):format(name, file, id))
+            count = count + 1
+          end
+        end
+      end
+    end
+    assert(count > 1000)
+  end)
+end)
