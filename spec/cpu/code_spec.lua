@@ -162,14 +162,21 @@ describe("machine code", function()
     local x = mg.rand(3000)
     mg.eval(x)
     local want = mg.tensor(x) * 0 + 1
-    for i = 1, 400 do
+    local most, fewest = 0, math.huge
+    for i = 1, 600 do
       local y = x
-      for k = 1, 3 + i % 40 do
-        y = (i + k) % 3 == 0 and y + k or (i * k) % 5 < 3 and y * k or y - x
+      math.randomseed(i)
+      for k = 1, 203 + i % 40 do
+        local u = math.random(5)
+        y = u == 1 and y + k or u < 5 and y * 0.5 or y - x
       end
       local z = y - y
       mg.eval(y, z)
       assert(same(z + 1, want))
+      local bytes = mg._code().bytes
+      if bytes < most then fewest = math.min(fewest, bytes) end
+      most = math.max(most, bytes)
     end
+    assert(not mg._code().on or fewest < most / 2)
   end)
 end)

@@ -11,14 +11,15 @@
 **   - the memory is mapped twice, to be written and to be run: no address is both
 */
 #define _GNU_SOURCE
-#include "cpu/code.h"
+#include "cpu/emit.h"
+#include "cpu/emit.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { ROOM = 1 << 20, LISTS = 256 };
+enum { ROOM = 1 << 22, LISTS = 256 };
 
 typedef struct known {
   struct known *next;
@@ -37,11 +38,10 @@ struct codes {
   known *list[LISTS];
 };
 
-/* ---- bytes --------------------------------------------------------------------------------------- */
+/* ---- what is written ----------------------------------------------------------------------------- */
 
 /* The function's registers: its arguments, the end of the block under way (STOP), where sums go (OUT), the
 ** next of their ways (WAY), and ANY, whose value nobody counts on. */
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 enum { AT = RDI, HERE = RSI, END = RDX, POOL = RCX, NUMBERS = R8, LANES = R9, ANY = RAX };
 enum { OUT = R13, STOP = R14, WAY = R15 };
 
@@ -50,15 +50,8 @@ static const uint8_t address[] = {R8,  R9,  R10,
 enum { ADDRESSES = sizeof address };
 enum { VECTORS = 15, MASK = 15 }; /* ymm0..14 hold values */
 
-/* An operand in memory, or the register `base` where !memory */
 typedef struct {
-  bool memory;
-  int8_t base, index; /* index: added; 0: none */
-  int32_t at;
-} place;
-
-typedef struct {
-  uint8_t *p, *end;
+  emitter out;
   const instr *s;
   int n, now;                        /* the instruction under way */
   bool wide;                         /* of doubles */
@@ -73,146 +66,52 @@ typedef struct {
   int nsum;                          /* whose ways come first on the stack */
   int16_t stream[ADDRESSES];         /* the index into at[] whose address each register holds */
   int nstream;
-} emitter;
+} writer;
 
-static void byte(emitter *e, int b) {
-  if (e->p < e->end) *e->p++ = (uint8_t)b;
+static void move_if_greater(writer *e, int to, int from) {
+  rex(&e->out, true, to, in_reg(from));
+  byte(&e->out, 0x0f);
+  byte(&e->out, 0x4f);
+  operand(&e->out, to, in_reg(from));
 }
 
-static void word(emitter *e, int32_t v) {
-  for (int i = 0; i < 4; i++) byte(e, v >> 8 * i & 255);
-}
-
-/* How an operand is written after the opcode: mod, reg and r/m, the index, the displacement */
-static void operand(emitter *e, int reg, place m) {
-  int low = m.base & 7, mod = 3; /* `at`: not written, in 1 byte or 4; 3: a register */
-  if (m.memory) mod = m.at == 0 && low != RBP ? 0 : m.at == (int8_t)m.at ? 1 : 2;
-  bool sib = m.memory && (m.index || low == RSP);
-  byte(e, mod << 6 | (reg & 7) << 3 | (sib ? RSP : low));
-  if (sib) byte(e, (m.index ? m.index & 7 : RSP) << 3 | low);
-  if (mod == 1) byte(e, m.at);
-  if (mod == 2) word(e, m.at);
-}
-
-/* ---- instructions of whole registers ------------------------------------------------------------- */
-
-static void int_op(emitter *e, int op, int reg, place m) { /* 64 bits wide */
-  byte(e, 0x48 | (reg >= 8) << 2 | (m.index >= 8) << 1 | (m.base >= 8));
-  byte(e, op);
-  operand(e, reg, m);
-}
-
-static place in_reg(int r) { return (place){.base = r}; }
-static place at_base(int base, int32_t at) { return (place){true, base, 0, at}; }
-
-enum {
-  INT_ADD = 0x01,
-  INT_SUB = 0x29,
-  INT_XOR = 0x31,
-  INT_CMP = 0x39,
-  INT_STORE = 0x89,
-  INT_LOAD = 0x8b,
-  INT_LEA = 0x8d
-};
-
-static void move(emitter *e, int to, int from) { int_op(e, INT_STORE, from, in_reg(to)); }
-static void load(emitter *e, int to, place from) { int_op(e, INT_LOAD, to, from); }
-static void lea(emitter *e, int to, place of) { int_op(e, INT_LEA, to, of); }
-static void add_to(emitter *e, int to, int r) { int_op(e, INT_ADD, r, in_reg(to)); }
-static void subtract(emitter *e, int from, int r) { int_op(e, INT_SUB, r, in_reg(from)); }
-static void compare_regs(emitter *e, int a, int b) { int_op(e, INT_CMP, b, in_reg(a)); }
-
-/* The group of opcode 0x81: by a number of 32 bits, which `digit` says */
-enum { BY_ADD = 0, BY_AND = 4, BY_SUB = 5 };
-static uint8_t *by_number(emitter *e, int digit, int r,
-                          int32_t k) { /* the number's end: to be patched */
-  int_op(e, 0x81, digit, in_reg(r));
-  word(e, k);
-  return e->p;
-}
-
-static void negate(emitter *e, int r) { int_op(e, 0xf7, 3, in_reg(r)); }
-
-static void move_if_greater(emitter *e, int to, int from) {
-  byte(e, 0x48 | (to >= 8) << 2 | (from >= 8));
-  byte(e, 0x0f);
-  byte(e, 0x4f);
-  operand(e, to, in_reg(from));
-}
-
-static void push(emitter *e, int r) {
-  if (r >= 8) byte(e, 0x41);
-  byte(e, 0x50 + (r & 7));
-}
-static void pop(emitter *e, int r) {
-  if (r >= 8) byte(e, 0x41);
-  byte(e, 0x58 + (r & 7));
-}
-
-static void prefetch(emitter *e, bool write, place m) {
-  byte(e, 0x40 | (m.index >= 8) << 1 | (m.base >= 8));
-  byte(e, 0x0f);
-  byte(e, write ? 0x0d : 0x18); /* prefetchw, prefetcht0 */
-  operand(e, 1, m);
+static void prefetch(writer *e, bool write, place m) {
+  rex(&e->out, false, 0, m);
+  byte(&e->out, 0x0f);
+  byte(&e->out, write ? 0x0d : 0x18); /* prefetchw, prefetcht0 */
+  operand(&e->out, 1, m);
 }
 
 /* A jump whose end is not known yet */
 enum { JE = 0x84, JNE = 0x85, JL = 0x8c, JLE = 0x8e, JG = 0x8f };
-static uint8_t *jump(emitter *e, int how) {
-  byte(e, 0x0f);
-  byte(e, how);
-  word(e, 0);
-  return e->p;
+static uint8_t *jump(writer *e, int how) {
+  byte(&e->out, 0x0f);
+  byte(&e->out, how);
+  word(&e->out, 0);
+  return e->out.p;
 }
-static void patch(emitter *e, uint8_t *at, int32_t v) {
-  if (e->p < e->end) memcpy(at - 4, &v, 4);
+static void patch(writer *e, uint8_t *at, int32_t v) {
+  if (e->out.p < e->out.end) memcpy(at - 4, &v, 4);
 }
-static void goes_to(emitter *e, uint8_t *jump, const uint8_t *to) {
+static void goes_to(writer *e, uint8_t *jump, const uint8_t *to) {
   patch(e, jump, (int32_t)(to - jump));
 }
-static void lands(emitter *e, uint8_t *jump) { goes_to(e, jump, e->p); }
+static void lands(writer *e, uint8_t *jump) { goes_to(e, jump, e->out.p); }
 
-/* ---- vector instructions -------------------------------------------------------------------------- */
-
-/* The opcode maps, the prefixes, and opcodes of each map */
-enum { MAP_0F = 1, MAP_0F38, MAP_0F3A };
-enum { PS, PD };
-enum {
-  V_LOAD = 0x10,
-  V_STORE = 0x11,
-  V_SQRT = 0x51,
-  V_AND = 0x54,
-  V_ANDNOT,
-  V_OR,
-  V_XOR,
-  V_ADD,
-  V_MUL,
-  V_SUB = 0x5c,
-  V_DIV = 0x5e,
-  V_COMPARE = 0xc2
-};
-enum { V_BROADCAST_F32 = 0x18, V_BROADCAST_F64, V_MASKED_LOAD = 0x2c, V_MASKED_STORE = 0x2e };
-enum { V_ROUND = 8 /* + wide */, V_BLEND = 0x4a };
-
-/* One of AVX, 256 bits wide: register, second register, last operand */
-static void vex(emitter *e, int map, int prefix, int op, int reg, int second, place m) {
-  byte(e, 0xc4);
-  byte(e, (reg < 8) << 7 | (m.index < 8) << 6 | (m.base < 8) << 5 | map);
-  byte(e, (~second & 15) << 3 | 1 << 2 | prefix);
-  byte(e, op);
-  operand(e, reg, m);
+static void vex(writer *e, int map, int prefix, int op, int reg, int second, place m) {
+  avx(&e->out, OF_32, map, prefix, op, reg, second, m);
 }
 
-static void arith(emitter *e, int op, int r, int a, place b) {
+static void arith(writer *e, int op, int r, int a, place b) {
   vex(e, MAP_0F, e->wide, op, r, a, b);
 }
 
-static void fetch(emitter *e, int r, place m) {
+static void fetch(writer *e, int r, place m) {
   if (m.index == HERE && e->tail) vex(e, MAP_0F38, PD, V_MASKED_LOAD, r, MASK, m);
   else vex(e, MAP_0F, PS, V_LOAD, r, 0, m);
 }
 
-static void put(emitter *e, int r, place m) {
+static void put(writer *e, int r, place m) {
   if (m.index == HERE && e->tail) vex(e, MAP_0F38, PD, V_MASKED_STORE, r, MASK, m);
   else vex(e, MAP_0F, PS, V_STORE, r, 0, m);
 }
@@ -223,7 +122,7 @@ static void put(emitter *e, int r, place m) {
 enum { POOL_ONES, POOL_ZEROS, POOL_FIRST };
 
 static place in_pool(int i) { return at_base(POOL, (POOL_FIRST + i) * POOL_LINE); }
-static place on_stack(const emitter *e, int i) {
+static place on_stack(const writer *e, int i) {
   return at_base(RSP, (e->nsum * FOLD_WAYS + i) * VECTOR);
 }
 static place way_of(int sum, int index, int way) {
@@ -231,26 +130,26 @@ static place way_of(int sum, int index, int way) {
 }
 static place at_entry(int i) { return at_base(AT, 8 * i); }
 
-static place stream(emitter *e, int at) {
+static place stream(writer *e, int at) {
   for (int i = 0; i < e->nstream; i++)
     if (e->stream[i] == at) return (place){true, address[i], HERE, 0};
-  load(e, ANY, at_entry(at));
+  load(&e->out, ANY, at_entry(at));
   return (place){true, ANY, HERE, 0};
 }
 
 /* Where s is beside its register */
-static bool has_place(const emitter *e, int s) {
+static bool has_place(const writer *e, int s) {
   return e->s[s].op < I_SOURCES || e->s[s].to >= 0 || e->slot[s] >= 0;
 }
 
-static place place_of(emitter *e, int s) {
+static place place_of(writer *e, int s) {
   const instr *t = &e->s[s];
   if (t->op == I_POOL) return in_pool(t->from);
   if (e->slot[s] >= 0) return on_stack(e, e->slot[s]);
   return stream(e, t->op == I_LOAD ? t->from : t->to);
 }
 
-static int take_slot(emitter *e) {
+static int take_slot(writer *e) {
   int k = 0;
   while (e->busy[k]) k++;
   e->busy[k] = true;
@@ -260,13 +159,13 @@ static int take_slot(emitter *e) {
 
 /* ---- registers ------------------------------------------------------------------------------------ */
 
-static bool is_operand(const emitter *e, int s) {
+static bool is_operand(const writer *e, int s) {
   const int16_t *in = e->s[e->now].in;
   return s == in[0] || s == in[1] || s == in[2];
 }
 
 /* A register; what it holds that is wanted latest gives way. */
-static int take(emitter *e) {
+static int take(writer *e) {
   int r = -1, latest = -1;
   for (int i = 0; i < VECTORS; i++) {
     if (e->pinned >> i & 1) continue;
@@ -284,14 +183,14 @@ static int take(emitter *e) {
   return r;
 }
 
-static int hold(emitter *e, int s, int r) {
+static int hold(writer *e, int s, int r) {
   e->in[r] = s;
   e->pinned |= 1 << r;
   return e->reg[s] = r;
 }
 
 /* Operand k of the instruction under way, in a register */
-static int reg(emitter *e, int k) {
+static int reg(writer *e, int k) {
   int s = e->s[e->now].in[k];
   if (e->reg[s] >= 0) return hold(e, s, e->reg[s]);
   int r = take(e);
@@ -299,10 +198,10 @@ static int reg(emitter *e, int k) {
   return hold(e, s, r);
 }
 
-static bool read_later(const emitter *e, int s) { return e->next[s] < e->n; }
+static bool read_later(const writer *e, int s) { return e->next[s] < e->n; }
 
 /* ... or where it is: nothing is gained by a register that is read once, unless under the mask */
-static place anywhere(emitter *e, int k) {
+static place anywhere(writer *e, int k) {
   int s = e->s[e->now].in[k];
   bool still = e->s[s].op == I_POOL || e->slot[s] >= 0;
   if (e->reg[s] < 0 && (still || (!e->tail && !read_later(e, s)))) return place_of(e, s);
@@ -310,14 +209,14 @@ static place anywhere(emitter *e, int k) {
 }
 
 /* Who reads each value next, once instruction `now` has begun */
-static void advance(emitter *e) {
+static void advance(writer *e) {
   for (int j = 0; j < 3; j++) {
     int s = e->s[e->now].in[j];
     if (s >= 0) e->next[s] = e->link[e->now][j];
   }
 }
 
-static void find_readers(emitter *e) {
+static void find_readers(writer *e) {
   for (int i = 0; i < e->n; i++) e->next[i] = (int16_t)e->n;
   for (int i = e->n - 1; i >= 0; i--) {
     for (int j = 0; j < 3; j++)
@@ -328,7 +227,7 @@ static void find_readers(emitter *e) {
 }
 
 /* Registers of values that are not read after the instruction under way */
-static void release(emitter *e) {
+static void release(writer *e) {
   for (int r = 0; r < VECTORS; r++) {
     int s = e->in[r];
     if (s >= 0 && !read_later(e, s)) e->in[r] = e->reg[s] = -1;
@@ -336,7 +235,7 @@ static void release(emitter *e) {
 }
 
 /* ... and their spill slots, once it is done: until then it may read them there */
-static void release_slots(emitter *e) {
+static void release_slots(writer *e) {
   for (int j = 0; j < 3; j++) {
     int s = e->s[e->now].in[j];
     if (s >= 0 && !read_later(e, s) && e->slot[s] >= 0 && e->s[s].op >= I_SOURCES)
@@ -345,7 +244,7 @@ static void release_slots(emitter *e) {
 }
 
 /* The register of the result: operands have theirs before it is chosen, as it may be one of them. */
-static int result(emitter *e) {
+static int result(writer *e) {
   release(e);
   e->pinned = 0;
   return take(e);
@@ -358,7 +257,7 @@ static const uint8_t opcode[] = {[I_ADD] = V_ADD, [I_SUB] = V_SUB, [I_MUL] = V_M
                                  [I_OR] = V_OR,   [I_XOR] = V_XOR, [I_COMPARE] = V_COMPARE};
 
 /* One instruction: its value is then in the register given back. */
-static int write_one(emitter *e, const instr *s) {
+static int write_one(writer *e, const instr *s) {
   int r, a, b;
   place m;
   switch (s->op) {
@@ -373,33 +272,33 @@ static int write_one(emitter *e, const instr *s) {
     case I_ROUND:
       m = anywhere(e, 0);
       vex(e, MAP_0F3A, PD, V_ROUND + e->wide, r = result(e), 0, m);
-      byte(e, s->how);
+      byte(&e->out, s->how);
       return r;
     case I_BLEND:
       a = reg(e, 0);
       b = reg(e, 2);
       m = anywhere(e, 1);
       vex(e, MAP_0F3A, PD, V_BLEND, r = result(e), b, m);
-      byte(e, a << 4);
+      byte(&e->out, a << 4);
       return r;
     default:
       a = reg(e, 0);
       m = anywhere(e, 1);
       arith(e, opcode[s->op], r = result(e), a, m);
-      if (s->op == I_COMPARE) byte(e, s->how);
+      if (s->op == I_COMPARE) byte(&e->out, s->how);
       return r;
   }
 }
 
 /* One more vector to one of a sum's ways; under the mask the others are 0. */
-static void write_sum(emitter *e, int sum) {
+static void write_sum(writer *e, int sum) {
   int a = reg(e, 0), t = take(e);
   if (e->tail) arith(e, V_AND, t, a, in_reg(MASK)), a = t;
   arith(e, V_ADD, t, a, way_of(sum, WAY, 0));
   put(e, t, way_of(sum, WAY, 0));
 }
 
-static void write_body(emitter *e) {
+static void write_body(writer *e) {
   int sum = 0;
   memset(e->reg, -1, sizeof e->reg);
   memset(e->in, -1, sizeof e->in);
@@ -421,7 +320,7 @@ static void write_body(emitter *e) {
 }
 
 /* The ways of each sum together, and out */
-static void join_ways(emitter *e) {
+static void join_ways(writer *e) {
   int sum = 0;
   for (int i = 0; i < e->n; i++) {
     if (e->s[i].op != I_SUM) continue;
@@ -440,7 +339,7 @@ static void join_ways(emitter *e) {
 
 /* Ask for the memory that the next tiles read and write: what lies between two loops over a tile would
 ** otherwise wait for it. */
-static void look_ahead(emitter *e) {
+static void look_ahead(writer *e) {
   for (int i = 0; i < e->n; i++) {
     const instr *s = &e->s[i];
     if (!s->ahead) continue;
@@ -451,56 +350,56 @@ static void look_ahead(emitter *e) {
 }
 
 /* The loop over one block, which ends before STOP + 32, and what is left of the last one under the mask */
-static void write_block(emitter *e) {
-  compare_regs(e, HERE, STOP);
-  uint8_t *none = jump(e, JG), *top = e->p;
+static void write_block(writer *e) {
+  compare_regs(&e->out, HERE, STOP);
+  uint8_t *none = jump(e, JG), *top = e->out.p;
   look_ahead(e);
   write_body(e);
   if (e->nsum) {
-    by_number(e, BY_ADD, WAY, VECTOR);
-    by_number(e, BY_AND, WAY, FOLD_WAYS * VECTOR - 1);
+    by_number(&e->out, BY_ADD, WAY, VECTOR);
+    by_number(&e->out, BY_AND, WAY, FOLD_WAYS * VECTOR - 1);
   }
-  by_number(e, BY_ADD, HERE, VECTOR);
-  compare_regs(e, HERE, STOP);
+  by_number(&e->out, BY_ADD, HERE, VECTOR);
+  compare_regs(&e->out, HERE, STOP);
   goes_to(e, jump(e, JLE), top);
   lands(e, none);
-  compare_regs(e, STOP, END);
+  compare_regs(&e->out, STOP, END);
   uint8_t *more = jump(e, JNE);
-  by_number(e, BY_ADD, STOP, VECTOR);
-  subtract(e, STOP, HERE);
+  by_number(&e->out, BY_ADD, STOP, VECTOR);
+  subtract(&e->out, STOP, HERE);
   uint8_t *even = jump(e, JE);
-  negate(e, STOP); /* as many bytes before the zeros as are left: the mask */
+  negate(&e->out, STOP); /* as many bytes before the zeros as are left: the mask */
   fetch(e, MASK, (place){true, POOL, STOP, POOL_ZEROS * POOL_LINE});
   e->tail = true;
   for (int i = 0; i < e->n; i++)
     if (e->s[i].op != I_SPREAD) e->slot[i] = -1;
   write_body(e);
   e->tail = false;
-  by_number(e, BY_ADD, HERE, VECTOR);
+  by_number(&e->out, BY_ADD, HERE, VECTOR);
   lands(e, more);
   lands(e, even);
 }
 
 /* ---- the function ---------------------------------------------------------------------------------- */
 
-static void add_stream(emitter *e, int at) {
+static void add_stream(writer *e, int at) {
   for (int i = 0; i < e->nstream; i++)
     if (e->stream[i] == at) return;
   if (e->nstream < ADDRESSES) e->stream[e->nstream++] = at;
 }
 
 /* Numbers for all: to the stack, where they stay */
-static void load_numbers(emitter *e) {
+static void load_numbers(writer *e) {
   for (int i = 0; i < e->n; i++) {
     if (e->s[i].op != I_SPREAD) continue;
-    load(e, ANY, at_entry(e->s[i].from));
-    add_to(e, ANY, NUMBERS);
+    load(&e->out, ANY, at_entry(e->s[i].from));
+    add_to(&e->out, ANY, NUMBERS);
     vex(e, MAP_0F38, PD, e->wide ? V_BROADCAST_F64 : V_BROADCAST_F32, 0, 0, at_base(ANY, 0));
     put(e, 0, on_stack(e, e->slot[i] = take_slot(e)));
   }
 }
 
-static void write_function(emitter *e) {
+static void write_function(writer *e) {
   static const uint8_t saved[] = {RBX, RBP, R12, R13, R14, R15};
   memset(e->slot, -1, sizeof e->slot);
   for (int i = 0; i < e->n; i++) {
@@ -509,36 +408,36 @@ static void write_function(emitter *e) {
     if (s->to >= 0) add_stream(e, s->to);
     e->nsum += s->op == I_SUM;
   }
-  for (int i = 0; i < 6; i++) push(e, saved[i]);
-  move(e, RBP, RSP);
-  uint8_t *frame = by_number(e, BY_SUB, RSP, 0);
-  by_number(e, BY_AND, RSP, -VECTOR);
+  for (int i = 0; i < 6; i++) push(&e->out, saved[i]);
+  move(&e->out, RBP, RSP);
+  uint8_t *frame = by_number(&e->out, BY_SUB, RSP, 0);
+  by_number(&e->out, BY_AND, RSP, -VECTOR);
   load_numbers(e);
-  move(e, OUT, LANES);
-  for (int i = 0; i < e->nstream; i++) load(e, address[i], at_entry(e->stream[i]));
-  by_number(e, BY_SUB, END, VECTOR);
+  move(&e->out, OUT, LANES);
+  for (int i = 0; i < e->nstream; i++) load(&e->out, address[i], at_entry(e->stream[i]));
+  by_number(&e->out, BY_SUB, END, VECTOR);
   if (!e->nsum) {
-    move(e, STOP, END); /* all is one block */
+    move(&e->out, STOP, END); /* all is one block */
     write_block(e);
   } else {
-    const uint8_t *block = e->p;
+    const uint8_t *block = e->out.p;
     vex(e, MAP_0F, PS, V_XOR, 0, 0, in_reg(0));
     for (int i = 0; i < e->nsum * FOLD_WAYS; i++) put(e, 0, way_of(0, 0, i));
-    int_op(e, INT_XOR, WAY, in_reg(WAY));
-    lea(e, STOP, at_base(HERE, FOLD_BLOCK * (e->wide ? 8 : 4) - VECTOR));
-    compare_regs(e, STOP, END);
+    int_op(&e->out, INT_XOR, WAY, in_reg(WAY));
+    lea(&e->out, STOP, at_base(HERE, FOLD_BLOCK * (e->wide ? 8 : 4) - VECTOR));
+    compare_regs(&e->out, STOP, END);
     move_if_greater(e, STOP, END);
     write_block(e);
     join_ways(e);
-    by_number(e, BY_ADD, OUT, VECTOR);
-    lea(e, STOP, at_base(END, VECTOR));
-    compare_regs(e, HERE, STOP);
+    by_number(&e->out, BY_ADD, OUT, VECTOR);
+    lea(&e->out, STOP, at_base(END, VECTOR));
+    compare_regs(&e->out, HERE, STOP);
     goes_to(e, jump(e, JL), block);
   }
-  move(e, RSP, RBP);
-  for (int i = 5; i >= 0; i--) pop(e, saved[i]);
-  byte(e, 0xc5), byte(e, 0xf8), byte(e, 0x77); /* vzeroupper */
-  byte(e, 0xc3);                               /* ret */
+  move(&e->out, RSP, RBP);
+  for (int i = 5; i >= 0; i--) pop(&e->out, saved[i]);
+  zero_upper(&e->out);
+  ret(&e->out);
   patch(e, frame, (e->nsum * FOLD_WAYS + e->frame) * VECTOR);
 }
 
@@ -622,21 +521,26 @@ static uint32_t hash_of(dtype t, const instr *s, int n) {
   return (uint32_t)(h >> 32);
 }
 
+emitter codes_begin(codes *k) {
+  return (emitter){(uint8_t *)k->write + k->used, (uint8_t *)k->write + ROOM};
+}
+
+void (*codes_end(codes *k, const emitter *e))(void) {
+  if (e->p >= e->end) return NULL;
+  void *f = k->run + k->used;
+  k->used = (e->p - (uint8_t *)k->write + 63) / 64 * 64;
+  k->pieces++;
+  return (void (*)(void))f;
+}
+
 code_fn *codes_find(ctx *c, codes *k, dtype t, const instr *s, int n) {
   known **list = &k->list[hash_of(t, s, n) % LISTS], *e;
   for (e = *list; e; e = e->next)
     if (e->t == t && e->n == n && memcmp(e->s, s, n * sizeof *s) == 0) return e->f;
   if (!(e = mg_alloc(c, sizeof *e + n * sizeof *s))) return NULL;
-  emitter m = {.p = (uint8_t *)k->write + k->used,
-               .end = (uint8_t *)k->write + ROOM,
-               .s = s,
-               .n = n,
-               .wide = t == F64};
-  write_function(&m);
-  if (m.p >= m.end) return mg_free(e), NULL;
-  e->f = (code_fn *)(void *)(k->run + k->used);
-  k->used = (m.p - (uint8_t *)k->write + 63) / 64 * 64;
-  k->pieces++;
+  writer w = {.out = codes_begin(k), .s = s, .n = n, .wide = t == F64};
+  write_function(&w);
+  if (!(e->f = (code_fn *)codes_end(k, &w.out))) return mg_free(e), NULL;
   e->t = t;
   e->n = n;
   memcpy(e->s, s, n * sizeof *s);

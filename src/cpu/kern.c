@@ -310,6 +310,9 @@ static const double erfcx_terms_F32[] = {
 #define FOR_LOGIC(kind, name) {[BOOL] = kind##_BOOL_##name}
 #define FOR_CHOOSE(kind, name) \
   {kind##_F64_##name, kind##_F32_##name, kind##_I64_##name, kind##_U8_##name, kind##_BOOL_##name}
+#define ONE_CHEAP(rule, name) {NULL}
+#define ONE_DEAR(rule, name) \
+  {[F64] = (vector_fn *)vector_F64_##name, [F32] = (vector_fn *)vector_F32_##name}
 #define FROM(t) {cast_##t##_F64, cast_##t##_F32, cast_##t##_I64, cast_##t##_U8, cast_##t##_BOOL}
 
 const kernels JOIN2(mg_kernels, ISA) = {
@@ -332,6 +335,12 @@ const kernels JOIN2(mg_kernels, ISA) = {
   },
   .scalar = {
 #define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(one, name),
+#define BINARY UNARY
+#define TERNARY UNARY
+#include "ops.def"
+  },
+  .vector = {
+#define UNARY(name, rule, cost, ...) [OP_##name] = ONE_##cost(rule, name),
 #define BINARY UNARY
 #define TERNARY UNARY
 #include "ops.def"

@@ -26,6 +26,10 @@ typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] i
 /* inner elements at r, and so many rows of as many at x: r = op(r, row), one after the other */
 typedef void rows_fn(void *r, const void *x, int64_t rows, int64_t inner);
 
+/* One vector in registers, of which the caller looks at some numbers: operands in the first three, the result
+** in the first. Of level v4 the upper halves, which are computed too, may be 0. */
+typedef void vector_fn(void);
+
 typedef struct {
   map_fn *map[NOP][NDTYPE];   /* by the operands' dtype (where: by that of b and d) */
   map_fn *cast[NDTYPE][NDTYPE]; /* [from][to]; b, d unused */
@@ -33,6 +37,7 @@ typedef struct {
   rows_fn *rows[NOP][NDTYPE];           /* by the op that folds two rows into one */
   spread_fn *spread[NDTYPE];
   imm (*scalar[NOP][NDTYPE])(imm a, imm b, imm d);
+  vector_fn *vector[NOP][NDTYPE];       /* what is DEAR, of floats */
 } kernels;
 
 extern const kernels mg_kernels_v2, mg_kernels_v3, mg_kernels_v4;

@@ -531,6 +531,7 @@ static size_t partial(const schedule *s) { /* results of each reduction */
 }
 
 size_t cpu_scratch(ctx *c, const schedule *s) {
+  if (s->scalar) return 0;
   size_t bytes = tiles_of(s, workers_of(c, s));
   for (int k = 0; k < s->noutput; k++)
     if (s->output[k].op) bytes += partial(s);
@@ -559,7 +560,23 @@ static void fill_pool(const schedule *s, const binding *leaf) {
   }
 }
 
+static void run_scalar(const schedule *s, const binding *leaf, void *const *out) {
+  char block[s->block + 1];
+  for (int i = 0; i < s->ndrawn; i++) {
+    const drawn *d = &s->drawn[i];
+    const binding *b = &leaf[d->bound];
+    if (d->dtype == F64) random_f64(b->seed, b->k.i, 0, 1, (double *)(void *)(block + d->at));
+    else random_f32(b->seed, b->k.i, 0, 1, (float *)(void *)(block + d->at));
+  }
+  s->scalar(leaf, out, block);
+}
+
 bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out, void *scratch) {
+  if (s->scalar) {
+    cpu_count_run(c, s);
+    run_scalar(s, leaf, out);
+    return true;
+  }
   acc *part[s->noutput];
   char *cols[s->noutput];
   job j = {.s = s, .leaf = leaf, .out = out, .part = part, .cols = cols, .scratch = scratch};

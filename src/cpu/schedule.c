@@ -315,13 +315,31 @@ static bool plan(planner *p) {
   return true;
 }
 
-static schedule *make(ctx *c, const program *of, codes *k) {
+static schedule *blank(ctx *c, const program *of) {
   schedule *s = mg_alloc(c, sizeof *s + of->bytes);
   if (!s) return NULL;
   memset(s, 0, sizeof *s);
   memcpy(&s->p, of, of->bytes);
   s->nvalue = of->nvalue;
   s->noutput = of->noutput;
+  return s;
+}
+
+static bool is_scalar(const program *p) { return p->size == 1 && !p->n && !p->row; }
+
+static schedule *make_scalar(ctx *c, const program *of, codes *k) {
+  schedule *s = blank(c, of);
+  if (s && (s->memory = s->drawn = mg_alloc(c, (of->nvalue + 1) * sizeof *s->drawn)) &&
+      scalar_plan(c, k, s))
+    return s;
+  schedule_free(s);
+  return NULL;
+}
+
+static schedule *make(ctx *c, const program *of, codes *k) {
+  if (k && is_scalar(of)) return make_scalar(c, of, k);
+  schedule *s = blank(c, of);
+  if (!s) return NULL;
   planner p = {.c = c,
                .s = s,
                .p = &s->p,
@@ -368,6 +386,8 @@ static void forget_all(struct cpu *m) {
   m->forgotten++;
 }
 
+static bool has_code(const schedule *s) { return s->nloop || s->scalar; }
+
 const program *cpu_program(const schedule *s) { return &s->p; }
 
 /* Both counts only grow. */
@@ -378,7 +398,7 @@ const schedule *cpu_schedule(ctx *c, const program *p) {
   if (!m) return NULL;
   for (schedule **at = &m->list[p->hash % LISTS], *s; (s = *at); at = &s->next) {
     if (!program_equal(&s->p, p)) continue;
-    if (s->nloop && s->age != codes_age(m->codes)) { /* its code is gone */
+    if (has_code(s) && s->age != codes_age(m->codes)) { /* its code is gone */
       *at = s->next;
       schedule_free(s);
       m->count--;
@@ -387,7 +407,7 @@ const schedule *cpu_schedule(ctx *c, const program *p) {
     return m->found++, s;
   }
   if (m->count >= KEPT) forget_all(m);
-  bool code = !m->off && p->size >= WORTH && codes_ready(m->codes);
+  bool code = !m->off && (p->size >= WORTH || is_scalar(p)) && codes_ready(m->codes);
   schedule *s = make(c, p, code ? m->codes : NULL);
   if (!s && code && c->err == OK) s = make(c, p, NULL); /* too much for the room there is */
   if (!s) return NULL;
@@ -402,10 +422,10 @@ const schedule *cpu_schedule(ctx *c, const program *p) {
 bool cpu_in_place(const schedule *s, int out, int leaf) {
   const pvalue *v = program_values(&s->p);
   const output *o = &s->output[out];
-  if (o->op) return false;
+  if (!s->scalar && o->op) return false;
   for (int i = 0; i < s->nvalue; i++)
     if (v[i].leaf == LEAF_INPUT && v[i].in[0] == leaf)
-      return v[i].space < 0 && s->last[i] <= s->position[o->value];
+      return v[i].space < 0 && (s->scalar || s->last[i] <= s->position[o->value]);
   return true;
 }
 
@@ -420,7 +440,7 @@ void cpu_close(ctx *c) {
 
 /* ---- the machine itself -------------------------------------------------------------------------------------- */
 
-void cpu_count_run(ctx *c, const schedule *s) { c->cpu->runs += s->nloop > 0; }
+void cpu_count_run(ctx *c, const schedule *s) { c->cpu->runs += has_code(s); }
 
 void cpu_code_off(ctx *c, bool off) {
   struct cpu *m = cpu_of(c);

@@ -85,9 +85,18 @@ typedef struct {
 typedef struct { int16_t entry, slot, bound; uint8_t dtype; } constant_tile; /* a LEAF_NUMBER that kernels read */
 typedef struct { int32_t line; int16_t bound; uint8_t dtype; } pool_number;  /* ... that loops read */
 
+/* A program of single numbers as one function (scalar.c), and the random numbers that its block of memory has
+** where it begins */
+typedef void scalar_fn(const binding *leaf, void *const *out, char *block);
+typedef struct { int32_t at; int16_t bound; uint8_t dtype; } drawn;
+
 struct schedule {
   schedule *next;               /* of its hash */
   uint64_t age;                 /* of its machine code */
+  scalar_fn *scalar;            /* NULL: tiles, acts */
+  int32_t block;                /* bytes it takes */
+  int ndrawn;
+  drawn *drawn;
   cut cut;
   int nvalue, nlanes;           /* entries of at[]: values, then lanes */
   int nslot;                    /* scratch tiles; those of the lanes are the last */
@@ -142,6 +151,9 @@ bool loops_find(planner *p);
 bool loops_write(planner *p);
 /* More lines of the pool than the loops found will need */
 int loops_most_pool(const planner *p);
+
+/* The code of a program of single numbers. False: no memory (see the ctx), or no room: plan without. */
+bool scalar_plan(ctx *c, codes *k, schedule *s);
 
 void cpu_count_run(ctx *c, const schedule *s);
 
