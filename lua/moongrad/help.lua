@@ -4,7 +4,7 @@
 local mg = require "moongrad.core"
 
 local WIDTH = 80
-local MODULES = {"nn", "models", "optim", "data", "metrics", "training"}
+local MODULES = {"nn", "models", "optim", "data", "metrics", "training", "distributions"}
 
 local help = {}
 
@@ -121,6 +121,7 @@ function help.groups()
       seen[name] = true
     end
   end
+  all[#all + 1] = {title = "solvers", "odeint", "minimize", "root"}
   all[#all + 1] = {title = "files and pictures", "save", "load", "plot", "plot_graph", "dot_graph",
                    "progress"}
   for _, name in ipairs(MODULES) do

@@ -38,7 +38,8 @@ local later = {
   nn = {"nn"}, models = {"models"}, optim = {"optim"}, data = {"data"}, metrics = {"metrics"},
   training = {"training"},
   save = {"io", "save"}, load = {"io", "load"},
-  progress = {"progress"},
+  progress = {"progress"}, distributions = {"distributions"},
+  odeint = {"solvers.odeint"}, minimize = {"solvers.minimize"}, root = {"solvers.root"},
   plot = {"plot", "plot"}, plot_graph = {"plot", "plot_graph"}, dot_graph = {"plot", "dot_graph"},
 }
 

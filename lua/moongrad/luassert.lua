@@ -1,11 +1,11 @@
 -- luassert.lua -- assertions for busted: require "moongrad.luassert" adds to luassert's `assert`
 --
---   assert.allclose(a, b [, {rtol =, atol =, equal_nan =}])   b is what is expected: a number, too
+--   assert.allclose(a, b [, {rtol =, atol =, equal_nan =}])  b: what is expected, a number too
 --   assert.shape(x, {2, 3})
 --   assert.gradcheck(f, x or {xs} [, {order =, eps =, rtol =, atol =}])
 --
--- and their opposites, assert.is_not.allclose(a, b). Messages show where things differ; Variables in
--- the messages of other assertions show their values. A message of one's own may come last.
+-- and their opposites, assert.is_not.allclose(a, b). Messages show where things differ; Variables
+-- in the messages of other assertions show their values. A message of one's own may come last.
 
 local mg = require "moongrad"
 local luassert = require "luassert"

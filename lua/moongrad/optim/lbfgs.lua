@@ -1,6 +1,5 @@
 -- LBFGS: a quasi-Newton method for a loss that is the same function at each call (whole data, no
--- dropout), as torch.optim.LBFGS: Nocedal and Wright, Numerical Optimization, algorithm 7.4, with
--- the line search of algorithms 3.5 and 3.6 after Schmidt's minFunc.
+-- dropout), as torch.optim.LBFGS.
 --
 --   local opt = optim.LBFGS(model, {line_search = "strong_wolfe"})
 --   local loss = opt:step(function()
@@ -14,7 +13,8 @@
 
 local mg = require "moongrad"
 local Optimizer = require "moongrad.optim.optimizer"
-local checked, raise = mg.checked, mg.raise
+local newton = require "moongrad.optim.quasi_newton"
+local checked, raise, dot = mg.checked, mg.raise, newton.dot
 
 local LBFGS = Optimizer:extend("LBFGS",
   "lr: number(0..) = 1, max_iter: int(1..) = 20, max_eval: int(1..)?, " ..
@@ -69,95 +69,7 @@ local function put(params, x)
   mg.assign(params, values)
 end
 
-local function dot(a, b) return mg.dot(a, b):item() end
-
--- ---- the line search --------------------------------------------------------------------------
-
--- The minimum of the cubic with values f1, f2 and slopes g1, g2 at x1, x2, within low..high
-local function cubic(x1, f1, g1, x2, f2, g2, low, high)
-  if not low then low, high = math.min(x1, x2), math.max(x1, x2) end
-  local d1 = g1 + g2 - 3 * (f1 - f2) / (x1 - x2)
-  local square = d1 * d1 - g1 * g2
-  if square < 0 or square ~= square then return (low + high) / 2 end
-  local d2 = math.sqrt(square)
-  local at
-  if x1 <= x2 then at = x2 - (x2 - x1) * ((g2 + d2 - d1) / (g2 - g1 + 2 * d2))
-  else at = x1 - (x1 - x2) * ((g1 + d2 - d1) / (g1 - g2 + 2 * d2)) end
-  if at ~= at then return (low + high) / 2 end
-  return math.min(math.max(at, low), high)
-end
-
-local C1, C2, MOST = 1e-4, 0.9, 25
-
--- probe(t) -> a point {t, f, g, slope} on the line; `from` is that of t = 0. The one that is taken,
--- and how many were looked at.
-local function strong_wolfe(probe, from, t, width, tolerance)
-  local function rises(p) return p.f > from.f + C1 * p.t * from.slope or p.f ~= p.f end
-  local function flat_enough(p) return math.abs(p.slope) <= -C2 * from.slope end
-  local last, new, calls, ends = from, probe(t), 1, nil
-  local steps = 0
-  while steps < MOST do
-    if rises(new) or steps > 1 and new.f >= last.f then
-      ends = { last, new }
-      break
-    elseif flat_enough(new) then
-      return new, calls
-    elseif new.slope >= 0 then
-      ends = { last, new }
-      break
-    end
-    local low, high = new.t + 0.01 * (new.t - last.t), new.t * 10
-    t = cubic(last.t, last.f, last.slope, new.t, new.f, new.slope, low, high)
-    last, new = new, probe(t)
-    calls, steps = calls + 1, steps + 1
-  end
-  if not ends then ends = { from, new } end
-  local low, high = ends[1], ends[2]
-  if low.f > high.f then low, high = high, low end
-  local stuck = false
-  while steps < MOST and math.abs(high.t - low.t) * width >= tolerance do
-    t = cubic(low.t, low.f, low.slope, high.t, high.f, high.slope)
-    local first, last_t = math.min(low.t, high.t), math.max(low.t, high.t)
-    local margin = 0.1 * (last_t - first)       -- it must not stay at one end
-    if math.min(last_t - t, t - first) < margin then
-      if stuck or t >= last_t or t <= first then
-        t = math.abs(t - last_t) < math.abs(t - first) and last_t - margin or first + margin
-        stuck = false
-      else
-        stuck = true
-      end
-    else
-      stuck = false
-    end
-    new = probe(t)
-    calls, steps = calls + 1, steps + 1
-    if rises(new) or new.f >= low.f then
-      high = new
-      if low.f > high.f then low, high = high, low end
-    else
-      local done = flat_enough(new)
-      if not done and new.slope * (high.t - low.t) >= 0 then high = low end
-      low = new
-      if done then break end
-    end
-  end
-  return low, calls
-end
-
 -- ---- the step ---------------------------------------------------------------------------------
-
--- -H g by the two loops over the history: s steps, y changes of g, r 1 / (y.s)
-local function direction(k, g)
-  local q, alpha = -g, {}
-  for i = #k.s, 1, -1 do
-    alpha[i] = k.r[i] * dot(k.s[i], q)
-    q = q - alpha[i] * k.y[i]
-  end
-  q = q * k.H
-  for i = 1, #k.s do q = q + k.s[i] * (alpha[i] - k.r[i] * dot(k.y[i], q)) end
-  mg.eval(q)
-  return q
-end
 
 local function largest(x) return x:abs():max():item() end
 
@@ -189,17 +101,8 @@ local function minimize(self, params, closure)
     if k.step == 1 then
       k.d = -g
     else
-      local y, s = g - k.g, k.d * k.t
-      local ys = dot(y, s)
-      if ys > 1e-10 then
-        if #k.s == self.history_size then
-          for _, list in ipairs { k.s, k.y, k.r } do table.remove(list, 1) end
-        end
-        mg.eval(y, s)
-        local n = #k.s + 1
-        k.s[n], k.y[n], k.r[n], k.H = s, y, 1 / ys, ys / dot(y, y)
-      end
-      k.d = mg.tidy(direction, k, g)
+      newton.remember(k, k.d * k.t, g - k.g, self.history_size, 1e-10)
+      k.d = mg.tidy(newton.direction, k, g)
     end
     k.g, k.f = g, f
     local t = self.lr
@@ -216,8 +119,8 @@ local function minimize(self, params, closure)
     local used = 0
     if self.line_search then
       local point
-      point, used = strong_wolfe(probe, { t = 0.0, f = f, g = g, slope = slope }, t, largest(k.d),
-        self.tolerance_change)
+      local from = { t = 0.0, f = f, g = g, slope = slope }
+      point, used = newton.strong_wolfe(probe, from, t, largest(k.d), self.tolerance_change)
       k.t, f, g = point.t, point.f, point.g
       put(params, x + k.d * k.t)
     elseif i < self.max_iter then

@@ -1,0 +1,591 @@
+-- mg.distributions: probability distributions over ops, so that all of it can be differentiated.
+--
+--   local d = mg.distributions.Normal(mu, sigma)
+--   d:log_prob(x)                    of each x; -inf where x cannot be
+--   d:sample(5), d:rsample{5, 2}     so many draws; rsample is differentiable by the parameters
+--   d:entropy(), d.mean, d.variance, d.stddev
+--   mg.distributions.kl(p, q)
+--
+-- Parameters are numbers or Variables that broadcast to d.batch_shape. One draw has the shape
+-- d.event_shape (of Dirichlet and MultivariateNormal the last axis), so sample(dims) gives dims,
+-- then batch_shape, then event_shape. Names, parameters and formulas are torch.distributions'; what
+-- a Categorical gives counts from 1.
+
+local mg = require "moongrad"
+local Object = require "moongrad.class"
+local checked, raise = mg.checked, mg.raise
+
+local LOG_2PI = math.log(2 * math.pi)
+local INF = math.huge
+
+local Distribution = Object:extend "Distribution"
+
+-- ---- parameters -------------------------------------------------------------------------------
+
+local function text(shape) return "(" .. table.concat(shape, ", ") .. ")" end
+
+-- Values that must satisfy `holds`, all of them
+local function check(class, name, x, what, holds)
+  local ok = mg.no_grad(function() return holds(x):all():item() end)
+  if not ok then raise("%s: %s must be %s", class, name, what) end
+end
+
+local TESTS = {
+  positive = function(x) return x:gt(0) end,
+  ["0 or more"] = function(x) return x:ge(0) end,
+  ["within 0..1"] = function(x) return x:ge(0):logical_and(x:le(1)) end,
+  ["a number"] = function(x) return x:isnan():logical_not() end
+}
+
+-- Sets the fields to Variables of one shape. rows: name, value, what must hold of it.
+local function set(self, validate, rows)
+  local class, shape, dtype = getmetatable(self).__name, nil, nil
+  for _, row in ipairs(rows) do                    -- a number never widens
+    if mg.is_variable(row[2]) and row[2].dtype ~= "float64" then dtype = dtype or row[2].dtype
+    elseif mg.is_variable(row[2]) then dtype = "float64" end
+  end
+  if not dtype or dtype:sub(1, 5) ~= "float" then dtype = mg.Config.dtype end
+  for i, row in ipairs(rows) do
+    local x = row[2]
+    if not mg.is_variable(x) then x = mg.tensor(x, dtype) end
+    if x.dtype:sub(1, 5) ~= "float" then x = x:to(dtype) end
+    rows[i][2] = x
+    if validate and row[3] then check(class, row[1], x, row[3], TESTS[row[3]]) end
+    local sum = shape and mg.no_grad(function()
+      return mg.empty(table.unpack(shape)) + mg.empty(table.unpack(x.shape))
+    end)
+    shape = sum and sum.shape or x.shape
+  end
+  for _, row in ipairs(rows) do
+    self[row[1]] = row[2].shape == shape and row[2] or row[2]:expand(shape)
+  end
+  self.batch_shape, self.event_shape = shape, mg.tensor(0).shape
+end
+
+-- Fields that are computed when they are read: mean, variance, probs of logits ...
+local function read(self, name)
+  local class = getmetatable(self)
+  local make = class._[name]
+  if make then return make(self) end
+  local value = class[name]
+  if value == nil and type(name) == "string" and name ~= "init" then
+    require "moongrad.help".refuse_torch("a distribution", name)
+  end
+  return value
+end
+
+Distribution._ = {
+  stddev = function(self) return self.variance:sqrt() end
+}
+
+local function extend(name, fields)
+  local class = Distribution:extend(name)
+  class._ = setmetatable(fields, {__index = Distribution._})
+  class.__index = read
+  return class
+end
+
+local function full_shape(self, dims)
+  local shape = {table.unpack(dims)}
+  for _, part in ipairs{self.batch_shape, self.event_shape} do
+    table.move(part, 1, #part, #shape + 1, shape)
+  end
+  return shape
+end
+
+-- The last axis of what was set becomes that of an event.
+local function last_is_event(self, name)
+  local shape = self.batch_shape
+  if #shape == 0 then raise("%s: needs at least one axis", name) end
+  local outer = mg.empty(table.unpack(shape, 1, #shape - 1))
+  self.batch_shape, self.event_shape = outer.shape, mg.empty(shape[#shape]).shape
+end
+
+-- The value that log_prob is asked of, of the parameters' dtype
+local function value_of(x, like)
+  if not mg.is_variable(x) then x = mg.tensor(x, like.dtype) end
+  return x.dtype:sub(1, 5) == "float" and x or x:to(like.dtype)
+end
+
+-- log_prob where `inside`, else -inf, and no gradient there
+local function within(inside, x, safe, log_prob)
+  return mg.where(inside, log_prob(mg.where(inside, x, safe)), -INF)
+end
+
+-- ---- what all have ----------------------------------------------------------------------------
+
+Distribution.rsample = checked("rsample(self, dims: shape...)",
+  "so many draws, whose gradients lead to the parameters",
+  function(self, dims)
+    if not self.draw then
+      raise("rsample: what %s gives cannot be differentiated; use sample",
+        getmetatable(self).__name)
+    end
+    return self:draw(full_shape(self, dims))
+  end)
+
+Distribution.sample = checked("sample(self, dims: shape...)", "so many draws, untracked",
+  function(self, dims)
+    return mg.no_grad(self.draw or self.pick, self, full_shape(self, dims))
+  end)
+
+Distribution.log_prob = checked("log_prob(self, x: array)",
+  "the logarithm of the density, or of the probability, of each x",
+  function(self, x) return self:log_density(value_of(x, self.like)) end)
+
+Distribution.entropy = checked("entropy(self)", "minus the mean of log_prob",
+  function(self) return self:uncertainty() end)
+
+function Distribution:__tostring()
+  local parts = {}
+  for i, name in ipairs(self.names) do
+    local x = self[name]
+    local value = x.size == 1 and mg._format("%g", x:item()) or text(x.shape)
+    parts[i] = name .. " = " .. value
+  end
+  return ("%s(%s)"):format(getmetatable(self).__name, table.concat(parts, ", "))
+end
+
+local VALIDATE = "{validate_args: bool = true}"
+
+-- A class with these parameters, {name, what must hold} each. prepare(object, validate) looks at
+-- them together.
+local function family(name, parameters, doc, fields, prepare)
+  local class = extend(name, fields)
+  local args = {}
+  class.names = {}
+  for i, p in ipairs(parameters) do args[i], class.names[i] = p[1] .. ": number | array", p[1] end
+  fields.like = function(self) return self[parameters[1][1]] end
+  class.init = checked(("%s(self, %s, %s)"):format(name, table.concat(args, ", "), VALIDATE), doc,
+    function(self, ...)
+      local n, rows = #parameters, {}
+      for i, p in ipairs(parameters) do rows[i] = {p[1], (select(i, ...)), p[2]} end
+      set(self, select(n + 1, ...), rows)
+      if prepare then prepare(self, select(n + 1, ...)) end
+    end)
+  return class
+end
+
+-- Of those that take probs, of which `holds` must hold, or logits
+local function by_probs(name, holds, doc, fields, prepare)
+  local class = extend(name, fields)
+  class.names = {"probs"}
+  fields.like = function(self) return self.given end
+  class.init = checked(
+    name .. "(self, probs: number | array?, {logits: number | array?, validate_args: bool = true})",
+    doc,
+    function(self, probs, logits, validate)
+      if (probs == nil) == (logits == nil) then
+        raise("%s: needs probs or {logits =}, one of them", name)
+      end
+      self.by_logits = probs == nil
+      if probs then set(self, validate, {{"given", probs, holds}})
+      else set(self, validate, {{"given", logits, "a number"}}) end
+      prepare(self)
+    end)
+  return class
+end
+
+-- ---- normal and its like ----------------------------------------------------------------------
+
+local D = {}
+
+D.Normal = family("Normal", {{"loc"}, {"scale", "positive"}},
+  "the normal distribution of mean loc and standard deviation scale", {
+    mean = function(self) return self.loc end,
+    variance = function(self) return self.scale ^ 2 end,
+    stddev = function(self) return self.scale end
+  })
+
+function D.Normal:draw(shape) return mg.normal(self.loc, self.scale, shape) end
+
+function D.Normal:log_density(x)
+  return -0.5 * ((x - self.loc) / self.scale) ^ 2 - self.scale:log() - 0.5 * LOG_2PI
+end
+
+function D.Normal:uncertainty() return self.scale:log() + (0.5 + 0.5 * LOG_2PI) end
+
+D.Laplace = family("Laplace", {{"loc"}, {"scale", "positive"}},
+  "exp(-|x - loc| / scale) / (2 scale)", {
+    mean = function(self) return self.loc end,
+    variance = function(self) return 2 * self.scale ^ 2 end
+  })
+
+-- The difference of two exponential variables
+function D.Laplace:draw(shape)
+  return self.loc + self.scale * (mg.exponential(1, shape) - mg.exponential(1, shape))
+end
+
+function D.Laplace:log_density(x)
+  return -((x - self.loc):abs() / self.scale) - (2 * self.scale):log()
+end
+
+function D.Laplace:uncertainty() return 1 + (2 * self.scale):log() end
+
+D.Uniform = family("Uniform", {{"low"}, {"high"}}, "anywhere from low up to high, alike", {
+  mean = function(self) return (self.low + self.high) / 2 end,
+  variance = function(self) return (self.high - self.low) ^ 2 / 12 end
+}, function(self, validate)
+  if not validate then return end
+  check("Uniform", "high - low", self.high - self.low, "positive", TESTS.positive)
+end)
+
+function D.Uniform:draw(shape) return mg.uniform(self.low, self.high, shape) end
+
+function D.Uniform:log_density(x)
+  local inside = x:ge(self.low):logical_and(x:lt(self.high))
+  return mg.where(inside, -(self.high - self.low):log(), -INF)
+end
+
+function D.Uniform:uncertainty() return (self.high - self.low):log() end
+
+-- ---- of positive values -----------------------------------------------------------------------
+
+D.Exponential = family("Exponential", {{"rate", "positive"}}, "rate exp(-rate x), x from 0", {
+  mean = function(self) return 1 / self.rate end,
+  variance = function(self) return 1 / self.rate ^ 2 end
+})
+
+function D.Exponential:draw(shape) return mg.exponential(self.rate, shape) end
+
+function D.Exponential:log_density(x)
+  return within(x:ge(0), x, 0, function(v) return self.rate:log() - self.rate * v end)
+end
+
+function D.Exponential:uncertainty() return 1 - self.rate:log() end
+
+D.Gamma = family("Gamma", {{"concentration", "positive"}, {"rate", "positive"}},
+  "x^(concentration - 1) exp(-rate x), x from 0, up to a factor", {
+    mean = function(self) return self.concentration / self.rate end,
+    variance = function(self) return self.concentration / self.rate ^ 2 end
+  })
+
+function D.Gamma:draw(shape) return mg.gamma(self.concentration, self.rate, shape) end
+
+function D.Gamma:log_density(x)
+  local k, rate = self.concentration, self.rate
+  return within(x:ge(0), x, 1, function(v)
+    return mg.xlogy(k, rate) + mg.xlogy(k - 1, v) - rate * v - k:lgamma()
+  end)
+end
+
+function D.Gamma:uncertainty()
+  local k = self.concentration
+  return k - self.rate:log() + k:lgamma() + (1 - k) * k:digamma()
+end
+
+-- ---- on 0..1 ----------------------------------------------------------------------------------
+
+D.Beta = family("Beta", {{"concentration1", "positive"}, {"concentration0", "positive"}},
+  "x^(concentration1 - 1) (1 - x)^(concentration0 - 1) on 0..1, up to a factor", {
+    mean = function(self)
+      return self.concentration1 / (self.concentration1 + self.concentration0)
+    end,
+    variance = function(self)
+      local a, b = self.concentration1, self.concentration0
+      return a * b / ((a + b) ^ 2 * (a + b + 1))
+    end
+  })
+
+local function log_beta(a, b) return a:lgamma() + b:lgamma() - (a + b):lgamma() end
+
+function D.Beta:draw(shape) return mg.beta(self.concentration1, self.concentration0, shape) end
+
+function D.Beta:log_density(x)
+  local a, b = self.concentration1, self.concentration0
+  return within(x:ge(0):logical_and(x:le(1)), x, 0.5, function(v)
+    return mg.xlogy(a - 1, v) + mg.xlogy(b - 1, 1 - v) - log_beta(a, b)
+  end)
+end
+
+function D.Beta:uncertainty()
+  local a, b = self.concentration1, self.concentration0
+  return log_beta(a, b) - (a - 1) * a:digamma() - (b - 1) * b:digamma() +
+    (a + b - 2) * (a + b):digamma()
+end
+
+D.Dirichlet = family("Dirichlet", {{"concentration", "positive"}},
+  "shares x that add up to 1 along the last axis, as the product of x^(concentration - 1)", {
+    mean = function(self)
+      return self.concentration / self.concentration:sum{axis = -1, keepdims = true}
+    end,
+    variance = function(self)
+      local a = self.concentration
+      local total = a:sum{axis = -1, keepdims = true}
+      return a * (total - a) / (total ^ 2 * (total + 1))
+    end
+  }, function(self) last_is_event(self, "Dirichlet") end)
+
+function D.Dirichlet:draw(shape)
+  local parts = mg.gamma(self.concentration, 1, shape)
+  return parts / parts:sum{axis = -1, keepdims = true}
+end
+
+function D.Dirichlet:log_density(x)
+  local a = self.concentration
+  return mg.xlogy(a - 1, x):sum(-1) + a:sum(-1):lgamma() - a:lgamma():sum(-1)
+end
+
+function D.Dirichlet:uncertainty()
+  local a = self.concentration
+  local total, k = a:sum(-1), self.event_shape[1]
+  return a:lgamma():sum(-1) - total:lgamma() - (k - total) * total:digamma() -
+    ((a - 1) * a:digamma()):sum(-1)
+end
+
+-- ---- of whole numbers -------------------------------------------------------------------------
+
+D.Bernoulli = by_probs("Bernoulli", "within 0..1",
+  "1 with probability probs, else 0; or by logits", {
+  probs = function(self) return self.by_logits and self.given:sigmoid() or self.given end,
+  logits = function(self)
+    return self.by_logits and self.given or self.given:log() - (-self.given):log1p()
+  end,
+  mean = function(self) return self.probs end,
+  variance = function(self) return self.probs * (1 - self.probs) end
+}, function() end)
+
+function D.Bernoulli:pick(shape)
+  return mg.rand_like(self.given:expand(shape)):lt(self.probs):to(self.given.dtype)
+end
+
+function D.Bernoulli:log_density(x)
+  local inside = x:eq(0):logical_or(x:eq(1))
+  return within(inside, x, 0, function(v)
+    if self.by_logits then return v * self.given - self.given:softplus() end
+    return mg.xlogy(v, self.given) + mg.xlogy(1 - v, 1 - self.given)
+  end)
+end
+
+function D.Bernoulli:uncertainty()
+  local p, q = self.probs, self.by_logits and (-self.given):sigmoid() or 1 - self.given
+  return -(mg.xlogy(p, p) + mg.xlogy(q, q))
+end
+
+D.Categorical = by_probs("Categorical", "0 or more",
+  "i with probability probs[i], from 1, along the last axis; probs are divided by their sum; or " ..
+    "by logits", {
+  log_probs = function(self)
+    if self.by_logits then return self.given:log_softmax() end
+    return self.probs:log()
+  end,
+  probs = function(self)
+    if self.by_logits then return self.given:softmax() end
+    return self.given / self.given:sum{axis = -1, keepdims = true}
+  end,
+  logits = function(self) return self.log_probs end,
+  mean = function() raise "Categorical: labels have no mean" end,
+  variance = function() raise "Categorical: labels have no variance" end
+}, function(self)
+  last_is_event(self, "Categorical")
+  self.n, self.event_shape = self.event_shape[1], mg.empty().shape
+end)
+
+function D.Categorical:pick(shape)
+  local n = 1
+  for i = 1, #shape - #self.batch_shape do n = n * shape[i] end
+  local logits = self.log_probs
+  local drawn = mg.categorical(logits, n):movedim(-1, 1)
+  return drawn:reshape(shape)
+end
+
+D.Categorical.log_prob = checked("log_prob(self, x: array)",
+  "the logarithm of the probability of each label x, from 1",
+  function(self, x)
+    local logs = self.log_probs
+    if x.dtype:sub(1, 5) == "float" then x = x:to "int64" end
+    local wide = mg.no_grad(function() return mg.zeros(x.shape) + mg.empty(self.batch_shape) end)
+    local shape = {table.unpack(wide.shape)}
+    local index = x:expand(shape):unsqueeze(-1)
+    shape[#shape + 1] = self.n
+    return logs:expand(shape):take_along(index, #shape):squeeze(#shape)
+  end)
+
+function D.Categorical:uncertainty()
+  local p = self.probs
+  return -(mg.xlogy(p, p)):sum(-1)
+end
+
+D.Poisson = family("Poisson", {{"rate", "0 or more"}}, "counts, rate^x exp(-rate) / x!", {
+  mean = function(self) return self.rate end,
+  variance = function(self) return self.rate end
+})
+
+function D.Poisson:pick(shape) return mg.poisson(self.rate, shape) end
+
+function D.Poisson:log_density(x)
+  local inside = x:ge(0):logical_and(x:eq(x:floor()))
+  return within(inside, x, 0, function(v)
+    return mg.xlogy(v, self.rate) - self.rate - (v + 1):lgamma()
+  end)
+end
+
+-- There is no closed form: the sum over all counts that matter.
+function D.Poisson:uncertainty()
+  local most = mg.no_grad(function() return self.rate:max():item() end)
+  local shape = {math.ceil(most + 20 * math.sqrt(most) + 60)}
+  for i in ipairs(self.batch_shape) do shape[i + 1] = 1 end
+  local k = mg.range(0, shape[1] - 1, {dtype = self.rate.dtype}):reshape(shape)
+  local log_p = self:log_density(k)
+  return -(mg.where(log_p:eq(-INF), 0, log_p:exp() * log_p)):sum(1)
+end
+
+-- ---- MultivariateNormal -----------------------------------------------------------------------
+
+D.MultivariateNormal = extend("MultivariateNormal", {
+  like = function(self) return self.loc end,
+  mean = function(self) return self.loc end,
+  covariance_matrix = function(self) return self.scale_tril:matmul(self.scale_tril.T) end,
+  variance = function(self)
+    return (self.scale_tril ^ 2):sum(-1):expand(full_shape(self, {}))
+  end
+})
+D.MultivariateNormal.names = {"loc", "scale_tril"}
+
+D.MultivariateNormal.init = checked("MultivariateNormal(self, loc: array, " ..
+  "covariance_matrix: array?, {scale_tril: array?})",
+  "normal along the last axis, of mean loc (..., n) and a covariance (..., n, n), or its lower " ..
+    "Cholesky factor scale_tril",
+  function(self, loc, covariance, scale)
+    if (covariance == nil) == (scale == nil) then
+      raise "MultivariateNormal: needs a covariance matrix or {scale_tril =}, one of them"
+    end
+    local L = scale or covariance:cholesky()
+    set(self, true, {{"loc", loc}})
+    last_is_event(self, "MultivariateNormal")
+    local n, s = self.event_shape[1], L.shape
+    if #s < 2 or s[#s] ~= n or s[#s - 1] ~= n then
+      raise("MultivariateNormal: the covariance has shape %s for a mean of %d elements", text(s), n)
+    end
+    local outer = mg.no_grad(function()
+      return mg.empty(table.unpack(self.batch_shape)) + mg.empty(table.unpack(s, 1, #s - 2))
+    end)
+    self.batch_shape, self.scale_tril = outer.shape, L
+    self.loc = self.loc:expand(full_shape(self, {}))
+  end)
+
+function D.MultivariateNormal:draw(shape)
+  local z = mg.normal(mg.zeros_like(self.loc:detach()), 1, shape)
+  return self.loc + self.scale_tril:matmul(z:unsqueeze(-1)):squeeze(-1)
+end
+
+-- L^-1 x along the last axis of x
+local function whiten(L, x)
+  local shape = {table.unpack(x.shape)}
+  local n = shape[#shape]
+  if L.ndim == 2 then                              -- all as columns of one system
+    return mg.triangular_solve(x:reshape(x.size // n, n).T, L).T:reshape(shape)
+  end
+  local wide = {table.unpack(shape)}
+  wide[#wide + 1] = n
+  return mg.triangular_solve(x:unsqueeze(-1), L:expand(wide)):squeeze(-1)
+end
+
+local function half_log_det(L) return L:diagonal{axis1 = -2, axis2 = -1}:log():sum(-1) end
+
+function D.MultivariateNormal:log_density(x)
+  local z = whiten(self.scale_tril, x - self.loc)
+  return -0.5 * (z ^ 2):sum(-1) - half_log_det(self.scale_tril) -
+    0.5 * LOG_2PI * self.event_shape[1]
+end
+
+function D.MultivariateNormal:uncertainty()
+  local n = self.event_shape[1]
+  return (half_log_det(self.scale_tril) + 0.5 * n * (1 + LOG_2PI)):expand(self.batch_shape)
+end
+
+-- ---- how one differs from another -------------------------------------------------------------
+
+local KL = {}
+
+function KL.Normal(p, q)
+  local ratio = (p.scale / q.scale) ^ 2
+  return 0.5 * (ratio + ((p.loc - q.loc) / q.scale) ^ 2 - 1 - ratio:log())
+end
+
+function KL.Laplace(p, q)
+  local ratio, off = p.scale / q.scale, p.loc - q.loc
+  off = mg.where(off:lt(0), -off, off)             -- smooth at 0, as all of it: not abs, for that
+  return -ratio:log() + off / q.scale + ratio * (-(off / p.scale)):exp() - 1
+end
+
+function KL.Uniform(p, q)
+  local outside = p.low:lt(q.low):logical_or(p.high:gt(q.high))
+  return mg.where(outside, INF, ((q.high - q.low) / (p.high - p.low)):log())
+end
+
+function KL.Exponential(p, q)
+  local ratio = q.rate / p.rate
+  return ratio - ratio:log() - 1
+end
+
+function KL.Gamma(p, q)
+  local a, b, c, d = p.concentration, p.rate, q.concentration, q.rate
+  return c * (b / d):log() + c:lgamma() - a:lgamma() + (a - c) * a:digamma() + (d - b) * (a / b)
+end
+
+function KL.Beta(p, q)
+  local a, b, c, d = p.concentration1, p.concentration0, q.concentration1, q.concentration0
+  return log_beta(c, d) - log_beta(a, b) + (a - c) * a:digamma() + (b - d) * b:digamma() +
+    (c + d - a - b) * (a + b):digamma()
+end
+
+function KL.Dirichlet(p, q)
+  local a, b = p.concentration, q.concentration
+  local total = a:sum{axis = -1, keepdims = true}
+  return a:sum(-1):lgamma() - b:sum(-1):lgamma() + (b:lgamma() - a:lgamma()):sum(-1) +
+    ((a - b) * (a:digamma() - total:digamma())):sum(-1)
+end
+
+-- p log(p / q), inf where q cannot give what p does
+local function share(p, log_p, log_q)
+  return mg.where(p:eq(0), 0, p * (log_p - log_q))
+end
+
+function KL.Bernoulli(p, q)
+  local function logs(d)
+    if d.by_logits then return -(-d.given):softplus(), -d.given:softplus() end
+    return d.given:log(), (-d.given):log1p()
+  end
+  local log_p, log_not_p = logs(p)
+  local log_q, log_not_q = logs(q)
+  return share(p.probs, log_p, log_q) + share(1 - p.probs, log_not_p, log_not_q)
+end
+
+function KL.Categorical(p, q)
+  if p.n ~= q.n then raise("kl: %d labels and %d", p.n, q.n) end
+  return share(p.probs, p.log_probs, q.log_probs):sum(-1)
+end
+
+function KL.Poisson(p, q)
+  return mg.xlogy(p.rate, p.rate) - mg.xlogy(p.rate, q.rate) - p.rate + q.rate
+end
+
+function KL.MultivariateNormal(p, q)
+  local n = p.event_shape[1]
+  if n ~= q.event_shape[1] then raise("kl: %d elements and %d", n, q.event_shape[1]) end
+  local L, M, off = p.scale_tril, q.scale_tril, whiten(q.scale_tril, q.loc - p.loc)
+  local wide = mg.no_grad(function() return (mg.empty(L.shape) + mg.empty(M.shape)).shape end)
+  local ratio = mg.triangular_solve(L:expand(wide), M:expand(wide))
+  return half_log_det(M) - half_log_det(L) +
+    0.5 * ((ratio ^ 2):sum{axis = {-2, -1}} + (off ^ 2):sum(-1) - n)
+end
+
+local function family_of(op, v, i)
+  local class = type(v) == "table" and getmetatable(v)
+  local name = type(class) == "table" and class.__name
+  if not name or D[name] ~= class then
+    raise("%s: argument %d is no distribution of mg.distributions", op, i)
+  end
+  return name
+end
+
+D.kl = checked("kl(p: any, q: any)",
+  "the divergence of Kullback and Leibler of two of one family: the mean of log p - log q under p",
+  function(p, q)
+    local a, b = family_of("kl", p, 1), family_of("kl", q, 2)
+    if a ~= b then raise("kl: no closed form is known for %s and %s", a, b) end
+    return KL[a](p, q)
+  end)
+
+return D

@@ -1,0 +1,227 @@
+-- mg.distributions: numbers of torch.distributions, closed forms against draws, gradients.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local near, raises = helper.near, helper.raises
+local D = mg.distributions
+local inf = math.huge
+
+-- Made when they are asked for; kl is that of the first to the second.
+local CASES = {
+  Normal = {function() return D.Normal({0.5, -1}, 2), D.Normal(1, 0.7) end, at = 1.5,
+    log_prob = {-1.737085713764618, -2.393335713764618},
+    entropy = {2.112085713764618, 2.112085713764618}, mean = {0.5, -1}, variance = {4, 4},
+    kl = {2.786912569378873, 6.613443181623771}},
+  Uniform = {function() return D.Uniform(0, {1, 2}), D.Uniform(-1, 1.5) end, at = 0.5,
+    log_prob = {0, -0.6931471805599453}, entropy = {0, 0.6931471805599453}, mean = {0.5, 1},
+    variance = {1 / 12, 1 / 3}, kl = {0.9162907318741551, inf}},
+  Bernoulli = {function() return D.Bernoulli{0.2, 0.7}, D.Bernoulli(0.4) end, at = 1,
+    log_prob = {-1.6094379124341003, -0.35667494393873245},
+    entropy = {0.5004024235381879, 0.6108643020548935}, mean = {0.2, 0.7},
+    variance = {0.16, 0.21}, kl = {0.09151622184943572, 0.18378689738681217}},
+  Categorical = {function() return D.Categorical{1, 2, 7}, D.Categorical{0.3, 0.3, 0.4} end,
+    at = 2, log_prob = -1.6094379124341003, entropy = 0.8018185525433373,
+    kl = 0.20077680106635198},
+  Exponential = {function() return D.Exponential{1, 2}, D.Exponential(3) end, at = 0.5,
+    log_prob = {-0.5, -0.3068528194400547}, entropy = {1, 0.3068528194400547},
+    mean = {1, 0.5}, variance = {1, 0.25}, kl = {0.9013877113318902, 0.09453489189183562}},
+  Gamma = {function() return D.Gamma({0.5, 3}, 2), D.Gamma(1.5, 0.8) end, at = 0.7,
+    log_prob = {-1.447453880675361, -0.7270555267575743},
+    entropy = {-0.6025372506459566, 1.154431329803066}, mean = {0.25, 1.5},
+    variance = {0.125, 0.75}, kl = {2.3447989432727105, 0.14468318226374288}},
+  Beta = {function() return D.Beta({0.5, 3}, 2), D.Beta(1.5, 0.8) end, at = 0.3,
+    log_prob = {-0.04237061422754529, -0.2797139028026042},
+    entropy = {-0.7652789553347761, -0.23490664978800035}, mean = {0.2, 0.6},
+    variance = {0.045714285714285714, 0.04}, kl = {1.9196258133637154, 0.1869946355929626}},
+  Poisson = {function() return D.Poisson{0.5, 7}, D.Poisson(2) end, at = 3,
+    log_prob = {-4.371201010907891, -2.9540290220621155},
+    entropy = {0.9276374674957976, 2.3788759150252914}, mean = {0.5, 7}, variance = {0.5, 7},
+    kl = {0.8068528194400547, 3.7693407794675764}},
+  Laplace = {function() return D.Laplace({0, 1}, 2), D.Laplace(1, 0.7) end, at = 0.3,
+    log_prob = {-1.5362943611198905, -1.7362943611198904},
+    entropy = {2.386294361119891, 2.386294361119891}, mean = {0, 1}, variance = {8, 8},
+    kl = {1.1116940461088465, 0.8073207326441796}},
+  Dirichlet = {function()
+      return D.Dirichlet{{1, 2, 3}, {0.5, 0.5, 0.5}}, D.Dirichlet{1.5, 1, 0.5}
+    end, at = {0.2, 0.3, 0.5},
+    log_prob = {1.5040773967762737, -0.08459811774935466},
+    entropy = {-1.2443445622221008, -1.162122933590653},
+    mean = {{1 / 6, 1 / 3, 1 / 2}, {1 / 3, 1 / 3, 1 / 3}},
+    variance = {{0.01984126984126984, 0.031746031746031744, 0.03571428571428571},
+                {0.08888888888888889, 0.08888888888888889, 0.08888888888888889}},
+    kl = {1.7527800869516104, 0.9205584583201629}},
+  MultivariateNormal = {function()
+      return D.MultivariateNormal({1, 2}, {{2, 0.5}, {0.5, 1}}),
+        D.MultivariateNormal({0, 1}, {{1, -0.3}, {-0.3, 2}})
+    end, at = {{0, 0}, {1, -1}},
+    log_prob = {-4.117684960377058, -7.2605421032342}, entropy = 3.1176849603770567,
+    mean = {1, 2}, variance = {2, 1}, kl = 1.3735866589987307},
+}
+
+for name, case in pairs(CASES) do
+  describe("distributions." .. name, function()
+    local p, q
+    before_each(function()
+      mg.seed(1)
+      p, q = case[1]()
+    end)
+
+    it("has the field's formulas", function()
+      for _, field in ipairs{"log_prob", "entropy", "mean", "variance"} do
+        local value = field == "log_prob" and p:log_prob(mg.tensor(case.at)) or
+          field == "entropy" and p:entropy() or case[field] and p[field]
+        assert(near(value or 0, case[field] or 0, 1e-12), field)
+      end
+      if case.variance then assert(near(p.stddev ^ 2, case.variance, 1e-12)) end
+      assert(near(D.kl(p, q), case.kl, 1e-12))
+      assert(near(D.kl(p, p), mg.zeros(p.batch_shape), 0, 1e-12))
+    end)
+
+    it("draws what it says", function()
+      local n = 40000
+      local s = p:sample(n)
+      assert.is_false(s.requires_grad)
+      local shape = {n, table.unpack(p.batch_shape)}
+      table.move(p.event_shape, 1, #p.event_shape, #shape + 1, shape)
+      assert.same(shape, {table.unpack(s.shape)})
+      assert.equal(#shape - 1, p:sample().ndim)
+      assert.same({2, 3}, {table.unpack(p:sample{2, 3}.shape, 1, 2)})
+      if case.mean then
+        local off = (s:mean(1) - p.mean) / (p.variance / n):sqrt()
+        assert.is_true(off:abs():max():item() < 4)
+        assert(near(s:var(1), p.variance, 0.05))
+      end
+      local logs = p:log_prob(s)
+      assert(near(-logs:mean(1), p:entropy(), 0.03, 0.02))
+      local kl = D.kl(p, q)
+      local estimate = (logs - q:log_prob(s)):mean(1)
+      assert(near(estimate, kl, 0.05, 0.02))
+      assert(helper.same(s, (function() mg.seed(1); return p:sample(n) end)()))
+    end)
+  end)
+end
+
+describe("distributions", function()
+  it("tell draws that cannot be", function()
+    local low = -inf
+    assert(near(D.Exponential(1):log_prob(mg.tensor{-1, 1}), {low, -1}))
+    assert(near(D.Gamma(2, 1):log_prob(mg.tensor{-1}), {low}))
+    assert(near(D.Beta(2, 2):log_prob(mg.tensor{-1, 2}), {low, low}))
+    assert(near(D.Uniform(0, 1):log_prob(mg.tensor{-0.1, 0, 1}), {low, 0, low}))
+    assert(near(D.Bernoulli(0.5):log_prob(mg.tensor{0.5, 2}), {low, low}))
+    assert(near(D.Poisson(1):log_prob(mg.tensor{-1, 0.5}), {low, low}))
+    assert(near(D.Poisson(0):log_prob(mg.tensor{0, 1}), {0, low}))
+    assert(near(D.Bernoulli(0):log_prob(mg.tensor{0, 1}), {0, low}))
+    assert(raises("4 ", D.Categorical{1, 1, 1}.log_prob, D.Categorical{1, 1, 1},
+      mg.tensor({4}, "int64")))
+    local x = mg.Variable{-1, 2}
+    D.Exponential(3):log_prob(x):sum():backward()
+    assert(near(x.grad, {0, -3}))
+  end)
+
+  it("have draws whose gradients lead to the parameters", function()
+    local function check(make, xs)
+      assert(mg.gradcheck(function(...)
+        mg.seed(3)
+        return make(...):rsample(2)
+      end, xs))
+    end
+    local a, b = mg.tensor{0.5, 1.5}, mg.tensor{2.0, 3.0}
+    for _, name in ipairs{"Normal", "Laplace", "Uniform"} do check(D[name], {a, b}) end
+    check(D.Exponential, {b})
+    check(function(x) return D.MultivariateNormal(x, nil, {scale_tril = mg.tensor{{1, 0}, {2, 3}}})
+    end, {a})
+    for _, name in ipairs{"Gamma", "Beta"} do
+      local k, r = mg.Variable{2.0, 3.0}, mg.Variable{1.5, 2.5}
+      D[name](k, r):rsample(20000):mean(1):sum():backward()
+      local wanted = {mg.gradients(D[name](k, r).mean:sum(), {k, r})}
+      assert(near(k.grad, wanted[1][1], 0.1))
+      assert(near(r.grad, wanted[1][2], 0.1))
+    end
+    local k = mg.Variable{2.0, 3.0, 1.0}
+    D.Dirichlet(k):rsample(20000)[{ {}, 1 }]:mean():backward()
+    assert(near(k.grad, mg.gradients(D.Dirichlet(k).mean[1], k), 0.1))
+    for _, d in ipairs{D.Bernoulli(0.5), D.Categorical{1, 1}, D.Poisson(1)} do
+      assert(raises("cannot be differentiated; use sample", d.rsample, d, 2))
+    end
+  end)
+
+  it("have log_prob, entropy and kl that are differentiable twice", function()
+    local a, b = mg.tensor{0.6, 1.5}, mg.tensor{2.0, 3.0}
+    local shares = mg.tensor{0.3, 0.7}
+    local function all(make, x, other)
+      return function(...)
+        local d = make(...)
+        return {d:log_prob(x), d:entropy(), D.kl(d, other or make(a, b)), d.mean, d.variance}
+      end
+    end
+    for _, name in ipairs{"Normal", "Laplace", "Gamma", "Beta"} do
+      assert(mg.gradcheck(all(D[name], shares), {a, b}, {order = 2, rtol = 1e-4}))
+    end
+    assert(mg.gradcheck(all(D.Poisson, mg.tensor{1, 3}, D.Poisson(a)), {b}, {order = 2}))
+    assert(mg.gradcheck(all(D.Exponential, shares, D.Exponential(a)), {b}, {order = 2}))
+    assert(mg.gradcheck(all(D.Dirichlet, shares, D.Dirichlet(a)), {b}, {order = 2}))
+    assert(mg.gradcheck(function(l)
+      local d = D.Bernoulli(nil, {logits = l})
+      return {d:log_prob(mg.tensor{0, 1}), d:entropy(), D.kl(d, D.Bernoulli(0.3)), d.variance}
+    end, {a}, {order = 2}))
+    assert(mg.gradcheck(function(l)
+      local d = D.Categorical(nil, {logits = l})
+      return {d:log_prob(mg.tensor({2}, "int64")), d:entropy(), D.kl(d, D.Categorical{1, 1})}
+    end, {a}, {order = 2}))
+    assert(mg.gradcheck(function(m, L)
+      local d = D.MultivariateNormal(m, nil, {scale_tril = L})
+      local e = D.MultivariateNormal(a, {{2, 0.5}, {0.5, 1}})
+      return {d:log_prob(b), d:entropy(), D.kl(d, e), D.kl(e, d)}
+    end, {a, mg.tensor{{1.0, 0}, {0.5, 2}}}, {order = 1}))
+  end)
+
+  it("take logits as they take probs", function()
+    local l = mg.tensor{-40, 0.5, 800}
+    local d = D.Bernoulli(nil, {logits = l})
+    assert(near(d:log_prob(1), {-40, -math.log(1 + math.exp(-0.5)), 0}, 1e-12,
+      1e-12))
+    assert(near(d:log_prob(0), {0, -math.log(1 + math.exp(0.5)), -800}, 1e-12, 1e-12))
+    assert(near(D.Bernoulli{0.25}.logits, {math.log(1 / 3)}))
+    l = mg.tensor{1, 2, 3}
+    assert(near(D.Categorical(nil, {logits = l}).probs, l:softmax()))
+    assert(near(D.Categorical{1, 3}.probs, {0.25, 0.75}))
+  end)
+
+  it("have batches", function()
+    local d = D.Categorical(mg.rand(4, 3) + 0.1)
+    assert.equal("(4)", tostring(d.batch_shape))
+    assert.equal("(2, 4)", tostring(d:sample(2).shape))
+    assert.equal("(2, 4)", tostring(d:log_prob(d:sample(2)).shape))
+    assert.equal("int64", d:sample().dtype)
+    local L = mg.tensor{{{1, 0}, {1, 2}}, {{3, 0}, {0, 1}}}
+    local m = D.MultivariateNormal(mg.zeros(2), nil, {scale_tril = L})
+    assert.equal("(2)", tostring(m.batch_shape))
+    assert.equal("(5, 2, 2)", tostring(m:rsample(5).shape))
+    for i = 1, 2 do
+      local one = D.MultivariateNormal(mg.zeros(2), nil, {scale_tril = L[i]})
+      assert(near(m:log_prob(mg.tensor{1, 2})[i], one:log_prob(mg.tensor{1, 2})))
+      assert(near(m:entropy()[i], one:entropy()))
+      assert(near(D.kl(m, one)[i], 0, 0, 1e-12))
+    end
+    assert(near(m.covariance_matrix[1], {{1, 1}, {1, 5}}))
+    assert.equal("float32", D.Normal(mg.zeros{2, dtype = "float32"}, 1):sample(3).dtype)
+  end)
+
+  it("say what is wrong with parameters, and print what they are", function()
+    assert(raises("Normal: scale must be positive", D.Normal, 0, -1))
+    assert(raises("Bernoulli: given must be within 0..1", D.Bernoulli, 1.5))
+    assert(raises("Bernoulli: needs probs or {logits =}, one of them", D.Bernoulli))
+    assert(raises("Uniform: high - low must be positive", D.Uniform, 1, 1))
+    assert(raises("Normal: argument 3", D.Normal, 0, 1, 2))
+    assert(raises("MultivariateNormal: needs", D.MultivariateNormal, {1, 2}))
+    assert(raises("shape (3, 3) for a mean of 2 elements", D.MultivariateNormal, {1, 2}, mg.eye(3)))
+    assert(raises("kl: no closed form is known for Normal and Gamma", D.kl, D.Normal(0, 1),
+      D.Gamma(1, 1)))
+    assert(raises("kl: argument 2 is no distribution", D.kl, D.Normal(0, 1), 3))
+    assert(raises("Categorical: labels have no mean", function() return D.Categorical{1}.mean end))
+    assert(near(D.Normal(0, -1, {validate_args = false}).scale, -1))
+    assert.equal("Normal(loc = 0, scale = 2)", tostring(D.Normal(0, 2)))
+    assert.equal("Gamma(concentration = (2), rate = (2))", tostring(D.Gamma({1, 2}, 3)))
+  end)
+end)
