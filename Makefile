@@ -5,7 +5,8 @@
 #   make demo       train a network on real images
 #   make test       run spec/; the last line is "N passed, N failed"
 #   make repl       an interactive Lua with mg loaded
-#   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4; `make uninstall` takes it away
+#   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4, with docs, man page and annotations
+#                   if not DOCS=no; `make uninstall` takes it away
 #   make meta       build/meta/moongrad.lua: all names and types, for editors
 #   make docs       build/docs/index.html, and the man page build/man/moongrad.3
 #   make lint       luacheck, clang-format, cppcheck
@@ -24,11 +25,14 @@ PREFIX = /usr/local
 LUADIR = $(PREFIX)/share/lua/5.4
 LIBDIR = $(PREFIX)/lib/lua/5.4
 DATADIR = $(PREFIX)/share/moongrad
+DOCDIR = $(PREFIX)/share/doc/moongrad
+MANDIR = $(PREFIX)/share/man
 CC     = gcc
 LUA    = lua5.4
 BUSTED = /usr/bin/busted
 DEMO   = lua/examples/demo.lua
 DEPS   = yes
+DOCS   = yes
 
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
@@ -43,11 +47,11 @@ build:
 
 packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev librandom123-dev \
                     libopenblas-openmp-dev zlib1g-dev libstb-dev
-packages.install := $(packages.build)
 packages.meta    := $(packages.build)
 packages.repl    := $(packages.build)
 packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
 packages.docs    := $(packages.demo)
+packages.install := $(if $(filter yes,$(DOCS)),$(packages.docs),$(packages.build))
 packages.test    := $(packages.demo) lua-busted lua-zlib locales
 packages.asan    := $(packages.test)
 packages.tsan    := $(packages.test)
@@ -256,19 +260,26 @@ meta: build
 docs: build
 	@rm -rf build/docs && mkdir -p build/docs/work
 	@$(call made,docs)
+	@$(call made,gallery)
 	@rm -rf build/docs/work
 
 # ---- the rest ----------------------------------------------------------------------------------
 
-install: build meta
+install: build $(if $(filter yes,$(DOCS)),meta docs)
 	@find lua/moongrad -name '*.lua' -printf '%P\n' | \
 	  xargs -I{} install -D -m 644 lua/moongrad/{} '$(DESTDIR)$(LUADIR)/moongrad/{}'
 	@install -D -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/moongrad/core.so'
+ifeq ($(DOCS),yes)
 	@install -D -m 644 build/meta/moongrad.lua '$(DESTDIR)$(DATADIR)/meta/moongrad.lua'
+	@install -D -m 644 build/man/moongrad.3 '$(DESTDIR)$(MANDIR)/man3/moongrad.3'
+	@find build/docs -type f -printf '%P\n' | \
+	  xargs -I{} install -D -m 644 build/docs/{} '$(DESTDIR)$(DOCDIR)/{}'
+endif
 	@echo "moongrad is in $(DESTDIR)$(LUADIR) and $(DESTDIR)$(LIBDIR)"
 
 uninstall:
-	rm -rf '$(DESTDIR)$(LUADIR)/moongrad' '$(DESTDIR)$(LIBDIR)/moongrad' '$(DESTDIR)$(DATADIR)'
+	rm -rf '$(DESTDIR)$(LUADIR)/moongrad' '$(DESTDIR)$(LIBDIR)/moongrad' '$(DESTDIR)$(DATADIR)' \
+	  '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(MANDIR)/man3/moongrad.3'
 
 # cppcheck is shown one configuration, that of one kernel level, and no system headers; an array's
 # bytes are cast to its dtype everywhere.

@@ -27,6 +27,7 @@ build = {
   },
   install_variables = {
     DEPS = "no",
+    DOCS = "no",
     LUADIR = "$(LUADIR)",
     LIBDIR = "$(LIBDIR)",
   },

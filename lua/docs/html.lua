@@ -13,6 +13,7 @@ function html.id(path) return (path:gsub("^mg%.", ""):gsub("[^%w_]", "-")) end
 function html.prose(text)
   text = html.escape(text)
   text = text:gsub("`([^`]+)`", "<code>%1</code>")
+  text = text:gsub("!%[([^%]]+)%]%(([^)]+)%)", '<img src="%2" alt="%1">')
   text = text:gsub("%[([^%]]+)%]%(([^)]+)%)", '<a href="%2">%1</a>')
   return (text:gsub("%*%*([^*]+)%*%*", "<b>%1</b>"))
 end

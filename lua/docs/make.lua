@@ -22,7 +22,8 @@ local function copy(name, path)
 end
 
 -- Pages {file =, title =, body =}, each with the same line at the top.
-local CHAPTERS = {{"reference.html", "Reference"}}
+local CHAPTERS = {{"index.html", "moongrad"}, {"index.html#guides", "Guides"},
+                  {"reference.html", "Reference"}, {"gallery.html", "Gallery"}}
 
 local function write_pages(pages)
   for _, page in ipairs(pages) do
@@ -33,7 +34,14 @@ end
 local makers = {
   docs = function()
     copy("style.css", "docs/style.css")
+    copy("../../spec/bench/bench.svg", "docs/bench.svg")
+    write_pages(require "docs.guides".pages(here .. "../guides/"))
     write_pages(require "docs.reference".pages())
+    local day = os.date "%B %d, %Y":gsub(" 0", " ")
+    write("man/moongrad.3", require "docs.man".text(day))
+  end,
+  gallery = function()
+    write_pages{require "docs.gallery".page(here .. "../examples/", folder .. "/docs")}
   end,
   meta = function() write("meta/moongrad.lua", require "docs.meta".text()) end,
 }

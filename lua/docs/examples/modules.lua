@@ -262,8 +262,12 @@ opt = mg.optim.LBFGS({mg.Variable(1)})
 !opt:add_group{params = {mg.Variable(2)}}]],
   ["optim.Optimizer"] = [[
 Sign = mg.optim.Optimizer:extend("Sign", "lr: number(0..) = 0.1", "p - lr sign(g)")
-function Sign:update(p, g) return p - self.lr * g:sign() end
-mg.help(Sign)]],
+function Sign:update(p, g) return {p}, {p - self.lr * g:sign()} end
+p = mg.Variable{1, -2}
+opt = Sign({p})
+(p ^ 2):sum():backward()
+opt:step()
+p]],
   ["Optimizer:extend"] = [[
 Plain = mg.optim.SGD:extend "Plain"
 Plain({mg.Variable(1)}, {lr = 3}).lr]],
