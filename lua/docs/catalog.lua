@@ -97,14 +97,34 @@ local objects = {
   {"Plateau", "what mg.optim.plateau gives", function()
     return mg.optim.plateau(mg.optim.SGD({mg.Variable(1)}, {lr = 1}))
   end},
-  {"Average", "what EMA and SWA have", function()
-    return getmetatable(mg.training.SWA).__index
-  end},
   {"Bar", "what mg.progress gives, being its own iterator", function() return mg.progress(0) end},
 }
 
-local function object_entries()
-  local list = {}
+-- Parents that no module shows, but which have methods
+local function parents(groups)
+  local shown, list = {}, {}
+  for _, group in ipairs(groups) do
+    for _, e in ipairs(group.entries) do shown[e.value or false] = true end
+  end
+  for _, group in ipairs(groups) do
+    for _, e in ipairs(group.entries) do
+      local above = e.parent and getmetatable(e.value).__index
+      if above and not shown[above] then
+        shown[above] = true
+        local found = methods(above, e.parent)
+        if #found > 0 then
+          list[#list + 1] = {name = e.parent, path = e.parent, kind = "class", value = above,
+                             doc = ("what %s and the like have"):format(e.path), text = e.parent,
+                             members = found}
+        end
+      end
+    end
+  end
+  return list
+end
+
+local function object_entries(groups)
+  local list = parents(groups)
   for _, object in ipairs(objects) do
     local name, doc, make = table.unpack(object)
     local value = make()
@@ -188,7 +208,7 @@ function catalog.groups()
       groups[#groups + 1] = function_group(group, sample)
     end
   end
-  groups[#groups + 1] = {title = "objects", entries = object_entries()}
+  groups[#groups + 1] = {title = "objects", entries = object_entries(groups)}
   groups[#groups + 1] = {title = "the module itself", entries = others(groups)}
   return groups
 end

@@ -40,13 +40,12 @@ local function file_of(group)
 end
 
 local TITLES = {
-  nn = "Layers: mg.nn", models = "Models: mg.models", optim = "Optimizers and schedules: mg.optim",
-  data = "Data: mg.data", metrics = "Metrics: mg.metrics", training = "Training: mg.training",
-  objects = "Objects", Variables = "Variables",
+  nn = "Layers: mg.nn", optim = "Optimizers and schedules: mg.optim",
 }
 
 local function title_of(group)
-  return TITLES[group.title] or group.title:sub(1, 1):upper() .. group.title:sub(2)
+  return TITLES[group.title] or group.title:sub(1, 1):upper() .. group.title:sub(2) ..
+    (group.module and ": mg." .. group.title or "")
 end
 
 -- All entries in one list, with .address; and by name.
