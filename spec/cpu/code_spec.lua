@@ -75,7 +75,9 @@ describe("machine code", function()
       for seed = 1, 60 do
         math.randomseed(seed)
         local leaves = {}
-        for k = 1, math.random(4) do leaves[k] = numbers(2040 + 8 * (seed % 3) + seed, dtype) end
+        for k = 1, math.random(4) do
+          leaves[k] = numbers((seed % 2 * 3 + 1) * 520 + 8 * (seed % 3) + seed, dtype)
+        end
         local count = math.random(40)
         agrees(steps(#leaves, count, 4), leaves, #leaves + math.max(1, count - 2))
       end
@@ -120,6 +122,24 @@ describe("machine code", function()
     local list = {}
     for i = 1, 400 do list[i] = function(v) return v[i] * 0.5 + v[1] end end
     agrees(list, {x}, 401)
+  end)
+
+  it("computes equal values once, which may each be stored", function()
+    local x, y = numbers(3000, "float64"), numbers(3000, "float64")
+    local list = {
+      function(v) return v[1]:sin() * v[2] end,
+      function(v) return v[1]:sin() * v[2] end,
+      function(v) return (v[1] * 2):exp() - (v[1] * 3):exp() end,
+      function(v) return (v[4] - v[3]) * (v[4] - v[3]) + (v[3] - v[4]) end,
+      function(v) return mg.where(v[1]:gt(v[2]), v[4], v[1]:sin() * v[2]) end,
+    }
+    for from = 3, 7 do agrees(list, {x, y}, from) end
+    local function sums() return (x * y):sum(), (x * y):sum(), (x * y):square():mean() end
+    local a, b, c = sums()
+    mg.eval(a, b, c)
+    local xy = x * y
+    mg.eval(xy)
+    assert(same(a, xy:sum()) and same(b, a) and same(c, xy:square():mean()))
   end)
 
   it("computes a power as its products", function()

@@ -23,6 +23,45 @@ bool program_equal(const program *a, const program *b) {
   return a->hash == b->hash && a->bytes == b->bytes && memcmp(a, b, a->bytes) == 0;
 }
 
+_Static_assert(sizeof(pvalue) == 14 && sizeof(poutput) == 4,
+               "programs are compared by their bytes");
+
+void program_merge(const program *p, program *to) {
+  enum { LISTS = 256 };
+  int n = p->nvalue, kept = 0;
+  int16_t list[LISTS], next[n + 1], as[n + 1]; /* by hash; kept values; what each has become */
+  uint8_t stored[n + 1];
+  const pvalue *v = program_values(p);
+  const poutput *o = program_outputs(p);
+  *to = *p;
+  memcpy((void *)program_spaces(to), program_spaces(p), p->nspace * sizeof(space));
+  pvalue *r = (pvalue *)program_values(to);
+  memset(list, -1, sizeof list);
+  memset(stored, 0, sizeof stored);
+  for (int k = 0; k < p->noutput; k++) stored[o[k].value] |= !o[k].op;
+  for (int i = 0; i < n; i++) {
+    pvalue x = v[i];
+    for (int j = 0; !x.leaf && j < 3; j++)
+      if (x.in[j] >= 0) x.in[j] = as[x.in[j]];
+    uint32_t h = x.op * 31u + x.leaf * 7u + x.in[0] * 0x9e3779b9u + x.in[1] * 0x85ebca6bu;
+    int16_t *first = &list[h >> 24], k = *first;
+    while (k >= 0 && (stored[i] || memcmp(&r[k], &x, sizeof x) != 0)) k = next[k];
+    if (k < 0) {
+      r[kept] = x;
+      next[kept] = *first;
+      *first = k = (int16_t)kept++;
+    }
+    as[i] = k;
+  }
+  to->nvalue = kept;
+  poutput *q = (poutput *)program_outputs(to);
+  for (int k = 0; k < p->noutput; k++) {
+    q[k] = o[k];
+    q[k].value = as[o[k].value];
+  }
+  program_seal(to);
+}
+
 typedef struct {
   char *buf;
   int64_t room, len;

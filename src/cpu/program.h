@@ -55,6 +55,9 @@ static inline const poutput *program_outputs(const program *p) {
 
 void program_seal(program *p);                          /* complete: bytes and hash are set */
 bool program_equal(const program *a, const program *b);
+/* p with equal values once, to `to`, which is as large. Values that are stored stay: each is an output by
+** itself. */
+void program_merge(const program *p, program *to);
 /* As text, one value a line, into buf; the length it would take */
 int64_t program_text(const program *p, char *buf, int64_t room);
 

@@ -11,8 +11,9 @@
 #include <string.h>
 
 enum {
-  WORTH = 4 * SMALL, /* elements of a program that machine code is written for */
-  KEPT = 1024,       /* schedules; then all are forgotten */
+  WORTH = 4 * SMALL, /* elements of a program of few values that machine code is written for */
+  FEW = 4,
+  KEPT = 1024, /* schedules; then all are forgotten */
   LISTS = 512
 };
 
@@ -113,7 +114,7 @@ static void cut_longer(schedule *s) {
   int64_t most = c->tile < c->n && c->n < CHUNK ? c->n : CHUNK;
   int tiles = s->nslot - s->nlanes; /* lanes are few: less than a byte for each element */
   while (c->tile * 2 <= most && c->tile * 2 * c->widest * tiles <= CACHED) c->tile *= 2;
-  c->room = (c->tile * (tiles ? c->widest : 1) + 127) / 64 * 64;
+  c->room = (least(c->tile, s->p.size) * (tiles ? c->widest : 1) + 127) / 64 * 64;
   cut_kinds(c, s->p.n > 0);
 }
 
@@ -316,12 +317,14 @@ static bool plan(planner *p) {
 }
 
 static schedule *blank(ctx *c, const program *of) {
-  schedule *s = mg_alloc(c, sizeof *s + of->bytes);
+  size_t room = (of->bytes + 7) / 8 * 8;
+  schedule *s = mg_alloc(c, sizeof *s + 2 * room);
   if (!s) return NULL;
   memset(s, 0, sizeof *s);
-  memcpy(&s->p, of, of->bytes);
-  s->nvalue = of->nvalue;
-  s->noutput = of->noutput;
+  program_merge(of, &s->p);
+  s->asked = memcpy((char *)&s->p + room, of, of->bytes);
+  s->nvalue = s->p.nvalue;
+  s->noutput = s->p.noutput;
   return s;
 }
 
@@ -347,7 +350,7 @@ static schedule *make(ctx *c, const program *of, codes *k) {
                .o = program_outputs(&s->p),
                .q = program_spaces(&s->p),
                .codes = k};
-  size_t notes = of->nvalue * sizeof(note), order = of->nvalue * sizeof(int32_t);
+  size_t notes = s->nvalue * sizeof(note), order = s->nvalue * sizeof(int32_t);
   char *scratch = mg_alloc(c, order + notes + of->noutput * sizeof(int16_t)); /* by alignment */
   bool ok = scratch && make_room(c, s);
   if (ok) {
@@ -386,9 +389,13 @@ static void forget_all(struct cpu *m) {
   m->forgotten++;
 }
 
+static bool is_worth_code(const program *p) {
+  return p->size >= WORTH || p->nvalue > FEW || is_scalar(p);
+}
+
 static bool has_code(const schedule *s) { return s->nloop || s->scalar; }
 
-const program *cpu_program(const schedule *s) { return &s->p; }
+const program *cpu_program(const schedule *s) { return s->asked; }
 
 /* Both counts only grow. */
 uint64_t cpu_kept(ctx *c) { return c->cpu ? c->cpu->forgotten + codes_age(c->cpu->codes) : 0; }
@@ -397,7 +404,7 @@ const schedule *cpu_schedule(ctx *c, const program *p) {
   struct cpu *m = cpu_of(c);
   if (!m) return NULL;
   for (schedule **at = &m->list[p->hash % LISTS], *s; (s = *at); at = &s->next) {
-    if (!program_equal(&s->p, p)) continue;
+    if (!program_equal(s->asked, p)) continue;
     if (has_code(s) && s->age != codes_age(m->codes)) { /* its code is gone */
       *at = s->next;
       schedule_free(s);
@@ -407,7 +414,7 @@ const schedule *cpu_schedule(ctx *c, const program *p) {
     return m->found++, s;
   }
   if (m->count >= KEPT) forget_all(m);
-  bool code = !m->off && (p->size >= WORTH || is_scalar(p)) && codes_ready(m->codes);
+  bool code = !m->off && is_worth_code(p) && codes_ready(m->codes);
   schedule *s = make(c, p, code ? m->codes : NULL);
   if (!s && code && c->err == OK) s = make(c, p, NULL); /* too much for the room there is */
   if (!s) return NULL;

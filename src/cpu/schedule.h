@@ -112,7 +112,8 @@ struct schedule {
   int32_t *last;                /* position of the last that reads it, its own if none */
   int32_t *position;            /* of each value in the order of computation */
   void *memory, *pool_memory;   /* where the arrays and the pool stand */
-  program p;                    /* its values follow */
+  const program *asked;         /* the program it is made for */
+  program p;                    /* ... with equal values once; its values follow */
 };
 
 /* ---- planning (loop.c fills in what it finds) ------------------------------------------------------- */
