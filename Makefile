@@ -4,7 +4,7 @@
 #   make            build lua/moongrad/core.so
 #   make demo       train a network on real images
 #   make test       run spec/; the last line is "N passed, N failed"
-#   make repl       an interactive Lua with mg loaded
+#   make repl       what people type is run and shown, names are completed: the command `moongrad`
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4, with docs, man page and annotations
 #                   if not DOCS=no; `make uninstall` takes it away
 #   make meta       build/meta/moongrad.lua: all names and types, for editors
@@ -24,6 +24,7 @@
 PREFIX = /usr/local
 LUADIR = $(PREFIX)/share/lua/5.4
 LIBDIR = $(PREFIX)/lib/lua/5.4
+BINDIR = $(PREFIX)/bin
 DATADIR = $(PREFIX)/share/moongrad
 DOCDIR = $(PREFIX)/share/doc/moongrad
 MANDIR = $(PREFIX)/share/man
@@ -48,8 +49,8 @@ build:
 packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev librandom123-dev \
                     libopenblas-openmp-dev zlib1g-dev libstb-dev
 packages.meta    := $(packages.build)
-packages.repl    := $(packages.build)
-packages.demo    := $(packages.repl) graphviz gnuplot-nox dataset-fashion-mnist
+packages.repl    := $(packages.build) lua-readline
+packages.demo    := $(packages.build) graphviz gnuplot-nox dataset-fashion-mnist
 packages.docs    := $(packages.demo)
 packages.install := $(if $(filter yes,$(DOCS)),$(packages.docs),$(packages.build))
 packages.test    := $(packages.demo) lua-busted lua-zlib locales
@@ -164,7 +165,7 @@ demo: build
 	@$(LUA) $(DEMO)
 
 repl: build
-	@$(LUA) -e 'mg = require "moongrad"' -i
+	@$(LUA) -e 'require("moongrad.repl").main{"-i"}'
 
 # $(call busted,environment,options): shows what busted says of each folder of specs, then all their sums in
 # one line. A process for each: what allocations and finalizers do is tried under full collections, whose cost
@@ -269,6 +270,11 @@ install: build $(if $(filter yes,$(DOCS)),meta docs)
 	@find lua/moongrad -name '*.lua' -printf '%P\n' | \
 	  xargs -I{} install -D -m 644 lua/moongrad/{} '$(DESTDIR)$(LUADIR)/moongrad/{}'
 	@install -D -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/moongrad/core.so'
+	@printf '%s\n' '#!/usr/bin/env $(LUA)' \
+	  'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
+	  'package.cpath = "$(LIBDIR)/?.so;" .. package.cpath' \
+	  'require("moongrad.repl").main(arg)' >build/moongrad
+	@install -D -m 755 build/moongrad '$(DESTDIR)$(BINDIR)/moongrad'
 ifeq ($(DOCS),yes)
 	@install -D -m 644 build/meta/moongrad.lua '$(DESTDIR)$(DATADIR)/meta/moongrad.lua'
 	@install -D -m 644 build/man/moongrad.3 '$(DESTDIR)$(MANDIR)/man3/moongrad.3'

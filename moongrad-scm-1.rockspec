@@ -30,5 +30,6 @@ build = {
     DOCS = "no",
     LUADIR = "$(LUADIR)",
     LIBDIR = "$(LIBDIR)",
+    BINDIR = "$(BINDIR)",
   },
 }

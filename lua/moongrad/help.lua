@@ -132,10 +132,10 @@ function help.groups()
   return all
 end
 
-local function print_all()
+local function all_text()
   local lists = {}
   for _, group in ipairs(help.groups()) do lists[#lists + 1] = wrapped(group.title, group) end
-  print(table.concat(lists, "\n"))
+  return table.concat(lists, "\n")
 end
 
 -- ---- one thing --------------------------------------------------------------------------------
@@ -176,16 +176,16 @@ local function nothing_known(what)
   mg.raise("help: nothing is known of %s", tostring(what))
 end
 
-function help.help(what)
-  if what == nil or what == mg or what == "mg" then return print_all() end
+function help.text(what)
+  if what == nil or what == mg or what == "mg" then return all_text() end
   local value = what
   if type(what) == "string" then value = find(what) end
   for _, name in ipairs(MODULES) do
-    if value ~= nil and value == rawget(mg, name) then
-      return print(wrapped(name, members(value)))
-    end
+    if value ~= nil and value == rawget(mg, name) then return wrapped(name, members(value)) end
   end
-  print(value ~= nil and help.doc_of(value) or nothing_known(what))
+  return value ~= nil and help.doc_of(value) or nothing_known(what)
 end
+
+function help.help(what) print(help.text(what)) end
 
 return help

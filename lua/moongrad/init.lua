@@ -43,6 +43,14 @@ local later = {
   plot = {"plot", "plot"}, plot_graph = {"plot", "plot_graph"}, dot_graph = {"plot", "dot_graph"},
 }
 
+-- Iterates over all names that mg has, or has as soon as they are asked for.
+function mg._names()
+  local all = {}
+  for name in next, mg do all[name] = true end
+  for name in next, later do all[name] = true end
+  return next, all
+end
+
 return setmetatable(mg, {
   __tostring = function() return "moongrad " .. mg.version end,
   __index = function(_, name)

@@ -450,6 +450,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
                {assign_entries, "memory and threads"},
                {tidy_entries, "memory and threads"},
                {inspect_entries, "memory and threads"},
+               {interrupt_entries, "memory and threads"},
                {module_entries, "memory and threads"}};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
     add_all(L, rooms[i].entries, rooms[i].title);

@@ -1,0 +1,113 @@
+-- The command moongrad: scripts, what is typed, completion, errors.
+
+local mg = require "moongrad"
+local session = require "moongrad.session"
+local child = require "spec.child"
+
+local MAIN = [[-e 'require("moongrad.repl").main(arg)' - ]]
+
+-- What it shows of lines that are typed, prompts and greeting left out.
+local function typed(lines, more)
+  local text = child.lua(MAIN .. (more or "-i"), nil, lines)
+  return (text:gsub("^moongrad [^\n]*\n", ""):gsub("> $", ""):gsub("%f[>]>+ ", ""))
+end
+
+describe("the REPL", function()
+  it("shows what expressions give, and keeps what is defined", function()
+    assert.equal("variable([1 2])\nvariable([2 4])\n3\n1\n2\nnil\n\n",
+      typed "x = mg.tensor{1, 2}\nx\nlocal y = x * 2\ny\n= 1 + 2\n1, 2\nnil\nx:cleargrad()\n")
+    assert.equal("text\n{1, {a = variable(1)}, [\"b c\"] = \"text\"}\n{}\n\n",
+      typed "'text'\n{1, {a = mg.tensor(1)}, ['b c'] = 'text'}\n{}\n")
+    assert.equal("function softmax(x: array, axis: axis = -1)\nLinear(2, 3)\n\n",
+      typed "mg.softmax\nmg.nn.Linear(2, 3)\n")
+  end)
+
+  it("reads on until what was begun is whole", function()
+    assert.equal("1\n2\n3\nvariable(6)\n\n",
+      typed "for i = 1, 2 do\nprint(i)\nend\n1 +\n2\nmg.sum{\n1, 5}\n")
+    assert.equal("stdin:2: attempt to perform arithmetic on a nil value\n  2: return nil + 1\n\n",
+      typed "(function()\nreturn nil + 1\nend)()\n")
+  end)
+
+  it("tells errors with their line, and goes on", function()
+    assert.equal("stdin:1: sum: axis 3 is out of range for shape (2)\n7\n\n",
+      typed "mg.ones(2):sum(3)\n7\n")
+    assert.equal("stdin:1: unexpected symbol near '<'\n{code = 7}\nstdin:1: no\n\n",
+      typed "< 3\nerror{code = 7}\nsetmetatable({}, {__tostring = function() error 'no' end})\n")
+  end)
+
+  it("helps", function()
+    local text = typed "?softmax\nmg.softmax?\nm = mg.nn.Linear(1, 2)\nm:forward?\nnone?\n"
+    local one = "softmax(x: array, axis: axis = -1)\nexp(x) / sum(exp(x)) along an axis\n"
+    assert.equal(one .. one, text:sub(1, 2 * #one))
+    assert.is_truthy(text:find("Linear(x: any)", 1, true))
+    assert.is_truthy(text:find "nothing is known of none")
+  end)
+
+  it("runs scripts, code and standard input", function()
+    local folder = child.folder(finally)
+    local path = folder .. "/a.lua"
+    child.write(path, "print(mg.version == require('moongrad').version, arg[0], ...)\n" ..
+      "print(#arg)\nif ... == 'bad' then mg.ones(2):reshape(3) end\n")
+    local text, ok = child.lua(MAIN .. path .. " x 'y z'")
+    assert.equal("true\t" .. path .. "\tx\ty z\n2\n", text)
+    assert.is_true(ok)
+    text, ok = child.lua(MAIN .. path .. " bad")
+    assert.is_false(ok)
+    assert.is_truthy(text:find("moongrad: " .. path .. ":3: reshape", 1, true))
+    assert.equal("2\n", child.lua(MAIN .. "-e 'print(mg.ones(2):sum():item() // 1 | 0)'"))
+    assert.equal("5\n", child.lua(MAIN, nil, "x = 5\nprint(x)"))
+    assert.equal("moongrad " .. mg.version .. "\n", child.lua(MAIN .. "-v"))
+    assert.is_truthy(child.lua(MAIN .. "-h"):find "^moongrad %[options%]")
+    text, ok = child.lua(MAIN .. "--what")
+    assert.is_false(ok)
+    assert.is_truthy(text:find "what is %-%-what%?")
+    text, ok = child.lua(MAIN .. folder .. "/none.lua")
+    assert.is_false(ok)
+    assert.is_truthy(text:find "cannot open")
+  end)
+
+  it("is interrupted by Ctrl-C as often as that is pressed", function()
+    local text = typed("pid = io.open '/proc/self/stat':read 'n'\n" ..
+      "kill = ('(sleep 0.1; kill -INT %d) &'):format(pid)\n" ..
+      "os.execute(kill) while true do end\n" ..
+      "mg.no_grad(function() os.execute(kill) while true do end end)\n" ..
+      "mg.Config.enable_backprop\n")
+    assert.is_truthy(text:find "interrupted!\n.*interrupted!\n.*true")
+  end)
+end)
+
+describe("completion", function()
+  local function completes(text, wanted)
+    local words, start = session.complete(text)
+    assert.equal(wanted, table.concat(words, " "))
+    return start
+  end
+
+  it("knows mg, Variables, modules, tables and words", function()
+    _G.x, _G.model = mg.ones(2), mg.nn.Sequential(mg.nn.Linear(2, 3))
+    _G.settings, _G.mg = {alpha = {beta = 1}, list = {{gamma = 2}}}, mg
+    _G.opt, _G.normal = mg.optim.SGD(_G.model, {lr = 1}), mg.distributions.Normal(0, 1)
+    finally(function()
+      for _, name in ipairs{"x", "model", "settings", "mg", "opt", "normal"} do _G[name] = nil end
+    end)
+    assert.equal(5, completes("y = mg.softm", "mg.softmax mg.softmax_cross_entropy"))
+    completes("mg.odei", "mg.odeint")
+    completes("mg.nn.LayerN", "mg.nn.LayerNorm")
+    completes("mg.Config.enab", "mg.Config.enable_backprop")
+    completes("x:resh", "x:reshape")
+    completes("x.nd", "x.ndim")
+    completes("x:nd", "")
+    completes("model[1].wei", "model[1].weight")
+    completes("model:named", "model:named_parameters")
+    completes("settings.alpha.b", "settings.alpha.beta")
+    completes("settings.list[1].", "settings.list[1].gamma")
+    completes("opt.l", "opt.load_state opt.lr")
+    completes("normal.mea", "normal.mean")
+    completes("print(mg.ones(2):cleargr", ":cleargrad")
+    completes("whil", "while")
+    completes("setti", "settings")
+    completes("nothing.here.", "")
+    completes("x.grad.", "")
+  end)
+end)
