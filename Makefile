@@ -17,6 +17,7 @@
 #                   ROWS="mse mem_*" and QUICK=yes make it shorter
 #   make bench-check   the same, an error where a bound is missed
 #   make bench-peers   PyTorch and JAX from PyPI, into build/peers
+#   make tensorboard   TensorBoard from PyPI, into build/tensorboard: a spec lets it read our logs
 #   make clean
 #
 # DEPS=no leaves apt alone, for those whose libraries come from elsewhere. V=1 shows the commands.
@@ -38,7 +39,7 @@ DOCS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: docs meta build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers clean packages \
+.PHONY: docs meta build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers tensorboard clean packages \
         compile
 
 build:
@@ -61,6 +62,7 @@ packages.lint    := lua-check clang-format cppcheck
 packages.bench   := $(packages.demo) lua-socket util-linux
 packages.bench-check := $(packages.bench)
 packages.bench-peers := python3 python3-venv g++
+packages.tensorboard := python3 python3-venv
 wanted = $(sort $(foreach goal,$(or $(MAKECMDGOALS),build),$(packages.$(goal))))
 
 packages:
@@ -263,6 +265,10 @@ docs: build
 	@$(call made,docs)
 	@$(call made,gallery)
 	@rm -rf build/docs/work
+
+tensorboard: packages
+	python3 -m venv build/tensorboard
+	build/tensorboard/bin/python -m pip install tensorboard
 
 # ---- the rest ----------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ end
 local later = {
   nn = {"nn"}, models = {"models"}, optim = {"optim"}, data = {"data"}, metrics = {"metrics"},
   training = {"training"},
-  save = {"io", "save"}, load = {"io", "load"},
+  save = {"io", "save"}, load = {"io", "load"}, _log = {"log"},
   progress = {"progress"}, distributions = {"distributions"},
   odeint = {"solvers.odeint"}, minimize = {"solvers.minimize"}, root = {"solvers.root"},
   plot = {"plot", "plot"}, plot_graph = {"plot", "plot_graph"}, dot_graph = {"plot", "dot_graph"},

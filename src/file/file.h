@@ -49,6 +49,8 @@ int64_t stream_some(ctx *c, stream *s, void *p, int64_t n);
 bool stream_done(ctx *c, stream *s);         /* all of it has been read, and it ends as it should */
 bool file_sum(ctx *c, uint32_t *crc, const void *p, int64_t n);   /* goes on with a CRC-32 */
 
+uint32_t file_crc32c(const void *p, int64_t n);                   /* of all of it (crc.c) */
+
 /* Opens a regular file and says its size; -1: an error, which names the path. */
 int file_open(ctx *c, const char *path, int64_t *size);
 

@@ -6,6 +6,7 @@
 ** reader or writer is called: "load: a.npz: ...".
 */
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "file/file.h"
@@ -210,6 +211,20 @@ static int labelled(lua_State *L) {
 /* _exists(path): is there anything of that name? */
 static int exists(lua_State *L) {
   return lua_pushboolean(L, access(luaL_checkstring(L, 1), F_OK) == 0), 1;
+}
+
+/* _crc32c(s) */
+static int crc32c(lua_State *L) {
+  size_t n;
+  const char *p = luaL_checklstring(L, 1, &n);
+  return lua_pushinteger(L, file_crc32c(p, (int64_t)n)), 1;
+}
+
+/* _now(): seconds since 1970, with their fraction */
+static int now(lua_State *L) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return lua_pushnumber(L, (double)t.tv_sec + t.tv_nsec * 1e-9), 1;
 }
 
 /* _open(path, who): a reader of the whole file */
@@ -468,11 +483,14 @@ const entry bytes_entries[] = {
      "dtype may be one of files: float16 and bfloat16 become float32, the integers int64",
      false},
     {"tobytes", variable_tobytes,
-     "tobytes(x: array, dtype: string?) -> string\nx's elements as raw little-endian bytes; dtype may be one "
+     "tobytes(x: array, dtype: string?) -> string\nx's elements as raw little-endian bytes; dtype "
+     "may be one "
      "of files, "
      "such as bfloat16; a whole number that it cannot hold raises",
      true},
     {"_exists", exists, NULL, false},
+    {"_crc32c", crc32c, NULL, false},
+    {"_now", now, NULL, false},
     {"_open", open_reader, NULL, false},
     {"_create", open_writer, NULL, false},
     {NULL, NULL, NULL, false}};

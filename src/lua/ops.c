@@ -77,6 +77,18 @@ int unary_minus(lua_State *L) {
   return map_neg(L);
 }
 
+/* Of a path: a log that is written there (log.lua). */
+static int logarithm(lua_State *L) {
+  if (lua_type(L, 1) != LUA_TSTRING) return map_log(L);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  if (lua_getfield(L, -1, "moongrad") != LUA_TTABLE) return lua_settop(L, 1), map_log(L);
+  lua_getfield(L, -1, "_log");
+  lua_insert(L, 1);
+  lua_pop(L, 2);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  return 1;
+}
+
 static int gelu(lua_State *L) {
   sig_values(L);
   bool by_tanh = strcmp(lua_tostring(L, 2), "tanh") == 0;
@@ -266,6 +278,10 @@ const entry reduce_entries[] = {{"max", extreme_max, NULL, true},
                                 {NULL, NULL, NULL, false}};
 
 const entry op_entries[] = {
+    {"log", logarithm,
+     "log(x: array)\nnatural logarithm; of a path (string): a log of a run's scalars, images, "
+     "histograms and texts, log(path, {append})",
+     true},
     {"gelu", gelu,
      "gelu(x: array, {approximate: \"none\" | \"tanh\" = \"none\"})\n"
      "x times the normal distribution function of x",

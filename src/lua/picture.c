@@ -60,22 +60,43 @@ static int read_picture(lua_State *L) {
   return list ? 3 : 2;
 }
 
+/* Where a PNG goes: a writer, or bytes that grow at held->p. */
 typedef struct {
   lua_State *L;
   state *S;
+  picture *held;
+  int64_t n, room;
 } target;
 
 static bool put(void *arg, const void *p, int64_t n) {
   target *t = arg;
-  return writer_put(t->L, t->S, p, n);
+  if (!t->held) return writer_put(t->L, t->S, p, n);
+  if (n > t->room - t->n) {
+    int64_t room = 2 * t->room + n;
+    void *more = mg_alloc(&t->S->G.c, room);
+    if (!more) return false;
+    if (t->n) memcpy(more, t->held->p, t->n);
+    picture_free(t->held);
+    t->held->p = more;
+    t->room = room;
+  }
+  memcpy((char *)t->held->p + t->n, p, n);
+  t->n += n;
+  return true;
 }
 
-/* _png(writer, x, floats): x (H, W, C) of bytes */
+/* _png(writer or nil, x, floats): x (H, W, C) of bytes; without a writer it is the result. */
 static int write_png(lua_State *L) {
   state *S = get_state(L);
   values v;
-  bool floats = lua_toboolean(L, 3);
+  bool floats = lua_toboolean(L, 3), into = !lua_isnil(L, 1);
   lua_settop(L, 2);
+  picture *held = NULL;
+  if (!into) {
+    held = lua_newuserdatauv(L, sizeof *held, 0);
+    *held = (picture){0};
+    luaL_setmetatable(L, "moongrad.picture");
+  }
   push_bytes(L, 2, "save", &v);
   shape s;
   node_shape(node_at(L, 2), &s);
@@ -88,9 +109,15 @@ static int write_png(lua_State *L) {
                .bits = 8,
                .floats = floats,
                .p = (void *)v.p};
-  target t = {L, S};
-  if (!picture_write(&S->G.c, &x, put, &t)) file_failed(L, S, 1);
-  return 0;
+  target t = {L, S, held, 0, 0};
+  if (!picture_write(&S->G.c, &x, put, &t)) {
+    if (into) file_failed(L, S, 1);
+    failed(L, S, 1);
+  }
+  if (into) return 0;
+  lua_pushlstring(L, held->p, t.n);
+  picture_free(held);
+  return 1;
 }
 
 const entry picture_entries[] = {{"_picture", read_picture, NULL, false},

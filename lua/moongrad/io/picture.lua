@@ -55,9 +55,8 @@ local function bytes_of(label, x)
   return (x * 255):round():to "uint8", true
 end
 
-function picture.put(w, x, columns, padding)
-  local label = w:label()
-  if not label:find "%.png$" then raise("%s: pictures are written as .png", label) end
+-- The bytes of x, (H, W, C), and whether they were floats; many become a grid.
+local function pixels(label, x, columns, padding)
   if not mg.is_variable(x) then raise("%s: a Variable is expected, got a %s", label, type(x)) end
   x = x:detach()
   if x.size == 0 then raise("%s: %s has no pixels", label, shape(x)) end
@@ -70,7 +69,19 @@ function picture.put(w, x, columns, padding)
   end
   local bytes, floats = bytes_of(label, x)
   if x.ndim == 2 then bytes = bytes:unsqueeze(1) end
-  mg._png(w, bytes:permute(2, 3, 1), floats)
+  return bytes:permute(2, 3, 1), floats
+end
+
+function picture.put(w, x, columns, padding)
+  local label = w:label()
+  if not label:find "%.png$" then raise("%s: pictures are written as .png", label) end
+  mg._png(w, pixels(label, x, columns, padding))
+end
+
+-- A picture as the bytes of a PNG; its height, width and channels
+function picture.png(label, x, columns)
+  local bytes = pixels(label, x, columns, 2)
+  return mg._png(nil, bytes), table.unpack(bytes.shape)
 end
 
 return picture

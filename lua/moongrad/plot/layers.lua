@@ -1,9 +1,9 @@
 -- layers.lua -- what a plot draws: each kind makes lines of a gnuplot script of its options.
 --
 -- A layer becomes {clauses = parts of one `plot` command, before = commands before it, and what it
--- wants of the plot: colours, gray, bar (of colours), equal and tight axes, the y axis down, zero and
--- span: their ranges, cells: how many elements, text: what it is without gnuplot}. All numbers go
--- through one binary file, the sheet; a clause says from which byte on it reads it.
+-- wants of the plot: colours, gray, bar (of colours), equal and tight axes, the y axis down, zero
+-- and span: their ranges, cells: how many elements, text: what it is without gnuplot}. All numbers
+-- go through one binary file, the sheet; a clause says from which byte on it reads it.
 
 local mg = require "moongrad.core"
 local raise = mg.raise
