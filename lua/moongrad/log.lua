@@ -2,8 +2,8 @@
 -- of scalars; any other a folder for TensorBoard (tensorboard --logdir PATH).
 --
 -- An event file is records one after the other: length (8 bytes), its checksum, an Event as
--- protobuf (event.proto, summary.proto of TensorFlow), its checksum. Every record is one write: what
--- was logged is in the file, whatever happens after, in this process or a child.
+-- protobuf (event.proto, summary.proto of TensorFlow), its checksum. Every record is one write:
+-- what was logged is in the file, whatever happens after, in this process or a child.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"

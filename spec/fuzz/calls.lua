@@ -87,7 +87,7 @@ end
 -- ---- kinds ------------------------------------------------------------------------------------
 
 -- What writes files, or ends what runs here
-local OTHERS = {save = true, load = true, plot = true, plot_graph = true, raise = true,
+local OTHERS = {save = true, load = true, log = true, plot = true, plot_graph = true, raise = true,
                 memory_limit = true, help = true, define = true, checked = true}
 
 local function add(list, prefix, from, documented)
