@@ -11,7 +11,7 @@
 #   make docs       build/docs/index.html, and the man page build/man/moongrad.3
 #   make lint       luacheck, clang-format, cppcheck
 #   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
-#   make tsan       three Lua states on three threads under the thread sanitizer
+#   make tsan       three Lua states, on three threads each, under the thread sanitizer
 #   make fuzz       random trials under them: SECONDS=60 SEED=1 KINDS="files.npz" CASE=n
 #   make bench      speed and memory beside hand-written loops and the peers: build/bench.md, .svg;
 #                   ROWS="mse mem_*" and QUICK=yes make it shorter
@@ -194,8 +194,7 @@ endef
 test: build
 	$(call busted,,)
 
-# Leaks are looked for in Lua alone, not in the shells and drawing programs it starts. libgomp keeps
-# nothing that counts as one, so it is not excused: that would excuse our parallel regions too.
+# Leaks are looked for in Lua alone, not in the shells and drawing programs it starts.
 # intercept_tls_get_addr=0: gcc 12's leak search takes thread-local variables that begin 16 bytes into
 # a page for a block of glibc 2.19, reads its bounds from what lies before, and dies of them. Without,
 # it comes to them as to all else, through pointers.
@@ -214,14 +213,14 @@ sanitized = LUA_CPATH_5_4="./build/asan/?.so;$$LUA_CPATH_5_4" \
 asan: asan-core
 	$(call busted,$(sanitized),--cpath='./build/asan/?.so')
 
-# libgomp knows nothing of the sanitizer, which would take its threads' every step for a race: one thread.
+# Each state has helpers, too.
 tsan: packages
 	@$(MAKE) --no-print-directory $(jobs) compile BUILD=build/tsan CORE=build/tsan/moongrad/core.so \
 	  SANITIZE='-fsanitize=thread -g'
 	$(call say,CC,build/tsan/states)
 	$(Q)$(CC) -g -fsanitize=thread $$(pkg-config --cflags lua5.4) -o build/tsan/states \
 	  spec/threads/states.c $$(pkg-config --libs lua5.4) -lpthread
-	@LUA_CPATH_5_4="./build/tsan/?.so;$$LUA_CPATH_5_4" OMP_NUM_THREADS=1 \
+	@LUA_CPATH_5_4="./build/tsan/?.so;$$LUA_CPATH_5_4" OMP_NUM_THREADS=3 \
 	  TSAN_OPTIONS=halt_on_error=0:exitcode=66 build/tsan/states spec/threads/program.lua
 
 # spec/fuzz/run.lua says what a kind is, and how a case is run again.

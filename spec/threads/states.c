@@ -2,7 +2,7 @@
 **
 ** make tsan compiles it and the core with the thread sanitizer. Each thread runs the program in argv[1] in a
 ** state of its own, several times over, so that states open and close beside others that run; the program
-** is given the thread's number. OMP_NUM_THREADS=1: libgomp is not instrumented.
+** is given the thread's number. OMP_NUM_THREADS=3: each has helpers of its own, besides.
 */
 #include <lauxlib.h>
 #include <lua.h>

@@ -1,103 +1,210 @@
 /* threads.c -- one loop over threads, and what the processor is.
 **
 ** Callers cut their work into parts fixed by its size alone; which thread runs which part, and how
-** many there are, can therefore not be seen in any result. The threads are libgomp's, which OpenBLAS
-** uses too. It is opened at first need: start stays instant, and this is the one moment to say how
-** long an idle thread may spin. Left alone it spins for milliseconds, on a core that others need.
-** Without libgomp there is one thread; so there is in the child of a fork, where its threads are not.
+** many there are, can therefore not be seen in any result. Parts are claimed, not dealt out: each thread
+** begins with neighbours of its own, then helps others with theirs, so that one whose processor is taken
+** by somebody else is not waited for, but for the part it is in. A thread that finds nothing to do looks
+** a little longer, then sleeps. Each thread that begins loops has helpers of its own, started at first need;
+** where they cannot be, it does without.
 */
 #define _GNU_SOURCE
 #include "base/base.h"
 
-#include <dlfcn.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-static void (*team)(void (*body)(void *), void *arg, unsigned threads, unsigned flags);
-static int (*rank)(void), (*ranks)(void);
+enum {
+  STACK = 1 << 20, /* bytes of a helper's */
+  ROOM = 64 << 20, /* of address space that are left to others */
+  LOOKS = 2000,    /* for work, before a helper sleeps, */
+  WAITS = 500      /* for the last part, before who began the loop does */
+};
 
-static void in_child(void) { team = NULL; }
-
-static void open_gomp(void) {
-  setenv("GOMP_SPINCOUNT", "10000", 0);
-  void *lib = dlopen("libgomp.so.1", RTLD_NOW | RTLD_NODELETE); /* its threads outlive this state */
-  if (!lib) return;
-  rank = (int (*)(void))dlsym(lib, "omp_get_thread_num");
-  ranks = (int (*)(void))dlsym(lib, "omp_get_num_threads");
-  if (rank && ranks && pthread_atfork(NULL, NULL, in_child) == 0)
-    *(void **)&team = dlsym(lib, "GOMP_parallel");
-}
-
-/* ---- how many there can be ---------------------------------------------------------------------- */
-
-/* libgomp ends the process if it cannot start a thread: it is only asked for as many as have been started
-** here before. */
-
-static void *wait_there(void *lock) {
-  pthread_mutex_lock(lock);
-  pthread_mutex_unlock(lock);
-  return NULL;
-}
-
-/* Starts n threads more, and lets them end. How many there were. */
-static int try_threads(int n) {
-  enum { ROOM = 4 << 20, EACH = 1 << 14 }; /* for what libgomp keeps of them */
-  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  pthread_t *all = malloc(n * sizeof *all);
-  size_t room = ROOM + (size_t)n * EACH;
-  void *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  int k = 0;
-  pthread_mutex_lock(&lock);
-  while (all && p != MAP_FAILED && k < n && pthread_create(&all[k], NULL, wait_there, &lock) == 0)
-    k++;
-  pthread_mutex_unlock(&lock);
-  for (int i = 0; i < k; i++) pthread_join(all[i], NULL);
-  if (p != MAP_FAILED) munmap(p, room);
-  free(all);
-  return k;
-}
-
-static int possible(int n) {
-  static _Thread_local int most = 1,
-                           asked = 1; /* each thread that begins loops has a team of its own */
-  if (n > asked) {
-    asked = n;
-    most = 1 + try_threads(n - 1);
-  }
-  return n < most ? n : most;
-}
+/* ---- helpers ------------------------------------------------------------------------------------- */
 
 typedef struct {
-  int64_t n;
+  int64_t next, end; /* the parts next .. end - 1 are still to be claimed; next: atomic */
+  char apart[48];    /* from the next one's cache line */
+} range;
+
+/* Those who wait for what changes sleep on these words, atomic all. Helpers may come to a loop late, or not at
+** all: the gate says how many still may, and how many have. */
+typedef struct team {
+  uint32_t loops;    /* begun so far */
+  uint32_t sleeping; /* helpers */
+  uint32_t gate;     /* so many may join (above), so many have (below) */
+  uint32_t left;     /* and are through */
+  uint32_t waiting;  /* the one who has begun the loop sleeps */
+  bool quit;
+  /* of the loop under way; written while nobody is in it */
   void (*body)(void *arg, int64_t i);
   void *arg;
-} loop;
+  int threads;
+  range *ranges; /* one for each of them */
+  /* the helpers */
+  int asked, helpers;
+  pthread_t *thread;
+} team;
 
+enum { GATE = 16 };
+
+#define READ(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
+#define WRITE(x, v) __atomic_store_n(&(x), v, __ATOMIC_SEQ_CST)
+#define ADD(x, v) __atomic_add_fetch(&(x), v, __ATOMIC_SEQ_CST)
+
+static _Thread_local team *mine;
 static _Thread_local bool inside; /* a loop in a loop runs on its caller's thread */
+static _Thread_local int worker;
+static pthread_key_t ends; /* of a thread that has a team */
 
-static void share(void *p) { /* of one thread: neighbours, so that it walks through memory */
-  loop *l = p;
-  int64_t k = rank(), all = ranks();
+static void sleep_on(uint32_t *word, uint32_t value) {
+  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void wake(uint32_t *word, int n) {
+  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+static void pause_a_little(void) {
+#if defined __x86_64__
+  __builtin_ia32_pause();
+#endif
+}
+
+/* Its own parts, then those of the others */
+static void take_part(team *t, int k) {
+  worker = k;
   inside = true;
-  for (int64_t i = l->n * k / all, end = l->n * (k + 1) / all; i < end; i++) l->body(l->arg, i);
+  for (int i = 0; i < t->threads; i++) {
+    range *r = &t->ranges[(k + i) % t->threads];
+    for (int64_t p; (p = __atomic_fetch_add(&r->next, 1, __ATOMIC_RELAXED)) < r->end;)
+      t->body(t->arg, p);
+  }
   inside = false;
+  worker = 0;
+}
+
+/* Which of the loop's threads this one is; 0: none any more */
+static int join(team *t) {
+  uint32_t g = READ(t->gate);
+  while ((g & 0xffff) < g >> GATE)
+    if (__atomic_compare_exchange_n(&t->gate, &g, g + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+      return (int)(g & 0xffff) + 1;
+  return 0;
+}
+
+static void *help(void *arg) {
+  team *t = arg;
+  uint32_t seen = 0;
+  for (;;) {
+    for (int i = 0; i < LOOKS && READ(t->loops) == seen; i++) pause_a_little();
+    if (READ(t->loops) == seen) {
+      ADD(t->sleeping, 1);
+      while (READ(t->loops) == seen) sleep_on(&t->loops, seen);
+      ADD(t->sleeping, -1);
+    }
+    seen = READ(t->loops);
+    if (READ(t->quit)) return NULL;
+    int k = join(t);
+    if (!k) continue;
+    take_part(t, k);
+    ADD(t->left, 1);
+    if (READ(t->waiting)) wake(&t->left, 1);
+  }
+}
+
+static void end_team(void *arg) {
+  team *t = arg;
+  WRITE(t->quit, true);
+  ADD(t->loops, 1);
+  wake(&t->loops, t->helpers);
+  for (int i = 0; i < t->helpers; i++) pthread_join(t->thread[i], NULL);
+  free(t->ranges);
+  free(t->thread);
+  free(t);
+}
+
+/* A child of fork has none of its parent's threads. */
+static void in_child(void) {
+  mine = NULL;
+  pthread_setspecific(ends, NULL);
+}
+
+static void prepare(void) {
+  pthread_key_create(&ends, end_team);
+  pthread_atfork(NULL, NULL, in_child);
+}
+
+/* As many helpers as can be started, up to n; they leave signals to others. */
+static void start(team *t, int n) {
+  pthread_attr_t attr;
+  sigset_t all, were;
+  t->asked = n;
+  range *ranges = aligned_alloc(64, (size_t)(n + 1) * sizeof *ranges);
+  pthread_t *thread = realloc(t->thread, (size_t)n * sizeof *thread);
+  void *room = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (thread) t->thread = thread;
+  if (ranges) {
+    free(t->ranges);
+    t->ranges = ranges;
+  }
+  if (ranges && thread && room != MAP_FAILED && pthread_attr_init(&attr) == 0) {
+    pthread_attr_setstacksize(&attr, STACK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &were);
+    while (t->helpers < n && pthread_create(&t->thread[t->helpers], &attr, help, t) == 0)
+      t->helpers++;
+    pthread_sigmask(SIG_SETMASK, &were, NULL);
+    pthread_attr_destroy(&attr);
+  }
+  if (room != MAP_FAILED) munmap(room, ROOM);
+}
+
+/* The team of this thread, with n helpers if possible; NULL: none */
+static team *team_of(int n) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, prepare);
+  if (!mine) {
+    if (!(mine = calloc(1, sizeof *mine))) return NULL;
+    pthread_setspecific(ends, mine);
+  }
+  if (n > mine->asked) start(mine, n);
+  return mine->helpers ? mine : NULL;
 }
 
 void par_for(ctx *c, int64_t n, void (*body)(void *arg, int64_t i), void *arg) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
   int threads = n < c->threads ? (int)n : c->threads;
-  if (threads > 1 && !inside) pthread_once(&once, open_gomp);
-  if (threads > 1 && !inside && team && (threads = possible(threads)) > 1) {
-    team(share, &(loop){n, body, arg}, (unsigned)threads, 0);
+  team *t = threads > 1 && !inside ? team_of(threads - 1) : NULL;
+  if (!t) {
+    for (int64_t i = 0; i < n; i++) body(arg, i);
     return;
   }
-  for (int64_t i = 0; i < n; i++) body(arg, i);
+  if (threads > t->helpers + 1) threads = t->helpers + 1;
+  t->body = body;
+  t->arg = arg;
+  t->threads = threads;
+  for (int k = 0; k < threads; k++)
+    t->ranges[k] = (range){.next = n * k / threads, .end = n * (k + 1) / threads};
+  WRITE(t->left, 0);
+  WRITE(t->gate, (uint32_t)(threads - 1) << GATE);
+  ADD(t->loops, 1);
+  if (READ(t->sleeping)) wake(&t->loops, threads - 1);
+  take_part(t, 0);
+  uint32_t joined = __atomic_fetch_and(&t->gate, 0xffff, __ATOMIC_SEQ_CST) & 0xffff, left;
+  for (int i = 0; i < WAITS && READ(t->left) != joined; i++) pause_a_little();
+  if (READ(t->left) == joined) return;
+  WRITE(t->waiting, 1);
+  while ((left = READ(t->left)) != joined) sleep_on(&t->left, left);
+  WRITE(t->waiting, 0);
 }
 
-int par_worker(void) { return inside ? rank() : 0; }
+int par_worker(void) { return worker; }
 
 /* Those this process may run on: a container's share, not the machine's. */
 int cpu_count(void) {

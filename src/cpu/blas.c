@@ -42,7 +42,6 @@ static void open_blas(void) {
   static const char name[] = "OPENBLAS_CORETYPE";
   bool tell = !getenv(name) && cpu_level() > 2;
   if (tell) setenv(name, cpu_level() == 4 ? "SkylakeX" : "Haswell", 1);
-  setenv("GOMP_SPINCOUNT", "10000", 0); /* as in threads.c: it may be first to bring libgomp */
   library_open("libopenblas.so.0", symbols);
   if (tell) unsetenv(name);
   int was = omp_get ? omp_get() : 1;
@@ -89,14 +88,15 @@ bool lapack_open(int threads) {
   return blas_open(threads) && lapack_float.gesdd && lapack_double.gesdd && lapack_double.potrf;
 }
 
+/* An OpenBLAS that runs on OpenMP is told for each thread by itself not to start others. */
 void blas_begin(void) {
+  if (omp_set && par_worker()) omp_set(1);
   while (sem_wait(&idle_blocks) != 0) {
   } /* a signal */
 }
 
 void blas_end(void) { sem_post(&idle_blocks); }
 
-/* Told 1, OpenBLAS does not start threads from this one; inside par_for's it never does. */
 int blas_alone(void) {
   if (!omp_get || !omp_set) return 0;
   int was = omp_get();

@@ -42,7 +42,7 @@ typedef struct {
 
 extern const kernels mg_kernels_v2, mg_kernels_v3, mg_kernels_v4;
 extern const kernels *kern_chosen;      /* by cpu_level(), when the library was loaded */
-static inline const kernels *kern_get(void) { return kern_chosen; }
+static inline const kernels *kern_get(void) { return __atomic_load_n(&kern_chosen, __ATOMIC_RELAXED); }
 
 /* One number through an op, in dtype t: the same bits. */
 static inline imm op_scalar(int op, dtype t, imm a, imm b, imm d) {

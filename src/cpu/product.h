@@ -10,7 +10,7 @@
 
 typedef struct tiles {
   bool blas;
-  int was; /* threads that libgomp's callers may start; 0: nobody knows */
+  int was; /* threads that OpenBLAS might start from this one; 0: nobody knows */
 } tiles;
 
 void tiles_begin(ctx *c, tiles *t, int64_t largest);
