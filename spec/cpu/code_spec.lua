@@ -179,7 +179,7 @@ describe("machine code", function()
   end)
 
   it("is made anew when there is no more room for it", function()
-    local x = mg.rand(3000)
+    local x = mg.rand(600)
     mg.eval(x)
     local want = mg.tensor(x) * 0 + 1
     local most, fewest = 0, math.huge

@@ -37,6 +37,7 @@ void program_merge(const program *p, program *to) {
   memcpy((void *)program_spaces(to), program_spaces(p), p->nspace * sizeof(space));
   pvalue *r = (pvalue *)program_values(to);
   memset(list, -1, sizeof list);
+  memset(as, 0, sizeof as);
   memset(stored, 0, sizeof stored);
   for (int k = 0; k < p->noutput; k++) stored[o[k].value] |= !o[k].op;
   for (int i = 0; i < n; i++) {
