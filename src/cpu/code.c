@@ -42,20 +42,23 @@ struct codes {
 
 /* The function's registers: its arguments, the end of the block under way (STOP), where sums go (OUT), the
 ** next of their ways (WAY), and ANY, whose value nobody counts on. */
-enum { AT = RDI, HERE = RSI, END = RDX, POOL = RCX, NUMBERS = R8, LANES = R9, ANY = RAX };
+enum { AT = RDI, HERE = RSI, END = RDX, POOL = RCX, SEGMENT = R8, BLOCKS = R9, ANY = RAX };
 enum { OUT = R13, STOP = R14, WAY = R15 };
 
 static const uint8_t address[] = {R8,  R9,  R10,
                                   R11, RBX, R12}; /* hold addresses of at[] in the loop */
 enum { ADDRESSES = sizeof address };
 enum { VECTORS = 15, MASK = 15 }; /* ymm0..14 hold values */
+_Static_assert((FOLD_WAYS & (FOLD_WAYS - 1)) == 0, "ways go round by a mask");
+_Static_assert(BODY_TEMP + BODY_LENGTH <= INSTRS && 2 * INSTRS < INT16_MAX,
+               "instructions are int16");
 
 typedef struct {
   emitter out;
   const instr *s;
   int n, now;                        /* the instruction under way */
   bool wide;                         /* of doubles */
-  bool tail;                         /* in the copy that is masked */
+  bool masked;                       /* in the copy that is masked */
   uint16_t pinned;                   /* registers the instruction under way needs */
   int16_t in[VECTORS];               /* the instruction whose value it holds, -1: none */
   int16_t reg[INSTRS], slot[INSTRS]; /* of each instruction; -1: none */
@@ -107,12 +110,12 @@ static void arith(writer *e, int op, int r, int a, place b) {
 }
 
 static void fetch(writer *e, int r, place m) {
-  if (m.index == HERE && e->tail) vex(e, MAP_0F38, PD, V_MASKED_LOAD, r, MASK, m);
+  if (m.index == HERE && e->masked) vex(e, MAP_0F38, PD, V_MASKED_LOAD, r, MASK, m);
   else vex(e, MAP_0F, PS, V_LOAD, r, 0, m);
 }
 
 static void put(writer *e, int r, place m) {
-  if (m.index == HERE && e->tail) vex(e, MAP_0F38, PD, V_MASKED_STORE, r, MASK, m);
+  if (m.index == HERE && e->masked) vex(e, MAP_0F38, PD, V_MASKED_STORE, r, MASK, m);
   else vex(e, MAP_0F, PS, V_STORE, r, 0, m);
 }
 
@@ -204,7 +207,7 @@ static bool read_later(const writer *e, int s) { return e->next[s] < e->n; }
 static place anywhere(writer *e, int k) {
   int s = e->s[e->now].in[k];
   bool still = e->s[s].op == I_POOL || e->slot[s] >= 0;
-  if (e->reg[s] < 0 && (still || (!e->tail && !read_later(e, s)))) return place_of(e, s);
+  if (e->reg[s] < 0 && (still || (!e->masked && !read_later(e, s)))) return place_of(e, s);
   return in_reg(reg(e, k));
 }
 
@@ -293,7 +296,7 @@ static int write_one(writer *e, const instr *s) {
 /* One more vector to one of a sum's ways; under the mask the others are 0. */
 static void write_sum(writer *e, int sum) {
   int a = reg(e, 0), t = take(e);
-  if (e->tail) arith(e, V_AND, t, a, in_reg(MASK)), a = t;
+  if (e->masked) arith(e, V_AND, t, a, in_reg(MASK)), a = t;
   arith(e, V_ADD, t, a, way_of(sum, WAY, 0));
   put(e, t, way_of(sum, WAY, 0));
 }
@@ -370,11 +373,11 @@ static void write_block(writer *e) {
   uint8_t *even = jump(e, JE);
   negate(&e->out, STOP); /* as many bytes before the zeros as are left: the mask */
   fetch(e, MASK, (place){true, POOL, STOP, POOL_ZEROS * POOL_LINE});
-  e->tail = true;
+  e->masked = true;
   for (int i = 0; i < e->n; i++)
     if (e->s[i].op != I_SPREAD) e->slot[i] = -1;
   write_body(e);
-  e->tail = false;
+  e->masked = false;
   by_number(&e->out, BY_ADD, HERE, VECTOR);
   lands(e, more);
   lands(e, even);
@@ -393,7 +396,7 @@ static void load_numbers(writer *e) {
   for (int i = 0; i < e->n; i++) {
     if (e->s[i].op != I_SPREAD) continue;
     load(&e->out, ANY, at_entry(e->s[i].from));
-    add_to(&e->out, ANY, NUMBERS);
+    add_to(&e->out, ANY, SEGMENT);
     vex(e, MAP_0F38, PD, e->wide ? V_BROADCAST_F64 : V_BROADCAST_F32, 0, 0, at_base(ANY, 0));
     put(e, 0, on_stack(e, e->slot[i] = take_slot(e)));
   }
@@ -413,7 +416,7 @@ static void write_function(writer *e) {
   uint8_t *frame = by_number(&e->out, BY_SUB, RSP, 0);
   by_number(&e->out, BY_AND, RSP, -VECTOR);
   load_numbers(e);
-  move(&e->out, OUT, LANES);
+  move(&e->out, OUT, BLOCKS);
   for (int i = 0; i < e->nstream; i++) load(&e->out, address[i], at_entry(e->stream[i]));
   by_number(&e->out, BY_SUB, END, VECTOR);
   if (!e->nsum) {

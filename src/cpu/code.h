@@ -8,7 +8,7 @@
 
 /* What a vector instruction does with earlier results. Those below I_SOURCES are sources: a number for each
 ** element at at[from], one for all at at[from], one of the pool. SUM adds up in[0]: the last vector of each
-** block (kern.h) goes to at[to], one after the other from byte `lanes` on. */
+** block (kern.h) goes to at[to], one after the other from byte `blocks` on. */
 enum instr_op {
   I_LOAD, I_SPREAD, I_POOL, I_SOURCES,
   I_SUM = I_SOURCES,
@@ -46,10 +46,10 @@ const body *body_of(int op);          /* NULL: none */
 
 /* ---- machine code (code.c) ------------------------------------------------------------------------ */
 
-/* Elements at bytes begin..end-1 of each at[]; its numbers for all are those at byte `number`. Elements are
+/* Elements at bytes begin..end-1 of each at[]; its numbers for all are those at byte `segment`. Elements are
 ** computed each by itself and in order, so at[to] may be at[from] of what is not read later. */
-typedef void code_fn(char *const *at, int64_t begin, int64_t end, const void *pool, int64_t number,
-                     int64_t lanes);
+typedef void code_fn(char *const *at, int64_t begin, int64_t end, const void *pool, int64_t segment,
+                     int64_t blocks);
 
 enum { POOL_LINE = VECTOR };          /* bytes of a number in the pool, repeated */
 void pool_line(char *line, dtype t, struct constant c);

@@ -161,7 +161,7 @@ static void find_numbers(planner *p) {
     note *n = &p->note[i];
     if (p->v[i].leaf != LEAF_INPUT || p->v[i].space < 0 || n->called || n->output >= 0) continue;
     const space *q = &p->q[p->v[i].space];
-    n->number = q->n && q->st[q->n - 1] == 0 && q->d[q->n - 1] % align == 0;
+    n->per_segment = q->n && q->st[q->n - 1] == 0 && q->d[q->n - 1] % align == 0;
   }
 }
 
@@ -224,7 +224,7 @@ static int source(text *t, int i, int x) {
   note *n = &p->note[x];
   const pvalue *v = &p->v[x];
   if (together(p, i, x) || n->instr >= 0) return n->instr;
-  bool number = p->v[i].op == OP_broadcast_to || n->number;
+  bool number = p->v[i].op == OP_broadcast_to || n->per_segment;
   if (v->leaf == LEAF_NUMBER) {
     p->s->number[p->s->nnumber++] = (pool_number){p->npool, v->in[0], t->t};
     return n->instr = add_pool(t);
@@ -263,7 +263,7 @@ static int write_body(text *t, const body *b, const int in[3]) {
 
 static int16_t add_sum(text *t, int x) {
   schedule *s = t->p->s;
-  int16_t entry = (int16_t)(s->nvalue + s->nlanes++);
+  int16_t entry = (int16_t)(s->nvalue + s->nblocks++);
   t->l->segments = true;
   t->s[add(t, I_SUM, 0, x, -1, -1)].to = entry;
   return entry;
@@ -275,9 +275,9 @@ static void add_sums(text *t, int i, int x) {
   if (!p->note[i].sums) return;
   for (int k = i + 1; k < p->p->nvalue; k++)
     if (is_op(&p->v[k]) && p->v[k].in[0] == i && sums_in_loop(p, k))
-      p->note[k].lanes = add_sum(t, x);
+      p->note[k].blocks = add_sum(t, x);
   for (int k = 0; k < p->p->noutput; k++)
-    if (p->o[k].value == i && ends_in_loop(p, k)) p->output_lanes[k] = add_sum(t, x);
+    if (p->o[k].value == i && ends_in_loop(p, k)) p->output_blocks[k] = add_sum(t, x);
 }
 
 static void write_value(text *t, int i) {

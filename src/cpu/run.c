@@ -211,40 +211,40 @@ static int64_t blocks_of(int64_t n) { return (n + FOLD_BLOCK - 1) / FOLD_BLOCK; 
 
 static void run_loop(run *t, const loop *l, int64_t first, int64_t count) {
   const char *pool = t->s->pool + l->pool * POOL_LINE;
-  int64_t align = t->s->cut.align, number = 0, lanes = 0;
+  int64_t align = t->s->cut.align, segment = 0, blocks = 0;
   int64_t step = l->segments ? align - first % align : count;
-  for (int64_t at = 0; at < count; at += step, step = align, number += l->esz) {
+  for (int64_t at = 0; at < count; at += step, step = align, segment += l->esz) {
     int64_t end = least(at + step, count);
-    l->f(t->at, at * l->esz, end * l->esz, pool, number, lanes);
-    lanes += blocks_of(end - at) * VECTOR;
+    l->f(t->at, at * l->esz, end * l->esz, pool, segment, blocks);
+    blocks += blocks_of(end - at) * VECTOR;
   }
 }
 
-/* n elements that a loop has added up: the lanes of each block, in order, to the state. Gives what
+/* n elements that a loop has added up: the sums of each block, in order, to the state. Gives what
 ** follows them. */
-static const char *join_lanes(int op, dtype t, acc *s, const char *lanes, int64_t n) {
-  for (int64_t k = blocks_of(n); k > 0; k--, lanes += VECTOR) {
+static const char *join_blocks(int op, dtype t, acc *s, const char *blocks, int64_t n) {
+  for (int64_t k = blocks_of(n); k > 0; k--, blocks += VECTOR) {
     acc o = {.v.f = 0};
     if (t == F64) {
       double v[4];
-      memcpy(v, lanes, sizeof v);
+      memcpy(v, blocks, sizeof v);
       o.v.f = (v[0] + v[2]) + (v[1] + v[3]);
     } else {
       float v[8];
-      memcpy(v, lanes, sizeof v);
+      memcpy(v, blocks, sizeof v);
       o.v.f = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
     }
     acc_merge(op, t, s, &o);
   }
-  return lanes;
+  return blocks;
 }
 
 /* Whole rows, each to its result */
-static void join_rows(int op, dtype t, int64_t rows, int64_t n, const char *lanes, char *r) {
+static void join_rows(int op, dtype t, int64_t rows, int64_t n, const char *blocks, char *r) {
   for (; rows > 0; rows--, r += dtype_size[t]) {
     acc s;
     acc_start(op, t, &s);
-    lanes = join_lanes(op, t, &s, lanes, n);
+    blocks = join_blocks(op, t, &s, blocks, n);
     imm_store(t, r, acc_result(op, t, &s, n));
   }
 }
@@ -281,18 +281,18 @@ static void compute(run *t, int64_t first, int64_t count) {
 
 /* ---- tiles to the reductions at the end -------------------------------------------------------------- */
 
-/* Elements pos..pos+n-1 of a span begin..end-1. `head`, `tail`: they begin, end what is folded together
+/* Elements pos..pos+n-1 of a span begin..end-1. `opens`, `closes`: they begin, end what is folded together
 ** here. */
 typedef struct {
   int64_t pos, n, begin, end;
-  bool head, tail;
+  bool opens, closes;
 } piece;
 
 static void rows_in_tile(run *t, int k, const piece *q) {
   const output *o = &t->s->output[k];
   int64_t n = t->s->cut.n;
   char *r = (char *)t->j->out[k] + q->pos / n * dtype_size[o->dtype];
-  if (o->lanes >= 0) join_rows(o->op, o->from, q->n / n, n, t->at[o->lanes], r);
+  if (o->blocks >= 0) join_rows(o->op, o->from, q->n / n, n, t->at[o->blocks], r);
   else reduce_rows(o->op, o->from, q->n / n, n, 1, t->at[o->value], r);
 }
 
@@ -302,7 +302,7 @@ static void row_by_tiles(run *t, int k, const piece *q) {
   int64_t row = q->pos / c->n, at = q->pos % c->n;
   acc *s = &t->state[k];
   if (at == 0 || q->pos == q->begin) acc_start(o->op, o->from, s);
-  if (o->lanes >= 0) join_lanes(o->op, o->from, s, t->at[o->lanes], q->n);
+  if (o->blocks >= 0) join_blocks(o->op, o->from, s, t->at[o->blocks], q->n);
   else kern_get()->fold[o->op][o->from](s, t->at[o->value], q->n, at);
   if (c->splits > 1) {
     if (q->pos + q->n == q->end) t->j->part[k][row * c->splits + at / c->n_per_split] = *s;
@@ -346,11 +346,11 @@ static void cols_by_parts(run *t, int k, const piece *q) {
   int esz = dtype_size[o->dtype];
   int64_t col = q->pos % c->inner, row = rows_before(c, q->pos);
   char *dst = cols_of(t, k, q->pos) + col * esz;
-  if (q->head || (o->sums >= 0 && row % SUM_RUN == 0)) memcpy(dst, t->at[o->value], q->n * esz);
+  if (q->opens || (o->sums >= 0 && row % SUM_RUN == 0)) memcpy(dst, t->at[o->value], q->n * esz);
   else kern_get()->map[op_table[o->op].step][o->dtype](dst, dst, t->at[o->value], NULL, q->n);
-  if (o->sums >= 0 && (q->tail || row % SUM_RUN == SUM_RUN - 1))
+  if (o->sums >= 0 && (q->closes || row % SUM_RUN == SUM_RUN - 1))
     end_run(sums_of(t, o) + col % c->cols_per_block, (float *)(void *)dst, q->n, row < SUM_RUN,
-            q->tail);
+            q->closes);
 }
 
 static void cols_by_rows(run *t, int k, const piece *q) {
@@ -361,14 +361,14 @@ static void cols_by_rows(run *t, int k, const piece *q) {
   int64_t row = o->sums >= 0 ? rows_before(c, q->pos) : 0;
   char *dst = cols_of(t, k, q->pos);
   const char *x = t->at[o->value];
-  bool head = q->head;
+  bool opens = q->opens;
   for (int64_t some; rows > 0; rows -= some, row += some, x += some * bytes) {
     some = o->sums >= 0 ? least(rows, SUM_RUN - row % SUM_RUN) : rows;
-    head |= o->sums >= 0 && row % SUM_RUN == 0;
-    if (head) memcpy(dst, x, bytes);
-    step(dst, x + (head ? bytes : 0), some - head, c->inner);
-    head = false;
-    bool last = q->tail && some == rows;
+    opens |= o->sums >= 0 && row % SUM_RUN == 0;
+    if (opens) memcpy(dst, x, bytes);
+    step(dst, x + (opens ? bytes : 0), some - opens, c->inner);
+    opens = false;
+    bool last = q->closes && some == rows;
     if (o->sums >= 0 && (last || (row + some) % SUM_RUN == 0))
       end_run(sums_of(t, o), (float *)(void *)dst, c->inner, row < SUM_RUN, last);
   }
@@ -391,20 +391,21 @@ static void cols_gathered(run *t, int k, const piece *q) {
   const char *x = t->at[o->value];
   int64_t turn = o->sums >= 0 ? rows_before(c, q->pos) * c->inner / c->tile : 0;
   bool again = o->sums >= 0 && turn % SUM_RUN == 0;
-  if (q->head) t->wide[k] = q->n / c->inner;
-  if (q->head || again) {
+  if (q->opens) t->wide[k] = q->n / c->inner;
+  if (q->opens || again) {
     memcpy(wide, x, q->n * esz);
     if (again) memset(wide + q->n * esz, 0, (c->tile - q->n) * esz);
   } else kern->map[step][o->dtype](wide, wide, x, NULL, q->n);
-  if (o->sums >= 0 && (q->tail || turn % SUM_RUN == SUM_RUN - 1)) {
+  if (o->sums >= 0 && (q->closes || turn % SUM_RUN == SUM_RUN - 1)) {
     double *sums = sums_of(t, o);
     end_run(sums, (float *)(void *)wide, t->wide[k] * c->inner, turn < SUM_RUN, false);
-    if (q->tail) {
+    if (q->closes) {
       join_side_by_side(kern->map[step][F64], sizeof *sums, (char *)sums, t->wide[k], c->inner);
       kern->cast[F64][F32](wide, sums, NULL, NULL, c->inner);
     }
-  } else if (q->tail) join_side_by_side(kern->map[step][o->dtype], esz, wide, t->wide[k], c->inner);
-  if (q->tail) memcpy(cols_of(t, k, q->pos), wide, c->inner * esz);
+  } else if (q->closes)
+    join_side_by_side(kern->map[step][o->dtype], esz, wide, t->wide[k], c->inner);
+  if (q->closes) memcpy(cols_of(t, k, q->pos), wide, c->inner * esz);
 }
 
 static void feed(run *t, const piece *q) {
@@ -427,9 +428,9 @@ static void run_span(run *t, int64_t begin, int64_t end, bool first, bool last) 
     if (within) n = least(n, c->whole - pos % c->whole);
     compute(t, pos, n);
     if (c->fold == NO_FOLD) continue;
-    bool head = pos == begin || pos % c->whole == 0 || c->fold == COLS_BY_PARTS;
-    bool tail = pos + n == end || (pos + n) % c->whole == 0 || c->fold == COLS_BY_PARTS;
-    feed(t, &(piece){pos, n, begin, end, first && head, last && tail});
+    bool opens = pos == begin || pos % c->whole == 0 || c->fold == COLS_BY_PARTS;
+    bool closes = pos + n == end || (pos + n) % c->whole == 0 || c->fold == COLS_BY_PARTS;
+    feed(t, &(piece){pos, n, begin, end, first && opens, last && closes});
   }
 }
 
@@ -438,12 +439,12 @@ static void run_chunk(void *arg, int64_t i) {
   const schedule *s = j->s;
   const cut *c = &s->cut;
   int worker = par_worker();
-  char *at[s->nvalue + s->nlanes + 1];
+  char *at[s->nvalue + s->nblocks + 1];
   acc state[s->noutput];
   int64_t wide[s->noutput];
   run t = {j, s, j->scratch + (size_t)worker * j->each, at, state, wide};
   for (int k = 0; k < s->nvalue; k++) at[k] = s->slot[k] >= 0 ? tile_of(&t, s->slot[k]) : NULL;
-  for (int k = 0; k < s->nlanes; k++) at[s->nvalue + k] = tile_of(&t, s->nslot - s->nlanes + k);
+  for (int k = 0; k < s->nblocks; k++) at[s->nvalue + k] = tile_of(&t, s->nslot - s->nblocks + k);
   for (int k = 0; k < s->nconst && !j->filled[worker]; k++) {
     const constant_tile *n = &s->constant[k];
     imm_fill(n->dtype, at[n->entry], j->leaf[n->bound].k, c->room / dtype_size[n->dtype]);

@@ -112,7 +112,7 @@ static void cut_longer(schedule *s) {
   cut *c = &s->cut;
   if (c->inner > 1 || s->p.row) return;
   int64_t most = c->tile < c->n && c->n < CHUNK ? c->n : CHUNK;
-  int tiles = s->nslot - s->nlanes; /* lanes are few: less than a byte for each element */
+  int tiles = s->nslot - s->nblocks; /* those of sums are small: a byte for two elements */
   while (c->tile * 2 <= most && c->tile * 2 * c->widest * tiles <= CACHED) c->tile *= 2;
   c->room = (least(c->tile, s->p.size) * (tiles ? c->widest : 1) + 127) / 64 * 64;
   cut_kinds(c, s->p.n > 0);
@@ -149,7 +149,7 @@ static void find_last(planner *p) {
       int x = p->v[i].in[j];
       if (x < 0) continue;
       /* a number for all of a row is read anew by each segment of the loop */
-      int at = loop && (p->v[i].op == OP_broadcast_to || p->note[x].number) ? end : k;
+      int at = loop && (p->v[i].op == OP_broadcast_to || p->note[x].per_segment) ? end : k;
       if (s->last[x] < at) s->last[x] = at;
     }
   }
@@ -163,7 +163,7 @@ static bool find_slots(planner *p) {
   if (!freed) return false;
   for (int k = 0; k < s->noutput; k++) {
     output *o = &s->output[k];
-    if (o->op && o->lanes < 0) s->last[o->value] = INT_MAX; /* read when all is computed */
+    if (o->op && o->blocks < 0) s->last[o->value] = INT_MAX; /* read when all is computed */
     o->wide = s->cut.fold == COLS_GATHERED && o->op ? (int16_t)s->nslot++ : -1;
   }
   for (int k = 0; k < nv; k++) {
@@ -189,7 +189,7 @@ static bool find_slots(planner *p) {
         s->slot[i] = nfree ? freed[--nfree] : s->nslot++;
     }
   }
-  s->nslot += s->nlanes;
+  s->nslot += s->nblocks;
   mg_free(freed);
   return true;
 }
@@ -201,11 +201,12 @@ static int act_of(const planner *p, int k) {
   const pvalue *v = &p->v[i];
   const note *n = &p->note[i];
   bool more = k + 1 < p->p->nvalue && n->loop && p->note[p->order[k + 1]].loop == n->loop;
-  if (v->leaf == LEAF_INPUT) return n->number ? ONE_A_SEGMENT : v->space >= 0 ? FETCH : PLACE_INPUT;
+  if (v->leaf == LEAF_INPUT)
+    return n->per_segment ? ONE_A_SEGMENT : v->space >= 0 ? FETCH : PLACE_INPUT;
   if (v->leaf == LEAF_NUMBER || more) return -1;
   if (v->leaf == LEAF_RANDOM) return FILL_RANDOM;
   if (n->loop) return RUN_LOOP;
-  if (n->lanes >= 0) return JOIN_ROWS;
+  if (n->blocks >= 0) return JOIN_ROWS;
   if (v->op == OP_broadcast_to) return SPREAD;
   return op_reduces(v->op) ? REDUCE_ROWS : RUN_KERNEL;
 }
@@ -236,7 +237,7 @@ static void find_acts(planner *p) {
     for (int j = 0; !v->leaf && j < 3; j++) a.in[j] = v->in[j];
     dtype from = v->leaf ? v->dtype : p->v[v->in[v->op == OP_where]].dtype;
     if (kind == RUN_LOOP) a.extra = n->loop - 1;
-    if (kind == JOIN_ROWS) a.extra = n->lanes;
+    if (kind == JOIN_ROWS) a.extra = n->blocks;
     if (kind == REDUCE_ROWS) a.dtype = from;
     if (kind == RUN_KERNEL) a.f = cpu_kernel(v->op, from, v->dtype);
     s->act[s->nact++] = a;
@@ -286,12 +287,12 @@ static bool plan_loops(planner *p) {
 /* Notes and the order as they are without loops */
 static void begin_notes(planner *p) {
   for (int i = 0; i < p->p->nvalue; i++) {
-    p->note[i] = (note){.output = -1, .lanes = -1, .instr = -1, .called = true};
+    p->note[i] = (note){.output = -1, .blocks = -1, .instr = -1, .called = true};
     p->order[i] = i;
   }
   for (int k = 0; k < p->p->noutput; k++) {
     if (!p->o[k].op) p->note[p->o[k].value].output = k;
-    p->output_lanes[k] = -1;
+    p->output_blocks[k] = -1;
   }
 }
 
@@ -303,7 +304,7 @@ static bool plan(planner *p) {
   for (int k = 0; k < s->noutput; k++) {
     const poutput *o = &p->o[k];
     s->output[k] = (output){.value = o->value,
-                            .lanes = p->output_lanes[k],
+                            .blocks = p->output_blocks[k],
                             .op = o->op,
                             .from = p->v[o->value].dtype,
                             .dtype = o->dtype};
@@ -356,7 +357,7 @@ static schedule *make(ctx *c, const program *of, codes *k) {
   if (ok) {
     p.order = (int32_t *)(void *)scratch;
     p.note = (note *)(void *)(scratch + order);
-    p.output_lanes = (int16_t *)(void *)(scratch + order + notes);
+    p.output_blocks = (int16_t *)(void *)(scratch + order + notes);
     ok = plan(&p);
   }
   mg_free(scratch);

@@ -6,7 +6,8 @@
 #include "cpu/cpu.h"
 
 enum { CHUNK = 32768 }; /* elements one thread takes at a time, about */
-
+_Static_assert(4 * MAXVALUES <= INT16_MAX, "values, and the sums of their blocks, are counted in 16 bits");
+_Static_assert(CHUNK % FOLD_BLOCK == 0 && TILE % (8 * FOLD_BLOCK) == 0, "splits end with blocks");
 
 /* ---- how the work is cut ------------------------------------------------------------------------- */
 
@@ -59,7 +60,7 @@ typedef struct {
   int16_t i, in[3];             /* which entries of at[]: the value's, its operands' */
   int16_t slot;                 /* scratch tile */
   int16_t bound;                /* binding or output */
-  int16_t extra;                /* RUN_LOOP: the loop. JOIN_ROWS: the entry of at[] with the lanes */
+  int16_t extra;                /* RUN_LOOP: the loop. JOIN_ROWS: that of at[] with the sums of blocks */
   map_fn *f;                    /* RUN_KERNEL */
   const space *q;
 } act;
@@ -74,7 +75,7 @@ typedef struct {
 } loop;
 
 typedef struct {
-  int16_t value, lanes;         /* entries of at[]; lanes: -1, or where a loop left the sums of its blocks */
+  int16_t value, blocks;        /* entries of at[]; blocks: -1, or where a loop left the sums of its blocks */
   int16_t wide;                 /* COLS_GATHERED: scratch tile */
   uint8_t op;                   /* OP_NONE: stored as it is made */
   uint8_t from, dtype;          /* of the value, of what is stored */
@@ -98,8 +99,8 @@ struct schedule {
   int ndrawn;
   drawn *drawn;
   cut cut;
-  int nvalue, nlanes;           /* entries of at[]: values, then lanes */
-  int nslot;                    /* scratch tiles; those of the lanes are the last */
+  int nvalue, nblocks;          /* entries of at[]: values, then sums of blocks */
+  int nslot;                    /* scratch tiles; those of the sums of blocks are the last */
   size_t each;                  /* bytes of a thread's scratch: the tiles, sums of runs */
   int nact, nloop, noutput, nconst, nnumber;
   act *act;
@@ -123,12 +124,12 @@ typedef struct {
   int16_t phase;
   int16_t output;               /* it is stored as this; -1 */
   int16_t sums;                 /* how many sums of it there are */
-  int16_t lanes;                /* it is a sum of rows, made in a loop: the entry with its lanes; -1 */
+  int16_t blocks;               /* it is a sum of rows, made in a loop: the entry with those of blocks; -1 */
   int16_t instr;                /* within the loop being written */
   uint8_t width;                /* dtype of the numbers its loop works on */
   bool in_register;             /* of its loop alone: no memory */
   bool called;                  /* read by what is no instruction of a loop */
-  bool number;                  /* a strided leaf, the same along each row, that only loops read */
+  bool per_segment;             /* a strided leaf, the same along each row, that only loops read */
   bool barred;                  /* from loops: a mask that is read elsewhere */
 } note;
 
@@ -142,7 +143,7 @@ typedef struct planner {
   codes *codes;                 /* NULL: kernels do all */
   note *note;
   int32_t *order;               /* the values in the order of computation */
-  int16_t *output_lanes;
+  int16_t *output_blocks;
   int npool;                    /* lines */
 } planner;
 
