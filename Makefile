@@ -5,6 +5,7 @@
 #   make demo       train a network on real images
 #   make test       run spec/; the last line is "N passed, N failed"
 #   make repl       what people type is run and shown, names are completed: the command `moongrad`
+#   make jupyter    a kernel for Jupyter's notebooks, for this user; ipykernel comes from PyPI
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4, with docs, man page and annotations
 #                   if not DOCS=no; `make uninstall` takes it away
 #   make meta       build/meta/moongrad.lua: all names and types, for editors
@@ -39,7 +40,7 @@ DOCS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: docs meta build demo test repl install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers tensorboard clean packages \
+.PHONY: docs meta build demo test repl jupyter build/jupyter install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers tensorboard clean packages \
         compile
 
 build:
@@ -50,11 +51,12 @@ build:
 packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev librandom123-dev \
                     libopenblas-openmp-dev zlib1g-dev libstb-dev
 packages.meta    := $(packages.build)
+packages.jupyter := $(packages.build) python3 python3-venv
 packages.repl    := $(packages.build) lua-readline
 packages.demo    := $(packages.build) graphviz gnuplot-nox dataset-fashion-mnist
 packages.docs    := $(packages.demo)
 packages.install := $(if $(filter yes,$(DOCS)),$(packages.docs),$(packages.build))
-packages.test    := $(packages.demo) lua-busted lua-zlib locales
+packages.test    := $(packages.demo) lua-busted lua-zlib locales python3 python3-venv
 packages.asan    := $(packages.test)
 packages.tsan    := $(packages.test)
 packages.fuzz    := $(packages.test)
@@ -169,6 +171,17 @@ demo: build
 repl: build
 	@$(LUA) -e 'require("moongrad.repl").main{"-i"}'
 
+# Without PyPI there is no ipykernel: then the kernel's spec is left out.
+build/jupyter: packages
+	@build/jupyter/bin/python -c 'import ipykernel' 2>/dev/null || { \
+	  echo "Installing ipykernel from PyPI into build/jupyter"; \
+	  python3 -m venv build/jupyter && build/jupyter/bin/pip install -q --timeout 10 --retries 1 ipykernel; } || \
+	  echo "ipykernel cannot be had: there is no Jupyter kernel."
+
+jupyter: build build/jupyter
+	@LUA_PATH_5_4='$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;' LUA_CPATH_5_4='$(CURDIR)/lua/?.so;;' \
+	  MOONGRAD_LUA='$(LUA)' build/jupyter/bin/python lua/moongrad/jupyter/kernel.py install
+
 # $(call busted,environment,options): shows what busted says of each folder of specs, then all their sums in
 # one line. A process for each: what allocations and finalizers do is tried under full collections, whose cost
 # grows with all that other specs have loaded. A busted that dies, before its closing line or after it, counts
@@ -191,7 +204,7 @@ awk ' \
     printf "%d passed, %d failed\n", passed, failed; exit failed > 0 }' build/log | tee build/tests
 endef
 
-test: build
+test: build build/jupyter
 	$(call busted,,)
 
 # Leaks are looked for in Lua alone, not in the shells and drawing programs it starts.
@@ -274,6 +287,7 @@ tensorboard: packages
 install: build $(if $(filter yes,$(DOCS)),meta docs)
 	@find lua/moongrad -name '*.lua' -printf '%P\n' | \
 	  xargs -I{} install -D -m 644 lua/moongrad/{} '$(DESTDIR)$(LUADIR)/moongrad/{}'
+	@install -D -m 644 lua/moongrad/jupyter/kernel.py '$(DESTDIR)$(LUADIR)/moongrad/jupyter/kernel.py'
 	@install -D -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/moongrad/core.so'
 	@printf '%s\n' '#!/usr/bin/env $(LUA)' \
 	  'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
@@ -290,7 +304,7 @@ endif
 
 uninstall:
 	rm -rf '$(DESTDIR)$(LUADIR)/moongrad' '$(DESTDIR)$(LIBDIR)/moongrad' '$(DESTDIR)$(DATADIR)' \
-	  '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(MANDIR)/man3/moongrad.3'
+	  '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(MANDIR)/man3/moongrad.3' '$(DESTDIR)$(BINDIR)/moongrad'
 
 # cppcheck is shown one configuration, that of one kernel level, and no system headers; an array's
 # bytes are cast to its dtype everywhere.

@@ -34,13 +34,18 @@ function child.write(path, text)
   assert(file:write(text))
 end
 
+-- Where other processes find modules, for the shell
+function child.environment()
+  return ("LUA_PATH_5_4=%s LUA_CPATH_5_4=%s"):format(quote(absolute(package.path)),
+    quote(absolute(package.cpath)))
+end
+
 -- What lua5.4 with these arguments, a string for the shell, writes to stdout and stderr, and
 -- whether it ended well. `dir` is where it runs, `input` its stdin, `before` what the shell does
 -- before, such as "ulimit -v 100000;" or "NAME=value".
 function child.lua(arguments, dir, input, before)
-  local command = ("cd %s && %s LUA_PATH_5_4=%s LUA_CPATH_5_4=%s TERM=dumb COLUMNS=1000 %s 2>&1")
-    :format(quote(dir or here), before or "", quote(absolute(package.path)),
-            quote(absolute(package.cpath)), "lua5.4 " .. arguments)
+  local command = ("cd %s && %s %s TERM=dumb COLUMNS=1000 lua5.4 %s 2>&1")
+    :format(quote(dir or here), before or "", child.environment(), arguments)
   local file = os.tmpname()
   child.write(file, input or "")
   local pipe = assert(io.popen(("(%s) <%s"):format(command, file)))

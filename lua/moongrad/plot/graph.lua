@@ -51,18 +51,25 @@ end
 graph.dot_graph = checked("dot_graph(y: variable)",
   "the graph that made y as graphviz text: Variables as boxes, Functions as ellipses", dot_graph)
 
-graph.plot_graph = checked("plot_graph(y: variable, path: string)",
-  "the graph that made y, drawn by graphviz: .svg .png .pdf .ps .gif .jpg or .dot",
+graph.plot_graph = checked("plot_graph(y: variable, path: string?)",
+  "the graph that made y, drawn by graphviz: .svg .png .pdf .ps .gif .jpg or .dot; in a " ..
+    "notebook the path may be left out",
   function(y, path)
-    local kind = program.ending("plot_graph", path, "svg png pdf ps gif jpg dot")
-    local text = dot_graph(y)
+    local text, kind = dot_graph(y), "svg"
+    if path then
+      kind = program.ending("plot_graph", path, "svg png pdf ps gif jpg dot")
+    elseif not mg._display then
+      raise "plot_graph: argument 2 is a nil, expected a string (path); only a notebook needs none"
+    end
     if kind == "dot" then
       local ok, problem = program.write_file(path, text)
       if not ok then raise("plot_graph: cannot write %s", problem) end
-    else
-      program.run("plot_graph", "graphviz",
-        ("dot -T%s -o%s"):format(kind, program.shell_quote(path)), text)
+      return
     end
+    local name = path or os.tmpname()
+    program.run("plot_graph", "graphviz",
+      ("dot -T%s -o%s"):format(kind, program.shell_quote(name)), text)
+    if not path then mg._display(name, kind) end
   end)
 
 return graph

@@ -279,7 +279,11 @@ local function show(given)
   local path = given.path
   local kind = path and program.ending("plot", path, "png svg pdf txt")
   local window = (os.getenv "DISPLAY" or "") ~= "" or (os.getenv "WAYLAND_DISPLAY" or "") ~= ""
-  if path and kind ~= "txt" or not path and window then
+  if not path and mg._display then
+    local name = os.tmpname()
+    draw(given, "png", name)
+    mg._display(name, "png")
+  elseif path and kind ~= "txt" or not path and window then
     draw(given, kind, path)
   elseif path then
     local ok, problem = program.write_file(path, text_of(given))
@@ -289,7 +293,7 @@ end
 
 plot.plot = checked("plot(layers: any)", [[
 layers and options in one table, drawn by gnuplot to path (.png .svg .pdf .txt), else in a window,
-or as text where no display is. A layer is
+in the notebook, or as text where no display is. A layer is
   ys, {xs, ys} or {ys, style =, width =, errors = sizes, band = {low, high}, label =, color =}
   {scatter = {x, y}, by = labels or values, width =, label =, color =}
   {bars = ys, label =, color =}, side by side where there are more

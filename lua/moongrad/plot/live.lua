@@ -25,7 +25,7 @@ end
 function Live:draw()
   self.drawn = os.time()
   local now = options(self.given, #self.curves > 0 and self.curves or {{x = {}, y = {}}})
-  if self.given.path then return self.show(now) end
+  if self.given.path or mg._display then return self.show(now) end
   local lines = self.text(now)
   if self.lines then io.write(("\27[%dA\27[J"):format(self.lines)) end
   io.write(lines)
