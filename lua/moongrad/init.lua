@@ -15,6 +15,7 @@ mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")
 require "moongrad.ops"(mg)
 mg._group "gradients"
 require "moongrad.transform"(mg)
+require "moongrad.compile"(mg)
 require "moongrad.profile"(mg)
 
 mg.help = mg.checked("help(what: any?)",

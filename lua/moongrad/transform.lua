@@ -33,7 +33,7 @@ return function(mg)
   -- arguments apart, and one that leads back to x if results are to lead there.
   local function point(x, linked)
     if not is_variable(x) then x = mg.tensor(x) end
-    return linked and x.requires_grad and x:clone() or mg.Variable(x)
+    return mg._point(linked and x.requires_grad and x:clone() or mg.Variable(x))
   end
 
   -- f(...) with the leaves of the arguments numbered in `which` replaced by points. A record: the

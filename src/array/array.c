@@ -66,7 +66,7 @@ static void take_buffer(array *a, buffer *b) {
 
 bool arr_fill_in(ctx *c, array *a) {
   int64_t bytes = a->size * dtype_size[a->dtype];
-  buffer *b = buf_new(c, bytes);
+  buffer *b = arr_memory(c, bytes);
   if (!b) return false;
   arrays *k = c->arrays;
   b->op = k->op;
@@ -133,6 +133,7 @@ bool arr_is_contiguous(const array *a) { return a->state == READY && view_dense(
 
 bool arr_get(ctx *c, array *a, imm *v) {
   if (!arr_ready(c, a)) return false;
+  if (arr_recorded(a)) return tape_refuse(c);
   *v = a->state == CONST ? a->k : imm_load(a->dtype, a->p);
   return true;
 }
@@ -141,8 +142,16 @@ array *arr_contiguous(ctx *c, array *a) {
   if (!arr_ready(c, a)) return NULL;
   return arr_is_contiguous(a) ? arr_ref(a) : arr_copy(c, a);
 }
+array *arr_host(ctx *c, dtype t, const shape *s) {
+  struct tape *tape = c->arrays->tape;
+  c->arrays->tape = NULL;
+  array *a = arr_new(c, t, s);
+  c->arrays->tape = tape;
+  return a;
+}
+
 array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step) {
-  array *a = arr_new(c, t, &(shape){1, {n}});
+  array *a = arr_host(c, t, &(shape){1, {n}});
   if (!a) return NULL;
   for (int64_t i = 0; i < n; i++) {
     if (t == F64) ((double *)a->buf->p)[i] = first.f + i * step.f;

@@ -55,9 +55,11 @@ typedef struct arrays {
   int nspare;
   uint64_t mark;              /* of the latest visit */
   struct fuser *fuser;        /* fuse.c: lists that are used again */
+  struct tape *tape;          /* which records; else NULL */
 } arrays;
 
 array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */
+array *arr_host(ctx *c, dtype t, const shape *s);             /* ... for the caller to fill in, while a tape records too */
 array *arr_const(ctx *c, dtype t, const shape *s, imm k);
 array *arr_scalar(ctx *c, dtype t, imm k);                    /* CONST, 0-d */
 array *arr_random(ctx *c, dtype t, const shape *s);           /* uniform [0,1), from the stream; F64 F32 */
@@ -76,9 +78,10 @@ bool arr_get(ctx *c, array *a, imm *v);                       /* the value of a 
 
 /* The one rule of who may write into a buffer, or take it over: nobody but `holders` that the caller knows
 ** of holds the array, nobody else its buffer, and all of it is the array. */
+void tape_released(buffer *b);
 static inline bool arr_sole(const array *a, int holders) {
-  return a->state == READY && a->refs == holders && a->buf->refs == 1 && !a->buf->release &&
-         a->p == a->buf->p && arr_is_contiguous(a);
+  return a->state == READY && a->refs == holders && a->buf->refs == 1 && a->p == a->buf->p &&
+         a->buf->release == (a->ctx->arrays->tape ? tape_released : NULL) && arr_is_contiguous(a);
 }
 
 /* Elementwise, lazy: operands have shape s (CONST ones may have any shape). The operands' dtypes
@@ -135,6 +138,7 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-ba
 /* Variates, one for each element of p, F64: by OP_gamma_log, OP_poisson. How the former's x moves with p, or,
 ** `order` times, the derivative of that by p. */
 array *arr_variates(ctx *c, int op, array *p);
+array *arr_randperm(ctx *c, int64_t n);                       /* 1..n in random order */
 array *arr_gamma_slope(ctx *c, array *x, array *p, int64_t order);
 
 /* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64, F32 or I64; any strides. */
@@ -230,6 +234,30 @@ static inline void work_end(work *w) {
   if (__builtin_expect(w->c->arrays->watched, 0) && w->c->arrays->op != w->was) work_count(w->c);
   w->c->arrays->op = w->was;
 }
+
+/* ---- launches recorded, to be run again (tape.c) -------------------------------------------------- */
+
+typedef struct tape tape;
+
+tape *tape_begin(ctx *c);
+void tape_on(ctx *c, tape *t);                /* from now on it records all launches, which compute nothing; NULL: no more */
+/* READY: what stands for `like` (READY or CONST) while it is recorded, its layout that of `like`. *leaf: its number */
+array *tape_leaf(ctx *c, tape *t, const array *like, int *leaf);
+bool arr_recorded(const array *a);            /* READY, without values: there are some in a replay */
+bool tape_check(ctx *c, array *a, imm want);  /* a replay in which a, 0-d, has another value is none */
+bool tape_skip(ctx *c, tape *t, uint64_t n);  /* n of the stream were drawn meanwhile, and not recorded */
+uint64_t tape_skipped(const tape *t);
+bool tape_refuse(ctx *c);                     /* fails: a value is needed */
+/* Computes what is pending of out, which a replay will give, and records no more. */
+bool tape_end(ctx *c, tape *t, int n, array *const *out);
+void tape_free(tape *t);
+
+/* A leaf of a replay: its array, which has the layout that was recorded; or p alone, for a number */
+typedef struct { array *a; const void *p; } tape_leaf_at;
+/* All results as new references, or none. False: an error, or `unlike`: a value is not what was recorded */
+bool tape_replay(ctx *c, tape *t, const tape_leaf_at *leaf, array **out);
+bool tape_unlike(const tape *t);
+size_t tape_block(const tape *t);             /* bytes of all that is no leaf, constant or result */
 
 /* ---- who does the work, and when ----------------------------------------------------------------- */
 

@@ -123,6 +123,7 @@ static bool add_leaf(ctx *c, fuser *f, const array *a, pvalue *v) {
   if (v->leaf == LEAF_RANDOM) b->seed = a->seed;
   if (v->leaf != LEAF_INPUT) return true;
   b->p = a->p;
+  if (__builtin_expect(c->arrays->tape != NULL, 0) && !tape_hold(c, a)) return false;
   if (view_dense(&a->v)) return true;
   if (!GROW(f, c, 4, q, f->nq + 1)) return false;
   memset(&f->q[f->nq], 0, sizeof *f->q); /* programs are compared by their bytes */
@@ -215,6 +216,7 @@ static bool may_take(const fuser *f, const schedule *s, int k, const array *x, i
 }
 
 static array *find_buffer(fuser *f, const schedule *s, int k, array *old, uint64_t mark) {
+  if (f->s[k].a->ctx->arrays->tape) return NULL; /* the tape sees to that */
   if (old && old->state == READY && may_take(f, s, k, old, 1, old->mark == mark)) {
     bool twice = false;
     for (int i = 0; i < k; i++) twice |= f->s[i].from == old;
@@ -230,7 +232,7 @@ static bool reserve(ctx *c, fuser *f, const schedule *s, int n, array *const *ol
     stored *r = &f->s[k];
     if (!f->o[k].op) r->from = find_buffer(f, s, k, olds && k < n ? olds[k] : NULL, mark);
     if (r->from && r->from->mark == mark) f->f[r->from->val].taken = true;
-    r->buf = r->from ? r->from->buf : buf_new(c, r->a->size * dtype_size[r->a->dtype]);
+    r->buf = r->from ? r->from->buf : arr_memory(c, r->a->size * dtype_size[r->a->dtype]);
     if (!r->buf) return false;
     f->to[k] = r->buf->p;
   }
@@ -359,11 +361,25 @@ static bool evaluate(ctx *c, const form *m, int n, array *const *a, array *const
 
 enum { GROUP = 64 };
 
+static bool count_pending(void *arg, array *a) {
+  *(int *)arg += a->state == PENDING;
+  return true;
+}
+
+/* How many nodes x adds to those of this mark, about; while a tape records, exactly: they are many */
+static int nodes_of(ctx *c, array *x, uint64_t mark) {
+  int n = 0;
+  if (!c->arrays->tape) return x->nodes;
+  arr_visit(x, mark, count_pending, &n);
+  return n;
+}
+
 /* Evaluates what can be one program with the first array that is pending, and so on. Tails are left. */
 static bool eval_programs(ctx *c, int n, array *const *a) {
   array *group[GROUP];
   for (int first = 0;;) {
-    int m = 0, left = 0, nodes = 0;
+    int m = 0, left = 0, nodes = 0, more;
+    uint64_t mark = c->arrays->tape ? arr_mark(c) : 0;
     form f = {0};
     while (first < n && (a[first]->state != PENDING || a[first]->tail)) first++;
     for (int i = first; i < n && !(m == GROUP && left); i++) {
@@ -378,12 +394,13 @@ static bool eval_programs(ctx *c, int n, array *const *a) {
       bool twice = false;
       for (int k = 0; k < m; k++) twice |= group[k] == x;
       if (twice) continue;
-      if (m && (m == GROUP || nodes + x->nodes > MAXVALUES / 2 || !join(&f, &g))) {
+      more = m < GROUP ? nodes_of(c, x, mark) : 0;
+      if (m && (m == GROUP || nodes + more > MAXVALUES / 2 || !join(&f, &g))) {
         left++;
         continue;
       }
       if (!m) f = g;
-      nodes += x->nodes;
+      nodes += more;
       group[m++] = x;
     }
     if (m == 0) return true;
@@ -573,6 +590,7 @@ typedef struct {
 static bool visit_tail(void *arg, array *t) {
   tails *w = arg;
   if (t->state != PENDING || !t->tail) return true;
+  if (w->compute && w->c->arrays->tape) return t->tail = false, true; /* a program of one number */
   if (w->compute) {
     WORK(w->c, t->op);
     array *r = arr_blank(w->c, t->dtype, &t->s, READY);
@@ -630,6 +648,7 @@ bool arr_eval(ctx *c, int n, array *const *a, array *const *olds) {
   w.compute = true;
   for (int i = 0; i < n && ok; i++)
     if (a[i]->state == PENDING) ok = arr_visit(a[i], w.mark, visit_tail, &w);
+  if (c->arrays->tape) ok = ok && eval_programs(c, n, a);
   mg_free(all);
   mg_free(w.a);
   return ok;

@@ -35,4 +35,14 @@ bool arr_call(ctx *c, int op, cpu_fn *fn, const int64_t *attr, int nin, const ar
 
 void fuse_close(ctx *c);
 
+/* While a tape records (tape.c): where nothing stands, and what is launched is noted */
+buffer *tape_buffer(ctx *c, size_t bytes);
+bool tape_note(ctx *c, const launch *l);
+bool tape_hold(ctx *c, const array *a);        /* a will be read: a constant of the record, unless it was recorded */
+cpu_fn tape_permutation;                       /* attr: seed, counter; out: int64 */
+cpu_fn tape_fill;                              /* attr: a number; out */
+static inline buffer *arr_memory(ctx *c, size_t bytes) {
+  return __builtin_expect(c->arrays->tape != NULL, 0) ? tape_buffer(c, bytes) : buf_new(c, bytes);
+}
+
 #endif

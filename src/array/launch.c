@@ -22,7 +22,7 @@ int64_t profile_now(void) {
 void launch_watch(ctx *c, profile *p, trace *t) {
   c->arrays->profile = p;
   c->arrays->trace = t;
-  c->arrays->watched = p || t;
+  c->arrays->watched = p || t || c->arrays->tape;
 }
 
 void work_count(ctx *c) {
@@ -140,6 +140,7 @@ static void note_launch(trace *t, const arrays *k, const launch *l) {
 
 bool launch_watched(ctx *c, const launch *l) {
   arrays *k = c->arrays;
+  if (k->tape) return tape_note(c, l);
   if (k->trace) note_launch(k->trace, k, l);
   int64_t began = profile_now();
   bool ok = launch_run(c, l);

@@ -9,6 +9,9 @@
 
 #include "array/internal.h"
 
+enum {
+  MAXRECORDED = MAXVALUES / 2
+};                     /* nodes of an expression of few elements while a tape records */
 enum { MAXBYTES = 6 }; /* bytes an expression may keep alive, in units of its result */
 
 /* ---- small arrays: at once ------------------------------------------------------------------------ */
@@ -81,11 +84,13 @@ static bool bound(ctx *c, array *a) {
   for (int i = 0; i < a->nin; i++)
     if (a->in[i]->state == PENDING && a->in[i]->nodes > before) before = a->in[i]->nodes;
   if (a->nodes < MAXNODES && a->size < HEAVY && a->nodes / often == before / often) return true;
+  if (c->arrays->tape && a->size <= SMALL && a->nodes < MAXRECORDED) return true;
   weight w = {0, 0, 0};
   arr_visit(a, arr_mark(c), weigh, &w);
   a->nodes = w.nodes;
   size_t bytes = (size_t)a->size * (a->per_row ? a->row : 1) * dtype_size[a->dtype];
   if (a->tail) bytes = w.largest;
+  if (c->arrays->tape && a->size <= SMALL) return w.nodes < MAXRECORDED || arr_ready(c, a);
   if (w.nodes < MAXNODES && w.bytes <= bytes * MAXBYTES) return true;
   return arr_ready(c, a);
 }
@@ -140,6 +145,14 @@ static array *map_rows(ctx *c, int op, int nin, array *const *in, const shape *s
   return wide;
 }
 
+/* Do 0-d operands make a tail: is one pending? While a tape records, where all is pending, a reduction or a tail */
+static bool hangs(ctx *c, int nin, array *const *in) {
+  for (int i = 0; i < nin; i++)
+    if (in[i]->state == PENDING && (!c->arrays->tape || in[i]->tail || in[i]->row || ends(in[i])))
+      return true;
+  return false;
+}
+
 /* Of 0-d operands, one at least pending */
 static array *map_tail(ctx *c, int op, int nin, array *const *in, dtype rt) {
   array *r = pend(c, op, rt, &(shape){0}, nin, in);
@@ -150,7 +163,7 @@ static array *map_tail(ctx *c, int op, int nin, array *const *in, dtype rt) {
 array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
   dtype t = operand_dtype(op, in), rt = op_result(op, t);
   bool constant = true;
-  if (s->n == 0 && !none_pending(nin, in)) return map_tail(c, op, nin, in, rt);
+  if (s->n == 0 && hangs(c, nin, in)) return map_tail(c, op, nin, in, rt);
   if (!agree(c, nin, in)) return NULL;
   for (int i = 0; i < nin; i++) constant = constant && in[i]->state == CONST;
   if (constant) {
@@ -158,17 +171,19 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
     for (int i = 0; i < nin; i++) k[i] = in[i]->k;
     return arr_const(c, rt, s, cpu_scalar(op, t, k[0], k[1], k[2]));
   }
-  if (shape_size(s) <= SMALL && none_pending(nin, in)) return map_now(c, op, nin, in, s, t, rt);
+  bool at_once = !c->arrays->tape && shape_size(s) <= SMALL;
+  if (at_once && none_pending(nin, in)) return map_now(c, op, nin, in, s, t, rt);
   if (all_spread(nin, in)) return map_rows(c, op, nin, in, s);
   return bounded(c, pend(c, op, rt, s, nin, in));
 }
 
 array *arr_cast(ctx *c, array *a, dtype t) {
   if (a->dtype == t) return arr_ref(a);
-  if (a->s.n == 0 && a->state == PENDING) return map_tail(c, OP_to, 1, &a, t);
+  if (a->s.n == 0 && hangs(c, 1, &a)) return map_tail(c, OP_to, 1, &a, t);
   if (!agree(c, 1, &a)) return NULL;
   if (a->state == CONST) return arr_const(c, t, &a->s, imm_cast(a->k, a->dtype, t));
-  if (a->size <= SMALL && a->state == READY) return map_now(c, OP_to, 1, &a, &a->s, a->dtype, t);
+  if (a->size <= SMALL && a->state == READY && !c->arrays->tape)
+    return map_now(c, OP_to, 1, &a, &a->s, a->dtype, t);
   return bounded(c, pend(c, OP_to, t, &a->s, 1, &a));
 }
 
@@ -189,7 +204,7 @@ array *arr_random(ctx *c, dtype t, const shape *s) {
   a->nodes = 1;
   a->seed = c->seed;
   a->k.i = (int64_t)random_take(c, a->size);
-  if (a->size > SMALL) return a;
+  if (a->size > SMALL || c->arrays->tape) return a;
   WORK(c, OP_rand);
   if (!arr_fill_in(c, a)) {
     c->counter = (uint64_t)a->k.i; /* a second try shall draw the same */
@@ -277,7 +292,8 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
     arr_unref(r);
     return shaped;
   }
-  if (x->size <= SMALL && x->state != PENDING) return fold_now(c, op, x, rows, n, inner, s, rt);
+  if (x->size <= SMALL && x->state != PENDING && !c->arrays->tape)
+    return fold_now(c, op, x, rows, n, inner, s, rt);
   array *r = pend(c, op, rt, s, 1, &x);
   if (!r) return NULL;
   bool fits = !x->row || (x->row == n && !x->per_row);

@@ -66,7 +66,7 @@ INLINE void made_by(node *r, int op, uint32_t saves) {
 }
 
 bool record(graph *G, node *r, int op, int n, node *const *in, uint32_t saves) {
-  for (int i = 0; i < n;
+  for (int i = 0; i < n && !G->recorder;
        i++) { /* what is saved of a scalar is the number: it would move into its node */
     bool kept = op == OP_FUNCTION || (i < MAXSAVES && saves & IN(i));
     if (kept && in[i] && in[i]->a && in[i]->a->s.n == 0 && !(in[i]->flags & DROPPED) &&
@@ -82,12 +82,23 @@ bool record(graph *G, node *r, int op, int n, node *const *in, uint32_t saves) {
 
 /* ---- dtypes ---------------------------------------------------------------------------------------- */
 
+/* Numbers alone, some of them asked for before each replay */
+static bool weak(int n, node *const *in) {
+  bool some = false;
+  for (int i = 0; i < n; i++) {
+    if (!(in[i]->flags & (NUMBER | WEAK))) return false;
+    some |= in[i]->flags & WEAK;
+  }
+  return some;
+}
+
 /* The dtype an op computes in: the widest float there is; a number never widens; integers meet in int64,
 ** integers and a fractional number in the default float. */
 static dtype common(graph *G, int rule, int n, node *const *in) {
   bool f64 = false, f32 = false, whole = false, fraction = false;
+  if (G->recorder && weak(n, in)) return F64; /* as Lua would */
   for (int i = 0; i < n; i++) {
-    if (in[i]->flags & NUMBER) fraction |= in[i]->dtype == F64;
+    if (in[i]->flags & (NUMBER | WEAK)) fraction |= in[i]->dtype == F64;
     else if (in[i]->dtype == F64) f64 = true;
     else if (in[i]->dtype == F32) f32 = true;
     else whole = true;
@@ -193,12 +204,13 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
     node zero = node_integer(0), *hit = apply(G, OP_eq, 2, (node *[]){x[1], &zero});
     node *found = hit ? op_reduce(G, OP_any, hit, ~0u, false) : NULL;
     imm yes = {0};
-    ok = found && node_item(G, found, &yes);
+    ok = found && (G->recorder ? tape_check(&G->c, found->a, yes) : node_item(G, found, &yes));
     if (yes.i) ok = fail(&G->c, "%s: division of int64 by zero", op_table[op].name);
     node_drop(G, hit);
     node_drop(G, found);
   }
   r = ok ? apply_arrays(G, op, n, x, &s, same) : NULL;
+  if (r && G->recorder && weak(n, in)) r->flags |= WEAK;
   if (r && rec) r = record(G, r, op, n, x, saves_for(op, n, x)) ? r : NULL;
   for (int i = 0; i < n; i++) node_drop(G, x[i]);
   return r;
@@ -262,7 +274,7 @@ INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {
     return apply_to_scalars(G, op, n, in, t);
   }
   /* what is 0-d becomes a scalar when it is computed: now, unless all are 0-d and nobody wants the values */
-  bool again = false, lazy = stays_lazy(G, op, n, in);
+  bool again = false, lazy = G->recorder || stays_lazy(G, op, n, in);
   for (int i = 0; i < n && !lazy; i++) {
     if (!in[i]->a || in[i]->a->s.n > 0) continue;
     if (!node_ready(G, in[i])) return NULL;
@@ -300,7 +312,7 @@ static node *power(graph *G, int op, node *const *in) {
 node *apply(graph *G, int op, int n, node *const *in) {
   for (int i = 0; i < n; i++)
     if (!in[i]) return NULL;
-  if (__builtin_expect(G->captures != NULL, 0))
+  if (__builtin_expect(node_noted(G), 0))
     for (int i = 0; i < n; i++) node_read(G, in[i]);
   return op == OP_pow || op == OP_powi ? power(G, op, in) : elementwise(G, op, n, in);
 }

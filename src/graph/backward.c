@@ -262,7 +262,7 @@ array *backward_own(backward *b, node *x, const shape *s) {
 /* y's gradient to begin with: a leaf's own grad is what is added to */
 static node *seed(backward *b, node *y, node *gy) {
   if (gy) return node_hold(gy);
-  if (y->grad && node_has_creator(y) && !b->targets) return node_hold(y->grad);
+  if (node_has_creator(y) && !b->targets && node_grad(b->G, y)) return node_hold(y->grad);
   shape s;
   node_shape(y, &s);
   return s.n ? node_array(b->G, arr_const(&b->G->c, y->dtype, &s, (imm){.f = 1}))
@@ -370,7 +370,11 @@ int backward_next(backward *b, node **host) {
   int state = 0;
   while (b->heap.len && state == 0) {
     node *f = b->at = pop(b);
-    if (f->flags & RELEASED) {
+    if (G->recorder && recorder_knows(G, f)) {
+      fail(&G->c,
+           "backward: this graph was made before mg.compile recorded the function that walks it");
+      state = -1;
+    } else if (f->flags & RELEASED) {
       fail(&G->c, "backward: this graph was released by an earlier backward; pass retain_graph = "
                   "true to the first");
       state = -1;
@@ -446,7 +450,8 @@ static int sum_up(backward *b, slot **of, node **fresh) {
       node *x = s->n;
       if (!x || !s->acc) continue;
       if (node_has_creator(x) && (!b->o.retain_grad || (x == b->roots[0] && x->grad))) continue;
-      node *g = x->grad ? apply(b->G, OP_add, 2, (node *[]){x->grad, s->acc}) : alone(b, s);
+      node *g =
+          node_grad(b->G, x) ? apply(b->G, OP_add, 2, (node *[]){x->grad, s->acc}) : alone(b, s);
       lose_acc(b, s);
       if (!g) {
         while (n--) node_drop(b->G, fresh[n]);

@@ -27,7 +27,12 @@ enum flag {                   /* node.flags */
   DROPPED = 16,               /* the value was let go: nobody had a handle */
   FROZEN = 32,                /* x.data: writing into it would be lost */
   ASSIGNED = 128,             /* a target of the assign under way */
-  PART = 64                   /* x[...] or x.T, not recorded: writing into it would not reach x */
+  PART = 64,                  /* x[...] or x.T, not recorded: writing into it would not reach x */
+  OUTSIDE = 256,              /* made while a recording paused: it was there before, as it were */
+  UNREAL = 512,               /* made while a function was recorded by mg.compile: it has no value */
+  REPLAYED = 1024,            /* the result of a replay: nothing of what it is made of is known */
+  POINT = 2048,               /* where a transform differentiates */
+  WEAK = 4096                 /* a number, to dtypes; see mg.dynamic */
 };
 
 typedef struct node node;
@@ -105,6 +110,8 @@ typedef struct graph {
   struct backward *running;
   bool shuffled;              /* by set_creator: inputs may be younger, and of a higher generation */
   struct captures *captures;  /* where what is read is noted, or NULL */
+  struct recorder *recorder;  /* of mg.compile, while it records; else NULL */
+  bool outside;               /* it pauses */
 } graph;
 
 void graph_init(graph *G);
@@ -142,6 +149,9 @@ void node_unchain(graph *G, node *n);                 /* forget the creator */
 bool node_unchain_backward(graph *G, node *n);        /* ... and of all before it */
 bool node_set_creator(graph *G, node *x, node *f);
 void node_set_grad(graph *G, node *n, node *g);       /* takes g's handle over; NULL clears */
+node *node_grad(graph *G, node *n);                   /* borrowed, to be read; or NULL */
+void recorder_grad(graph *G, node *n, bool write);
+bool recorder_knows(const graph *G, const node *n);   /* it was there before the recording began */
 extra *node_extra(graph *G, node *n);                 /* made at first need */
 bool node_assign(graph *G, int n, node *const *targets, node *const *values); /* shapes checked; dtypes cast */
 bool node_eval(graph *G, int n, node *const *v);      /* compute what is pending, together */
@@ -199,14 +209,42 @@ typedef struct captures {
 
 /* The place of n, noted with this value unless it was before; -1: does not count. */
 int captures_note(graph *G, captures *c, node *n, array *a, imm k);
+static inline bool node_noted(const graph *G) { return G->captures || G->recorder; }
+void recorder_read(graph *G, node *n);
 static inline void node_read(graph *G, node *n) { /* n's value is about to be read or written */
   if (__builtin_expect(G->captures != NULL, 0)) captures_note(G, G->captures, n, n->a, n->k);
+  if (__builtin_expect(G->recorder != NULL, 0)) recorder_read(G, n);
 }
 void captures_end(graph *G, captures *c);
 node *checkpoint_new(graph *G, captures *c, const char *name); /* OP_FUNCTION of all of them */
 /* f's inputs get the values that f saved; `now` keeps what they are, until captures_restore. */
 bool captures_recall(graph *G, node *f, captures *now);
 void captures_restore(graph *G, captures *now);
+
+/* ---- what a recorded function reads and changes (recorder.c) ---------------------------------------- */
+
+typedef struct recorder recorder;
+typedef struct replay replay;
+
+recorder *recorder_begin(graph *G);           /* from now on nothing is computed */
+node *recorder_argument(graph *G, node *of);  /* new handle: what f is given in its place */
+node *recorder_number(graph *G, int *index);  /* new handle: a number that is asked for before each replay */
+void recorder_pause(graph *G, recorder *r);   /* what is done until recorder_resume is done, and not recorded */
+void recorder_resume(graph *G, recorder *r);
+uint64_t recorder_serial(const graph *G);      /* another for each */
+bool recorder_truth(graph *G, node *x);       /* a replay in which x, of size 1, is not true is none */
+/* Everything is as it was before; f gave these. NULL: an error. */
+replay *recorder_end(graph *G, recorder *r, int n, node *const *results);
+void recorder_abort(graph *G, recorder *r);   /* likewise, and nothing was recorded */
+
+enum replayed { REPLAY_FAILED, REPLAY_DONE, REPLAY_UNLIKE, REPLAY_OTHER };
+/* Of arguments like those that were recorded. UNLIKE: f is to be called instead; OTHER: what it captures is
+** of another form, it is to be recorded again. The results are new handles. */
+enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers, node **results);
+bool replay_takes(const replay *p, int i, const node *n); /* has argument i the form of n? */
+bool replay_captures(const replay *p, const node *n);
+void replay_free(graph *G, replay *p);
+void graph_forget(graph *G, uint64_t since);  /* what was made later loses values and graph */
 
 /* ---- backward (backward.c) ---------------------------------------------------------------------- */
 

@@ -152,7 +152,7 @@ static void set(array *a, int64_t i, double value) {
 /* An (m, n) matrix of three numbers: below the diagonal, on it and above */
 static node *pattern(graph *G, dtype t, int64_t m, int64_t n, double below, double on,
                      double above) {
-  array *a = arr_new(&G->c, t, &(shape){2, {m, n}});
+  array *a = arr_host(&G->c, t, &(shape){2, {m, n}});
   for (int64_t i = 0; a && i < m; i++)
     for (int64_t j = 0; j < n; j++) set(a, i * n + j, j < i ? below : j == i ? on : above);
   return node_array(G, a);

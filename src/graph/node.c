@@ -76,6 +76,7 @@ node *node_new(graph *G, dtype t) {
   n->refs = n->handles = 1;
   n->dtype = t;
   n->id = ++G->ids;
+  if (__builtin_expect(G->outside, 0)) n->flags = OUTSIDE;
   G->live++;
   return n;
 }
@@ -91,7 +92,7 @@ node *node_array(graph *G, array *a) {
   if (!a) return NULL;
   node *n = node_new(G, a->dtype);
   if (!n) return arr_unref(a), NULL;
-  if (a->s.n == 0 && a->state != PENDING) {
+  if (a->s.n == 0 && a->state != PENDING && !arr_recorded(a)) {
     arr_get(&G->c, a, &n->k);
     arr_unref(a);
   } else n->a = a;
@@ -306,7 +307,13 @@ void node_release(graph *G, node *f) {
   }
 }
 
+node *node_grad(graph *G, node *n) {
+  if (__builtin_expect(G->recorder != NULL, 0)) recorder_grad(G, n, false);
+  return n->grad;
+}
+
 void node_set_grad(graph *G, node *n, node *g) {
+  if (__builtin_expect(G->recorder != NULL, 0)) recorder_grad(G, n, true);
   node *old = n->grad;
   n->grad = g;
   node_drop(G, old);
@@ -343,11 +350,14 @@ node *node_input(graph *G, node *f, int i) {
 
 bool node_ready(graph *G, node *n) {
   node_read(G, n);
+  if (n->flags & UNREAL)
+    return fail(&G->c, "this Variable was made while mg.compile recorded a function, and has no "
+                       "value: what is wanted of it the function must return");
   if (n->flags & DROPPED)
     return fail(&G->c, "this value was let go: no Variable held it and no gradient needs it");
   if (!n->a) return true;
   if (!arr_ready(&G->c, n->a)) return false;
-  if (n->a->s.n == 0) { /* scalars live in the node */
+  if (n->a->s.n == 0 && !arr_recorded(n->a)) { /* scalars live in the node */
     arr_get(&G->c, n->a, &n->k);
     if (n->flags & SAVES_OUT) n->a->saved--;
     arr_unref(n->a);
@@ -371,6 +381,7 @@ array *node_as_array(graph *G, node *n) {
 
 array *node_values(graph *G, node *n) {
   array *a = node_ready(G, n) ? node_as_array(G, n) : NULL;
+  if (a && arr_recorded(a)) tape_refuse(&G->c), arr_unref(a), a = NULL;
   array *r = a ? arr_contiguous(&G->c, a) : NULL;
   arr_unref(a);
   return r;
@@ -399,6 +410,20 @@ void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), 
     }
 }
 
+void graph_forget(graph *G, uint64_t since) {
+  for (slab *s = G->slabs; s; s = s->next)
+    for (node *n = s->n; n < s->n + SLAB; n++) {
+      if (!n->refs || n->id <= since || n->flags & OUTSIDE) continue;
+      n->refs++;
+      if (node_has_creator(n)) node_release(G, n);
+      if (n->a && (n->a->state == PENDING || arr_recorded(n->a))) {
+        if (!(n->flags & DROPPED)) lose_value(G, n);
+        n->flags |= UNREAL;
+      }
+      node_unref(G, n);
+    }
+}
+
 extra *node_extra_at(graph *G, node *n, int nat, const attr *at) {
   extra *x = mg_alloc(&G->c, sizeof *x + nat * sizeof *at);
   if (!x) return NULL;
@@ -420,7 +445,7 @@ bool node_set_value(graph *G, node *n, array *a) {
   array *old = n->a;
   n->a = NULL;
   n->flags &= ~DROPPED;
-  if (a->s.n == 0 && a->state != PENDING) {
+  if (a->s.n == 0 && a->state != PENDING && !arr_recorded(a)) {
     arr_get(&G->c, a, &n->k);
     arr_unref(a);
   } else n->a = a;
@@ -446,7 +471,9 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
     if (!v) ok = false;
     else fresh[made++] = v, targets[i]->flags |= ASSIGNED;
   }
-  ok = ok && arr_eval(&G->c, n, fresh, old);
+  bool wait = G->recorder;
+  for (int i = 0; i < made; i++) wait = wait && fresh[i]->size <= SMALL;
+  ok = ok && (wait || arr_eval(&G->c, n, fresh, old));
   for (int i = 0; i < made; i++) {
     targets[i]->flags &= ~ASSIGNED;
     if (ok) node_set_value(G, targets[i], fresh[i]);
@@ -459,10 +486,11 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
 bool node_eval(graph *G, int n, node *const *v) {
   array **a = mg_alloc(&G->c, (n + 1) * sizeof *a);
   int m = 0;
-  for (int i = 0; a && i < n; i++)
-    if (v[i]->a) a[m++] = v[i]->a;
+  for (int i = 0; a && i < n;
+       i++) /* what is small can wait while all is recorded: for one program */
+    if (v[i]->a && !(G->recorder && v[i]->a->size <= SMALL)) a[m++] = v[i]->a;
   bool ok = a && arr_eval(&G->c, m, a, NULL);
-  for (int i = 0; i < n && ok; i++)
+  for (int i = 0; i < n && ok && !G->recorder; i++)
     if (v[i]->a && v[i]->a->s.n == 0) ok = node_ready(G, v[i]); /* a number from now on */
   mg_free(a);
   return ok;

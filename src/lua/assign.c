@@ -175,7 +175,7 @@ static int attempt_with(lua_State *L, bool values) {
     lua_rawgeti(L, 1, i);
     node *x = node_at(L, -1);
     k->kept[k->n].value = NULL;
-    k->kept[k->n].grad = x->grad ? node_hold(x->grad) : NULL;
+    k->kept[k->n].grad = node_grad(&S->G, x) ? node_hold(x->grad) : NULL;
     k->kept[k->n++].x = node_hold(x);
     if (values) TRY(L, S, k->kept[k->n - 1].value = node_as_array(&S->G, node_at(L, -1)));
   }

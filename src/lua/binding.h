@@ -55,10 +55,10 @@ typedef struct {
 } entry;
 extern const entry box_entries[], convert_entries[], op_entries[], reduce_entries[],
     function_entries[], backward_entries[], modes_entries[], tidy_entries[], bytes_entries[],
-    inspect_entries[], interrupt_entries[], assign_entries[];
+    inspect_entries[], interrupt_entries[], assign_entries[], compile_entries[];
 extern const lua_CFunction op_functions[NOP];
 int unary_minus(lua_State *L);
-extern const luaL_Reg variable_meta[], shape_meta[], function_meta[], guard_meta[], reader_meta[], writer_meta[];
+extern const luaL_Reg variable_meta[], shape_meta[], function_meta[], guard_meta[], compiled_meta[], reader_meta[], writer_meta[];
 
 /* ---- errors (box.c) -------------------------------------------------------------------------- */
 

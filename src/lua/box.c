@@ -166,8 +166,8 @@ static int get_property(lua_State *L, int which) {
       made(L, S, *r);
       break;
     case GRAD:
-      r = n->grad ? box_new(L, S) : NULL;
-      if (r && (n = node_at(L, 1)->grad)) *r = node_hold(n);
+      r = node_grad(&S->G, n) ? box_new(L, S) : NULL;
+      if (r && (n = node_grad(&S->G, node_at(L, 1)))) *r = node_hold(n);
       else lua_pushnil(L);
       break;
     case CREATOR:

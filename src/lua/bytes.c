@@ -104,7 +104,7 @@ static void begin(lua_State *L, filling *f) {
   f->box = box_new(L, S);
   f->p = &f->one;
   if (f->dims.n == 0) return;
-  TRY(L, S, *f->box = node_array(&S->G, arr_new(&S->G.c, t, &f->dims)));
+  TRY(L, S, *f->box = node_array(&S->G, arr_host(&S->G.c, t, &f->dims)));
   f->p = arr_data((*f->box)->a);
 }
 

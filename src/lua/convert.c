@@ -455,7 +455,7 @@ static void read_table(lua_State *L, state *S, int i, const char *who, int t, no
   int64_t size = shape_size(&rd.s);
   if (size < 0 || size > INT64_MAX / 16)
     refuse(L, "%s: ragged table", who); /* none holds so many */
-  TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, rd.t, &rd.s)));
+  TRY(L, S, *r = node_array(&S->G, arr_host(&S->G.c, rd.t, &rd.s)));
   rd.p = arr_data((*r)->a);
   lua_pushvalue(L, i);
   read_rows(&rd, 0);
@@ -608,8 +608,7 @@ static int make_randperm(lua_State *L) {
   shape s = {1, {a.v[0].i}};
   if (s.d[0] > INT64_MAX / 16) refuse(L, "randperm: n is %lld", (long long)s.d[0]);
   node **r = box_new(L, S);
-  TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, I64, &s)));
-  random_perm(&S->G.c, s.d[0], arr_data((*r)->a));
+  TRY(L, S, *r = node_array(&S->G, arr_randperm(&S->G.c, s.d[0])));
   made(L, S, *r);
   return 1;
 }

@@ -272,7 +272,7 @@ static int sheet_read(lua_State *L) {
       else {
         dtype dt = type[0] == 'f' ? floats : type[0] == 'i' ? I64 : BOOL;
         node **box = box_new(L, S);
-        TRY(L, S, *box = node_array(&S->G, arr_new(&S->G.c, dt, &s)));
+        TRY(L, S, *box = node_array(&S->G, arr_host(&S->G.c, dt, &s)));
         to[k].p = arr_data((*box)->a);
       }
       lua_rawseti(L, RESULT, k + 1);

@@ -149,6 +149,11 @@ static void check_recorded(lua_State *L, int i, const char *who) {
   if (!is_float(y->dtype))
     refuse(L, "%s: gradients need floats, this Variable is %s", who, dtype_name[y->dtype]);
   if (node_tracked(y)) return;
+  if (y->flags & REPLAYED)
+    refuse(L,
+           "%s: this Variable was given by a function of mg.compile, which gives values alone: "
+           "gradients are asked for within the function",
+           who);
   if (y->flags & FROZEN) refuse(L, "%s: nothing is recorded of x.data, which is values alone", who);
   refuse(L,
          "%s: nothing was recorded of this Variable: it is a constant, or came from such, or was "

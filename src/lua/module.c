@@ -354,6 +354,8 @@ static void make_metatables(lua_State *L) {
   fill_metatable(L, guard_meta);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, guard_meta);
+  luaL_newmetatable(L, "moongrad.compiled");
+  fill_metatable(L, compiled_meta);
   make_class(L, "moongrad.reader", reader_meta);
   make_class(L, "moongrad.writer", writer_meta);
   make_class(L, "moongrad.sheet", sheet_meta);
@@ -446,6 +448,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
                {picture_entries, "Variables"},
                {backward_entries, "gradients"},
                {function_entries, "gradients"},
+               {compile_entries, "gradients"},
                {modes_entries, "modes"},
                {assign_entries, "memory and threads"},
                {tidy_entries, "memory and threads"},

@@ -51,7 +51,7 @@ static int read_picture(lua_State *L) {
     push_shape(L, &s);
   } else {
     node **r = box_new(L, S);
-    TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, x->bits == 16 ? I64 : U8, &s)));
+    TRY(L, S, *r = node_array(&S->G, arr_host(&S->G.c, x->bits == 16 ? I64 : U8, &s)));
     spread(x, arr_data((*r)->a));
     picture_free(x);
     made(L, S, *r);

@@ -69,7 +69,7 @@ function Convolution:prepare_for(x)
     mg.raise("%s: x has %d axes, expected %d, or %d with a batch", getmetatable(self).__name,
       x.ndim, self.axes + 1, self.axes + 2)
   end
-  self:build(x.shape[x.ndim - self.axes])
+  mg._outside(self.build, self, x.shape[x.ndim - self.axes])
 end
 
 function Convolution:describe()

@@ -64,7 +64,7 @@ local function by_channel(name, doc, affine, track, run)
         if x.ndim < 2 or x.shape[2] < 1 then
           mg.raise("%s: x must be (N, C, ...), got shape (%s)", name, table.concat(x.shape, ", "))
         end
-        self:build(x.shape[2])
+        mg._outside(self.build, self, x.shape[2])
       end
       local momentum, seen = self.momentum, self.num_batches_tracked
       if momentum == "cumulative" then momentum = seen and 1 / (seen:item() + 1) or 0 end
@@ -123,7 +123,7 @@ function GroupNorm:is_waiting() return self.affine and not self.weight end
 GroupNorm.forward = checked("GroupNorm(self, x: float)", "x (N, C, ...) normalized",
   function(self, x)
     local C = x.shape[2]
-    if not self.channels and C and C % self.groups == 0 then self:build(C) end
+    if not self.channels and C and C % self.groups == 0 then mg._outside(self.build, self, C) end
     return mg.group_norm(x, self.groups, self.weight, self.bias, { eps = self.eps })
   end)
 
@@ -156,7 +156,7 @@ local function of_last_axes(name, options, doc, read, run)
 
   class.forward = checked(name .. "(self, x: array)", "x normalized over its last axes",
     function(self, x)
-      if not self.sizes then self:build { x.shape[x.ndim] } end
+      if not self.sizes then mg._outside(self.build, self, { x.shape[x.ndim] }) end
       return run(self, x)
     end)
 

@@ -87,7 +87,7 @@ local function forward(self, x, states, lengths)
   local steps, n, inputs = table.unpack(x.shape)
   if not self.input_size then
     if inputs == 0 then raise("%s: in is 0, expected a positive integer", name) end
-    build(self, inputs)
+    mg._outside(build, self, inputs)
   elseif inputs ~= self.input_size then
     raise("%s: x has %d features, expected %d", name, inputs, self.input_size)
   end

@@ -46,7 +46,7 @@ return function(mg, args)
     function(p, dims)
       if type(p) ~= "number" then
         dims = dims or p.shape
-        if p:ge(0):logical_and(p:le(1)):all():item() == false then
+        if not mg._truth(p:ge(0):logical_and(p:le(1)):all()) then
           raise("bernoulli: a probability is not in 0..1")
         end
       end

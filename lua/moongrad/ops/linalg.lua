@@ -65,7 +65,7 @@ return function(mg, args)
       if A.size > 0 then
         local Q, R = mg.qr(m < n and swapped(A) or A)
         local d = R:detach():diagonal{axis1 = -2, axis2 = -1}:abs()
-        full = d:amin(-1):le(d:amax(-1) * rcond):any():item() == false
+        full = mg._truth(d:amin(-1):le(d:amax(-1) * rcond):any():logical_not())
         if full and m < n then
           x = Q:matmul(b:triangular_solve(R, {upper = true, transpose = true}))
         elseif full then

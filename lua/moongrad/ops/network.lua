@@ -147,7 +147,7 @@ return function(mg, args)
   elementwise("binary_cross_entropy", "p", ", weight: array",
     "-t log(p) - (1 - t) log(1 - p), no logarithm below -100; p in 0..1",
     function(p, t, weight)
-      if p:lt(0):logical_or(p:gt(1)):any():item() then
+      if not mg._truth(p:lt(0):logical_or(p:gt(1)):any():logical_not()) then
         raise("binary_cross_entropy: a probability is not in 0..1")
       end
       local yes = floored(mg.log, p, p:abs():le(math.exp(-100)), 1)

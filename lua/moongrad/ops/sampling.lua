@@ -39,7 +39,7 @@ return function(mg, args)
   -- A parameter is refused where test is not true of all its elements.
   local function check(op, name, p, test, text)
     local v = mg.is_variable(p) and p:detach() or mg.tensor(p)
-    if not test(v):all():item() then raise("%s: %s must be %s", op, name, text) end
+    if not mg._truth(test(v):all()) then raise("%s: %s must be %s", op, name, text) end
   end
 
   local function is_positive(v) return v:gt(0):logical_and(v:isfinite()) end
@@ -129,8 +129,8 @@ return function(mg, args)
       end
       local sum = p:cumsum(-1)
       local total = args.narrow(sum, #shape + 1, classes, classes)
-      if not p:ge(0):all():logical_and(total:gt(0):all()):logical_and(total:isfinite():all())
-          :item() then
+      if not mg._truth(p:ge(0):all():logical_and(total:gt(0):all())
+          :logical_and(total:isfinite():all())) then
         raise "categorical: a row holds no probabilities, or none above 0"
       end
       shape[#shape + 1] = n or 1

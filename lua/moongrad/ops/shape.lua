@@ -367,7 +367,7 @@ return function(mg, args)
       end
       if y.dtype == x.dtype then return y end
       local z = y:to(x.dtype)
-      if not z:eq(y):all():item() then
+      if not mg._truth(z:eq(y):all()) then
         raise("masked_fill: a value that %s cannot hold", x.dtype)
       end
       return z

@@ -39,8 +39,12 @@ local function norm_of(params)
     local g = p.grad
     if g then squares = squares + g:square():sum() end
   end
+  if mg._recording() then                          -- else f is called
+    mg._truth(squares:gt(FAINT):logical_and(squares:lt(math.huge)))
+    return mg._weak(squares:to "float64"):sqrt()
+  end
   local sum = squares:item()
-  if sum > FAINT and sum < math.huge then return sum ^ 0.5 end
+  if sum > FAINT and sum < math.huge then return math.sqrt(sum) end
   for _, p in ipairs(params) do
     local g = p.grad
     if g then norm = mg.hypot(norm, g:norm()) end
@@ -52,7 +56,10 @@ end
 local function clip_grad_norm(params, max)
   return mg.no_grad(function()
     local norm = norm_of(params)
-    if norm > max then
+    if mg._recording() then
+      local scale = mg.where(norm:gt(max), max / (norm + 1e-6), 1)
+      change(params, function(_, g) return g * scale end)
+    elseif norm > max then
       local scale = max / (norm + 1e-6)
       change(params, function(_, g) return g * scale end)
     end

@@ -6,6 +6,8 @@
 -- two tables for mg.assign, which computes them in one pass over memory and in place, since mg.tidy
 -- leaves nobody else who sees the old ones. (So use p itself in update; p.data would be such
 -- another.) s.step counts p's updates from 1; s is a copy, and counts when the step has succeeded.
+-- While mg.compile records, s.step and self.lr are Variables, numbers that each replay asks for:
+-- what Lua's own functions make of them is computed by self:numbers(s, fn), see rules.lua.
 -- `prepare`, if any, looks at the options together.
 --
 -- Parameters may come in groups: a group is an object like the optimizer, with a target and options
@@ -218,7 +220,15 @@ local function next_slot(self, group, p)
   return s
 end
 
-local function update(self, params, owners, slots)
+-- What a rule computes of options and of the count of updates, by a function of both that is the
+-- same at each step. While a function is recorded these numbers are asked for before each
+-- replay.
+function Optimizer:numbers(s, fn)
+  if s.number then return s.number(fn) end
+  return fn(self, s.step)
+end
+
+local function update(self, params, owners, slots, recorded)
   local targets, values, fields, n = {}, {}, {}, 0
   for i, p in ipairs(params) do
     local s, g = slots[i], p.grad
@@ -228,16 +238,108 @@ local function update(self, params, owners, slots)
         raise("%s: update gave no two lists of one length, of targets and of their values",
           getmetatable(self).__name)
       end
-      fields[n + 1], fields[n + 2], fields[n + 3] = self.slots, p.id, s
-      n = n + 3
+      if not recorded then
+        fields[n + 1], fields[n + 2], fields[n + 3] = self.slots, p.id, s
+        n = n + 3
+      end
     end
   end
   fields.n = n
   mg._commit(targets, values, fields)
 end
 
+-- ---- recorded -----------------------------------------------------------------------------------
+
+-- Buffers are made outside the record, which reads and changes them as it does parameters; they
+-- become the optimizer's after the first replay, as every replay counts one update. What a rule
+-- sees of a group has its lr, and of a slot its step, as numbers that are asked for.
+
+-- By optimizer, of the record in the making: slots that are new, and how often each was updated.
+local records = setmetatable({}, {__mode = "k"})
+
+local function record_of(self)
+  local record, serial = records[self], mg._recording()
+  if not record or record.serial ~= serial then
+    record = {serial = serial, fresh = {}, updates = {}}
+    records[self] = record
+  end
+  return record
+end
+
+local function fresh_slot(group, p)
+  local s = {step = 0}
+  for _, name in ipairs(buffers(group)) do s[name] = mg.zeros_like(p) end
+  return s
+end
+
+local function lr_of(group) return group.lr end
+local function step_of(_, step) return step end
+
+local function recorded_update(self, params, owners)
+  local record, slots, kept, seen = record_of(self), self.slots, {}, {}
+  local function known()                           -- is all as it was recorded?
+    for id, s in pairs(kept) do
+      local now = self.slots[id]
+      if not now and s.step > 0 then return false end
+      for k, v in pairs(now or {}) do
+        if k ~= "step" and not rawequal(v, s[k]) then return false end
+      end
+    end
+    return true
+  end
+  local function count()
+    for id, s in pairs(kept) do
+      if not self.slots[id] then mg._commit({}, {}, {n = 3, self.slots, id, s}) end
+      local now = self.slots[id]
+      now.step = now.step + 1
+    end
+  end
+  mg._ask(0, known, count)
+  -- What fn gives for a group and the next update of id, once for all parameters alike
+  local function number(group, id, fn)
+    local before = id and record.updates[id] or 0
+    local at = id and kept[id].step + before or -1
+    local of = seen[group] or {}
+    seen[group] = of
+    of[fn] = of[fn] or {}
+    if not of[fn][at] then
+      local function ask()
+        local now = id and (self.slots[id] or kept[id])
+        return fn(group, now and now.step + before + 1)
+      end
+      of[fn][at] = table.pack(mg._ask(select("#", ask()), ask))
+      for _, v in ipairs(of[fn][at]) do mg._outlive(v) end
+    end
+    return table.unpack(of[fn][at])
+  end
+  local groups, copies = {}, {}
+  for i, p in ipairs(params) do
+    local group, id = owners[i], p.id
+    if p.grad then
+      local s = slots[id] or record.fresh[id]
+      if not s then
+        s = mg._outside(fresh_slot, group, p)
+        record.fresh[id] = s
+      end
+      kept[id] = s
+      local copy = {number = function(fn) return number(group, id, fn) end}
+      for k, v in pairs(s) do copy[k] = k ~= "step" and v or nil end
+      copies[i] = setmetatable(copy, {__index = function(_, k)
+        return k == "step" and number(group, id, step_of) or nil
+      end})
+    end
+    groups[i] = setmetatable({}, {__index = function(_, k)
+      if k == "lr" then return number(group, nil, lr_of) end
+      return group[k]
+    end})
+  end
+  tidy(update, self, params, groups, copies, true)
+  for id in pairs(kept) do record.updates[id] = (record.updates[id] or 0) + 1 end
+end
+
 local function hooks_and_update(self, params, owners)
   for _, hook in ipairs(self.hooks) do hook(params) end
+  if mg._recording() then return recorded_update(self, params, owners) end
   local slots = {}
   for i, p in ipairs(params) do slots[i] = p.grad and next_slot(self, owners[i], p) end
   tidy(update, self, params, owners, slots)

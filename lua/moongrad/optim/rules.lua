@@ -27,10 +27,13 @@ end
 
 function SGD:buffers() return self.momentum ~= 0 and { "b" } or {} end
 
+local function undamped(self, t) return t == 1 and 1 or 1 - self.dampening end
+
 function SGD:update(p, g, s)
   g = decayed(self, p, g)
   if self.momentum == 0 then return { p }, { p - self.lr * g } end
-  local b = self.momentum * s.b + (s.step == 1 and 1 or 1 - self.dampening) * g
+  local part = self.dampening == 0 and 1 or self:numbers(s, undamped)
+  local b = self.momentum * s.b + part * g
   local d = self.nesterov and g + self.momentum * b or b
   return { p, s.b }, { p - self.lr * d, b }
 end
@@ -56,17 +59,21 @@ function Adam:prepare()
   end
 end
 
+local function adam_numbers(self, t)
+  local c = math.sqrt(1 - self.betas[2] ^ t)
+  return self.lr * c / (1 - self.betas[1] ^ t), self.eps * c
+end
+
 local function adam(self, p, g, s, kept)
-  local b1, b2, t = self.betas[1], self.betas[2], s.step
+  local b1, b2 = self.betas[1], self.betas[2]
+  local rate, eps = self:numbers(s, adam_numbers)
   local m = b1 * s.m + (1 - b1) * g
   local v = b2 * s.v + (1 - b2) * g * g
-  local c = math.sqrt(1 - b2 ^ t)
-  local rate = self.lr * c / (1 - b1 ^ t)
   if self.amsgrad then
     local x = mg.maximum(s.x, v)
-    return { p, s.m, s.v, s.x }, { kept - rate * m / (sqrt(x) + self.eps * c), m, v, x }
+    return { p, s.m, s.v, s.x }, { kept - rate * m / (sqrt(x) + eps), m, v, x }
   end
-  return { p, s.m, s.v }, { kept - rate * m / (sqrt(v) + self.eps * c), m, v }
+  return { p, s.m, s.v }, { kept - rate * m / (sqrt(v) + eps), m, v }
 end
 
 function Adam:update(p, g, s) return adam(self, p, decayed(self, p, g), s, p) end
@@ -102,16 +109,20 @@ local function nadam_product(self, b1, decay, t)
   return c.product
 end
 
+local function nadam_numbers(self, t)
+  local b1, decay = self.betas[1], self.momentum_decay
+  local u, after = nadam_momentum(b1, decay, t), nadam_momentum(b1, decay, t + 1)
+  local U, c = nadam_product(self, b1, decay, t), math.sqrt(1 - self.betas[2] ^ t)
+  return self.lr * c * (1 - u) / (1 - U), self.lr * c * after / (1 - U * after), self.eps * c
+end
+
 function NAdam:update(p, g, s)
   g = decayed(self, p, g)
-  local b1, b2, t, decay = self.betas[1], self.betas[2], s.step, self.momentum_decay
-  local u, after = nadam_momentum(b1, decay, t), nadam_momentum(b1, decay, t + 1)
-  local U = nadam_product(self, b1, decay, t)
+  local b1, b2 = self.betas[1], self.betas[2]
+  local of_g, of_m, eps = self:numbers(s, nadam_numbers)
   local m = b1 * s.m + (1 - b1) * g
   local v = b2 * s.v + (1 - b2) * g * g
-  local c = math.sqrt(1 - b2 ^ t)
-  local of_g, of_m = self.lr * c * (1 - u) / (1 - U), self.lr * c * after / (1 - U * after)
-  return { p, s.m, s.v }, { p - (of_g * g + of_m * m) / (sqrt(v) + self.eps * c), m, v }
+  return { p, s.m, s.v }, { p - (of_g * g + of_m * m) / (sqrt(v) + eps), m, v }
 end
 
 -- Adam's paper, section 7.1:  m' as Adam's     u' = max(b2 u, |g| + eps)
@@ -122,11 +133,13 @@ local Adamax = Adam:extend("Adamax",
   "Adam with the largest of the last |g| in place of the root of their mean square")
 Adamax.buffers = { "m", "u" }
 
+local function adamax_rate(self, t) return self.lr / (1 - self.betas[1] ^ t) end
+
 function Adamax:update(p, g, s)
   g = decayed(self, p, g)
   local b1, b2 = self.betas[1], self.betas[2]
   local m, u = b1 * s.m + (1 - b1) * g, mg.maximum(b2 * s.u, g:abs() + self.eps)
-  return { p, s.m, s.u }, { p - self.lr / (1 - b1 ^ s.step) * m / u, m, u }
+  return { p, s.m, s.u }, { p - self:numbers(s, adamax_rate) * m / u, m, u }
 end
 
 -- Chen et al., arXiv 2302.06675, algorithm 2:
@@ -187,11 +200,12 @@ local AdaGrad = Optimizer:extend("AdaGrad",
   "g by the root of the sum of its squares")
 AdaGrad.buffers = { "v" }
 
+local function adagrad_rate(self, t) return self.lr / (1 + (t - 1) * self.lr_decay) end
+
 function AdaGrad:update(p, g, s)
   g = decayed(self, p, g)
   local v = s.v + g * g
-  local rate = self.lr / (1 + (s.step - 1) * self.lr_decay)
-  return { p, s.v }, { p - rate * g / (sqrt(v) + self.eps), v }
+  return { p, s.v }, { p - self:numbers(s, adagrad_rate) * g / (sqrt(v) + self.eps), v }
 end
 
 -- v' = rho v + (1 - rho) g^2     d = g sqrt(u + eps) / sqrt(v' + eps)     p' = p - lr d

@@ -1,0 +1,427 @@
+-- mg.compile: what is recorded once and replayed gives what the function gives, to the bit.
+
+local mg = require "moongrad"
+local nn, optim = mg.nn, mg.optim
+
+local function flat(v, out)
+  if mg.is_variable(v) then v = v:totable() end
+  if type(v) == "table" then
+    for _, e in ipairs(v) do flat(e, out) end
+  else
+    out[#out + 1] = type(v) == "number" and ("%a"):format(v) or tostring(v)
+  end
+  return out
+end
+
+local function bits(v) return table.concat(flat(v, {}), " ") end
+
+-- f, and how often it was called
+local function counted(f)
+  local n = {0}
+  return function(...)
+    n[1] = n[1] + 1
+    return f(...)
+  end, n
+end
+
+local function message(f, ...)
+  local ok, e = pcall(f, ...)
+  assert.is_false(ok)
+  return e
+end
+
+describe("compile", function()
+  it("calls f once for arguments of one form", function()
+    local f, n = counted(function(x, y) return (x * 2 + y):sum(), x + 1 end)
+    local g = mg.compile(f)
+    for i = 1, 4 do
+      local a, b = g(mg.tensor{1, 2, i}, mg.tensor(10.0 * i))
+      assert.equal(6 + 2 * i + 30 * i, a:item())
+      assert.same({2, 3, i + 1}, b:totable())
+    end
+    assert.equal(1, n[1])
+    g(mg.tensor{1, 2}, mg.tensor(1.0))
+    g(mg.tensor({1, 2, 3}, "float32"), mg.tensor(1.0))
+    assert.equal(3, n[1])
+    g(mg.tensor{1, 2, 3}, mg.tensor(2.0))
+    assert.equal(3, n[1])
+  end)
+
+  it("has other arguments and modes in its key", function()
+    local f, n = counted(function(x, k, o) return x * k + (o and o.more or 0) end)
+    local g = mg.compile(f)
+    local x = mg.tensor{1, 2}
+    assert.same({3, 6}, g(x, 3):totable())
+    assert.same({4, 8}, g(x, 4):totable())
+    assert.same({3, 6}, g(x, 3):totable())
+    assert.equal(2, n[1])
+    assert.same({8, 11}, g(x, 3, {more = 5}):totable())
+    assert.same({8, 11}, g(x, 3, {more = 5}):totable())
+    assert.equal(3, n[1])
+    assert.same({9, 12}, g(x, 3, {more = 6}):totable())
+    mg.no_grad(g, x, 3)
+    assert.equal(5, n[1])
+    mg.test_mode(g, x, 3)
+    assert.equal(6, n[1])
+    g(x, 3.0)
+    assert.equal(7, n[1])
+  end)
+
+  it("keeps max records", function()
+    local f, n = counted(function(x, k) return x * k end)
+    local g = mg.compile(f, {max = 2})
+    local x = mg.tensor{1, 2}
+    for _, k in ipairs{1, 2, 1, 2, 3, 2, 1} do assert.same({k, 2 * k}, g(x, k):totable()) end
+    assert.equal(4, n[1])
+  end)
+
+  it("takes and gives trees", function()
+    local f, n = counted(function(p, list)
+      local y = p.W * list[1] + p.b
+      return {y = y, parts = {y:exp(), list[2]}, n = 5, name = "t"}, list[2]
+    end)
+    local g = mg.compile(f)
+    for i = 1, 3 do
+      local p = {W = mg.tensor{1, 2}, b = mg.tensor(1.0 * i)}
+      local r, last = g(p, {mg.tensor{3, 4}, mg.tensor{i}})
+      assert.same({3 + i, 8 + i}, r.y:totable())
+      assert.equal(bits(r.y:exp()), bits(r.parts[1]))
+      assert.same({i}, r.parts[2]:totable())
+      assert.same({i}, last:totable())
+      assert.equal(5, r.n)
+      assert.equal("t", r.name)
+    end
+    assert.equal(1, n[1])
+  end)
+
+  it("has backward and grad inside", function()
+    local function goldstein(x, y)
+      return (1 + (x + y + 1)^2 * (19 - 14*x + 3*x^2 - 14*y + 6*x*y + 3*y^2)) *
+        (30 + (2*x - 3*y)^2 * (18 - 32*x + 12*x^2 + 48*y - 36*x*y + 27*y^2))
+    end
+    local g = mg.compile(function(x, y)
+      local z = goldstein(x, y)
+      z:backward()
+      return z
+    end)
+    local x, y = mg.Variable(1.0), mg.Variable(1.0)
+    assert.equal(1876, g(x, y):item())
+    assert.equal(-5376, x.grad:item())
+    assert.equal(8064, y.grad:item())
+    g(x, y)
+    assert.equal(-10752, x.grad:item())
+    local both = mg.value_and_grad(goldstein, {1, 2})
+    local h = mg.compile(both)
+    for i = 1, 3 do
+      local a = {both(mg.tensor(0.1 * i), mg.tensor(0.7))}
+      local b = {h(mg.tensor(0.1 * i), mg.tensor(0.7))}
+      assert.equal(bits(a), bits(b))
+    end
+    local text = mg._launches(h, mg.tensor(0.5), mg.tensor(0.7))
+    local _, lines = text:gsub("\n", "")
+    assert.equal(1, lines)                         -- one program of numbers
+  end)
+
+  it("reads what f captures at each call, and changes it", function()
+    local W, seen = mg.Variable{1, 2, 3}, mg.tensor(0, "int64")
+    local f, n = counted(function(x)
+      local loss = (W * x):sum()
+      W:cleargrad()
+      loss:backward()
+      W.data = W.data - 0.5 * W.grad
+      mg.assign({seen}, {seen + 1})
+      return loss
+    end)
+    local g = mg.compile(f)
+    local x = mg.tensor{1, 0, 2}
+    assert.equal(7, g(x):item())
+    assert.same({0.5, 2, 2}, W:totable())
+    assert.equal(4.5, g(x):item())
+    assert.same({0, 2, 1}, W:totable())
+    assert.same({1, 0, 2}, W.grad:totable())
+    W.data = {10, 10, 10}
+    assert.equal(30, g(x):item())
+    assert.equal(3, seen:item())
+    assert.equal(1, n[1])
+  end)
+
+  it("adds to a grad that is there, and records again where there was none", function()
+    local W = mg.Variable{1, 2}
+    local f, n = counted(function(x) (W * x):sum():backward() end)
+    local g = mg.compile(f)
+    for i = 1, 4 do
+      g(mg.tensor{1, 10})
+      assert.same({i, 10 * i}, W.grad:totable())
+    end
+    assert.equal(2, n[1])
+    W:cleargrad()
+    g(mg.tensor{1, 10})
+    assert.same({1, 10}, W.grad:totable())
+    assert.equal(2, n[1])
+  end)
+
+  it("gives values alone", function()
+    local x = mg.Variable{1, 2}
+    local y = mg.compile(function(v) return (v * v):sum() end)(x)
+    assert.is_false(y.requires_grad)
+    assert.truthy(message(y.backward, y):find("compile", 1, true))
+    assert.truthy(message(mg.gradients, y, x):find("compile", 1, true))
+  end)
+
+  it("is f where a derivative of it is asked for", function()
+    local f, n = counted(function(x) return (x * x):sum() end)
+    local g = mg.compile(f)
+    local x = mg.Variable{1, 2}
+    assert.same({2, 4}, mg.grad(g)(x):totable())
+    assert.same({{2, 0}, {0, 2}}, mg.hessian(g, x):totable())
+    local y = g(x * 2)
+    y:backward()
+    assert.same({8, 16}, x.grad:totable())
+    g(x)
+    local before = n[1]
+    g(x)
+    assert.equal(before, n[1])
+  end)
+
+  it("inside another records with it", function()
+    local f, n = counted(function(x) return x * 2 end)
+    local g = mg.compile(f)
+    local h = mg.compile(function(x) return g(x) + g(x + 1) end)
+    for i = 1, 3 do assert.equal(4 * i + 2, h(mg.tensor(1.0 * i)):item()) end
+    assert.equal(2, n[1])
+  end)
+
+  it("says at the line what needs a value", function()
+    local x = mg.tensor{1, 2, 3}
+    local asking = {
+      function(v) return v:sum():item() end,
+      function(v) return tostring(v) end,
+      function(v) return v:totable() end,
+      function(v) if v:sum() < 3 then return v end end,
+      function(v) return v[v:gt(1)] end,
+      function(v) return mg.nonzero(v) end,
+      function(v) return mg.unique(v) end,
+    }
+    for i, f in ipairs(asking) do
+      local counted_f, n = counted(f)
+      local g = mg.compile(counted_f)
+      for _ = 1, 2 do
+        local e = message(g, x)
+        assert.truthy(e:find("compile_spec.lua:%d+: .*compile"), i .. ": " .. e)
+      end
+      assert.equal(2, n[1])                        -- no record is left
+    end
+  end)
+
+  it("leaves all as it was after an error inside", function()
+    local W, fails = mg.Variable{1, 2}, true
+    W.grad = mg.tensor{5, 5}
+    local g = mg.compile(function(x)
+      (W * x):sum():backward()
+      W.data = W.data * 2
+      if fails then error "here" end
+      return W * 1
+    end)
+    local state, x = mg.get_rng_state(), mg.tensor{1, 1}
+    assert.truthy(message(g, x):find "here")
+    assert.truthy(message(g, mg.tensor{1, 2, 3}):find "mul: shapes")
+    assert.same({1, 2}, W:totable())
+    assert.same({5, 5}, W.grad:totable())
+    assert.same(bits(state), bits(mg.get_rng_state()))
+    fails = false
+    assert.same({2, 4}, g(x):totable())
+    assert.same({4, 8}, g(x):totable())
+  end)
+
+  it("gives no value to what stays behind", function()
+    local kept
+    local g = mg.compile(function(x)
+      kept = x * 2
+      return kept + 1
+    end)
+    assert.equal(7, g(mg.tensor(3.0)):item())
+    assert.truthy(message(function() return kept:item() end):find("compile", 1, true))
+    assert.truthy(message(function() return kept + 1 end):find("compile", 1, true))
+    assert.equal(9, g(mg.tensor(4.0)):item())
+  end)
+
+  it("draws on", function()
+    local function f(x)
+      return mg.dropout(x, 0.5), mg.rand(3), mg.randn(700), mg.randint(1, 6, {4}), mg.randperm(9)
+    end
+    local g, x = mg.compile(f), mg.rand(20)
+    mg.seed(3)
+    local want = {}
+    for i = 1, 3 do want[i] = bits{f(x)} end
+    mg.seed(3)
+    for i = 1, 3 do assert.equal(want[i], bits{g(x)}) end
+    mg.seed(4)
+    assert.not_equal(want[1], bits{g(x)})
+  end)
+
+  it("asks for dynamic numbers before each replay", function()
+    local k = 3
+    local f, n = counted(function(x) return x * mg.dynamic(function() return k end) + 1 end)
+    local g = mg.compile(f)
+    assert.same({4, 7}, g(mg.tensor{1, 2}):totable())
+    k = 0.1
+    for _, dtype in ipairs{"float64", "float32"} do
+      local x = mg.tensor({1, 2}, dtype)
+      assert.equal(dtype, g(x).dtype)
+      assert.equal(bits(f(x)), bits(g(x)))
+    end
+    assert.equal(5, mg.dynamic(function() return 5 end))
+    k = "text"
+    assert.truthy(message(g, mg.tensor{1, 2}):find "dynamic")
+    k = 2
+    assert.same({3, 5}, g(mg.tensor{1, 2}):totable())
+    assert.equal(4, n[1])
+  end)
+
+  it("calls f where what was checked is not so", function()
+    local f, n = counted(function(x, t) return mg.cross_entropy(x, t) end)
+    local g = mg.compile(f)
+    local x = mg.tensor{{1, 2, 3}, {3, 2, 1}}
+    local good, bad = mg.tensor({1, 3}, "int64"), mg.tensor({1, 4}, "int64")
+    assert.equal(bits(f(x, good)), bits(g(x, good)))
+    assert.truthy(message(g, x, bad):find "label 4 at position 2")
+    assert.equal(bits(f(x, good)), bits(g(x, good)))
+    assert.equal(4, n[1])
+    local h = mg.compile(function(v, i) return v:index_select(1, i) end)
+    assert.same({3, 1}, h(mg.tensor{1, 2, 3}, mg.tensor({3, 1}, "int64")):totable())
+    assert.truthy(message(h, mg.tensor{1, 2, 3}, bad):find "index 4")
+    local s = mg.compile(function(A) return mg.inv(A) end)
+    assert.same({{1, 0}, {0, 0.5}}, s(mg.tensor{{1, 0}, {0, 2}}):totable())
+    assert.truthy(message(s, mg.tensor{{1, 1}, {1, 1}}):find "singular")
+  end)
+
+  -- An epoch's worth of steps, with a layer that is made late, and all that changes by itself.
+  local function train(compiled, name, options, hook)
+    mg.seed(7)
+    local model = nn.Sequential(nn.Linear(8), mg.relu, nn.BatchNorm(), nn.Dropout(0.2),
+      nn.Linear(3))
+    local opt = optim[name](model, options)
+    if hook then opt:add_hook(hook) end
+    local x, t, calls = mg.randn(20, 5), mg.randint(1, 3, {20}), 0
+    local function step(a, b)
+      calls = calls + 1
+      local loss = mg.cross_entropy(model(a), b)
+      model:cleargrads()
+      loss:backward()
+      opt:step()
+      return loss
+    end
+    local g = compiled and mg.compile(step) or step
+    local out = {}
+    for i = 1, 6 do
+      if i == 4 then opt.lr = opt.lr / 2 end
+      out[#out + 1] = bits(g(x, t))
+    end
+    for _, state in ipairs{model:state(), opt:state()} do
+      local names = {}
+      for k in pairs(state) do names[#names + 1] = k end
+      table.sort(names)
+      for _, k in ipairs(names) do out[#out + 1] = k .. " " .. bits(state[k]) end
+    end
+    for p in model:parameters() do out[#out + 1] = bits(p.grad) end
+    return table.concat(out, "\n"), calls
+  end
+
+  for _, case in ipairs{
+    {"SGD", {lr = 0.1}}, {"SGD", {lr = 0.1, momentum = 0.9, nesterov = true, weight_decay = 0.1}},
+    {"SGD", {lr = 0.1, momentum = 0.9, dampening = 0.5}}, {"Adam", {amsgrad = true}}, {"AdamW", {}},
+    {"NAdam", {}}, {"Adamax", {}}, {"Lion", {}}, {"RMSprop", {centered = true, momentum = 0.5}},
+    {"AdaGrad", {lr_decay = 0.1}}, {"AdaDelta", {}}, {"Adam", {weight_decay = 0.1}, true},
+  } do
+    it(("trains with %s: %s"):format(case[1], next(case[2]) or "as it is"), function()
+      for _, dtype in ipairs{"float64", "float32"} do
+        mg.using_config("dtype", dtype, function()
+          local hook = case[3] and optim.clip_grad(0.5)
+          local want, often = train(false, case[1], case[2], hook)
+          local got, once = train(true, case[1], case[2], hook)
+          assert.equal(want, got)
+          assert.equal(6, often)
+          assert.equal(1, once)
+        end)
+      end
+    end)
+  end
+
+  it("notices an optimizer whose state was loaded", function()
+    local p = mg.Variable{1, 2, 3}
+    local opt = optim.Adam({p}, {lr = 0.1})
+    local f, n = counted(function()
+      p:cleargrad()
+      p:square():sum():backward()
+      opt:step()
+    end)
+    local g = mg.compile(f)
+    g() g()
+    local state, at = opt:state(), p:clone()
+    for k, v in pairs(state) do state[k] = mg.is_variable(v) and v:clone() or v end
+    g() g()
+    local want = bits(p)
+    opt:load_state(state)
+    p.data = at
+    g() g()
+    assert.equal(want, bits(p))
+    assert.equal(2, n[1])
+    assert.equal(4, opt:state()["1.step"]:item())
+  end)
+
+  it("leaves memory where the first call left it", function()
+    local model = nn.Sequential(nn.Linear(5, 16), mg.tanh, nn.Linear(16, 3))
+    local opt = optim.Adam(model)
+    local x, t = mg.eval(mg.randn(20, 5)) or mg.randn(20, 5), mg.randint(1, 3, {20})
+    mg.eval(x, t)
+    local g = mg.compile(function(a, b)
+      local loss = mg.cross_entropy(model(a), b)
+      model:cleargrads()
+      loss:backward()
+      opt:step()
+      return loss
+    end)
+    g(x, t):free()
+    g(x, t):free()
+    collectgarbage()
+    collectgarbage()
+    local live = mg.memory().live
+    for _ = 1, 1000 do g(x, t):free() end
+    collectgarbage()
+    collectgarbage()
+    assert.equal(live, mg.memory().live)
+  end)
+
+  it("without memory changes nothing", function()
+    local W, x = mg.Variable{1, 2, 3}, mg.tensor{1, 2, 3}
+    local g = mg.compile(function(v)
+      local loss = (W * v):sum()
+      W:cleargrad()
+      loss:backward()
+      W.data = W.data - W.grad
+      return {loss, W.grad}
+    end)
+    local function fails_at(n)
+      collectgarbage()
+      mg._fail_at(n, 3)
+      local ok = pcall(g, x)
+      mg._fail_at(0)
+      return not ok
+    end
+    for turn = 1, 2 do                             -- recording, replaying
+      local n, some = 1, 0
+      while true do
+        local before, grad = bits(W), W.grad
+        if not fails_at(n) then break end
+        assert.equal(before, bits(W))
+        assert.equal(grad, W.grad)
+        n, some = n + 1, some + 1
+        assert.is_true(n < 2000)
+      end
+      assert.is_true(some > (turn == 1 and 10 or 0))
+    end
+    local before = W:totable()
+    g(x)
+    assert.same({before[1] - 1, before[2] - 2, before[3] - 3}, W:totable())
+  end)
+end)

@@ -1,0 +1,520 @@
+/* recorder.c -- what a function that mg.compile records reads and changes of Variables.
+**
+** While G->recorder is set, a Variable that was there before and is read gets, for as long as the recording
+** lasts, a value that stands for its own (a leaf of the tape); likewise its grad. Arguments are seen through
+** stand-ins, Variables of the recording. So everything is computed from leaves, numbers, and constants made
+** on the way. When the recording ends, whatever stands in a Variable or its grad and did not before is an
+** effect: replays give it to them, all together, when nothing can fail any more. Then all Variables are as
+** they were, and those that were made meanwhile have no value.
+*/
+#include <string.h>
+
+#include "graph/internal.h"
+
+typedef struct {
+  node *n;      /* what the function sees: a handle */
+  node *of;     /* the Variable itself: n, or an argument, while it is recorded */
+  int argument; /* its number, -1 */
+  array *a;     /* its value before; NULL: the number k. Until it is read: NULL */
+  imm k;
+  array *stand; /* what is read in its place; NULL: its value was not read */
+  bool tracked;
+  bool grad_met, grad_read;
+  node *grad;       /* its grad before: a handle */
+  node *grad_stand; /* a reference */
+} touched;
+
+enum source { VALUE, GRAD, NUMBER_ASKED };
+
+typedef struct {
+  uint8_t source;
+  int of; /* of what is touched; the number's index */
+  uint8_t dtype;
+  shape s;
+  int64_t stride[MAXDIM];
+  imm store;    /* where the value of a Variable without an array stands */
+  array *dense; /* of one that has a number for all elements, for a while */
+} leaf;
+
+struct recorder {
+  tape *t;
+  uint64_t since;
+  uint64_t counter, paused_at;
+  touched *v;
+  int n, cap;
+  int *index; /* a hash table: places in v, from 1 */
+  leaf *leaf;
+  int nleaf, leaf_cap;
+  int narg, nnumber;
+  bool failed; /* for memory, where nobody could be told */
+};
+
+/* ---- what is touched --------------------------------------------------------------------------------- */
+
+static uint32_t hash(const node *n, int size) {
+  return (uint32_t)((uintptr_t)n / sizeof *n * 0x9E3779B97F4A7C15ull >> 33) & (uint32_t)(size - 1);
+}
+
+static int *look_up(const recorder *r, const node *n) {
+  uint32_t i = hash(n, 2 * r->cap);
+  while (r->index[i] && r->v[r->index[i] - 1].n != n) i = (i + 1) & (2 * r->cap - 1);
+  return &r->index[i];
+}
+
+static bool grow(ctx *c, recorder *r) {
+  int cap = r->cap ? 2 * r->cap : 16;
+  touched *v = mg_alloc(c, cap * sizeof *v);
+  int *index = mg_alloc(c, 2 * cap * sizeof *index);
+  if (!v || !index) return mg_free(v), mg_free(index), false;
+  memset(index, 0, 2 * cap * sizeof *index);
+  if (r->n) memcpy(v, r->v, r->n * sizeof *v);
+  mg_free(r->v);
+  mg_free(r->index);
+  r->v = v;
+  r->index = index;
+  r->cap = cap;
+  for (int i = 0; i < r->n; i++) *look_up(r, v[i].n) = i + 1;
+  return true;
+}
+
+static touched *find(const recorder *r, const node *n) {
+  int at = r->cap ? *look_up(r, n) : 0;
+  return at ? &r->v[at - 1] : NULL;
+}
+
+static touched *add(graph *G, recorder *r, node *n, node *of) {
+  if (r->n == r->cap && !grow(&G->c, r)) return NULL;
+  int *at = look_up(r, n);
+  touched *x = &r->v[r->n];
+  *x = (touched){.n = node_hold(n), .of = of, .argument = -1, .tracked = node_tracked(of)};
+  *at = ++r->n;
+  return x;
+}
+
+uint64_t recorder_serial(const graph *G) { return G->recorder->since; }
+
+bool recorder_knows(const graph *G, const node *n) {
+  return n->id <= G->recorder->since || n->flags & OUTSIDE;
+}
+
+/* It will be told when the function has returned. */
+static void lost(graph *G, recorder *r) {
+  G->c.err = OK;
+  r->failed = true;
+}
+
+static leaf *add_leaf(graph *G, recorder *r, int source, int of) {
+  if (r->nleaf == r->leaf_cap) {
+    int cap = r->leaf_cap ? 2 * r->leaf_cap : 16;
+    leaf *v = mg_alloc(&G->c, cap * sizeof *v);
+    if (!v) return NULL;
+    if (r->nleaf) memcpy(v, r->leaf, r->nleaf * sizeof *v);
+    mg_free(r->leaf);
+    r->leaf = v;
+    r->leaf_cap = cap;
+  }
+  leaf *l = &r->leaf[r->nleaf];
+  memset(l, 0, sizeof *l);
+  l->source = source;
+  l->of = of;
+  return l;
+}
+
+/* What stands for the value of n, which is computed; NULL: no memory */
+static array *stand_in(graph *G, recorder *r, const node *n, int source, int of) {
+  int number;
+  leaf *l = add_leaf(G, r, source, of);
+  array *like = !l ? NULL : n->a ? arr_ref(n->a) : arr_scalar(&G->c, n->dtype, n->k);
+  array *a = like ? tape_leaf(&G->c, r->t, like, &number) : NULL;
+  arr_unref(like);
+  if (!a) return NULL;
+  l->dtype = a->dtype;
+  l->s = a->s;
+  memcpy(l->stride, a->stride, sizeof l->stride);
+  r->nleaf++;
+  return a;
+}
+
+void recorder_pause(graph *G, recorder *r) {
+  r->paused_at = G->c.counter;
+  tape_on(&G->c, NULL);
+  G->recorder = NULL;
+  G->outside = true;
+}
+
+void recorder_resume(graph *G, recorder *r) {
+  tape_on(&G->c, r->t);
+  G->recorder = r;
+  G->outside = false;
+  if (!tape_skip(&G->c, r->t, G->c.counter - r->paused_at)) lost(G, r);
+}
+
+static bool compute(graph *G, recorder *r, node *n) {
+  recorder_pause(G, r);
+  bool ok = node_ready(G, n);
+  recorder_resume(G, r);
+  return ok;
+}
+
+void recorder_read(graph *G, node *n) {
+  recorder *r = G->recorder;
+  if (n->flags & (NUMBER | DROPPED) || !recorder_knows(G, n)) return;
+  touched *x = find(r, n);
+  if (x && x->stand) return;
+  if (!compute(G, r, n) || (!x && !(x = add(G, r, n, n)))) return lost(G, r);
+  array *a = stand_in(G, r, n, VALUE, (int)(x - r->v));
+  if (!a) return lost(G, r);
+  x->a = n->a;
+  x->k = n->k;
+  x->stand = a;
+  n->a = arr_ref(a);
+}
+
+/* n's grad is about to be read, or written over */
+void recorder_grad(graph *G, node *n, bool write) {
+  recorder *r = G->recorder;
+  touched *x = find(r, n);
+  if (!x && !recorder_knows(G, n)) return;
+  if (!x && !(x = add(G, r, n, n))) return lost(G, r);
+  if (x->grad_met) return;
+  x->grad_met = true;
+  x->grad = x->n == x->of || !x->of->grad ? x->of->grad : node_hold(x->of->grad);
+  n->grad = NULL;
+  if (write) return;
+  x->grad_read = true;
+  if (!x->grad) return;
+  array *a = compute(G, r, x->grad) ? stand_in(G, r, x->grad, GRAD, (int)(x - r->v)) : NULL;
+  if (!a || !(n->grad = node_array(G, a))) return lost(G, r);
+  x->grad_stand = node_ref(n->grad);
+}
+
+/* ---- begin ---------------------------------------------------------------------------------------------- */
+
+recorder *recorder_begin(graph *G) {
+  recorder *r = mg_alloc(&G->c, sizeof *r);
+  if (!r) return NULL;
+  memset(r, 0, sizeof *r);
+  r->since = G->ids;
+  r->counter = G->c.counter;
+  if (!(r->t = tape_begin(&G->c))) return mg_free(r), NULL;
+  r->paused_at = r->counter;
+  recorder_resume(G, r);
+  return r;
+}
+
+node *recorder_argument(graph *G, node *of) {
+  recorder *r = G->recorder;
+  if (!compute(G, r, of)) return NULL;
+  array *a = stand_in(G, r, of, VALUE, r->n);
+  node *n = node_array(G, a);
+  touched *x = n ? add(G, r, n, of) : NULL;
+  if (!x) return node_drop(G, n), NULL;
+  x->stand = arr_ref(a);
+  x->argument = r->narg++;
+  n->flags |= of->flags & TRACKED;
+  return n;
+}
+
+node *recorder_number(graph *G, int *index) {
+  recorder *r = G->recorder;
+  node zero = {.dtype = F64};
+  *index = r->nnumber;
+  node *n = node_array(G, stand_in(G, r, &zero, NUMBER_ASKED, r->nnumber));
+  if (!n) return NULL;
+  r->nnumber++;
+  n->flags |= WEAK;
+  return n;
+}
+
+bool recorder_truth(graph *G, node *x) {
+  array *a = node_as_array(G, x), *b = a ? arr_cast(&G->c, a, BOOL) : NULL;
+  bool ok = b && tape_check(&G->c, b, (imm){.i = 1});
+  arr_unref(a);
+  arr_unref(b);
+  return ok;
+}
+
+/* ---- the record ----------------------------------------------------------------------------------------- */
+
+typedef struct {
+  node *n; /* a handle; NULL: argument */
+  int argument;
+  bool tracked, grad_read, grad_there;
+} subject; /* what was touched, as replays know it */
+
+typedef struct {
+  int of; /* a subject */
+  bool grad;
+  int result; /* of the tape, -1: nil */
+} effect;
+
+struct replay {
+  tape *t;
+  subject *v;
+  leaf *leaf;
+  effect *e;
+  int *argument;                              /* the leaf of each argument's value */
+  int n, nleaf, neffect, narg, nresult, nall; /* nall: of the tape */
+  tape_leaf_at *at;
+};
+
+static void put_back(graph *G, recorder *r) {
+  G->recorder = NULL;
+  G->outside = false;
+  tape_on(&G->c, NULL);
+  G->c.counter = r->counter;
+  for (int i = 0; i < r->n; i++) {
+    touched *x = &r->v[i];
+    node *n = x->n;
+    if (x->n == x->of && x->stand) {
+      arr_unref(n->a);
+      n->a = x->a;
+      n->k = x->k;
+    }
+    if (x->n == x->of && x->grad_met) node_set_grad(G, n, x->grad);
+    else if (x->grad_met) node_drop(G, x->grad);
+    if (x->grad_stand) node_unref(G, x->grad_stand);
+    arr_unref(x->stand);
+  }
+  graph_forget(G, r->since);
+  for (int i = 0; i < r->n; i++) node_drop(G, r->v[i].n);
+  mg_free(r->v);
+  mg_free(r->index);
+  mg_free(r->leaf);
+  mg_free(r);
+}
+
+void recorder_abort(graph *G, recorder *r) {
+  tape *t = r->t;
+  r->counter += tape_skipped(t); /* what was made outside stays */
+  put_back(G, r);
+  tape_free(t);
+}
+
+void replay_free(graph *G, replay *p) {
+  if (!p) return;
+  for (int i = 0; i < p->n; i++) node_drop(G, p->v[i].n);
+  tape_free(p->t);
+  mg_free(p);
+}
+
+/* An effect on what is touched, if there is one: what stands there now, of which a CONST is made where it is a
+** number. False: no memory. */
+static bool value_now(graph *G, const touched *x, array **a) {
+  const node *n = x->n;
+  *a = NULL;
+  if (!x->stand || n->a == x->stand) return true;
+  return (*a = n->a ? arr_ref(n->a) : arr_scalar(&G->c, n->dtype, n->k));
+}
+
+static replay *blank(graph *G, const recorder *r, int nresult) {
+  size_t bytes = sizeof(replay) + r->n * sizeof(subject) + r->nleaf * sizeof(leaf) +
+                 2 * r->n * sizeof(effect) + r->nleaf * sizeof(tape_leaf_at) +
+                 (r->narg + 1) * sizeof(int);
+  replay *p = mg_alloc(&G->c, bytes);
+  if (!p) return NULL;
+  memset(p, 0, bytes);
+  p->v = (subject *)(p + 1);
+  p->leaf = (leaf *)(p->v + r->n);
+  p->at = (tape_leaf_at *)(p->leaf + r->nleaf);
+  p->e = (effect *)(p->at + r->nleaf);
+  p->argument = (int *)(p->e + 2 * r->n);
+  p->nleaf = r->nleaf;
+  p->narg = r->narg;
+  p->nresult = nresult;
+  if (r->nleaf) memcpy(p->leaf, r->leaf, r->nleaf * sizeof *p->leaf);
+  for (int i = 0; i < r->nleaf; i++) {
+    const leaf *l = &r->leaf[i];
+    if (l->source == VALUE && r->v[l->of].argument >= 0) p->argument[r->v[l->of].argument] = i;
+  }
+  return p;
+}
+
+static bool add_effect(replay *p, int of, bool grad, array *a, array **all) {
+  p->e[p->neffect++] = (effect){of, grad, a ? p->nall : -1};
+  if (a) all[p->nall++] = a;
+  return true;
+}
+
+/* All that the tape is to give: results, and what effects give to Variables; new references in `all` */
+static bool collect(graph *G, recorder *r, replay *p, node *const *results, array **all) {
+  for (int i = 0; i < p->nresult; i++)
+    if (!(all[p->nall] = node_as_array(G, results[i]))) return false;
+    else p->nall++;
+  for (int i = 0; i < r->n; i++) {
+    touched *x = &r->v[i];
+    array *a;
+    if (!value_now(G, x, &a)) return false;
+    if (a) add_effect(p, i, false, a, all);
+    node *g = x->n->grad;
+    if (!x->grad_met || (g && g == x->grad_stand)) continue;
+    if (!g && x->grad_read && !x->grad) continue; /* there was none, and is none */
+    a = NULL;
+    if (g && !(a = node_as_array(G, g))) return false;
+    add_effect(p, i, true, a, all);
+  }
+  return true;
+}
+
+static bool name_subjects(recorder *r, replay *p) {
+  for (int i = 0; i < r->n; i++) {
+    const touched *x = &r->v[i];
+    p->v[p->n++] = (subject){.n = x->argument < 0 ? node_hold(x->n) : NULL,
+                             .argument = x->argument,
+                             .tracked = x->tracked,
+                             .grad_read = x->grad_read,
+                             .grad_there = x->grad_read && x->grad};
+  }
+  return true;
+}
+
+replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
+  ctx *c = &G->c;
+  tape *t = r->t;
+  for (int i = 0; i < n; i++) node_read(G, results[i]); /* what is given back as it is */
+  replay *p = blank(G, r, n);
+  array **all = p ? mg_alloc(c, (n + 2 * r->n + 1) * sizeof *all) : NULL;
+  bool ok = all && collect(G, r, p, results, all);
+  ok = ok && tape_end(c, t, p->nall, all);
+  if (ok && r->failed) ok = fail_memory(c, 0);
+  for (int i = 0; p && all && i < p->nall; i++) arr_unref(all[i]);
+  mg_free(all);
+  if (ok) ok = name_subjects(r, p);
+  put_back(G, r);
+  if (ok) return p->t = t, p;
+  tape_free(t);
+  replay_free(G, p);
+  return NULL;
+}
+
+/* ---- replaying ------------------------------------------------------------------------------------------ */
+
+static bool has_layout(const leaf *l, const node *n) {
+  if (n->dtype != l->dtype) return false;
+  if (!n->a) return l->s.n == 0;
+  if (!shape_eq(&n->a->s, &l->s)) return false;
+  if (n->a->state != READY) return true; /* it will be dense */
+  for (int i = 0; i < l->s.n; i++)
+    if (l->s.d[i] > 1 && n->a->stride[i] != l->stride[i]) return false;
+  return true;
+}
+
+static bool is_dense(const leaf *l) {
+  int64_t step = 1;
+  for (int i = l->s.n - 1; i >= 0; step *= l->s.d[i--])
+    if (l->s.d[i] > 1 && l->stride[i] != step) return false;
+  return true;
+}
+
+bool replay_takes(const replay *p, int i, const node *n) {
+  const leaf *l = &p->leaf[p->argument[i]];
+  if (n->a && n->a->state != READY && !is_dense(l)) return false;
+  return has_layout(l, n);
+}
+
+bool replay_captures(const replay *p, const node *n) {
+  for (int i = 0; i < p->n; i++)
+    if (p->v[i].n == n) return true;
+  return false;
+}
+
+/* The leaf's address. REPLAY_DONE: it is there. */
+static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
+  if (!n) return REPLAY_OTHER;
+  if (n->a || n->flags & DROPPED) {
+    if (!node_ready(G, n)) return REPLAY_FAILED;
+  } else node_read(G, n);
+  if (!has_layout(l, n)) return REPLAY_OTHER;
+  if (!n->a) {
+    imm_store(l->dtype, &l->store, n->k);
+    *at = (tape_leaf_at){NULL, &l->store};
+    return REPLAY_DONE;
+  }
+  array *a = n->a;
+  if (a->state == CONST) {
+    if (!is_dense(l)) return REPLAY_OTHER;
+    if (!(a = l->dense = arr_copy(&G->c, a))) return REPLAY_FAILED;
+  }
+  *at = (tape_leaf_at){a, a->p};
+  return REPLAY_DONE;
+}
+
+static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const double *numbers) {
+  for (int i = 0; i < p->n; i++) {
+    const subject *x = &p->v[i];
+    const node *n = x->n ? x->n : arguments[x->argument];
+    if (x->tracked != node_tracked(n)) return REPLAY_OTHER;
+    if (x->grad_read && x->grad_there != (n->grad != NULL)) return REPLAY_OTHER;
+  }
+  for (int i = 0; i < p->nleaf; i++) {
+    leaf *l = &p->leaf[i];
+    if (l->source == NUMBER_ASKED) {
+      p->at[i] = (tape_leaf_at){NULL, &numbers[l->of]};
+      continue;
+    }
+    const subject *x = &p->v[l->of];
+    node *n = x->n ? x->n : arguments[x->argument];
+    enum replayed how = bind(G, l, l->source == GRAD ? n->grad : n, &p->at[i]);
+    if (how != REPLAY_DONE) return how;
+  }
+  return REPLAY_DONE;
+}
+
+/* Results and effects as nodes; the arrays are taken over. False: there is no memory, all is dropped. */
+static bool make_nodes(graph *G, replay *p, array **all, node **made, node **results) {
+  bool ok = true;
+  for (int i = 0; i < p->nresult; i++) {
+    results[i] = ok ? node_array(G, all[i]) : NULL;
+    if (!ok) arr_unref(all[i]);
+    if (results[i]) results[i]->flags |= REPLAYED;
+    ok = results[i];
+  }
+  for (int i = 0; i < p->neffect; i++) {
+    const effect *e = &p->e[i];
+    made[i] = NULL;
+    if (e->result < 0 || !e->grad) continue;
+    if (!ok) arr_unref(all[e->result]);
+    else if (!(made[i] = node_array(G, all[e->result]))) ok = false;
+  }
+  if (ok) return true;
+  for (int i = 0; i < p->nresult; i++) node_drop(G, results[i]), results[i] = NULL;
+  for (int i = 0; i < p->neffect; i++) {
+    node_drop(G, made[i]);
+    if (p->e[i].result >= 0 && !p->e[i].grad) arr_unref(all[p->e[i].result]);
+  }
+  return false;
+}
+
+static void commit(graph *G, replay *p, array **all, node **made, node *const *arguments) {
+  for (int i = 0; i < p->neffect; i++) {
+    const effect *e = &p->e[i];
+    const subject *x = &p->v[e->of];
+    node *n = x->n ? x->n : arguments[x->argument];
+    if (e->grad) node_set_grad(G, n, made[i]);
+    else node_set_value(G, n, all[e->result]);
+  }
+}
+
+enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers,
+                         node **results) {
+  enum { FEW = 32 };
+  array *few[FEW], **all = few;
+  node *few_made[FEW], **made = few_made;
+  void *more = NULL;
+  if (p->nall > FEW || p->neffect > FEW) {
+    if (!(more = mg_alloc(&G->c, (p->nall + p->neffect) * sizeof *all))) return REPLAY_FAILED;
+    all = more;
+    made = (node **)(all + p->nall);
+  }
+  enum replayed how = bind_all(G, p, arguments, numbers);
+  if (how == REPLAY_DONE) {
+    if (!tape_replay(&G->c, p->t, p->at, all))
+      how = tape_unlike(p->t) ? REPLAY_UNLIKE : REPLAY_FAILED;
+    else if (!make_nodes(G, p, all, made, results)) how = REPLAY_FAILED;
+    else commit(G, p, all, made, arguments);
+  }
+  for (int i = 0; i < p->nleaf; i++)
+    if (p->leaf[i].dense) arr_unref(p->leaf[i].dense), p->leaf[i].dense = NULL;
+  mg_free(more);
+  return how;
+}

@@ -1,0 +1,659 @@
+/* compile.c -- mg.compile: functions recorded once for each form of their arguments, and replayed.
+**
+** A form is what arguments or results are without the values of Variables: tables with their keys, Variables by
+** number, all else itself. Forms are lists of items, a table's keys and values following it; what is no number
+** stands in a table of Lua's, the user value of the function. A record has the form of its arguments, the modes,
+** a replay, the form of its results, and whom to ask for numbers before each replay.
+** A replay makes what can fail first: boxes, tables, numbers; then all is done, or nothing.
+*/
+#include <string.h>
+
+#include "lua/binding.h"
+
+enum kind { NIL, NO, YES, WHOLE, FLOAT_NUMBER, OBJECT, VARIABLE, SAME, TABLE };
+
+typedef struct {
+  uint8_t kind;
+  int n; /* OBJECT: its place; VARIABLE, SAME: its number; TABLE: how many keys */
+  union {
+    lua_Integer i;
+    lua_Number f;
+  };
+} item;
+
+typedef struct {
+  item *v;
+  int n, cap;
+  int nvar;
+} form;
+
+typedef struct {
+  int fn, done; /* places of functions; 0: none */
+  int n;        /* how many numbers */
+} question;
+
+typedef struct record {
+  struct record *next;
+  modes m;
+  int nargs, nresults;
+  bool shares; /* a result stands in several places */
+  form arguments, results;
+  replay *p;
+  question *ask;
+  int nask, ask_cap, nnumber;
+  double *number;
+} record;
+
+typedef struct {
+  state *S;
+  int n, max, most; /* most: Variables among arguments */
+  record *list;     /* the latest used first */
+} compiled;
+
+/* At the upvalues of the function and of what it calls */
+enum { COMPILED = 3 };
+enum { DEPTH = 100, FEW = 32 };
+enum { KEY_MODES = M_BACKPROP | M_TRAIN | M_DTYPE | M_LEAN | M_DEBUG };
+
+/* ---- forms ----------------------------------------------------------------------------------------------- */
+
+static item *add_item(lua_State *L, state *S, form *f) {
+  if (f->n == f->cap) {
+    int cap = f->cap ? 2 * f->cap : 8;
+    item *v;
+    TRY(L, S, v = mg_alloc(&S->G.c, cap * sizeof *v));
+    if (f->n) memcpy(v, f->v, f->n * sizeof *v);
+    mg_free(f->v);
+    f->v = v;
+    f->cap = cap;
+  }
+  memset(&f->v[f->n], 0, sizeof *f->v);
+  return &f->v[f->n++];
+}
+
+/* The place of the value at i among the objects, a table */
+static int object_at(lua_State *L, int objects, int i) {
+  int n = (int)lua_rawlen(L, objects) + 1;
+  lua_pushvalue(L, i);
+  lua_rawseti(L, objects, n);
+  return n;
+}
+
+/* A table to look into: without a metatable, or a shape */
+static bool is_plain(lua_State *L, int i) {
+  if (lua_type(L, i) != LUA_TTABLE) return false;
+  if (!lua_getmetatable(L, i)) return true;
+  bool shape = luaL_getmetatable(L, "moongrad.shape") == LUA_TTABLE && lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return shape;
+}
+
+/* Adds the value at i. `vars` is a list of the Variables met so far. */
+static void describe(lua_State *L, state *S, form *f, int i, int objects, int vars, int depth) {
+  luaL_checkstack(L, 8, "compile");
+  i = lua_absindex(L, i);
+  if (depth > DEPTH) refuse(L, "compile: a table nests too deep, or stands in itself");
+  item *x = add_item(L, S, f);
+  if (to_box(L, i)) {
+    node *n = node_at(L, i);
+    for (int k = 1; k <= f->nvar; k++) {
+      lua_rawgeti(L, vars, k);
+      bool same = to_node(L, -1) == n;
+      lua_pop(L, 1);
+      if (same) return x->kind = SAME, x->n = k - 1, (void)0;
+    }
+    x->kind = VARIABLE;
+    x->n = f->nvar++;
+    lua_pushvalue(L, i);
+    lua_rawseti(L, vars, f->nvar);
+    return;
+  }
+  switch (lua_type(L, i)) {
+    case LUA_TNIL: x->kind = NIL; return;
+    case LUA_TBOOLEAN: x->kind = lua_toboolean(L, i) ? YES : NO; return;
+    case LUA_TNUMBER:
+      x->kind = lua_isinteger(L, i) ? WHOLE : FLOAT_NUMBER;
+      if (x->kind == WHOLE) x->i = lua_tointeger(L, i);
+      else x->f = lua_tonumber(L, i);
+      return;
+  }
+  if (!is_plain(L, i)) {
+    x->kind = OBJECT;
+    int at = f->n - 1, n = object_at(L, objects, i);
+    f->v[at].n = n;
+    return;
+  }
+  x->kind = TABLE;
+  int at = f->n - 1, n = 0;
+  for (lua_pushnil(L); lua_next(L, i); n++) {
+    if (to_box(L, -2)) refuse(L, "compile: a table with a Variable as key");
+    describe(L, S, f, -2, objects, vars, depth + 1);
+    describe(L, S, f, -1, objects, vars, depth + 1);
+    lua_pop(L, 1);
+  }
+  f->v[at].n = n;
+}
+
+/* What is gathered of Variables on the way */
+typedef struct {
+  node **n;
+  int nvar;
+  bool follows; /* one is tracked, and made of others or a point of a transform */
+} met;
+
+static bool equal_number(const item *x, lua_State *L, int i) {
+  if (x->kind == WHOLE) return lua_isinteger(L, i) && lua_tointeger(L, i) == x->i;
+  if (lua_type(L, i) != LUA_TNUMBER || lua_isinteger(L, i)) return false;
+  lua_Number f = lua_tonumber(L, i);
+  return memcmp(&f, &x->f, sizeof f) == 0;
+}
+
+static bool push_item(lua_State *L, const item *x, int objects) {
+  switch (x->kind) {
+    case NIL: lua_pushnil(L); return true;
+    case NO:
+    case YES: lua_pushboolean(L, x->kind == YES); return true;
+    case WHOLE: lua_pushinteger(L, x->i); return true;
+    case FLOAT_NUMBER: lua_pushnumber(L, x->f); return true;
+    case OBJECT: lua_rawgeti(L, objects, x->n); return true;
+  }
+  return false;
+}
+
+/* Has the value at i the form that begins at *x? */
+static bool match(lua_State *L, state *S, const record *r, const item **x, int i, int objects,
+                  met *m) {
+  const item *it = (*x)++;
+  switch (it->kind) {
+    case NIL: return lua_isnil(L, i);
+    case NO:
+    case YES: return lua_isboolean(L, i) && lua_toboolean(L, i) == (it->kind == YES);
+    case WHOLE:
+    case FLOAT_NUMBER: return equal_number(it, L, i);
+    case OBJECT: {
+      lua_rawgeti(L, objects, it->n);
+      bool same = lua_rawequal(L, -1, i);
+      return lua_pop(L, 1), same;
+    }
+    case SAME:
+    case VARIABLE: {
+      int top = lua_gettop(L);
+      node **b = look(L, S, i);
+      lua_settop(L, top);
+      if (!b) return false;
+      node *n = unpack(L, b);
+      if (it->kind == SAME) return m->n[it->n] == n;
+      for (int k = 0; k < m->nvar && k < FEW; k++)
+        if (m->n[k] == n) return false;
+      m->n[m->nvar++] = n;
+      return replay_takes(r->p, it->n, n);
+    }
+  }
+  if (!is_plain(L, i)) return false;
+  luaL_checkstack(L, 8, "compile");
+  int n = 0;
+  for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) n++;
+  if (n != it->n) return false;
+  for (; n > 0; n--) {
+    const item *key = (*x)++;
+    if (!push_item(L, key, objects)) return false;
+    lua_rawget(L, i);
+    bool same = match(L, S, r, x, lua_gettop(L), objects, m);
+    lua_pop(L, 1);
+    if (!same) return false;
+  }
+  return true;
+}
+
+/* Pushes a value of the form that begins at *x, with the Variables in the table vars, or, without one, with
+** empty boxes, that are noted. */
+static void build(lua_State *L, state *S, const item **x, int objects, int vars, node ***boxes,
+                  int *nbox) {
+  const item *it = (*x)++;
+  luaL_checkstack(L, 8, "compile");
+  if (push_item(L, it, objects)) return;
+  if (it->kind == VARIABLE || it->kind == SAME) {
+    if (it->kind == VARIABLE && boxes) {
+      boxes[(*nbox)++] = box_new(L, S);
+      if (vars) lua_pushvalue(L, -1), lua_rawseti(L, vars, it->n + 1);
+    } else lua_rawgeti(L, vars, it->n + 1);
+    return;
+  }
+  lua_createtable(L, 0, 0);
+  for (int n = it->n; n > 0; n--) {
+    build(L, S, x, objects, vars, boxes, nbox);
+    build(L, S, x, objects, vars, boxes, nbox);
+    lua_rawset(L, -3);
+  }
+}
+
+/* ---- records --------------------------------------------------------------------------------------------- */
+
+static void record_free(state *S, record *r) {
+  if (!r) return;
+  replay_free(&S->G, r->p);
+  mg_free(r->arguments.v);
+  mg_free(r->results.v);
+  mg_free(r->ask);
+  mg_free(r->number);
+  mg_free(r);
+}
+
+static void drop_record(compiled *c, record *r) {
+  record **at = &c->list;
+  while (*at && *at != r) at = &(*at)->next;
+  if (!*at) return;
+  *at = r->next;
+  c->n--;
+  record_free(c->S, r);
+}
+
+static int compiled_gc(lua_State *L) {
+  compiled *c = lua_touserdata(L, 1);
+  while (c->list) drop_record(c, c->list);
+  return 0;
+}
+
+/* ---- recording ------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  guard g;
+  recorder *r;
+  record *made;
+  bool done; /* it is complete */
+} session;
+
+static void end(state *S, guard *g) {
+  session *s = (session *)g;
+  recorder *r = s->r;
+  g->end = NULL;
+  s->r = NULL;
+  if (r) recorder_abort(&S->G, r);
+  if (!s->done) record_free(S, s->made);
+}
+
+static const char current = 0,
+                  current_objects = 0; /* the registry's keys: of the session under way */
+
+/* On the stack of take: */
+enum { SESSION = 1, OBJECTS, VARS, FN };
+
+static bool finish(lua_State *L, state *S, session *s) {
+  record *r = s->made;
+  int n = r->results.nvar;
+  node **v = lua_newuserdatauv(L, (n + 1) * sizeof *v, 0);
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, VARS, i + 1);
+    v[i] = node_at(L, -1);
+    lua_pop(L, 1);
+  }
+  recorder *rec = s->r;
+  s->r = NULL; /* it ends in any case */
+  r->p = recorder_end(&S->G, rec, n, v);
+  return r->p != NULL;
+}
+
+/* The record under way is found by mg.dynamic and its kin while f runs. */
+static void set_current(lua_State *L) {
+  lua_pushlightuserdata(L, lua_touserdata(L, SESSION));
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &current);
+  lua_pushvalue(L, OBJECTS);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &current_objects);
+}
+
+/* take(session, objects, vars, f): f of what stands for the Variables in vars; its results as a form */
+static int take(lua_State *L) {
+  state *S = get_state(L);
+  session *s = lua_touserdata(L, SESSION);
+  record *r = s->made;
+  set_current(L);
+  TRY(L, S, s->r = recorder_begin(&S->G));
+  for (int i = 1; i <= r->arguments.nvar; i++) {
+    node **b = box_new(L, S);
+    lua_rawgeti(L, VARS, i);
+    TRY(L, S, *b = recorder_argument(&S->G, node_at(L, -1)));
+    lua_pop(L, 1);
+    lua_rawseti(L, VARS, i);
+  }
+  lua_settop(L, FN);
+  const item *x = r->arguments.v;
+  for (int i = 1; i <= r->nargs; i++) build(L, S, &x, OBJECTS, VARS, NULL, NULL);
+  lua_call(L, r->nargs, LUA_MULTRET);
+  int n = lua_gettop(L) - VARS;
+  lua_newtable(L);
+  lua_replace(L, VARS);
+  for (int i = 1; i <= n; i++) describe(L, S, &r->results, VARS + i, OBJECTS, VARS, 0);
+  r->nresults = n;
+  for (int i = 0; i < r->results.n; i++) r->shares |= r->results.v[i].kind == SAME;
+  if (r->nnumber) TRY(L, S, r->number = mg_alloc(&S->G.c, r->nnumber * sizeof *r->number));
+  if (!finish(L, S, s)) failed(L, S, 1);
+  s->done = true;
+  return 0;
+}
+
+/* Of what is called with the arguments at 1..nargs; it becomes the first of c's list. */
+static record *record_call(lua_State *L, state *S, compiled *c, int objects, int nargs) {
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  lua_pushcclosure(L, take, 2);
+  int at = lua_gettop(L);
+  session *s = guard_new(L, sizeof *s);
+  s->r = NULL;
+  s->made = NULL;
+  s->done = false;
+  s->g.end = end;
+  lua_insert(L, at); /* the guard below what is called */
+  lua_pushvalue(L, at);
+  lua_pushvalue(L, objects);
+  lua_newtable(L);
+  record *r;
+  TRY(L, S, r = s->made = mg_alloc(&S->G.c, sizeof *r));
+  memset(r, 0, sizeof *r);
+  r->m = modes_now(S, KEY_MODES);
+  r->nargs = nargs;
+  for (int i = 1; i <= nargs; i++) describe(L, S, &r->arguments, i, objects, lua_gettop(L), 0);
+  lua_getiuservalue(L, lua_upvalueindex(COMPILED), 1);
+  call_guarded(L, 4);
+  lua_settop(L, at - 1);
+  r->next = c->list;
+  c->list = r;
+  c->n++;
+  return r;
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------------ */
+
+static bool same_modes(const modes *a, const modes *b) {
+  return a->backprop == b->backprop && a->train == b->train && a->dtype == b->dtype &&
+         a->lean == b->lean && a->debug == b->debug;
+}
+
+/* The Variables among the arguments at 1..r->nargs, if these have r's form */
+static bool fits(lua_State *L, state *S, const record *r, int objects, met *m) {
+  const item *x = r->arguments.v;
+  m->nvar = 0;
+  for (int i = 1; i <= r->nargs; i++)
+    if (!match(L, S, r, &x, i, objects, m)) return false;
+  return true;
+}
+
+/* A Variable at i or in it that is tracked and made of others, or a point of a transform */
+static bool follows(lua_State *L, state *S, int i, int depth) {
+  int top = lua_gettop(L);
+  node **b = look(L, S, i);
+  lua_settop(L, top);
+  if (b) {
+    node *n = unpack(L, b);
+    return node_tracked(n) && (node_has_creator(n) || n->flags & POINT);
+  }
+  if (depth > DEPTH || !is_plain(L, i)) return false;
+  luaL_checkstack(L, 4, "compile");
+  for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
+    if (follows(L, S, lua_gettop(L), depth + 1)) return lua_settop(L, top), true;
+  return false;
+}
+
+static int call_plain(lua_State *L, int nargs) {
+  lua_settop(L, nargs);
+  lua_getiuservalue(L, lua_upvalueindex(COMPILED), 1);
+  lua_insert(L, 1);
+  lua_call(L, nargs, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+/* Asks for the numbers. False: who is asked does not know the record any more */
+static bool ask(lua_State *L, const record *r, int objects) {
+  double *to = r->number;
+  for (int k = 0; k < r->nask; k++) {
+    const question *q = &r->ask[k];
+    lua_rawgeti(L, objects, q->fn);
+    lua_call(L, 0, q->n ? q->n : 1);
+    if (lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1)) return false;
+    for (int i = 0; i < q->n; i++) {
+      if (lua_type(L, i - q->n) != LUA_TNUMBER)
+        refuse(L, "dynamic: the function gave a %s, expected a number", kind_of(L, i - q->n));
+      *to++ = lua_tonumber(L, i - q->n);
+    }
+    lua_pop(L, q->n ? q->n : 1);
+  }
+  return true;
+}
+
+static void tell(lua_State *L, const record *r, int objects) {
+  for (int k = 0; k < r->nask; k++) {
+    if (!r->ask[k].done) continue;
+    lua_rawgeti(L, objects, r->ask[k].done);
+    lua_call(L, 0, 0);
+  }
+}
+
+/* False: no memory */
+static bool attempt_run(lua_State *L, state *S, record *r, int objects, met *m, node **to,
+                        enum replayed *how) {
+  *how = REPLAY_OTHER;
+  if (fits(L, S, r, objects, m)) *how = replay_run(&S->G, r->p, m->n, r->number, to);
+  return *how != REPLAY_FAILED;
+}
+
+/* All that r does; its results are on the top of the stack. */
+static enum replayed run(lua_State *L, state *S, record *r, int objects, met *m) {
+  int n = r->results.nvar, nbox = 0, vars = 0;
+  node **few_boxes[FEW], ***box = few_boxes, *few[FEW], **to = few;
+  enum replayed how;
+  if (n > FEW) {
+    box = lua_newuserdatauv(L, n * (sizeof *box + sizeof *to), 0);
+    to = (node **)(box + n);
+  }
+  if (r->nask && !ask(L, r, objects)) return REPLAY_OTHER;
+  if (r->shares) {
+    lua_newtable(L);
+    vars = lua_gettop(L);
+  }
+  const item *x = r->results.v;
+  for (int i = 0; i < r->nresults; i++) build(L, S, &x, objects, vars, box, &nbox);
+  TRY(L, S, attempt_run(L, S, r, objects, m, to, &how));
+  if (how != REPLAY_DONE) return how;
+  for (int i = 0; i < nbox; i++) *box[i] = to[i];
+  if (r->nask) tell(L, r, objects);
+  if (nbox) made(L, S, *box[nbox - 1]);
+  return how;
+}
+
+static void to_front(compiled *c, record *r) {
+  record **at = &c->list;
+  if (*at == r) return;
+  while (*at != r) at = &(*at)->next;
+  *at = r->next;
+  r->next = c->list;
+  c->list = r;
+}
+
+static void make_room(compiled *c) {
+  record *last = c->list;
+  while (last && last->next) last = last->next;
+  if (c->n >= c->max) drop_record(c, last);
+}
+
+static int compiled_call(lua_State *L) {
+  state *S = get_state(L);
+  compiled *c = lua_touserdata(L, lua_upvalueindex(COMPILED));
+  int nargs = lua_gettop(L), objects = nargs + 1;
+  node *few[FEW];
+  met m = {.n = few};
+  bool plain = S->G.recorder || S->G.running;
+  for (int i = 1; i <= nargs && !plain && S->G.backprop; i++) plain = follows(L, S, i, 0);
+  if (plain) return call_plain(L, nargs);
+  luaL_checkstack(L, 16, "compile");
+  lua_getiuservalue(L, lua_upvalueindex(COMPILED), 2);
+  if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
+  int top = lua_gettop(L);
+  modes now = modes_now(S, KEY_MODES);
+  for (record *r = c->list, *next; r; r = next) {
+    next = r->next;
+    if (r->nargs != nargs || !same_modes(&r->m, &now) || !fits(L, S, r, objects, &m)) continue;
+    enum replayed how = run(L, S, r, objects, &m);
+    if (how == REPLAY_DONE) return to_front(c, r), r->nresults;
+    lua_settop(L, top);
+    if (how == REPLAY_UNLIKE) return call_plain(L, nargs);
+  }
+  make_room(c);
+  record *r = record_call(L, S, c, objects, nargs);
+  if (r->arguments.nvar > c->most) c->most = r->arguments.nvar;
+  if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
+  if (run(L, S, r, objects, &m) == REPLAY_DONE) return r->nresults;
+  return call_plain(L, nargs);
+}
+
+/* _compile(f, max): f behind its records */
+static int compile(lua_State *L) {
+  state *S = get_state(L);
+  check_callable(L, 1, "compile");
+  int max = (int)luaL_checkinteger(L, 2);
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  compiled *c = lua_newuserdatauv(L, sizeof *c, 2);
+  *c = (compiled){.S = S, .max = max};
+  luaL_setmetatable(L, "moongrad.compiled");
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, 2);
+  lua_pushcclosure(L, compiled_call, 3);
+  return 1;
+}
+
+/* ---- within what is recorded ------------------------------------------------------------------------------ */
+
+static record *record_now(lua_State *L) {
+  if (!get_state(L)->G.recorder) return NULL;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &current);
+  session *s = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return s->made;
+}
+
+/* n numbers that fn gives before each replay, pushed as Variables; done, where not 0, is called after it */
+static void add_question(lua_State *L, state *S, record *r, int fn, int done, int n) {
+  if (r->nask == r->ask_cap) {
+    int cap = r->ask_cap ? 2 * r->ask_cap : 4;
+    question *q;
+    TRY(L, S, q = mg_alloc(&S->G.c, cap * sizeof *q));
+    if (r->nask) memcpy(q, r->ask, r->nask * sizeof *q);
+    mg_free(r->ask);
+    r->ask = q;
+    r->ask_cap = cap;
+  }
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &current_objects);
+  int objects = lua_gettop(L);
+  question q = {object_at(L, objects, fn), 0, n};
+  if (done) q.done = object_at(L, objects, done);
+  lua_remove(L, objects);
+  luaL_checkstack(L, n + 4, "dynamic");
+  for (int i = 0, index; i < n; i++) {
+    node **b = box_new(L, S);
+    TRY(L, S, *b = recorder_number(&S->G, &index));
+    r->nnumber = index + 1;
+  }
+  r->ask[r->nask++] = q;
+}
+
+static int dynamic(lua_State *L) {
+  state *S = get_state(L);
+  record *r = record_now(L);
+  sig_check(L);
+  if (r) return add_question(L, S, r, 1, 0, 1), 1;
+  lua_settop(L, 1);
+  lua_call(L, 0, 1);
+  if (lua_type(L, -1) != LUA_TNUMBER)
+    refuse(L, "dynamic: the function gave a %s, expected a number", kind_of(L, -1));
+  lua_pushnumber(L, lua_tonumber(L, -1));
+  return 1;
+}
+
+/* _ask(n, fn, done): while a function is recorded, n numbers that fn gives before each replay; false from it: what
+** was recorded counts no more. done() is called after each. */
+static int ask_for(lua_State *L) {
+  state *S = get_state(L);
+  record *r = record_now(L);
+  int n = (int)luaL_checkinteger(L, 1);
+  lua_settop(L, 3);
+  if (!r) refuse(L, "_ask: nothing is recorded");
+  add_question(L, S, r, 2, lua_isnil(L, 3) ? 0 : 3, n);
+  return n;
+}
+
+/* _recording(): a number of its own for each record in the making, or false */
+static int is_recording(lua_State *L) {
+  const graph *G = &get_state(L)->G;
+  if (G->recorder) lua_pushinteger(L, (lua_Integer)recorder_serial(G));
+  else lua_pushboolean(L, false);
+  return 1;
+}
+
+/* _truth(x): is x, of size 1, true? While a function is recorded it is, and where it is not f is called instead
+** of a replay. */
+static int truth(lua_State *L) {
+  state *S = get_state(L);
+  imm v;
+  node *x = check_node(L, 1, "_truth");
+  if (S->G.recorder) {
+    TRY(L, S, recorder_truth(&S->G, node_at(L, 1)));
+    return lua_pushboolean(L, true), 1;
+  }
+  dtype t = x->dtype;
+  TRY(L, S, node_item(&S->G, node_at(L, 1), &v));
+  lua_pushboolean(L, is_float(t) ? v.f != 0 : v.i != 0);
+  return 1;
+}
+
+typedef struct {
+  guard g;
+  recorder *r;
+} pause;
+
+static void resume(state *S, guard *g) {
+  recorder *r = ((pause *)g)->r;
+  g->end = NULL;
+  if (r) recorder_resume(&S->G, r);
+}
+
+/* _outside(fn, ...): fn(...), done at once and not recorded */
+static int outside(lua_State *L) {
+  state *S = get_state(L);
+  recorder *r = S->G.recorder;
+  int n = lua_gettop(L) - 1;
+  if (!r) return lua_call(L, n, LUA_MULTRET), lua_gettop(L);
+  pause *p = guard_new(L, sizeof *p);
+  p->r = r;
+  lua_insert(L, 1);
+  p->g.end = resume;
+  recorder_pause(&S->G, r);
+  call_guarded(L, n);
+  return lua_gettop(L) - 1;
+}
+
+/* _point(x): here a transform differentiates */
+static int mark_point(lua_State *L) {
+  check_node(L, 1, "_point")->flags |= POINT;
+  return lua_settop(L, 1), 1;
+}
+
+/* _weak(x): to dtypes x is a number, while a function is recorded */
+static int weaken(lua_State *L) {
+  check_node(L, 1, "_weak")->flags |= WEAK;
+  return lua_settop(L, 1), 1;
+}
+
+const luaL_Reg compiled_meta[] = {{"__gc", compiled_gc}, {NULL, NULL}};
+
+const entry compile_entries[] = {{"_compile", compile, NULL, false},
+                                 {"dynamic", dynamic,
+                                  "dynamic(fn: function)\na number that fn gives: in a function "
+                                  "that mg.compile records, one asked "
+                                  "of fn before each replay",
+                                  false},
+                                 {"_ask", ask_for, NULL, false},
+                                 {"_recording", is_recording, NULL, false},
+                                 {"_truth", truth, NULL, false},
+                                 {"_outside", outside, NULL, false},
+                                 {"_point", mark_point, NULL, false},
+                                 {"_weak", weaken, NULL, false},
+                                 {NULL, NULL, NULL, false}};
