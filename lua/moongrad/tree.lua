@@ -126,6 +126,20 @@ function tree.flatten(op, what, t)
   return leaves, form
 end
 
+-- Have all of a module's leaves the shapes of its parameters?
+local function fits(f, values, seen)
+  seen[f] = true
+  for i, part in ipairs(f) do
+    local v, of = values[part], f.of[f.keys[i]]
+    if math.type(part) then
+      if not is_variable(v) or v.shape ~= of.shape then return false end
+    elseif not seen[part] and not fits(part, values, seen) then
+      return false
+    end
+  end
+  return true
+end
+
 local function build(f, values, made, owner)
   if math.type(f) then
     if owner then owner._adopt(values[f]) end
@@ -135,16 +149,18 @@ local function build(f, values, made, owner)
   if t then return t end
   t = {}
   made[f] = t
-  if f.owner then
+  if f.owner and f.owner == f.of then owner = fits(f, values, {}) and f.owner end
+  if owner then
     for k, v in next, f.of do t[k] = v end
     setmetatable(t, getmetatable(f.of))
   end
   local names = f.keys
-  for i = 1, #f do t[names and names[i] or i] = build(f[i], values, made, f.owner) end
+  for i = 1, #f do t[names and names[i] or i] = build(f[i], values, made, owner) end
   return t
 end
 
--- The tree of this form with values[i] for leaf i. A module is copied, with all else that it has.
+-- The tree of this form with values[i] for leaf i. A module is copied, with all else that it has, if
+-- they can be its parameters; else its place takes a table of them by name.
 function tree.build(form, values)
   if form == 1 then return values[1] end
   return build(form, values, {})

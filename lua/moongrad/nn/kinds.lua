@@ -25,9 +25,9 @@ local function kind(v)
   return kinds[v] or (v.requires_grad and not v.creator and "parameter") or nil
 end
 
--- What takes a parameter's place in a copy of its module is a parameter.
-local function adopt(v)
-  if mg.is_variable(v) then kinds[v] = "parameter" end
+-- v takes the place of one of this kind, in a copy of its module or by assignment to the field.
+local function adopt(v, as)
+  if mg.is_variable(v) then kinds[mg._outlive(v)] = as or "parameter" end
 end
 
 return { Parameter = Parameter, Buffer = Buffer, kind = kind, adopt = adopt }

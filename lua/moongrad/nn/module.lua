@@ -38,6 +38,29 @@ function Module:forward()
   raise("%s: no forward method", getmetatable(self).__name)
 end
 
+-- What stood in a field as a parameter or buffer, by table and key; see note.
+local known = setmetatable({}, { __mode = "k" })
+
+local MODE = "%s.%s: a module has no mode of its own; modes come from mg.Config.train, as in " ..
+  "mg.test_mode(function() ... end)"
+
+-- Called for fields that are not there: one that was set to nil may become something else.
+function Module:__newindex(k, v)
+  if type(v) == "boolean" and (k == "train" or k == "training") then
+    raise(MODE, getmetatable(self).__name, k)
+  elseif type(v) == "boolean" and k == "requires_grad" then
+    raise("%s.requires_grad: only Variables have it; model:freeze() is for all parameters",
+      getmetatable(self).__name)
+  end
+  local of, old = is_variable(v) and kind(v) or nil, known[self]
+  if of and not old then
+    known[self] = { [k] = of }
+  elseif old then
+    old[k] = of
+  end
+  rawset(self, k, v)
+end
+
 -- Hooks by module: {forward = {fn, ...}, backward = {fn, ...}}. They hang here, not on the module,
 -- whose fields are the user's.
 local hooks = setmetatable({}, { __mode = "k" })
@@ -148,6 +171,27 @@ end
 
 Module._adopt = kinds.adopt
 
+-- The kind of the Variable v in t[k]. A buffer's new value is a buffer. A constant or the result of an
+-- op in a parameter's place would be trained and saved no more, and nobody would be told.
+local function note(t, k, v, name)
+  local of, old = kind(v), known[t]
+  if of then
+    if not old then
+      old = {}
+      known[t] = old
+    end
+    old[k] = of
+  elseif old and old[k] == "buffer" and not v.creator then
+    kinds.adopt(v, "buffer")
+    of = "buffer"
+  elseif old and old[k] then
+    raise("%s was a %s and is %s now: assign its values, %s.data = x, or make the new one by " ..
+      "nn.%s(x)", name, old[k], v.creator and "the result of " .. v.creator.name or "a constant",
+      name, old[k] == "buffer" and "Buffer" or "Parameter")
+  end
+  return of
+end
+
 -- Calls on_variable(name, variable, table, key) for all parameters and buffers below t, shared
 -- ones once for each name, and on_module(module, prefix) for a module before its members.
 -- `path` is the set of tables we are inside of: a module may know its parent. `more` has fields by
@@ -162,7 +206,7 @@ local function walk(t, on_variable, on_module, more, prefix, path)
     local v = new[k] or t[k]
     local name = prefix .. (type(k) == "string" and k or k - 1)
     if is_variable(v) then
-      if kind(v) then on_variable(name, v, t, k) end
+      if note(t, k, v, name) then on_variable(name, v, t, k) end
     elseif not path[v] then
       walk(v, on_variable, on_module, more, name .. ".", path)
     end
@@ -205,6 +249,41 @@ Module.parameters = checked("parameters(self)", "a list of them; for p in model:
 Module.cleargrads = checked("cleargrads(self)", "every parameter's grad becomes nil", function(self)
   for _, p in self:named_parameters() do p:cleargrad() end
 end)
+
+Module.freeze = checked("freeze(self, on: bool = true)",
+  "requires_grad of all its parameters becomes false: no gradients, and optimizers pass them " ..
+    "over; freeze(false) takes it back. What follows batch statistics still does: for a part that " ..
+    "shall not, y = mg.test_mode(part, x)",
+  function(self, on)
+    for _, p in self:named_parameters() do p.requires_grad = not on end
+    return self
+  end)
+
+-- Copies of tables and of what they own by what was copied: what was shared is so again.
+local function copy_of(v, copies)
+  local variable = is_variable(v)
+  local key = variable and v.id or v
+  local copy = copies[key]
+  if copy then return copy end
+  if variable then
+    local of = kind(v)
+    if not of then return v end
+    copy = (of == "parameter" and Parameter or Buffer)(v.data)
+    copy.name, copy.requires_grad = v.name, v.requires_grad
+    copies[key] = copy
+  else
+    copy = {}
+    copies[key] = copy
+    for k, field in pairs(v) do copy[k] = member(field) and copy_of(field, copies) or field end
+    setmetatable(copy, getmetatable(v))
+  end
+  return copy
+end
+
+Module.clone = checked("clone(self)",
+  "a copy with parameters and buffers of its own, without grads and hooks; what else stands in " ..
+    "fields is the same",
+  function(self) return copy_of(self, {}) end)
 
 -- A shared parameter stands under each of its names, as in PyTorch.
 Module.state = checked("state(self)",
