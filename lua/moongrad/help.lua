@@ -47,7 +47,15 @@ local TORCH = {
   clip_grad_value_ = "optim.clip_grad_value", param_groups = "an optimizer's groups",
   add_param_group = "an optimizer's add_group", ConcatDataset = "data.Concat",
   AveragedModel = "training.EMA or training.SWA", LinearLR = "optim.linear_lr, optim.warmup",
-  lr_scheduler = "optim", functional = "mg",
+  lr_scheduler = "optim", functional = "mg", utils = "data and optim", BatchNorm1d = "nn.BatchNorm",
+  BatchNorm2d = "nn.BatchNorm", BatchNorm3d = "nn.BatchNorm", Dropout2d = "nn.Dropout",
+  InstanceNorm1d = "nn.InstanceNorm", InstanceNorm2d = "nn.InstanceNorm",
+  get_last_lr = "opt.lr", Compose = "a list of transforms: DataLoader(ds, {transform = {f, g}})",
+  num_parameters = "model:summary()", register_forward_hook = "add_hook",
+  register_full_backward_hook = "add_hook", append = "model[#model + 1] = layer",
+  deepcopy = "model:clone()", modules = "pairs", apply = "pairs, or nn.init for its weights",
+  save_for_backward = "self.inputs, or a field of self", sampler = "data.RandomSampler and its kin",
+  Transforms = "data", transforms = "data", Dataloader = "data.DataLoader",
 }
 
 -- Raises where name is one of PyTorch's that `what` has under another.
@@ -166,6 +174,26 @@ function help.doc_of(value)
   return mg._docs[value] or type(class) == "table" and class.init and mg._docs[class.init]
 end
 
+-- The names of the documented methods of a class, or of what is one's; nil: it is none.
+function help.methods(value)
+  local class = type(value) == "table" and
+    (rawget(value, "__index") and value or getmetatable(value))
+  if type(class) ~= "table" or not rawget(class, "__name") then return nil end
+  local names, seen = {}, {}
+  while type(class) == "table" do
+    for name, fn in next, class do
+      if type(fn) == "function" and mg._docs[fn] and name ~= "init" and name ~= "forward" and
+         not seen[name] and name:sub(1, 1) ~= "_" then
+        seen[name] = true
+        names[#names + 1] = name
+      end
+    end
+    local meta = getmetatable(class)
+    class = meta and meta.__index
+  end
+  return #names > 0 and names or nil
+end
+
 local function nothing_known(what)
   local names = {}
   for _, group in ipairs(help.groups()) do table.move(group, 1, #group, #names + 1, names) end
@@ -183,7 +211,9 @@ function help.text(what)
   for _, name in ipairs(MODULES) do
     if value ~= nil and value == rawget(mg, name) then return wrapped(name, members(value)) end
   end
-  return value ~= nil and help.doc_of(value) or nothing_known(what)
+  local doc = value ~= nil and help.doc_of(value) or nothing_known(what)
+  local methods = help.methods(value)
+  return methods and doc .. "\n" .. wrapped("methods", methods) or doc
 end
 
 function help.help(what) print(help.text(what)) end

@@ -60,7 +60,13 @@ return setmetatable(mg, {
       return type(name) == "string" and require "moongrad.help".refuse_torch("mg", name) or nil
     end
     local value = require("moongrad." .. part[1])
-    if part[2] then value = value[part[2]] end
+    if part[2] then
+      value = value[part[2]]
+    elseif type(value) == "table" and not getmetatable(value) then
+      setmetatable(value, {__index = function(_, key)
+        return type(key) == "string" and require "moongrad.help".refuse_torch(name, key) or nil
+      end})
+    end
     mg[name] = value
     return value
   end,

@@ -159,8 +159,8 @@ local function build(f, values, made, owner)
   return t
 end
 
--- The tree of this form with values[i] for leaf i. A module is copied, with all else that it has, if
--- they can be its parameters; else its place takes a table of them by name.
+-- The tree of this form with values[i] for leaf i. A module is copied, with all else that it has,
+-- if they can be its parameters; else its place takes a table of them by name.
 function tree.build(form, values)
   if form == 1 then return values[1] end
   return build(form, values, {})

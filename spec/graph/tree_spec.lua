@@ -6,6 +6,22 @@ local near, raises = helper.near, helper.raises
 
 local function loss(p, x) return (p.W * x + p.b):sum() end
 
+describe("a tree that is a module", function()
+  it("stays one for gradients; derivatives of other shapes are tables", function()
+    local l = mg.nn.Linear(3, 1)
+    local function squares(m) return m(mg.ones(2, 3)):square():sum() end
+    local g = mg.grad(squares)(l)
+    assert.equal("Linear(3, 1)", tostring(g))
+    local J = mg.jacobian(function(m) return m(mg.ones(2, 3)) end, l)
+    assert.is_nil(getmetatable(J))
+    assert.same({2, 1, 1, 3}, J.weight.shape)
+    local H = mg.hessian(squares, mg.nn.Sequential(l))
+    assert.is_nil(getmetatable(H))
+    assert.same({1, 3, 1, 3}, H[1].weight[1].weight.shape)
+    assert.equal(3, mg.tree_map(function(p) return p.size end, l).weight)
+  end)
+end)
+
 describe("trees", function()
   helper.guard(before_each, after_each)
 

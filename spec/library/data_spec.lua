@@ -51,6 +51,16 @@ describe("a Dataset", function()
     assert.equal(5, calls)
   end)
 
+  it("without a length is refused", function()
+    local D = data.Dataset:extend("Endless")
+    function D.get(_, i) return i end
+    local told = "Endless has no length: function Endless:__len() ... end says how many items"
+    assert(raises(told, data.DataLoader, D()))
+    assert(raises(told, data.random_split, D(), {0.5, 0.5}))
+    assert(raises("DataLoader: the dataset has no length: give it a metamethod __len",
+      data.DataLoader, {get = function(_, i) return i end}))
+  end)
+
   it("of Variables of one length", function()
     local ds = data.TensorDataset(mg.range(1, 6):reshape(3, 2), mg.tensor({7, 8, 9}, "int64"))
     assert.equal(3, #ds)

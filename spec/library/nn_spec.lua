@@ -181,6 +181,88 @@ describe("nn.Module", function()
     assert.equal("float32", late.weight.dtype)
   end)
 
+  it("is told when something else takes a parameter's place", function()
+    local l = nn.Linear(2, 2)
+    l.weight = l.weight * 0.1
+    local told = "weight was a parameter and is the result of mul now: assign its values, " ..
+      "weight.data = x, or make the new one by nn.Parameter(x)"
+    assert(raises(told, l.parameters, l))
+    assert(raises(told, l.state, l))
+    assert(raises(told, function() mg.optim.SGD(l, {lr = 1}):step() end))
+    l.weight = mg.zeros(2, 2)
+    assert(raises("weight was a parameter and is a constant now", l.cleargrads, l))
+    l.weight = nn.Parameter(mg.zeros(2, 2))
+    assert.same({"bias", "weight"}, names(l))
+    local net = nn.Sequential(l)
+    net[1].bias = mg.zeros(2)
+    assert(raises("0.bias was a parameter", net.state, net))
+    l.bias = nil
+    assert.same({"weight"}, names(l))
+    l.bias = mg.zeros(2)
+    assert.same({"weight"}, names(l))
+    local list = nn.Module:extend("List")()
+    list.all = {nn.Parameter(mg.ones(1))}
+    assert.same({"all.0"}, names(list))
+    list.all[1] = list.all[1] * 2
+    assert(raises("all.0 was a parameter", names, list))
+  end)
+
+  it("has buffers that take new values", function()
+    local Count = nn.Module:extend("Count")
+    function Count:init() self.n = nn.Buffer(mg.zeros(1)) end
+    function Count:forward(x)
+      self.n = self.n + 1
+      return x
+    end
+    local m = Count()
+    m(1)
+    m(1)
+    assert.equal(2, m:state().n:item())
+    assert.equal(2, Count():load_state(m:state()).n:item())
+    m.n = mg.Variable{1} * 2
+    assert(raises("n was a buffer and is the result of mul now", m.state, m))
+  end)
+
+  it("has no mode of its own", function()
+    local l = nn.Linear(2, 2)
+    assert(raises("Linear.train: a module has no mode of its own; modes come from mg.Config.train",
+      function() l.train = false end))
+    assert(raises("Linear.requires_grad: only Variables have it; model:freeze()",
+      function() l.requires_grad = false end))
+    l.train = "what it is trained on"
+    assert.equal("what it is trained on", l.train)
+  end)
+
+  it("is frozen and thawed", function()
+    local net = nn.Sequential(nn.Linear(2, 2), mg.relu)
+    assert.equal(net, net:freeze())
+    assert.is_false(net(mg.ones(1, 2)).requires_grad)
+    assert.equal(2, #net:parameters())
+    net:freeze(false)
+    assert.is_true(net(mg.ones(1, 2)).requires_grad)
+  end)
+
+  it("is cloned: its own parameters and buffers, as shared as they were", function()
+    local net = nn.Sequential(nn.Linear(2, 2), mg.relu, nn.Linear(2, 2), nn.BatchNorm(2))
+    net[3].weight = net[1].weight
+    net[1].bias.requires_grad = false
+    net[1].weight.name = "W"
+    net.sizes = {2, 2}
+    local copy = net:clone()
+    local x = mg.rand(3, 2)
+    mg.test_mode(function() assert(helper.same(net(x), copy(x))) end)
+    assert.equal(copy[1].weight, copy[3].weight)
+    assert.equal("W", copy[1].weight.name)
+    assert.is_false(copy[1].bias.requires_grad)
+    assert.equal(net.sizes, copy.sizes)
+    assert.equal(#net:parameters(), #copy:parameters())
+    local before = net[4].running_mean:clone()
+    copy(mg.rand(3, 2))
+    copy[1].weight.data = mg.zeros(2, 2)
+    assert(helper.same(before, net[4].running_mean))
+    assert.is_true(net[1].weight:abs():sum():item() > 0)
+  end)
+
   it("without a forward says so", function()
     local Idle = nn.Module:extend("Idle")
     assert(raises("Idle: no forward method", Idle(), 1))

@@ -48,9 +48,11 @@ describe("help", function()
   it("knows the parts written in Lua, with their table's name or without", function()
     for _, part in ipairs{"nn", "optim", "data", "metrics", "training"} do
       for name in pairs(mg[part]) do
-        local doc = help(part .. "." .. name)
+        local doc = help(part .. "." .. name):gsub("\nmethods\n.*", "")
         assert(doc:find("^" .. name .. "[(:].*%)[^\n]*\n%C+$"), part .. "." .. name)
-        if not mg[name] then assert.equal(doc, help(name)) end   -- exponential is an op as well
+        if not mg[name] then                              -- exponential is an op as well
+          assert.equal(help(part .. "." .. name), help(name))
+        end
       end
     end
     for _, name in ipairs{"save", "load", "plot", "plot_graph", "dot_graph", "progress"} do
@@ -69,7 +71,7 @@ describe("help", function()
         count = count + 1
         assert(name:sub(1, 1) ~= "_")
         local path = type(mg[title]) == "table" and title .. "." .. name or name
-        local doc = help(path)
+        local doc = help(path):gsub("\nmethods\n.*", "")
         assert(doc:find("^" .. name .. "[(:{].*[)}][^\n]*\n%C+$"), doc)
         assert.is_nil(documented[path])
         documented[path] = true
@@ -93,6 +95,16 @@ describe("help", function()
                           "free", "unchain", "unchain_backward", "set_creator", "reshape"} do
       assert.is_truthy(help(name):find("^" .. name .. "%("))
     end
+  end)
+
+  it("names the methods of a class", function()
+    local function text(what)
+      return table.concat((helper.printed(mg.help, what)), "\n")
+    end
+    assert.truthy(text "Checkpoint":find("\nmethods\n  best load save$"))
+    assert.truthy(text "nn.Linear":find("named_parameters", 1, true))
+    assert.truthy(text(mg.optim.SGD):find "\nmethods\n  add_group add_hook extend load_state ")
+    assert.falsy(text "softmax":find("methods", 1, true))
   end)
 
   it("says when it knows nothing, and what is near", function()
@@ -119,6 +131,13 @@ describe("a name that is not there", function()
       assert(raises(("a Variable has no %s; here it is %s"):format(name, ours),
         function() return x[name] end))
     end
+    assert(raises("nn has no BatchNorm2d; here it is nn.BatchNorm",
+      function() return mg.nn.BatchNorm2d end))
+    assert(raises("optim has no StepLR; here it is optim.step",
+      function() return mg.optim.StepLR end))
+    assert(raises("data has no Compose; here it is a list of transforms",
+      function() return mg.data.Compose end))
+    assert.is_nil(mg.nn.no_such_layer)
     for name, ours in pairs{mse_loss = "mean_squared_error", concat = "cat", arange = "mg.range",
                             manual_seed = "mg.seed", clip = "clamp"} do
       assert(raises(("mg has no %s; here it is %s"):format(name, ours),

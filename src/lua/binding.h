@@ -59,6 +59,7 @@ extern const entry box_entries[], convert_entries[], op_entries[], reduce_entrie
 extern const lua_CFunction op_functions[NOP];
 int unary_minus(lua_State *L);
 extern const luaL_Reg variable_meta[], shape_meta[], function_meta[], guard_meta[], compiled_meta[], reader_meta[], writer_meta[];
+extern const luaL_Reg mask_meta[];
 
 /* ---- errors (box.c) -------------------------------------------------------------------------- */
 

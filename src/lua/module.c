@@ -335,6 +335,7 @@ static void make_metatables(lua_State *L) {
                    {"__idiv", OP_floor_div}, {NULL, 0}};
   lua_pushvalue(L, VARIABLE_META);
   fill_metatable(L, variable_meta);
+  fill_metatable(L, mask_meta);
   lua_pushliteral(L,
                   "Variable (x:item() is its number)"); /* what Lua's own functions say they got */
   lua_setfield(L, VARIABLE_META, "__name");

@@ -77,6 +77,28 @@ int unary_minus(lua_State *L) {
   return map_neg(L);
 }
 
+/* & | ~ of masks. A number has bits, of which logical_and and the others know nothing. */
+static int of_masks(lua_State *L, int n, const char *sign, lua_CFunction map) {
+  lua_settop(L, n);
+  for (int i = 1; i <= n; i++) {
+    node **x = to_box(L, i);
+    if (x ? (*x)->dtype != BOOL : !lua_isboolean(L, i))
+      refuse(L, "%s: operand %d is %s %s, and %s is for bools", sign, i, x ? "of" : "a",
+             x ? dtype_name[(*x)->dtype] : luaL_typename(L, i), sign);
+  }
+  return map(L);
+}
+static int mask_and(lua_State *L) { return of_masks(L, 2, "&", map_logical_and); }
+static int mask_or(lua_State *L) { return of_masks(L, 2, "|", map_logical_or); }
+static int mask_xor(lua_State *L) { return of_masks(L, 2, "~", map_logical_xor); }
+static int mask_not(lua_State *L) { return of_masks(L, 1, "~", map_logical_not); }
+
+const luaL_Reg mask_meta[] = {{"__band", mask_and},
+                              {"__bor", mask_or},
+                              {"__bxor", mask_xor},
+                              {"__bnot", mask_not},
+                              {NULL, NULL}};
+
 /* Of a path: a log that is written there (log.lua). */
 static int logarithm(lua_State *L) {
   if (lua_type(L, 1) != LUA_TSTRING) return map_log(L);

@@ -34,6 +34,15 @@ local function check(op, ds)
     raise("%s: the dataset is a %s, expected one with # and :get(i)", op,
       mg.is_variable(ds) and "Variable" or type(ds))
   end
+  local meta = getmetatable(ds)
+  if type(ds) == "table" and #ds == 0 and not (meta and meta.__len) then
+    raise("%s: the dataset has no length: give it a metamethod __len, or items at 1, 2, ...", op)
+  end
+end
+
+function Dataset:__len()
+  raise("%s has no length: function %s:__len() ... end says how many items there are",
+    getmetatable(self).__name, getmetatable(self).__name)
 end
 
 -- Whole batches can be had at once.

@@ -108,7 +108,7 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
   end)
 
 DataLoader.state = checked("state(self)",
-  "how many passes were begun: the seed's orders go on from it",
+  "how many passes were begun: the seed's orders go on from it, with the next pass",
   function(self) return { pass = self.pass } end)
 
 DataLoader.load_state = checked("load_state(self, state: table)", "takes what state() gave",

@@ -171,8 +171,8 @@ end
 
 Module._adopt = kinds.adopt
 
--- The kind of the Variable v in t[k]. A buffer's new value is a buffer. A constant or the result of an
--- op in a parameter's place would be trained and saved no more, and nobody would be told.
+-- The kind of the Variable v in t[k]. A buffer's new value is a buffer. A constant or the result of
+-- an op in a parameter's place would be trained and saved no more, and nobody would be told.
 local function note(t, k, v, name)
   local of, old = kind(v), known[t]
   if of then
@@ -252,8 +252,8 @@ end)
 
 Module.freeze = checked("freeze(self, on: bool = true)",
   "requires_grad of all its parameters becomes false: no gradients, and optimizers pass them " ..
-    "over; freeze(false) takes it back. What follows batch statistics still does: for a part that " ..
-    "shall not, y = mg.test_mode(part, x)",
+    "over; freeze(false) takes it back. What follows batch statistics still does: for a part " ..
+    "that shall not, y = mg.test_mode(part, x)",
   function(self, on)
     for _, p in self:named_parameters() do p.requires_grad = not on end
     return self

@@ -243,8 +243,9 @@ return function(mg, args)
       local n, given, by_label = shape[axis], target("cross_entropy", x, labels)
       if not by_label then
         if args.text(given.shape) ~= args.text(shape) then
-          raise("cross_entropy: probabilities %s do not fit x %s; labels must be int64, got %s",
-            args.text(given.shape), args.text(shape), given.dtype)
+          raise('cross_entropy: labels must be int64, got %s %s: say :to "int64"; as ' ..
+            "probabilities they do not fit x %s", given.dtype, args.text(given.shape),
+            args.text(shape))
         elseif ignored ~= -100 then
           raise "cross_entropy: ignore_index is for labels, not for probabilities"
         end

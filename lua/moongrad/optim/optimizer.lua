@@ -31,7 +31,9 @@ Optimizer.is_optimizer = true
 Optimizer.buffers = {}
 
 mg._docs[Optimizer] = "Optimizer:extend(name, options, doc)\n" ..
-  "a rule of one's own: options as in a signature, update(self, p, g, s) gives targets and values"
+  "a rule of one's own: options as in a signature, self.lr ... in update(self, p, g, s), which " ..
+  "gives what changes and the new values, two lists: {p, s.v}, {p - self.lr * v, v}; s has the " ..
+  "arrays that the class's field buffers names, zeros at first, and s.step, from 1"
 
 -- ---- options ----------------------------------------------------------------------------------
 
@@ -59,7 +61,8 @@ end
 
 local function check_parameters(name, target)
   if #target == 0 then
-    raise(next(target) == nil and "%s: the table of parameters is empty" or
+    raise(next(target) == nil and "%s: the table of parameters is empty (a layer whose input " ..
+      "size was left out has none before its first call)" or
       "%s: the table of parameters has keys, expected a list", name)
   end
   local seen = {}
@@ -128,7 +131,7 @@ end
 -- Without options: the parent's.
 local function extend(self, name, options, doc)
   local class = Object.extend(self, name)
-  class.options = options or self.options
+  class.options = options and (options:match "^%s*{(.*)}%s*$" or options) or self.options
   class.names = {}
   for option in class.options:gsub("%b()", ""):gmatch "([%w_]+):" do
     table.insert(class.names, option)
@@ -388,7 +391,8 @@ local function rates(self)
 end
 
 Optimizer.state = checked("state(self)",
-  "what later steps depend on, apart from the options: a flat table, as mg.save wants it",
+  "what later steps depend on, the lr among it but no other option: a flat table, as mg.save " ..
+    "wants it",
   function(self)
     local lr = rates(self)
     local t = {lr = mg.tensor(#lr > 1 and lr or lr[1], "float64"), rule = getmetatable(self).__name}

@@ -72,7 +72,8 @@ local function step(self)
   self.t = t
 end
 
-Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next", step)
+Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next, " ..
+  "reckoned from the lr it began with: what is assigned to opt.lr meanwhile is lost", step)
 
 function Schedule:__tostring()
   return mg._format("Schedule(%s, t = %d, lr = %g)", self.kind, self.t, self.opt.lr)

@@ -57,7 +57,8 @@ Checkpoint.init = checked(
     'mode: "min" | "max" = "min"})',
   "saves and loads parts, things with state() and load_state() by name, {model = model, " ..
     "opt = opt, schedule = schedule, loader = loader}, and the random numbers; of its files the " ..
-    "last `keep` and the one of the best metric stay",
+    "last `keep` and the one of the best metric stay. Between passes: a loader's place within " ..
+    "one is not kept",
   function(self, folder, parts, keep, mode)
     check_parts(parts)
     self.folder, self.parts, self.keep, self.mode = folder, parts, keep, mode
