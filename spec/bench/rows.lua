@@ -5,6 +5,7 @@
 --   unit, per      how times are shown (ms if nothing is said), and what one run is divided by
 --   threads        {n, ...}: instead of the peers, moongrad and the limit with each of them
 --   sizes          run holds a %d, and the row is run for each of these
+--   neighbour      a busy process has one of the processors; the limit is moongrad on one thread
 --   memory         not time but bytes: how far the process's high-water mark rises; `times` runs
 -- and the bound, of which a row has one:
 --   limit, peer    at most this many times the limit's figure, the best peer's
@@ -69,10 +70,20 @@ row {"matmul_f32", "1024 x 1024 x 1024 f32", "matmul f32 1 1024 1024 1024", limi
 row {"matmul_f64", "1024 x 1024 x 1024 f64", "matmul f64 1 1024 1024 1024", limit = 1.1}
 row {"matmul_batch", "64 times 64 x 64 x 64 f32", "matmul f32 64 64 64 64", unit = "us",
      limit = 1.1}
+for _, dtype in ipairs {"f32", "f64"} do
+  for _, n in ipairs {16, 32, 48} do
+    row {("matmul%d_%s"):format(n, dtype), ("%d x %d x %d %s"):format(n, n, n, dtype),
+         ("matmul %s 1 %d %d %d"):format(dtype, n, n, n), unit = "us", pytorch = 1}
+    row {("matmul%d_batch_%s"):format(n, dtype), ("256 times %dx%dx%d %s"):format(n, n, n, dtype),
+         ("matmul %s 256 %d %d %d"):format(dtype, n, n, n), unit = "us", pytorch = 1}
+  end
+end
 row {"matmul_row", "1 x 4096 x 4096 f32", "matmul f32 1 1 4096 4096", limit = 1.1}
 row {"mlp_sgd", "MLP 784-1000-1000-10, batch 100, f32, sigmoid, SGD step (limit: its 8 products)",
      "mlp f32 100 sigmoid SGD", limit = 1.2}
 row {"mlp_adam", "same, relu, Adam", "mlp f32 100 relu Adam", pytorch = 1}
+row {"neighbour", "MLP step, SGD, beside a busy process (limit: on one thread)",
+     "mlp f32 100 sigmoid SGD", neighbour = true, limit = 1.1}
 row {"adam", "Adam alone, 10^7 f32 in 20 arrays", "adam f32 20 500000", limit = 1.15}
 row {"fashion", "Fashion-MNIST, an epoch of the demo, files read too", "fashion f32", unit = "s",
      pytorch = 1}
