@@ -3,6 +3,8 @@
 #
 #   make            build lua/moongrad/core.so
 #   make demo       train a network on real images
+#   make mpi        build lua/moongrad/mpi.so, for processes under mpirun
+#   make demo-mpi   train a network in two processes
 #   make test       run spec/; the last line is "N passed, N failed"
 #   make repl       what people type is run and shown, names are completed: the command `moongrad`
 #   make jupyter    a kernel for Jupyter's notebooks, for this user; ipykernel comes from PyPI
@@ -65,6 +67,10 @@ packages.bench   := $(packages.demo) lua-socket util-linux
 packages.bench-check := $(packages.bench)
 packages.bench-peers := python3 python3-venv g++
 packages.tensorboard := python3 python3-venv
+packages.mpi     := $(packages.build) libopenmpi-dev openmpi-bin
+packages.demo-mpi := $(packages.mpi) dataset-fashion-mnist
+packages.test    += $(packages.mpi)
+packages.asan    += $(packages.mpi)
 wanted = $(sort $(foreach goal,$(or $(MAKECMDGOALS),build),$(packages.$(goal))))
 
 packages:
@@ -92,6 +98,7 @@ endif
 
 BUILD = build
 CORE  = lua/moongrad/core.so
+MPI   = $(dir $(CORE))mpi.so
 
 CFLAGS     = -O3 -Wall -Wextra -Werror=implicit-function-declaration
 LDFLAGS    =
@@ -115,8 +122,20 @@ build: packages
 
 jobs = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-compile: $(CORE)
+compile: $(CORE) $(if $(WITH_MPI),$(MPI))
 	@:
+
+# A module of its own, which only those who name it need MPI for.
+.PHONY: mpi
+test: mpi
+mpi: build
+	@$(MAKE) --no-print-directory compile WITH_MPI=yes
+
+$(MPI): src/mpi.c src/moongrad.h Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(LUA_CFLAGS) $$(pkg-config --cflags ompi-c) -shared \
+	  -Wl,-z,nodelete $(LDFLAGS) -o $@ $< $$(pkg-config --libs ompi-c)
 
 # nodelete: the sanitizers want the symbols of what a closing Lua state unloads.
 $(CORE): $(OBJ)
@@ -212,7 +231,7 @@ test: build build/jupyter
 # a page for a block of glibc 2.19, reads its bounds from what lies before, and dies of them. Without,
 # it comes to them as to all else, through pointers.
 asan-core: packages
-	@$(MAKE) --no-print-directory $(jobs) compile BUILD=build/asan CORE=build/asan/moongrad/core.so \
+	@$(MAKE) --no-print-directory $(jobs) compile BUILD=build/asan CORE=build/asan/moongrad/core.so WITH_MPI=yes \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g'
 	@echo leak:libopenblas >build/asan/leaks
 	@echo detect_leaks=1:intercept_tls_get_addr=0 >build/asan/$(notdir $(LUA)).options
@@ -316,4 +335,4 @@ lint: packages
 	  --enable=warning,performance,portability -Isrc -DISA=v3 -D_OPENMP=201511 -DLUAMOD_API= src
 
 clean:
-	rm -rf build $(CORE)
+	rm -rf build $(CORE) $(MPI)

@@ -81,6 +81,13 @@ array *arr_new(ctx *c, dtype t, const shape *s) {
   return a;
 }
 
+array *arr_of_buffer(ctx *c, dtype t, const shape *s, buffer *b) {
+  array *a = b ? arr_blank(c, t, s, READY) : NULL;
+  if (a) take_buffer(a, b);
+  else if (b) buf_unref(b);
+  return a;
+}
+
 array *arr_const(ctx *c, dtype t, const shape *s, imm k) {
   array *a = arr_blank(c, t, s, CONST);
   if (a) a->k = k;

@@ -60,6 +60,7 @@ typedef struct arrays {
 
 array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */
 array *arr_host(ctx *c, dtype t, const shape *s);             /* ... for the caller to fill in, while a tape records too */
+array *arr_of_buffer(ctx *c, dtype t, const shape *s, buffer *b); /* READY, contiguous; takes b over; NULL passes on */
 array *arr_const(ctx *c, dtype t, const shape *s, imm k);
 array *arr_scalar(ctx *c, dtype t, imm k);                    /* CONST, 0-d */
 array *arr_random(ctx *c, dtype t, const shape *s);           /* uniform [0,1), from the stream; F64 F32 */

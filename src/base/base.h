@@ -99,14 +99,18 @@ typedef struct buffer {
   uint8_t op;                 /* whose result it holds, 0: nobody's; kept by arrays */
   size_t bytes;               /* usable bytes, at least what was asked for */
   void *p;
-  void (*release)(struct buffer *b);     /* NULL: ours */
-  struct buffer *next;        /* in a free list */
+  void (*release)(void *p, void *arg);   /* NULL: ours */
+  union {
+    struct buffer *next;      /* ours: in a free list */
+    void *arg;
+  };
 } buffer;
 
 typedef struct { size_t live, peak, cached, limit; uint64_t total; } memstat; /* bytes; total ever given */
 
 buffer *buf_new(ctx *c, size_t bytes);        /* not cleared; NULL and E_MEMORY past the limit */
-buffer *buf_wrap(ctx *c, void *p, size_t bytes, void (*release)(buffer *));
+/* release(p, arg) frees p at the last unref; where wrapping fails, p is still the caller's. */
+buffer *buf_wrap(ctx *c, void *p, size_t bytes, void (*release)(void *p, void *arg), void *arg);
 void buf_ref(buffer *b);
 void buf_unref(buffer *b);
 size_t buf_live(const buffer *b);             /* its share of memstat.live */

@@ -318,10 +318,9 @@ buffer *buf_new(ctx *c, size_t bytes) {
   return &x->b;
 }
 
-/* `release` frees b->p at the last unref; where wrapping fails, p is still the caller's. */
-buffer *buf_wrap(ctx *c, void *p, size_t bytes, void (*release)(buffer *)) {
+buffer *buf_wrap(ctx *c, void *p, size_t bytes, void (*release)(void *p, void *arg), void *arg) {
   buffer *b = mg_alloc(c, sizeof *b);
-  if (b) *b = (buffer){.refs = 1, .bytes = bytes, .p = p, .release = release};
+  if (b) *b = (buffer){.refs = 1, .bytes = bytes, .p = p, .release = release, .arg = arg};
   return b;
 }
 
@@ -333,7 +332,7 @@ void buf_unref(buffer *b) {
       __atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL) != 0)
     return;
   if (b->release) {
-    b->release(b);
+    b->release(b->p, b->arg);
     mg_free(b);
     return;
   }

@@ -8,6 +8,9 @@
 ** With targets, all that the results depend on is looked through first, and what leads to a target
 ** marked: only that is walked, and released. Nobody's grad changes before backward_finish, which
 ** computes all of them in one evaluation and then only swaps pointers.
+**
+** Where leaves are watched (buckets.c), the Functions that may add to a leaf's gradient are counted
+** first; when the last of them is done, it is final, and its watch is told.
 */
 #include <string.h>
 
@@ -18,7 +21,7 @@ enum marks {
   OWN_ACC = 2, /* acc's array is the accumulator's alone: add in place */
   TARGET = 4,
   OPEN = 8,  /* its inputs are being looked at */
-  SEEN = 16, /* a result depends on it, */
+  SEEN = 16, /* a result depends on it (or: its inputs were counted), */
   LEADS = 32 /* and it on a target */
 };
 
@@ -28,6 +31,7 @@ typedef struct slot {
   struct slot *outer; /* that of the backward around this one; the next spare one */
   backward *b;
   uint8_t marks;
+  uint32_t place; /* of a watched leaf among those of b's watches, from 1; 0: it is none */
 } slot;
 
 typedef struct chunk { /* of slots; they stay where they are */
@@ -56,6 +60,7 @@ struct backward {
   uint64_t oldest;                    /* and creation number */
   node *f;                            /* the host Function under way */
   node *at;                           /* the last Function met; NULL after all of them */
+  watch *watches;                     /* told of this one */
   backward *outer;
   chunk first;
 };
@@ -257,6 +262,122 @@ array *backward_own(backward *b, node *x, const shape *s) {
   return of->acc->a;
 }
 
+/* ---- watched leaves ----------------------------------------------------------------------------------- */
+
+static watch *watch_at(const backward *b, uint32_t place, int *i) {
+  watch *w = b->watches;
+  while (place <= (uint32_t)w->first || place > (uint32_t)(w->first + w->n)) w = w->also;
+  *i = (int)place - 1 - w->first;
+  return w;
+}
+
+static bool is_told_elsewhere(const node *leaf) {
+  for (const slot *s = leaf->slot; s; s = s->outer)
+    if (s->place) return true;
+  return false;
+}
+
+/* One Function more may add to x. */
+static bool count_one(backward *b, node *x) {
+  const slot *s = find(b, x);
+  int i;
+  if (s && s->place) watch_at(b, s->place, &i)->due[i]++;
+  else if (is_told_elsewhere(x))
+    return fail(&b->G->c, "backward: within a backward of the same parameters, which processes "
+                          "have in common");
+  return true;
+}
+
+/* Counts along all that y depends on. */
+static bool count(backward *b, node *y) {
+  ctx *c = &b->G->c;
+  if (y->flags & WATCHED && !count_one(b, y)) return false;
+  if (node_has_creator(y) && !append(c, &b->stack, y)) return false;
+  while (b->stack.len) {
+    node *f = b->stack.n[--b->stack.len];
+    slot *s = slot_of(b, f);
+    if (!s) return false;
+    if (s->marks & SEEN) continue;
+    s->marks |= SEEN;
+    for (int i = 0, n = slots(f); i < n; i++) {
+      node *x = tracked_input(f, i);
+      if (!x) continue;
+      if (x->flags & WATCHED && !count_one(b, x)) return false;
+      if (node_has_creator(x) && !append(c, &b->stack, x)) return false;
+    }
+  }
+  return true;
+}
+
+static bool is_reached(const watch *w) {
+  for (int i = 0; i < w->n; i++)
+    if (w->due[i]) return true;
+  return false;
+}
+
+/* Those no leaf of which is reached are not told. */
+static bool begin_watches(backward *b) {
+  int first = 0;
+  for (watch *w = b->G->watches; w; w = w->next) {
+    if (w->b) continue;
+    w->first = first;
+    first += w->n;
+    for (int i = 0; i < w->n; i++) {
+      slot *s = slot_of(b, w->leaf[i]);
+      if (!s) return false;
+      s->place = w->first + i + 1;
+      w->due[i] = 0;
+    }
+    w->also = b->watches;
+    b->watches = w;
+  }
+  for (int i = 0; i < b->nroots; i++)
+    if (node_tracked(b->roots[i]) && !count(b, b->roots[i])) return false;
+  watch **at = &b->watches, *w;
+  while ((w = *at))
+    if (is_reached(w)) {
+      if (b->o.create_graph)
+        return fail(&b->G->c, "backward: create_graph is of no use to gradients that are averaged "
+                              "over processes: ask for mg.gradients");
+      w->b = b;
+      at = &w->also;
+    } else {
+      for (int i = 0; i < w->n; i++) find(b, w->leaf[i])->place = 0;
+      *at = w->also;
+    }
+  for (w = b->watches; w; w = w->also)
+    if (!watch_begin(w)) return false;
+  return true;
+}
+
+/* f adds to its inputs no more. */
+static bool settle(backward *b, node *f) {
+  for (int i = 0, n = slots(f), k; i < n; i++) {
+    node *x = tracked_input(f, i);
+    const slot *s = x && x->flags & WATCHED ? find(b, x) : NULL;
+    if (!s || !s->place) continue;
+    watch *w = watch_at(b, s->place, &k);
+    if (w->due[k] > 0 && --w->due[k] == 0 && !watch_final(w, k)) return false;
+  }
+  for (watch *w = b->watches; w; w = w->also) watch_step(w);
+  return true;
+}
+
+node *backward_take(backward *b, node *leaf) {
+  slot *s = find(b, leaf);
+  node *acc = s->acc;
+  s->acc = NULL;
+  s->marks &= ~OWN_ACC;
+  return acc;
+}
+
+bool backward_put(backward *b, node *leaf, node *g) {
+  slot *s = find(b, leaf);
+  if (!s->acc) return s->acc = g, true;
+  node_drop(b->G, g);
+  return fail(&b->G->c, "backward: a gradient came after the last that was counted");
+}
+
 /* ---- begin ------------------------------------------------------------------------------------------- */
 
 /* y's gradient to begin with: a leaf's own grad is what is added to */
@@ -315,7 +436,8 @@ backward *backward_new(graph *G, int ny, node *const *ys, node *const *gys, int 
                   .outer = G->running,
                   .first = {.cap = FIRST}};
   G->running = b;
-  if (!begin(b, ys, gys, nx, xs)) return backward_free(b), NULL;
+  if (!begin(b, ys, gys, nx, xs) || (!xs && G->watches && !begin_watches(b)))
+    return backward_free(b), NULL;
   return b;
 }
 
@@ -339,11 +461,13 @@ static void used(backward *b, node *x) {
 }
 
 /* f is done with, and may go with it */
-static void done(backward *b, node *f) {
+static bool done(backward *b, node *f) {
+  bool ok = !b->watches || settle(b, f);
   if (!b->o.retain_graph) node_release(b->G, f);
-  if (!node_is_function(f)) return used(b, f);
+  if (!node_is_function(f)) return used(b, f), ok;
   for (int k = 0; k < f->x->nout; k++) used(b, f->x->out[k].n);
   slot_end(b, find(b, f));
+  return ok;
 }
 
 static bool run_rule(backward *b, node *f) {
@@ -364,10 +488,10 @@ static bool run_rule(backward *b, node *f) {
 
 int backward_next(backward *b, node **host) {
   graph *G = b->G;
-  if (b->f) done(b, b->f);
+  node *last = b->f;
   b->f = NULL;
   G->backprop = b->o.create_graph;
-  int state = 0;
+  int state = last && !done(b, last) ? -1 : 0;
   while (b->heap.len && state == 0) {
     node *f = b->at = pop(b);
     if (G->recorder && recorder_knows(G, f)) {
@@ -381,8 +505,7 @@ int backward_next(backward *b, node **host) {
     } else if (f->op == OP_FUNCTION) {
       *host = b->f = f;
       state = 1;
-    } else if (run_rule(b, f)) done(b, f);
-    else state = -1;
+    } else if (!run_rule(b, f) || !done(b, f)) state = -1;
   }
   if (state == 0) b->at = NULL;
   G->backprop = b->backprop;
@@ -422,6 +545,7 @@ bool backward_accept(backward *b, int i, node *gx) {
 bool backward_splice(backward *b, node *y, node *gy) {
   if (!node_tracked(y)) return true;
   if (b->targets && !mark(b, y)) return false;
+  if (b->watches && !count(b, y)) return false;
   return !wanted(b, y) || add(b, y, gy);
 }
 
@@ -503,7 +627,9 @@ static bool hand_out(backward *b) {
 
 bool backward_finish(backward *b) {
   b->G->backprop = b->o.create_graph;
-  bool ok = b->targets ? hand_out(b) : commit(b);
+  bool ok = true;
+  for (watch *w = b->watches; w && ok; w = w->also) ok = watch_finish(w);
+  ok = ok && (b->targets ? hand_out(b) : commit(b));
   b->G->backprop = b->backprop;
   return ok;
 }
@@ -514,6 +640,10 @@ void backward_free(backward *b) {
   graph *G = b->G;
   G->running = b->outer;
   G->backprop = b->backprop;
+  for (watch *w = b->watches, *next; w; w = next) {
+    next = w->also;
+    watch_end(w);
+  }
   for (chunk *c = b->slots, *next; c; c = next) {
     next = c->next;
     for (slot *s = c->s; s < c->s + c->n; s++)

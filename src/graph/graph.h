@@ -13,6 +13,7 @@
 #define MG_GRAPH_H
 
 #include "array/array.h"
+#include "moongrad.h"
 
 enum {
   OP_FUNCTION = NOP,          /* a host (Lua) Function */
@@ -112,6 +113,7 @@ typedef struct graph {
   struct captures *captures;  /* where what is read is noted, or NULL */
   struct recorder *recorder;  /* of mg.compile, while it records; else NULL */
   bool outside;               /* it pauses */
+  struct watch *watches;      /* leaves whose gradients processes have in common */
 } graph;
 
 void graph_init(graph *G);
@@ -269,5 +271,15 @@ bool backward_finish(backward *b);                    /* commit */
 const node *backward_at(const backward *b);           /* the Function under way, or where it failed; NULL: none */
 node *backward_target(backward *b, int i);            /* new handle, after finish; only of those reached */
 void backward_free(backward *b);                      /* at any time; drops all that was not committed */
+
+/* ---- gradients that processes have in common (buckets.c) --------------------------------------------- */
+
+typedef struct watch watch;
+/* Of these leaves, each watched but once; count: leaves in each bucket, all of one dtype. r lives as long. */
+watch *watch_new(graph *G, int n, node *const *leaf, int nbuckets, const int *count,
+                 moongrad_reducer *r);
+void watch_free(watch *w);                            /* while a backward runs: when that is over */
+int watch_buckets(const watch *w);
+const int *watch_order(const watch *w, int *n);       /* leaves in the order in which they were final, n of them */
 
 #endif

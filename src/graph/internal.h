@@ -147,6 +147,30 @@ node *output_grad(const struct backward *b, const output *o); /* new handle; zer
 /* An array that is the accumulator of f's input i alone: add in place. NULL: error. */
 array *backward_own(struct backward *b, node *x, const shape *s);
 
+/* ---- leaves whose gradients processes have in common: backward.c tells buckets.c ----------------------- */
+
+typedef struct packing packing;
+struct watch {
+  graph *G;
+  watch *next;                /* in G->watches */
+  struct backward *b;         /* the one that it is told of, or NULL */
+  watch *also;                /* told of the same one */
+  int first;                  /* place of its first leaf among all that b tells of */
+  int n;
+  node **leaf;
+  int *due;                   /* of each: Functions still to come that may add to its gradient; -1: it was final */
+  packing *p;
+};
+
+/* False: an error. After begin, end comes in any case. */
+bool watch_begin(watch *w);
+bool watch_final(watch *w, int i);
+void watch_step(watch *w);                                 /* between Functions */
+bool watch_finish(watch *w);                               /* before b commits */
+void watch_end(watch *w);
+node *backward_take(struct backward *b, node *leaf);       /* its gradient, now the caller's; NULL: there is none */
+bool backward_put(struct backward *b, node *leaf, node *g); /* takes g over */
+
 #define OTHER(name, signature, saves, vjp, doc)                                                    \
   forward_fn forward_##name;                                                                       \
   vjp_fn vjp;

@@ -303,4 +303,9 @@ void push_memory_by(lua_State *L, state *S, bool name); /* a table: by op, or by
 void function_backward(lua_State *L, state *S, backward *b, node *f, bool create_graph);
 void function_release(graph *G, int ref);
 
+/* ---- other C modules (foreign.c) ------------------------------------------------------------- */
+
+void publish(lua_State *L); /* the table of moongrad.h, in the registry */
+extern const luaL_Reg watch_meta[];
+
 #endif

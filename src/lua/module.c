@@ -357,6 +357,7 @@ static void make_metatables(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, guard_meta);
   luaL_newmetatable(L, "moongrad.compiled");
   fill_metatable(L, compiled_meta);
+  make_class(L, "moongrad.watch", watch_meta);
   make_class(L, "moongrad.reader", reader_meta);
   make_class(L, "moongrad.writer", writer_meta);
   make_class(L, "moongrad.sheet", sheet_meta);
@@ -418,6 +419,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
     lua_pop(L, 1);
     push_properties(L);
     make_metatables(L);
+    publish(L);
     lua_pushvalue(L, VARIABLE_METHODS);
     lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.methods");
   }
