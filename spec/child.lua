@@ -60,6 +60,20 @@ function child.run(program, dir, before)
   return child.lua("-e " .. quote(program), dir, nil, before)
 end
 
+-- A program in n processes under mpirun, one thread each: what they write, and the exit status of
+-- all. It is main.lua in the folder that they run in.
+function child.job(n, program, dir, arguments)
+  child.write(dir .. "/main.lua", program)
+  local command = ("cd %s && LUA_PATH_5_4=%s LUA_CPATH_5_4=%s TERM=dumb OMP_NUM_THREADS=1 " ..
+    "OMPI_MCA_btl_base_warn_component_unused=0 timeout -k 5 60 mpirun --allow-run-as-root " ..
+    "--oversubscribe -n %d lua5.4 main.lua %s 2>&1 </dev/null"):format(quote(dir),
+    quote(absolute(package.path)), quote(absolute(package.cpath)), n, arguments or "")
+  local pipe = assert(io.popen(command))
+  local text = pipe:read "a"
+  local _, _, status = pipe:close()
+  return text, status
+end
+
 child.here = here
 
 return child

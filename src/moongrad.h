@@ -50,7 +50,7 @@ typedef struct moongrad {
   /* The core's state for L, one for a lua_State and its coroutines, as long as that lives */
   void *(*context)(lua_State *L);
   /* Raises; fmt is printf's. */
-  void (*raise)(lua_State *L, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
+  __attribute__((noreturn, format(printf, 2, 3))) void (*raise)(lua_State *L, const char *fmt, ...);
   /* Pushes the line at which it would raise, "script.lua:7: ", or "" */
   void (*where)(lua_State *L);
   /* The values of the Variable at i, to be read: what is pending is computed, what is strided copied. Pushes what

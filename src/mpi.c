@@ -1,16 +1,18 @@
-/* mpi.c -- moongrad/mpi.so: arrays and gradients over processes, by MPI. lua/moongrad/dist.lua is its face.
+/* mpi.c -- moongrad/mpi.so: arrays and gradients over processes, by MPI. Its face is
+** lua/moongrad/dist.lua.
 **
-** A module of its own, which knows the core by moongrad.h alone. Three copies of MPI_COMM_WORLD: the n-th call on
-** each meets the n-th call of the others.
-**   `agreed`   before processes exchange values, each says what it is about to do. Where that differs, or one has come
-**              to its end, all raise an error with both calls, and nobody waits for what never comes.
+** A module of its own, which knows the core by moongrad.h alone. Three copies of MPI_COMM_WORLD:
+** the n-th call on each meets the n-th call of the others.
+**   `agreed`   before processes exchange values, each says what it is about to do. Where that
+**              differs, or one has come to its end, all raise an error with both calls, and nobody
+**              waits for what never comes.
 **   `values`   the values
 **   `second`   the second half of exact sums
-** Everything is begun without waiting, and then tested until it is there: a process that waits gives its
-** processor away.
+** Everything is begun without waiting, and then tested until it is there: a process that waits
+** gives its processor away.
 **
-** The process ends as its exit status says: 0 waits for the others, any other ends the whole job, after the
-** interpreter has printed the error.
+** The process ends as its exit status says: 0 waits for the others, any other ends the whole job,
+** after the interpreter has printed the error.
 */
 #define _GNU_SOURCE
 #include "moongrad.h"
@@ -29,7 +31,7 @@
 enum { TEXT = 256 };
 
 static MPI_Comm agreed, values, second;
-static int rank, size, sharing; /* sharing: processes that have the same processors as this one */
+static int rank, size, sharing; /* sharing: processes that have this one's processors */
 static pid_t owner;             /* 0: MPI is not there yet */
 static int spin;                /* tests before a waiting process gives its processor away */
 
@@ -76,8 +78,7 @@ static bool fine(int e, char *error, size_t room) {
 
 /* One question to all: are we about to do the same? At most one is open. */
 typedef struct agreement {
-  int64_t h
-      [2]; /* of what is to be done, and its negative: their largest are each other's negatives if all agree */
+  int64_t h[2]; /* of what is to be done, and its negative: if all agree so are their largest */
   char text[TEXT];
   MPI_Request q;
   bool ok;
@@ -203,8 +204,8 @@ static MPI_Op op_of(int op, int dtype) {
   }
 }
 
-/* An all-reduce on its way. An exact one cuts the numbers into a part for each rank, which gets all ranks' values of
-** its part, combines them in pairs, those again, and hands the result out. */
+/* An all-reduce on its way. An exact one cuts the numbers into a part for each rank, which gets
+** all ranks' values of its part, combines them in pairs, those again, and hands the result out. */
 typedef struct {
   void *p;
   int64_t n;
@@ -511,8 +512,8 @@ static int watch(lua_State *L) {
   return 1;
 }
 
-/* times(): seconds in starting sums, in looking after them, in waiting for them; bytes and buckets summed; since the
-** last call */
+/* times(): seconds in starting sums, in looking after them, in waiting for them; bytes and buckets
+** summed; since the last call */
 static int times(lua_State *L) {
   lua_createtable(L, 0, 5);
   lua_pushnumber(L, spent.start);
@@ -547,7 +548,7 @@ static void finish(int status, void *arg) {
   MPI_Finalize();
 }
 
-/* How many processes of this machine may run on just the processors that this one may run on? */
+/* How many processes of this machine may run on the very processors of this one? */
 static int count_sharing(void) {
   MPI_Comm here;
   cpu_set_t mine, *all;

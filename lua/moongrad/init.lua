@@ -38,6 +38,7 @@ end
 local later = {
   nn = {"nn"}, models = {"models"}, optim = {"optim"}, data = {"data"}, metrics = {"metrics"},
   training = {"training"},
+  dist = {"dist"},
   save = {"io", "save"}, load = {"io", "load"}, _log = {"log"},
   progress = {"progress"}, distributions = {"distributions"},
   odeint = {"solvers.odeint"}, minimize = {"solvers.minimize"}, root = {"solvers.root"},

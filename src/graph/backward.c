@@ -9,8 +9,10 @@
 ** marked: only that is walked, and released. Nobody's grad changes before backward_finish, which
 ** computes all of them in one evaluation and then only swaps pointers.
 **
-** Where leaves are watched (buckets.c), the Functions that may add to a leaf's gradient are counted
-** first; when the last of them is done, it is final, and its watch is told.
+** Where leaves are watched (buckets.c), the Functions that may add to each gradient are counted
+** first; when the last of them is done, it is final, and the leaf's watch is told. A leaf's transpose
+** or the like, of generation 0, would come last of all: it runs as soon as its gradient is final,
+** where nothing else is to come for the leaf, so that no sum is in another order.
 */
 #include <string.h>
 
@@ -20,9 +22,10 @@ enum marks {
   QUEUED = 1,  /* in the heap */
   OWN_ACC = 2, /* acc's array is the accumulator's alone: add in place */
   TARGET = 4,
-  OPEN = 8,  /* its inputs are being looked at */
-  SEEN = 16, /* a result depends on it (or: its inputs were counted), */
-  LEADS = 32 /* and it on a target */
+  OPEN = 8,   /* its inputs are being looked at */
+  SEEN = 16,  /* a result depends on it (or: its inputs were counted), */
+  LEADS = 32, /* and it on a target */
+  RAN = 64    /* before its turn */
 };
 
 typedef struct slot {
@@ -30,8 +33,9 @@ typedef struct slot {
   node *acc;          /* the gradient so far */
   struct slot *outer; /* that of the backward around this one; the next spare one */
   backward *b;
-  uint8_t marks;
-  uint32_t place; /* of a watched leaf among those of b's watches, from 1; 0: it is none */
+  uint32_t marks : 8;
+  uint32_t place : 24; /* of a watched leaf among those of b's watches, from 1; 0: it is none */
+  uint32_t uses;       /* where leaves are watched: Functions still to come that may add to acc */
 } slot;
 
 typedef struct chunk { /* of slots; they stay where they are */
@@ -271,18 +275,18 @@ static watch *watch_at(const backward *b, uint32_t place, int *i) {
   return w;
 }
 
-static bool is_told_elsewhere(const node *leaf) {
-  for (const slot *s = leaf->slot; s; s = s->outer)
+static bool is_told_elsewhere(const slot *s) {
+  while ((s = s->outer))
     if (s->place) return true;
   return false;
 }
 
 /* One Function more may add to x. */
 static bool count_one(backward *b, node *x) {
-  const slot *s = find(b, x);
-  int i;
-  if (s && s->place) watch_at(b, s->place, &i)->due[i]++;
-  else if (is_told_elsewhere(x))
+  slot *s = slot_of(b, x);
+  if (!s) return false;
+  s->uses++;
+  if (s->outer && !s->place && is_told_elsewhere(s))
     return fail(&b->G->c, "backward: within a backward of the same parameters, which processes "
                           "have in common");
   return true;
@@ -291,7 +295,7 @@ static bool count_one(backward *b, node *x) {
 /* Counts along all that y depends on. */
 static bool count(backward *b, node *y) {
   ctx *c = &b->G->c;
-  if (y->flags & WATCHED && !count_one(b, y)) return false;
+  if (!count_one(b, y)) return false;
   if (node_has_creator(y) && !append(c, &b->stack, y)) return false;
   while (b->stack.len) {
     node *f = b->stack.n[--b->stack.len];
@@ -302,16 +306,16 @@ static bool count(backward *b, node *y) {
     for (int i = 0, n = slots(f); i < n; i++) {
       node *x = tracked_input(f, i);
       if (!x) continue;
-      if (x->flags & WATCHED && !count_one(b, x)) return false;
+      if (!count_one(b, x)) return false;
       if (node_has_creator(x) && !append(c, &b->stack, x)) return false;
     }
   }
   return true;
 }
 
-static bool is_reached(const watch *w) {
+static bool is_reached(const watch *w, const backward *b) {
   for (int i = 0; i < w->n; i++)
-    if (w->due[i]) return true;
+    if (find(b, w->leaf[i])->uses) return true;
   return false;
 }
 
@@ -326,7 +330,6 @@ static bool begin_watches(backward *b) {
       slot *s = slot_of(b, w->leaf[i]);
       if (!s) return false;
       s->place = w->first + i + 1;
-      w->due[i] = 0;
     }
     w->also = b->watches;
     b->watches = w;
@@ -335,7 +338,10 @@ static bool begin_watches(backward *b) {
     if (node_tracked(b->roots[i]) && !count(b, b->roots[i])) return false;
   watch **at = &b->watches, *w;
   while ((w = *at))
-    if (is_reached(w)) {
+    if (is_reached(w, b)) {
+      if (b->G->recorder)
+        return fail(&b->G->c, "backward: mg.compile cannot record gradients that are averaged over "
+                              "processes");
       if (b->o.create_graph)
         return fail(&b->G->c, "backward: create_graph is of no use to gradients that are averaged "
                               "over processes: ask for mg.gradients");
@@ -347,19 +353,6 @@ static bool begin_watches(backward *b) {
     }
   for (w = b->watches; w; w = w->also)
     if (!watch_begin(w)) return false;
-  return true;
-}
-
-/* f adds to its inputs no more. */
-static bool settle(backward *b, node *f) {
-  for (int i = 0, n = slots(f), k; i < n; i++) {
-    node *x = tracked_input(f, i);
-    const slot *s = x && x->flags & WATCHED ? find(b, x) : NULL;
-    if (!s || !s->place) continue;
-    watch *w = watch_at(b, s->place, &k);
-    if (w->due[k] > 0 && --w->due[k] == 0 && !watch_final(w, k)) return false;
-  }
-  for (watch *w = b->watches; w; w = w->also) watch_step(w);
   return true;
 }
 
@@ -460,16 +453,6 @@ static void used(backward *b, node *x) {
   if (s && !(s->marks & TARGET)) slot_end(b, s);
 }
 
-/* f is done with, and may go with it */
-static bool done(backward *b, node *f) {
-  bool ok = !b->watches || settle(b, f);
-  if (!b->o.retain_graph) node_release(b->G, f);
-  if (!node_is_function(f)) return used(b, f), ok;
-  for (int k = 0; k < f->x->nout; k++) used(b, f->x->out[k].n);
-  slot_end(b, find(b, f));
-  return ok;
-}
-
 static bool run_rule(backward *b, node *f) {
   vjp v;
   vjp_begin(&v, b->G, b, f, b->o.create_graph);
@@ -486,6 +469,65 @@ static bool run_rule(backward *b, node *f) {
   return ok;
 }
 
+/* ---- before their turn */
+
+/* Does x, whose gradient is final, pass it on to a watched leaf alone, which waits for no other? */
+static bool leads_to_leaf(const backward *b, node *x) {
+  enum { FAR = 8 };
+  for (int far = 0; far < FAR && !(x->flags & RELEASED) && x->op < NOP; far++) {
+    node *z = NULL;
+    for (int i = 0, n = slots(x); i < n; i++) {
+      node *in = tracked_input(x, i);
+      if (in && z) return false;
+      if (in) z = in;
+    }
+    const slot *s = z ? find(b, z) : NULL;
+    if (!s || s->uses != 1) return false;
+    if (!node_has_creator(z)) return s->place != 0;
+    x = z;
+  }
+  return false;
+}
+
+static bool settle(backward *b, node *f);
+
+static bool run_early(backward *b, node *x) {
+  slot *s = find(b, x);
+  if (!(s->marks & QUEUED)) return true; /* no gradient came */
+  if (!run_rule(b, x) || !settle(b, x)) return false;
+  if (!b->o.retain_graph) node_release(b->G, x);
+  s->marks |= RAN;
+  if (b->o.retain_grad) return true;
+  node_set_grad(b->G, x, NULL);
+  lose_acc(b, s);
+  return true;
+}
+
+/* f adds to its inputs no more. */
+static bool settle(backward *b, node *f) {
+  for (int i = 0, n = slots(f), k; i < n; i++) {
+    node *x = tracked_input(f, i);
+    slot *s = x ? find(b, x) : NULL;
+    if (!s || s->uses == 0 || --s->uses > 0) continue;
+    if (s->place) {
+      watch *w = watch_at(b, s->place, &k);
+      if (!watch_final(w, k)) return false;
+    } else if (node_has_creator(x) && leads_to_leaf(b, x) && !run_early(b, x)) return false;
+  }
+  return true;
+}
+
+/* f is done with, and may go with it */
+static bool done(backward *b, node *f) {
+  bool ok = !b->watches || settle(b, f);
+  for (watch *w = b->watches; w; w = w->also) watch_step(w);
+  if (!b->o.retain_graph) node_release(b->G, f);
+  if (!node_is_function(f)) return used(b, f), ok;
+  for (int k = 0; k < f->x->nout; k++) used(b, f->x->out[k].n);
+  slot_end(b, find(b, f));
+  return ok;
+}
+
 int backward_next(backward *b, node **host) {
   graph *G = b->G;
   node *last = b->f;
@@ -498,6 +540,8 @@ int backward_next(backward *b, node **host) {
       fail(&G->c,
            "backward: this graph was made before mg.compile recorded the function that walks it");
       state = -1;
+    } else if (find(b, f)->marks & RAN) {
+      if (!b->o.retain_grad) slot_end(b, find(b, f));
     } else if (f->flags & RELEASED) {
       fail(&G->c, "backward: this graph was released by an earlier backward; pass retain_graph = "
                   "true to the first");

@@ -1,11 +1,11 @@
 /* buckets.c -- gradients that processes have in common: packed, and summed while backward goes on.
 **
-** A watch knows leaves, in buckets. When backward.c says that the gradients of all leaves of a bucket are
-** final, they are taken from it, computed together and packed into one array, which the reducer sums; buckets
-** start in their order, the same in all processes. Before backward commits, it waits for all, and each leaf's
-** gradient becomes a view of its part. A bucket ends with a number for each leaf, 1 where this process had a
-** gradient for it, and one that is 0 unless a process failed: it then took part in what was left, so that no
-** other waits for it, and all fail.
+** A watch knows leaves, in buckets. When backward.c says that the gradients of all leaves of a
+** bucket are final, they are taken from it, computed together and packed into one array, which the
+** reducer sums; buckets start in their order, the same in all processes. Before backward commits,
+** it waits for all, and each leaf's gradient becomes a view of its part. A bucket ends with a
+** number for each leaf, 1 where this process had a gradient for it, and one that is 0 unless a
+** process failed: it then took part in what was left, so that no other waits for it, and all fail.
 */
 #include <string.h>
 
@@ -35,9 +35,16 @@ static int64_t size_of(const node *n) {
   return node_shape(n, &s) ? shape_size(&s) : 0;
 }
 
+static bool is_watched(const graph *G, const node *leaf) {
+  for (const watch *w = G->watches; w; w = w->next)
+    for (int i = 0; i < w->n; i++)
+      if (w->leaf[i] == leaf) return true;
+  return false;
+}
+
 static bool check_leaves(graph *G, int n, node *const *leaf) {
   for (int i = 0; i < n; i++) {
-    if (leaf[i]->flags & WATCHED)
+    if (is_watched(G, leaf[i]))
       return fail(&G->c, "the gradients of parameter %d are averaged already", i + 1);
     if (!node_tracked(leaf[i]) || node_has_creator(leaf[i]))
       return fail(&G->c, "parameter %d is no tracked leaf", i + 1);
@@ -63,14 +70,11 @@ watch *watch_new(graph *G, int n, node *const *leaf, int nbuckets, const int *co
   *w = (watch){.G = G, .n = n, .p = (packing *)(w + 1)};
   *w->p = (packing){.r = r, .nbuckets = nbuckets};
   w->leaf = mg_alloc(c, n * sizeof *w->leaf);
-  w->due = mg_alloc(c, n * sizeof *w->due);
+  w->final = mg_alloc(c, n * sizeof *w->final);
   w->p->order = mg_alloc(c, n * sizeof *w->p->order);
   w->p->b = mg_alloc(c, nbuckets * sizeof *w->p->b);
-  if (!w->leaf || !w->due || !w->p->order || !w->p->b) return w->n = 0, watch_free(w), NULL;
-  for (int i = 0; i < n; i++) {
-    w->leaf[i] = node_hold(leaf[i]);
-    leaf[i]->flags |= WATCHED;
-  }
+  if (!w->leaf || !w->final || !w->p->order || !w->p->b) return w->n = 0, watch_free(w), NULL;
+  for (int i = 0; i < n; i++) w->leaf[i] = node_hold(leaf[i]);
   fill_buckets(w, count);
   w->next = G->watches;
   G->watches = w;
@@ -87,12 +91,9 @@ void watch_free(watch *w) {
       *at = w->next;
       break;
     }
-  for (int i = 0; i < w->n; i++) {
-    w->leaf[i]->flags &= ~WATCHED;
-    node_drop(w->G, w->leaf[i]);
-  }
+  for (int i = 0; i < w->n; i++) node_drop(w->G, w->leaf[i]);
   mg_free(w->leaf);
-  mg_free(w->due);
+  mg_free(w->final);
   mg_free(w->p->order);
   mg_free(w->p->b);
   mg_free(w);
@@ -116,6 +117,7 @@ bool watch_begin(watch *w) {
   packing *p = w->p;
   p->started = p->waited = p->told = 0;
   for (int k = 0; k < p->nbuckets; k++) p->b[k].open = p->b[k].end - p->b[k].first;
+  memset(w->final, 0, w->n * sizeof *w->final);
   p->begun = p->agreed = true;
   return p->r->begin(p->r) || reducer_failed(w);
 }
@@ -175,7 +177,7 @@ static bool start_ready(watch *w) {
 
 bool watch_final(watch *w, int i) {
   packing *p = w->p;
-  w->due[i] = -1;
+  w->final[i] = true;
   p->order[p->told++] = i;
   for (int k = 0; k < p->nbuckets; k++)
     if (i < p->b[k].end) {
@@ -224,7 +226,7 @@ static bool unpack(watch *w, const bucket *b) {
 bool watch_finish(watch *w) {
   packing *p = w->p;
   for (int i = 0; i < w->n; i++)
-    if (w->due[i] >= 0 && !watch_final(w, i)) return false;
+    if (!w->final[i] && !watch_final(w, i)) return false;
   bool failed = false;
   for (; p->waited < p->nbuckets; p->waited++) {
     const bucket *b = &p->b[p->waited];

@@ -158,7 +158,7 @@ struct watch {
   int first;                  /* place of its first leaf among all that b tells of */
   int n;
   node **leaf;
-  int *due;                   /* of each: Functions still to come that may add to its gradient; -1: it was final */
+  bool *final;                /* of each: its gradient is */
   packing *p;
 };
 

@@ -1,7 +1,7 @@
 /* foreign.c -- the table of moongrad.h: what C modules of their own may do with Variables.
 **
-** Their functions are closures like ours, with the state and the metatable of Variables as upvalues, so
-** that what the rooms of the binding share works in them as well.
+** Their functions are closures like ours, with the state and the metatable of Variables as
+** upvalues, so that what the rooms of the binding share works in them as well.
 */
 #include <string.h>
 

@@ -1,7 +1,10 @@
 -- A dataset in batches: `for x, t in loader do` goes through it once; #loader is their number.
 -- The last batch is a smaller one where the length does not divide, unless drop_last. With a
 -- seed, the n-th pass always has the same order, whatever else is random.
-
+--
+-- With {shard = dist} each rank gets its part of every batch of size * batch_size items: the first
+-- batch_size are rank 1's, and so on. The last, smaller batch is cut into equal parts as well; the
+-- few items that are left over are in nobody's.
 --
 -- Batches are made when they are asked for. A thread that made the next one meanwhile would gain
 -- nothing: all cores compute already, and 128 CIFAR pictures, taken, flipped, padded and cropped,
@@ -31,22 +34,41 @@ end
 DataLoader.init = checked(
   "DataLoader(self, ds: any, {batch_size: int(1..) = 1, shuffle: bool = false, " ..
     "drop_last: bool = false, seed: int, sampler: sampler, collate: function, " ..
-    "transform: function | table})",
+    "transform: function | table, shard: dist})",
   "for x, t in loader do; ds has # and :get(i). sampler says which items a pass has, in place " ..
     "of shuffle; collate makes a batch of a list of items {x, t}; transform, a function or a " ..
-    "list, changes the first value of each batch, and draws from the seed",
-  function(self, ds, size, shuffle, drop_last, seed, sampler, collate, transform)
+    "list, changes the first value of each batch, and draws from the seed; shard = " ..
+    "moongrad.dist: batches of size * batch_size items are dealt out to the ranks",
+  function(self, ds, size, shuffle, drop_last, seed, sampler, collate, transform, shard)
     dataset.check("DataLoader", ds)
     if sampler and shuffle then raise("DataLoader: beside a sampler there is no shuffle") end
     self.ds, self.batch_size, self.shuffle, self.drop_last = ds, size, shuffle, drop_last
     self.sampler, self.collate, self.transforms = sampler, collate, check_transforms(transform)
+    self.rank, self.ranks = shard and shard.rank or 1, shard and shard.size or 1
+    if self.ranks > 1 and not seed then -- rank 1's, so that all have one order
+      seed = shard.broadcast(mg.randint(0, 1 << 52, { 1 }))[1]:item()
+    end
     self.seed, self.pass = seed or false, 0
     self.running = setmetatable({}, { __mode = "k" }) -- the iterator of a pass, by its last batch
   end)
 
 function DataLoader:__len()
-  local n = #(self.sampler or self.ds)
-  return self.drop_last and n // self.batch_size or -(-n // self.batch_size)
+  local whole, rest = self:split()
+  return whole + (rest > 0 and not self.drop_last and 1 or 0)
+end
+
+-- How many whole batches a pass has, and how many items the one after them
+function DataLoader:split()
+  local n, all = #(self.sampler or self.ds), self.batch_size * self.ranks
+  return n // all, n % all // self.ranks
+end
+
+-- The items of batch n: their places i..j in the order
+function DataLoader:span(n)
+  local whole, rest = self:split()
+  local size = n > whole and rest or self.batch_size
+  local i = (n - 1) * self.batch_size * self.ranks + (self.rank - 1) * size + 1
+  return i, i + size - 1
 end
 
 function DataLoader:__tostring()
@@ -90,7 +112,7 @@ end
 
 DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
   function(self)
-    local size, length, last, order = self.batch_size, #(self.sampler or self.ds), #self, nil
+    local length, last, order = #(self.sampler or self.ds), #self, nil
     local seed = self.seed and mixed(self.seed, self.pass)
     if self.sampler then
       order = seeded(seed, function() return self.sampler:positions() end)
@@ -102,8 +124,8 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
     return function()
       n = n + 1
       if n > last then return nil end
-      local i, j = (n - 1) * size + 1, math.min(n * size, length)
-      return finish(self, seed and mixed(seed, n), fetch(self, order, i, j))
+      local own = seed and mixed(mixed(seed, n), self.rank - 1)
+      return finish(self, own, fetch(self, order, self:span(n)))
     end
   end)
 

@@ -6,7 +6,7 @@ local mg = require "moongrad"
 return function(seed, fn)
   if not seed then return fn() end
   local state = mg.get_rng_state()
-  mg.seed(seed)
+  mg.set_rng_state { seed, 0 }
   local ok, result = pcall(fn)
   mg.set_rng_state(state)
   if not ok then error(result, 0) end

@@ -214,6 +214,11 @@ local function walk(t, on_variable, on_module, more, prefix, path)
   path[t] = nil
 end
 
+-- For moongrad.dist: on_variable(name, variable, kind), on_module(module).
+function Module:_walk(on_variable, on_module)
+  walk(self, function(name, v) on_variable(name, v, kind(v)) end, on_module)
+end
+
 -- A shared one comes once, by its first name.
 Module.named_parameters = checked("named_parameters(self)",
   'iterates over name, parameter: "l1.weight", W',

@@ -28,14 +28,15 @@ end
 
 -- ---- by channel: BatchNorm, InstanceNorm --------------------------------------------------------
 
-local function by_channel(name, doc, affine, track, run)
+local function by_channel(name, doc, options, affine, track, run)
   local class = layer(name)
 
   class.init = checked(name .. "(self, num_features: int(1..)?, {eps: number(0..) = 1e-5, " ..
     'momentum: number(0..1) | "cumulative" = 0.1, affine: bool = ' .. affine ..
-    ", track_running_stats: bool = " .. track .. "})",
+    ", track_running_stats: bool = " .. track .. options .. "})",
     doc .. "; momentum \"cumulative\": running_mean and running_var are averages of all batches",
-    function(self, features, eps, momentum, with_affine, tracks)
+    function(self, features, eps, momentum, with_affine, tracks, sync)
+      self.sync = sync
       self.eps, self.momentum, self.affine, self.tracks = eps, momentum, with_affine, tracks
       self.has_bias, self.dtype = true, mg.Config.dtype
       if features then self:build(features) end
@@ -76,13 +77,33 @@ local function by_channel(name, doc, affine, track, run)
   function class:describe() return tostring(self.features or "?") end
 end
 
-by_channel("BatchNorm", "batch_norm of x (N, C, ...), any rank", "true", "true",
+-- In training, with the moments of all processes
+local function run_together(self, x, momentum)
+  local dist = require "moongrad.dist"
+  local y, mean, var, n = dist._standardize(x, self.eps)
+  if self.tracks then
+    mg.assign({ self.running_mean, self.running_var }, {
+      self.running_mean.data * (1 - momentum) + mean * momentum,
+      self.running_var.data * (1 - momentum) + var * (momentum * n / (n - 1))
+    })
+  end
+  if not self.affine then return y end
+  local dims = { self.features }
+  for i = 2, x.ndim - 1 do dims[i] = 1 end
+  return y * self.weight:reshape(dims) + self.bias:reshape(dims)
+end
+
+by_channel("BatchNorm",
+  "batch_norm of x (N, C, ...), any rank; sync: by mean and variance of all processes' x " ..
+    "(moongrad.dist)",
+  ", sync: bool = false", "true", "true",
   function(self, x, momentum)
+    if self.sync and mg.Config.train then return run_together(self, x, momentum) end
     return mg.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
       { momentum = momentum, eps = self.eps })
   end)
 
-by_channel("InstanceNorm", "instance_norm of x (N, C, ...), any rank", "false", "false",
+by_channel("InstanceNorm", "instance_norm of x (N, C, ...), any rank", "", "false", "false",
   function(self, x, momentum)
     return mg.instance_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
       { momentum = momentum, eps = self.eps,

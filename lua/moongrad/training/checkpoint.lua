@@ -1,11 +1,18 @@
 -- Checkpoint: a run's whole state in a folder, one file for each save, written as mg.save does: all
 -- or not at all. The last few are kept, and the best. The file `index` says which there are.
+--
+-- Of several processes (moongrad.dist) rank 1 writes, while the others wait; all read.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local checked, raise = mg.checked, mg.raise
 
 local Checkpoint = Object:extend("Checkpoint")
+
+local function ranks()
+  local dist = package.loaded["moongrad.dist"]
+  return dist and dist.size > 1 and dist or nil
+end
 
 local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
 
@@ -64,26 +71,32 @@ Checkpoint.init = checked(
     self.folder, self.parts, self.keep, self.mode = folder, parts, keep, mode
   end)
 
+local function write(self, epoch, metric)
+  if mg.is_variable(metric) then metric = metric:item() end
+  local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
+  for name, part in pairs(self.parts) do t.parts[name] = part:state() end
+  os.execute("mkdir -p " .. quote(self.folder))
+  local list = read_index(self)
+  for i = #list, 1, -1 do
+    if list[i].epoch >= epoch then table.remove(list, i) end -- a run that was set back
+  end
+  mg.save(file_of(self, epoch), t)
+  list[#list + 1] = { epoch = epoch, metric = metric == metric and metric or nil }
+  local best, gone, kept = best_of(self, list), {}, {}
+  for i, e in ipairs(list) do
+    local stays = i > #list - self.keep or e == best
+    table.insert(stays and kept or gone, e)
+  end
+  write_index(self, kept)
+  for _, e in ipairs(gone) do os.remove(file_of(self, e.epoch)) end
+end
+
 Checkpoint.save = checked("save(self, epoch: int(0..), metric: number | variable?)",
   "writes everything; epoch is any count that grows",
   function(self, epoch, metric)
-    if mg.is_variable(metric) then metric = metric:item() end
-    local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
-    for name, part in pairs(self.parts) do t.parts[name] = part:state() end
-    os.execute("mkdir -p " .. quote(self.folder))
-    local list = read_index(self)
-    for i = #list, 1, -1 do
-      if list[i].epoch >= epoch then table.remove(list, i) end -- a run that was set back
-    end
-    mg.save(file_of(self, epoch), t)
-    list[#list + 1] = { epoch = epoch, metric = metric == metric and metric or nil }
-    local best, gone, kept = best_of(self, list), {}, {}
-    for i, e in ipairs(list) do
-      local stays = i > #list - self.keep or e == best
-      table.insert(stays and kept or gone, e)
-    end
-    write_index(self, kept)
-    for _, e in ipairs(gone) do os.remove(file_of(self, e.epoch)) end
+    local dist = ranks()
+    if not dist or dist.rank == 1 then write(self, epoch, metric) end
+    if dist then dist.barrier() end
   end)
 
 -- Gives each part its state; after an error all have what they had.
@@ -135,7 +148,8 @@ Checkpoint.load = checked('load(self, which: "last" | "best" | int(0..) = "last"
     local t = mg.load(path)
     if type(t.parts) ~= "table" then raise("load: %s is no checkpoint", path) end
     load_all(self, t.parts, path)
-    mg.set_rng_state(t.rng)
+    local dist = ranks()
+    mg.set_rng_state(dist and dist._rng_state(t.rng) or t.rng)
     return t.epoch, t.metric
   end)
 

@@ -1,0 +1,301 @@
+-- Training in several processes: mpirun -n 4 lua5.4 train.lua
+--
+--   local dist = require "moongrad.dist"
+--   local model = dist.DataParallel(nn.MLP{128, 10})
+--   local loader = data.DataLoader(train, {batch_size = 100, shuffle = true, shard = dist})
+--   ... and on as in one process: each goes its own way through its own part of the data, and
+--   backward leaves the same gradients, averaged, in all of them.
+--
+-- Without mpirun there is one process, rank 1 of 1, and MPI is not looked for. What is exchanged
+-- must be of one shape and dtype everywhere, and asked for by all in the same order: where it is
+-- not, all raise an error that says who came to what.
+
+local mg = require "moongrad"
+local Module = require "moongrad.nn.module".Module
+local checked, raise = mg.checked, mg.raise
+
+local dist = { is_dist = true, rank = 1, size = 1 }
+
+local function under_mpirun()
+  for _, name in ipairs { "OMPI_COMM_WORLD_SIZE", "PMIX_RANK" } do
+    if os.getenv(name) then return true end
+  end
+  return false
+end
+
+local mpi
+if under_mpirun() then
+  if not package.searchpath("moongrad.mpi", package.cpath) then
+    raise("moongrad.dist: under mpirun moongrad/mpi.so is needed; make mpi builds it")
+  end
+  mpi = require "moongrad.mpi"
+  dist.rank, dist.size = mpi.rank, mpi.size
+end
+local several = dist.size > 1
+
+-- ---- threads and random numbers --------------------------------------------------------------
+
+if several and not os.getenv "OMP_NUM_THREADS" then
+  mg.set_num_threads(math.max(1, mg.num_threads() // mpi.sharing))
+end
+
+-- Rank 1 has the stream of a single process, the others streams of their own.
+local function keyed(seed)
+  if dist.rank == 1 then return seed end
+  local x = seed + dist.rank * 0x9e3779b97f4a7c15
+  x = (x ~ (x >> 30)) * 0xbf58476d1ce4e5b9
+  x = (x ~ (x >> 27)) * 0x94d049bb133111eb
+  return x ~ (x >> 31)
+end
+
+-- A state that rank 1 had, as this rank would have it
+function dist._rng_state(state) return { keyed(state[1]), state[2] } end
+
+if several then
+  mg.set_rng_state(dist._rng_state(mg.get_rng_state()))
+  local seed = mg.seed
+  mg.seed = checked("seed(n: int)",
+    "starts the random numbers anew, on each rank another stream",
+    function(n) seed(keyed(n)) end)
+end
+
+-- ---- arrays ----------------------------------------------------------------------------------
+
+-- fn(x), with a gradient where one is wanted
+local function with_gradient(name, x, fn, gradient)
+  if not (x.requires_grad and mg.Config.enable_backprop) then return fn(x) end
+  return mg.Function {
+    name = name,
+    forward = function(_, v) return fn(v) end,
+    backward = function(_, gy) return gradient(gy) end
+  }(x)
+end
+
+dist.all_reduce = checked(
+  'all_reduce(x: array, op: "sum" | "mean" | "max" | "min", {exact: bool = false})',
+  "the ranks' values of x combined, the same on all; exact: in pairs, (1, 2), (3, 4), ..., " ..
+    "their results again in pairs and so on: the same bits in every run. Sums and means have " ..
+    "gradients",
+  function(x, op, exact)
+    if not several then return x end
+    if (op == "max" or op == "min") and x.requires_grad and mg.Config.enable_backprop then
+      raise("all_reduce: %s has no gradient here; take x:detach()", op)
+    end
+    return with_gradient("all_reduce", x,
+      function(v) return mpi.all_reduce(v, op, exact) end,
+      function(gy) return dist.all_reduce(gy, op, { exact = exact }) end)
+  end)
+
+local function check_root(who, root)
+  if root > dist.size then raise("%s: no rank %d, there are %d", who, root, dist.size) end
+end
+
+dist.broadcast = checked("broadcast(x: array, root: int(1..) = 1)",
+  "what x is on rank root; x has the same shape on all",
+  function(x, root)
+    check_root("broadcast", root)
+    if not several then return x end
+    return with_gradient("broadcast", x,
+      function(v) return mpi.broadcast(v, root) end,
+      function(gy)
+        local sum = dist.all_reduce(gy, "sum")
+        return dist.rank == root and sum or sum * 0
+      end)
+  end)
+
+dist.all_gather = checked("all_gather(x: array)",
+  "the ranks' values of x along a new axis 1: y[r] is that of rank r",
+  function(x)
+    if not several then return x:unsqueeze(1) end
+    return with_gradient("all_gather", x, mpi.all_gather,
+      function(gy) return dist.all_reduce(gy, "sum")[dist.rank] end)
+  end)
+
+dist.barrier = checked("barrier()", "waits until all ranks have come to it",
+  function() if several then mpi.barrier() end end)
+
+-- ---- parameters in common --------------------------------------------------------------------
+
+-- Variables become what they are on rank 1, those of one dtype in one go.
+local function share(list)
+  local by_dtype, order = {}, {}
+  for _, v in ipairs(list) do
+    if not by_dtype[v.dtype] then
+      by_dtype[v.dtype] = {}
+      order[#order + 1] = v.dtype
+    end
+    table.insert(by_dtype[v.dtype], v)
+  end
+  for _, dtype in ipairs(order) do
+    local group, flat, values, at = by_dtype[dtype], {}, {}, 0
+    for i, v in ipairs(group) do flat[i] = v:detach():reshape(v.size) end
+    local all = dist.broadcast(mg.cat(flat, 1))
+    for i, v in ipairs(group) do
+      values[i] = all[{ { at + 1, at + v.size } }]:reshape(v.shape)
+      at = at + v.size
+    end
+    mg.assign(group, values)
+  end
+end
+
+-- Parameters and buffers of a model, by order of names; buffers are what is not tracked.
+local function owned(model)
+  local parameters, buffers, seen = {}, {}, {}
+  model:_walk(function(_, v, kind)
+    if seen[v.id] then return end
+    seen[v.id] = true
+    table.insert(kind == "parameter" and parameters or buffers, v)
+  end)
+  return parameters, buffers
+end
+
+-- Some layers make their parameters when they see their first input.
+local function is_waiting(model)
+  local waiting = false
+  model:_walk(function() end, function(m)
+    waiting = waiting or m.is_waiting and m:is_waiting() or false
+  end)
+  return waiting
+end
+
+local BYTES = { float64 = 8, float32 = 4 }
+
+-- How many of these parameters make a bucket, one after the other: of one dtype, of so many bytes.
+local function buckets(list, bytes)
+  local counts, dtype, full = {}, nil, 0
+  for _, p in ipairs(list) do
+    if p.dtype ~= dtype or full >= bytes then
+      counts[#counts + 1], dtype, full = 0, p.dtype, 0
+    end
+    counts[#counts], full = counts[#counts] + 1, full + p.size * BYTES[p.dtype]
+  end
+  return counts
+end
+
+local function layout(list, counts, exact)
+  local text, hash = {}, 0
+  for i, p in ipairs(list) do text[i] = p.dtype .. table.concat(p.shape, ",") end
+  for c in (table.concat(text, ";") .. "|" .. table.concat(counts, ",")):gmatch "." do
+    hash = hash * 31 + c:byte()
+  end
+  return ("the backward of a DataParallel model with %d parameters in %d buckets%s (layout %x)")
+    :format(#list, #counts, exact and ", exact" or "", hash)
+end
+
+-- What hangs on a model while it is trained: its parameters as they were last seen, the watch on
+-- their gradients, and whether their order is that in which backward is done with them.
+local hanging = setmetatable({}, { __mode = "k" })
+
+local function watch(state, list)
+  if state.watch then state.watch:close() end
+  local counts = buckets(list, state.bytes)
+  state.watch, state.list = nil, list
+  if #list == 0 then return end
+  state.watch = mpi.watch(list, counts, state.exact, layout(list, counts, state.exact))
+end
+
+-- Parameters in the order in which rank 1's backward was done with them, once there was one.
+local function reorder(state)
+  local order = state.watch and state.watch:order() or {}
+  local list, n = {}, #state.list
+  if n == 0 or dist.all_reduce(#order, "min"):item() < n then return end
+  for i, k in ipairs(dist.broadcast(mg.tensor(order, "int64")):totable()) do
+    list[i] = state.list[k]
+  end
+  watch(state, list)
+  state.ordered = true
+end
+
+-- Before a forward that backward may follow
+local function prepare(self, state)
+  local parameters, buffer_list = owned(self.module)
+  local tracked, known = {}, 0
+  for i = #parameters, 1, -1 do
+    local p = parameters[i]
+    if p.requires_grad and not p.creator then
+      tracked[#tracked + 1] = p
+      known = known + (state.known[p.id] and 1 or 0)
+    end
+  end
+  if known ~= #tracked or known ~= #state.list then
+    state.known, state.ordered = {}, false
+    for _, p in ipairs(tracked) do state.known[p.id] = true end
+    watch(state, tracked)
+  elseif not state.ordered then
+    reorder(state)
+  end
+  local floats = {}
+  for _, b in ipairs(buffer_list) do
+    if BYTES[b.dtype] then floats[#floats + 1] = b end
+  end
+  if self.broadcast_buffers and mg.Config.train and #floats > 0 then share(floats) end
+end
+
+local function share_all(model)
+  local parameters, buffer_list = owned(model)
+  share(table.move(buffer_list, 1, #buffer_list, #parameters + 1, parameters))
+end
+
+local DataParallel = Module:extend("DataParallel")
+
+DataParallel.init = checked(
+  "DataParallel(self, model: module, {bucket: int(1..) = 1048576, exact: bool = false, " ..
+    "broadcast_buffers: bool = true})",
+  "model (its field `module`), the same on all ranks: rank 1's parameters at the start, and " ..
+    "gradients that backward averages over ranks, in buckets of so many bytes, while it goes " ..
+    "on; exact: adding up in pairs as all_reduce does. Each forward in training takes rank 1's " ..
+    "buffers (running means), unless broadcast_buffers = false. Gradients of mg.gradients and " ..
+    "mg.grad are each rank's own",
+  function(self, model, bucket, exact, broadcast_buffers)
+    self.module, self.broadcast_buffers = model, broadcast_buffers
+    if not several then return end
+    local old = hanging[model]
+    if old and old.watch then old.watch:close() end
+    hanging[model] = { list = {}, known = {}, bytes = bucket, exact = exact }
+    if not is_waiting(model) then share_all(model) end
+  end)
+
+function DataParallel:forward(...)
+  local model = self.module
+  if several then
+    local state = hanging[model]
+    if not state.shared then
+      if is_waiting(model) then
+        mg.test_mode(mg.no_grad, model, ...)
+        share_all(model)
+      end
+      state.shared = true
+    end
+    if mg.Config.enable_backprop then prepare(self, state) end
+  end
+  return model(...)
+end
+
+dist.DataParallel = DataParallel
+
+-- ---- batch norm ------------------------------------------------------------------------------
+
+-- x (N, C, ...) normalized in each channel by mean and variance of all ranks' x, which are also
+-- given, and how many values they are of.
+function dist._standardize(x, eps)
+  local axes, dims = { 1 }, { x.shape[2] }
+  for i = 3, x.ndim do axes[i - 1], dims[i - 1] = i, 1 end
+  local C = x.shape[2]
+  local n = mg.full({ 1 }, x.size // C, { dtype = x.dtype })
+  local sums = dist.all_reduce(mg.cat({ x:sum(axes), n }, 1), "sum")
+  n = sums[C + 1]:detach()
+  local mean = sums[{ { 1, C } }] / n
+  local d = x - mean:reshape(dims)
+  local var = dist.all_reduce((d * d):sum(axes), "sum") / n
+  return d * (var + eps):rsqrt():reshape(dims), mean:detach(), var:detach(), n
+end
+
+-- Seconds and bytes that averaging has cost since the last call (src/mpi.c)
+dist._times = mpi and mpi.times or function()
+  return { start = 0, step = 0, wait = 0, bytes = 0, buckets = 0 }
+end
+
+mg._docs[dist] = "dist\nprocesses under mpirun: rank (from 1), size, all_reduce, broadcast, " ..
+  "all_gather, barrier, DataParallel"
+
+return dist
