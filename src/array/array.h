@@ -79,7 +79,7 @@ bool arr_get(ctx *c, array *a, imm *v);                       /* the value of a 
 
 /* The one rule of who may write into a buffer, or take it over: nobody but `holders` that the caller knows
 ** of holds the array, nobody else its buffer, and all of it is the array. */
-void tape_released(buffer *b);
+void tape_released(void *p, void *arg);
 static inline bool arr_sole(const array *a, int holders) {
   return a->state == READY && a->refs == holders && a->buf->refs == 1 && a->p == a->buf->p &&
          a->buf->release == (a->ctx->arrays->tape ? tape_released : NULL) && arr_is_contiguous(a);

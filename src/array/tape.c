@@ -124,10 +124,10 @@ static cell *add_cell(ctx *c, tape *t, int kind) {
   return x;
 }
 
-void tape_released(buffer *b) { (void)b; } /* there is no memory to give back */
+void tape_released(void *p, void *arg) { (void)p, (void)arg; } /* there is no memory to give back */
 
 static buffer *wrap(ctx *c, tape *t, size_t bytes) {
-  buffer *b = buf_wrap(c, (void *)t->next, bytes, tape_released);
+  buffer *b = buf_wrap(c, (void *)t->next, bytes, tape_released, NULL);
   cell *x = b ? add_cell(c, t, TEMPORARY) : NULL;
   if (b && !x) mg_free(b);
   if (!x) return NULL;
