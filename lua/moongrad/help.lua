@@ -6,6 +6,8 @@ local mg = require "moongrad.core"
 local WIDTH = 80
 local MODULES = {"nn", "models", "optim", "data", "metrics", "training", "distributions"}
 
+mg._all()
+
 local help = {}
 
 -- ---- names ------------------------------------------------------------------------------------
@@ -169,6 +171,7 @@ local function find(path)
 end
 
 function help.doc_of(value)
+  if mg.is_variable(value) then value = mg.Variable end
   if type(value) ~= "table" then return mg._docs[value] end
   local class = rawget(value, "init") and value or getmetatable(value)
   return mg._docs[value] or type(class) == "table" and class.init and mg._docs[class.init]

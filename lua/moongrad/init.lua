@@ -12,18 +12,9 @@ local mg = require "moongrad.core"
 -- Errors are reported at the script's line, so those of the files beside this one are passed over.
 mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")
 
-require "moongrad.ops"(mg)
-mg._group "gradients"
-require "moongrad.transform"(mg)
-require "moongrad.compile"(mg)
-require "moongrad.profile"(mg)
-
 mg.help = mg.checked("help(what: any?)",
   "what a name, a function, a method, a class or a module is; without one, all names",
   function(what) return require "moongrad.help".help(what) end)
-
--- Called with a name that Variables have not, and the table of what they have.
-mg._unknown(function(...) return require "moongrad.help".unknown(...) end)
 
 for name, doc in pairs{
   define = "define(signature, doc, fn)\nmakes mg.name, and the method where an array comes first",
@@ -34,7 +25,8 @@ for name, doc in pairs{
   mg._docs[mg[name]] = doc
 end
 
--- name -> the module it is, or the module and the field of it
+-- name -> {the module it is}, {the module, the field of it}, or a group of ops.lua, whose file
+-- defines the name
 local later = {
   nn = {"nn"}, models = {"models"}, optim = {"optim"}, data = {"data"}, metrics = {"metrics"},
   training = {"training"},
@@ -44,6 +36,59 @@ local later = {
   odeint = {"solvers.odeint"}, minimize = {"solvers.minimize"}, root = {"solvers.root"},
   plot = {"plot", "plot"}, plot_graph = {"plot", "plot_graph"}, dot_graph = {"plot", "dot_graph"},
 }
+
+-- ---- groups of ops ----------------------------------------------------------------------------
+
+local groups, resting = require "moongrad.ops", "memory and threads"
+local methods, args = mg._docs.methods, nil
+local current = resting                            -- the title that definitions belong to
+
+-- Two of the core's that have options besides: what stands in ops/ takes their place.
+local core = {softplus = mg.softplus, nan_to_num = mg.nan_to_num}
+for name in pairs(core) do mg[name], methods[name] = nil, nil end
+
+for _, group in ipairs(groups) do
+  mg._group(group[2])                              -- so they stand in this order
+  for name in group[3]:gmatch "%S+" do later[name] = group end
+end
+mg._group(resting)
+
+-- Reads the file of a group; after an error, whatever it was, the next who asks reads it again. In
+-- the middle of it a name that comes later is not there yet.
+local function read(group)
+  if group.state then return end
+  local before = current
+  group.state, current = "begun", group[2]
+  mg._group(current)
+  local ok, problem = pcall(function()
+    if not args then
+      local new = require "moongrad.ops.args"(mg)
+      new.core = core
+      args = new
+    end
+    require("moongrad." .. group[1])(mg, args)
+  end)
+  current = before
+  mg._group(before)
+  group.state = ok and "done" or nil
+  if not ok then error(problem, 0) end
+end
+
+-- Reads all of them, for those who list names.
+function mg._all()
+  for _, group in ipairs(groups) do read(group) end
+end
+
+-- Called with a name that no Variable has, as yet: gives the method, or raises.
+mg._unknown(function(name)
+  local group = later[name]
+  if group and group[3] then
+    read(group)
+    if methods[name] then return methods[name] end
+  end
+  mg._all()
+  require "moongrad.help".unknown(name, methods)
+end)
 
 -- Iterates over all names that mg has, or has as soon as they are asked for.
 function mg._names()
@@ -55,10 +100,17 @@ end
 
 return setmetatable(mg, {
   __tostring = function() return "moongrad " .. mg.version end,
+  __pairs = function()
+    mg._all()
+    return next, mg
+  end,
   __index = function(_, name)
     local part = later[name]
     if not part then
       return type(name) == "string" and require "moongrad.help".refuse_torch("mg", name) or nil
+    elseif part[3] then
+      read(part)
+      return rawget(mg, name)
     end
     local value = require("moongrad." .. part[1])
     if part[2] then

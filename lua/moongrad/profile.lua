@@ -14,7 +14,6 @@ return function(mg)
   end
 
   local run = mg._profile
-  mg._group "memory and threads"
   mg.define("profile(fn: function, ...)",
     "calls fn(...), prints and returns where time went, then fn's results: a table of rows " ..
     "{op =, calls =, time =, bytes =} by time, and `time` in all; a row is an op computed when " ..

@@ -175,6 +175,7 @@ for word in ([[and break do else elseif end false for function goto if in local 
 -- Calls use(name, value) for what can stand behind v and a dot or colon.
 local function members(v, use)
   if mg.is_variable(v) then
+    mg._all()
     for name, member in pairs(mg._docs.methods) do
       use(name, type(member) == "function" and member or nil)
     end

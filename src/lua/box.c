@@ -202,13 +202,13 @@ static int variable_index(lua_State *L) {
   if (type == LUA_TNUMBER) return get_property(L, (int)lua_tointeger(L, -1));
   if (lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.unknown") == LUA_TFUNCTION) {
     lua_pushvalue(L, 2);
-    lua_pushvalue(L, lua_upvalueindex(3));
-    lua_call(L, 2, 0); /* raises, with a hint */
+    lua_call(L, 1, 1);
+    if (!lua_isnil(L, -1)) return 1;
   }
   refuse(L, "a Variable has no property or method \"%s\"", lua_tostring(L, 2));
 }
 
-/* _unknown(fn): fn(name, methods) raises where a Variable has no such property or method. */
+/* _unknown(fn): where a Variable has no such property or method, fn(name) gives the method, or raises. */
 static int set_unknown(lua_State *L) {
   lua_settop(L, 1);
   lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.unknown");
@@ -548,7 +548,8 @@ const luaL_Reg function_meta[] = {{"__gc", creator_free},           {"__index", 
 const entry box_entries[] = {
     {"free", free_variable, "free(x: variable)\nlets go of x now; using it again is an error",
      true},
-    {"item", variable_item, "item(x: variable) -> number\nthe number in a Variable of size 1", true},
+    {"item", variable_item, "item(x: variable) -> number\nthe number in a Variable of size 1",
+     true},
     {"detach", variable_detach, "detach(x: variable)\nthe same values, untracked", true},
     {"clone", variable_clone, "clone(x: variable)\na new Variable; gradients flow back to x", true},
     {"cleargrad", variable_cleargrad, "cleargrad(x: variable)\nx.grad becomes nil", true},

@@ -1,8 +1,8 @@
 -- activation.lua -- elementwise functions of few lines, and the core's that have options beside.
 
-return function(mg)
+return function(mg, args)
   local define, raise, where = mg.define, mg.raise, mg.where
-  local softplus, elu, huge = mg.softplus, mg.elu, math.huge
+  local softplus, elu, huge = args.core.softplus, mg.elu, math.huge
 
   define("softplus(x: array, {beta: number(0<..) = 1})", "log(1 + exp(beta x)) / beta",
     function(x, beta)
@@ -30,7 +30,7 @@ return function(mg)
       return a * b:sigmoid()
     end)
 
-  local replaced = mg.nan_to_num
+  local replaced = args.core.nan_to_num
   define("nan_to_num(x: array, {nan: number = 0, posinf: number?, neginf: number?})",
     "nan becomes 0, infinities the largest finite values, or what is given; no gradient there",
     function(x, nan, above, below)

@@ -1,0 +1,82 @@
+-- What is read when it is first asked for: the files of ops, each by the names it defines.
+
+require "moongrad"
+local groups = require "moongrad.ops"
+local child = require "spec.child"
+
+describe("files of ops", function()
+  it("are read when one of their names is asked for, of mg or of a Variable", function()
+    local function loaded(code)
+      local text, ok = child.run("local mg = require 'moongrad' " .. code .. [[
+        local list = {}
+        for name in pairs(package.loaded) do
+          if name:find "^moongrad%." then list[#list + 1] = name:sub(10) end
+        end
+        table.sort(list)
+        print(table.concat(list, " "))]])
+      assert.is_true(ok, text)
+      return text
+    end
+    assert.equal("core ops\n", loaded "local x = mg.Variable(2.0); (x * x):exp():backward()")
+    assert.equal("core ops ops.args ops.network\n", loaded "mg.softmax(mg.ones(2))")
+    assert.equal("core ops ops.args ops.shape\n", loaded "mg.ones(2):unsqueeze(1)")
+    assert.equal("core ops ops.args profile\n", loaded "local f = mg.profile")
+    assert.is_truthy(loaded "pairs(mg)":find "ops.shape .* transform")
+    assert.is_truthy(loaded "pcall(function() return mg.ones(2).nothing end)":find "ops.shape")
+  end)
+
+  it("define the names they are listed with, and no others", function()
+    local owner = {}
+    for _, group in ipairs(groups) do
+      for name in group[3]:gmatch "%S+" do
+        assert.is_nil(owner[name], name)
+        owner[name] = group[1]
+      end
+      local text, ok = child.run(([[
+        local mg = require "moongrad"
+        local before, name = {}, %q
+        for k in next, mg do before[k] = true end
+        local args = require "moongrad.ops.args"(mg)
+        args.core = {softplus = mg.relu, nan_to_num = mg.relu}
+        local wanted, loads = {}, getmetatable(mg).__index
+        for k in (%q):gmatch "%%S+" do wanted[k] = true end
+        getmetatable(mg).__index = function(t, k) if not wanted[k] then return loads(t, k) end end
+        local more = {}
+        mg.define = (function(define) return function(text, ...)
+          more[text:match "^[%%w_]+"] = true
+          return define(text, ...)
+        end end)(mg.define)
+        require("moongrad." .. name)(mg, args)
+        for k in pairs(wanted) do if rawget(mg, k) == nil then print("not there", k) end end
+        for k in pairs(more) do if not wanted[k] then print("not listed", k) end end]])
+        :format(group[1], group[3]))
+      assert.equal("", text, group[1])
+      assert.is_true(ok)
+    end
+  end)
+
+  it("are read again when that failed", function()
+    local text = child.run [[
+      local mg = require "moongrad"
+      local real = require
+      local fails = 2
+      function require(name)
+        if name == "moongrad.ops.shape" and fails > 0 then fails = fails - 1 error "no memory" end
+        return real(name)
+      end
+      print(pcall(function() return mg.stack end))
+      print(pcall(function() return mg.ones(2).unsqueeze end))
+      print(mg.stack{mg.ones(1)}.shape, mg.ones(1):unsqueeze(1).shape)]]
+    local failed = "false\t[^\n]*no memory\n"
+    assert.is_truthy(text:find("^" .. failed .. failed .. "%(1, 1%)\t%(1, 1%)\n$"))
+  end)
+
+  it("do not change whose name a mode, a tidy or a coroutine makes them read for", function()
+    assert.equal("1\n", child.run [[
+      local mg = require "moongrad"
+      local y = mg.using_config("dtype", "float32", mg.no_grad, function()
+        return mg.tidy(coroutine.wrap(function(x) return x:softmax():sum() end), mg.ones(3))
+      end)
+      print(y:to "int64":item())]])
+  end)
+end)
