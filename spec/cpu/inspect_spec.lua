@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local it = helper.counting(it)
 local child = require "spec.child"
 local same, raises, ready = helper.same, helper.raises, helper.ready
 

@@ -134,6 +134,35 @@ describe("all or nothing:", function()
     end)
   end)
 
+  it("what never began is not undone later, by the collector", function()
+    local p = mg.Variable(mg.rand(3) * 2)      -- its value is computed, and fails, before the step
+    local q = mg.Variable(3.0)
+    local function closure()
+      local loss = (q - 1) ^ 2 + (p ^ 2):sum()
+      p:cleargrad()
+      q:cleargrad()
+      loss:backward()
+      return loss
+    end
+    local opt = optim.LBFGS({q, p}, {max_iter = 1, lr = 0.1})
+    mg.eval(p)
+    for n = 1, 60 do
+      local was = q:item()
+      q.grad = mg.tensor(7.0)
+      mg._fail_at(n, 1 << 60)
+      local ok = pcall(opt.step, opt, closure)
+      mg._fail_at(0)
+      if not ok then
+        assert.equal(was, q:item())
+        q.data = was + 1
+        q.grad = mg.tensor(5.0)
+        collectgarbage()
+        assert.equal(was + 1, q:item())
+        assert.equal(5, q.grad:item())
+      end
+    end
+  end)
+
   it("a step with hooks, which change grads and draw numbers", function()
     whole(function()
       local params = parameters "float32"

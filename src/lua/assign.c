@@ -126,7 +126,7 @@ int commit(lua_State *L) {
 
 typedef struct {
   guard g;
-  bool done;
+  bool begun; /* fn has been called and has not returned: what it did is to be undone */
   uint64_t seed, counter;
   int n;
   struct {
@@ -140,11 +140,11 @@ static void put_back(state *S, guard *g) {
   int n = k->n;
   g->end = NULL;
   k->n = 0;
-  if (!k->done) S->G.c.seed = k->seed, S->G.c.counter = k->counter;
+  if (k->begun) S->G.c.seed = k->seed, S->G.c.counter = k->counter;
   for (int i = 0; i < n; i++) {
-    if (k->done) node_drop(&S->G, k->kept[i].grad);
+    if (!k->begun) node_drop(&S->G, k->kept[i].grad);
     else node_set_grad(&S->G, k->kept[i].x, k->kept[i].grad);
-    if (k->done) arr_unref(k->kept[i].value);
+    if (!k->begun) arr_unref(k->kept[i].value);
     else if (k->kept[i].value) node_set_value(&S->G, k->kept[i].x, k->kept[i].value);
     node_drop(&S->G, k->kept[i].x);
   }
@@ -152,8 +152,10 @@ static void put_back(state *S, guard *g) {
 
 /* run(keeper, fn, ...) */
 static int run(lua_State *L) {
+  keeper *k = lua_touserdata(L, 1);
+  k->begun = true;
   lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
-  ((keeper *)lua_touserdata(L, 1))->done = true;
+  k->begun = false;
   return lua_gettop(L) - 1;
 }
 
@@ -166,7 +168,7 @@ static int attempt_with(lua_State *L, bool values) {
     check_node(L, -1, "attempt");
   }
   keeper *k = guard_new(L, sizeof *k + n * sizeof *k->kept);
-  k->done = false;
+  k->begun = false;
   k->seed = S->G.c.seed;
   k->counter = S->G.c.counter;
   k->n = 0;
