@@ -163,6 +163,8 @@ describe("a DataLoader", function()
 
   it("says what it is, as datasets do", function()
     local ds = data.TensorDataset(mg.ones(4, 2))
+    assert(raises("get: argument 2, a number, is one too many", ds.get, ds, 1, 2))
+    assert(raises("batch: argument 3, a number, is one too many", ds.batch, ds, 1, 2, 3))
     assert.equal("TensorDataset(4 items)", tostring(ds))
     assert.equal("DataLoader(TensorDataset(4 items), 2 batches of 3)",
       tostring(data.DataLoader(ds, {batch_size = 3})))

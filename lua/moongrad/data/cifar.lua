@@ -2,13 +2,13 @@
 -- label and 3 x 32 x 32 bytes of picture. The pictures stay the bytes they are.
 
 local mg = require "moongrad"
-local Dataset = require "moongrad.data.dataset".Dataset
+local dataset = require "moongrad.data.dataset"
 local raise = mg.raise
 
 local RECORD = 1 + 3 * 32 * 32
 
 -- x (3, 32, 32) or (n, 3, 32, 32), of Config.dtype, 0..1        t () or (n), int64, 1..10
-local CIFAR10 = Dataset:extend("CIFAR10")
+local CIFAR10 = dataset.Dataset:extend("CIFAR10")
 
 CIFAR10.classes = { "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse",
                     "ship", "truck" }
@@ -53,10 +53,7 @@ function CIFAR10:pick(index)
   return self.images[index]:to(mg.Config.dtype) / 255, self.labels[index]
 end
 
-CIFAR10.get = CIFAR10.pick
-CIFAR10.take = CIFAR10.pick
-
-function CIFAR10:batch(i, j) return self:pick { { i, j } } end
+dataset.gives_picks(CIFAR10)
 
 function CIFAR10:__len() return #self.labels end
 

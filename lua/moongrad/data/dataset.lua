@@ -85,9 +85,23 @@ local function span(i, j)
   return positions
 end
 
-Dataset.batch = checked("batch(self, i: int, j: int)",
-  "the items i..j, each value stacked along a new axis 1",
-  function(self, i, j) return collate(self, span(i, j)) end)
+-- The methods of a class by what gives an item and what gives the items i..j
+local function gives(class, get, batch)
+  if get then
+    class.get = checked("get(self, i: int)", "item i: its values, x and t for one", get)
+  end
+  if not batch then return end
+  class.batch = checked("batch(self, i: int, j: int)",
+    "the items i..j, each value stacked along a new axis 1", batch)
+end
+
+-- The same of one whose pick(index) takes what x[index] does
+local function gives_picks(class)
+  gives(class, class.pick, function(self, i, j) return self:pick { { i, j } } end)
+  class.take = class.pick
+end
+
+gives(Dataset, nil, function(self, i, j) return collate(self, span(i, j)) end)
 
 function Dataset:__tostring()
   return ("%s(%d items)"):format(getmetatable(self).__name, #self)
@@ -113,7 +127,7 @@ function Mapped:init(ds, fn, batched)
   self.take = ds.take and function(_, index) return something(fn(ds:take(index))) end
 end
 
-function Mapped:get(i) return something(self.fn(self.ds:get(i))) end
+gives(Mapped, function(self, i) return something(self.fn(self.ds:get(i))) end)
 
 function Mapped:__len() return #self.ds end
 
@@ -137,16 +151,13 @@ function TensorDataset:pick(index)
   return table.unpack(values)
 end
 
-TensorDataset.get = TensorDataset.pick
-TensorDataset.take = TensorDataset.pick
-
-function TensorDataset:batch(i, j) return self:pick { { i, j } } end
+gives_picks(TensorDataset)
 
 function TensorDataset:__len() return #self.tensors[1] end
 
 return {
   Dataset = Dataset, TensorDataset = TensorDataset, check = check, takes = takes, items = items,
-  any = any,
+  any = any, gives = gives, gives_picks = gives_picks,
   collate = checked("collate(ds: any, positions: ints)",
     "ds:get(i) of these positions, stacked to a batch",
     function(ds, positions)

@@ -3,7 +3,7 @@
 
 local mg = require "moongrad"
 local idx = require "moongrad.io.idx"
-local Dataset = require "moongrad.data.dataset".Dataset
+local dataset = require "moongrad.data.dataset"
 local raise, checked = mg.raise, mg.checked
 
 -- The bytes of a file, gzipped or not, with ndim axes.
@@ -19,7 +19,7 @@ local function read(op, path, ndim, hint)
 end
 
 -- x (784) or (n, 784), of Config.dtype, 0..1        t () or (n), int64, 1..10
-local FashionMNIST = Dataset:extend("FashionMNIST")
+local FashionMNIST = dataset.Dataset:extend("FashionMNIST")
 
 local function open(self, split, root, flat, hint)
   local name = getmetatable(self).__name
@@ -44,10 +44,7 @@ function FashionMNIST:pick(index)
   return self.images[index]:to(mg.Config.dtype) / 255, self.labels[index]
 end
 
-FashionMNIST.get = FashionMNIST.pick
-FashionMNIST.take = FashionMNIST.pick
-
-function FashionMNIST:batch(i, j) return self:pick { { i, j } } end
+dataset.gives_picks(FashionMNIST)
 
 function FashionMNIST:__len() return #self.labels end
 

@@ -33,7 +33,7 @@ Subset.init = checked("Subset(self, ds: any, positions: array)",
     end
   end)
 
-function Subset:get(i) return self.ds:get(self.positions[i]:item()) end
+dataset.gives(Subset, function(self, i) return self.ds:get(self.positions[i]:item()) end)
 
 function Subset:__len() return #self.positions end
 
@@ -65,10 +65,10 @@ function Concat:find(i)
   return k, i - self.first[k]
 end
 
-function Concat:get(i)
+dataset.gives(Concat, function(self, i)
   local k, at = self:find(i)
   return self.parts[k]:get(at)
-end
+end)
 
 -- What each part gives, in the parts' order, put into that of the index
 function Concat:take_all(index)

@@ -42,7 +42,7 @@ Text.init = mg.checked(
 
 function Text:__len() return (#self.tokens - self.length - 1) // self.stride + 1 end
 
-function Text:get(i)
+local function get(self, i)
   local first = (i - 1) * self.stride + 1
   local last = first + self.length - 1
   return self.tokens[{ { first, last } }], self.tokens[{ { first + 1, last + 1 } }]
@@ -54,7 +54,9 @@ function Text:take(index)
   return self.tokens[places], self.tokens[places + 1]
 end
 
-function Text:batch(i, j) return self:take(mg.range(i, j, { dtype = "int64" })) end
+dataset.gives(Text, get, function(self, i, j)
+  return self:take(mg.range(i, j, { dtype = "int64" }))
+end)
 
 -- The tokens one by one: x, and t, the one after; for a SequenceLoader
 function Text:steps()
