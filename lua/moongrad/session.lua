@@ -135,17 +135,24 @@ local function entries(t, depth, seen)
   return parts
 end
 
+-- A value may fail to say what it is; where the library was asked is no line of the user's.
+local function told(v)
+  local ok, text = pcall(tostring, v)
+  return ok and text or "(" .. tostring(text):gsub("^[^\n:]*:%d+: ", "") .. ")"
+end
+
 function show(v, depth, seen)
   local kind = type(v)
   if kind == "string" then return depth > 0 and ("%q"):format(v):gsub("\\\n", "\\n") or v end
   if kind == "function" then
     local text = signature(v)
-    return text and "function " .. text or tostring(v)
+    if not text then return tostring(v) end
+    return "function " .. (depth > 0 and text:match "^[^({]*" or text)
   elseif kind ~= "table" then
-    return tostring(v)
+    return told(v)
   end
   local meta = getmetatable(v)
-  if type(meta) == "table" and (meta.__tostring or meta.__name) then return tostring(v) end
+  if type(meta) == "table" and (meta.__tostring or meta.__name) then return told(v) end
   if seen[v] then return "{...}" end
   if next(v) == nil then return "{}" end
   if depth >= DEEP then return tostring(v) end

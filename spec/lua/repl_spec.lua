@@ -18,8 +18,8 @@ describe("the REPL", function()
       typed "x = mg.tensor{1, 2}\nx\nlocal y = x * 2\ny\n= 1 + 2\n1, 2\nnil\nx:cleargrad()\n")
     assert.equal("text\n{1, {a = variable(1)}, [\"b c\"] = \"text\"}\n{}\n\n",
       typed "'text'\n{1, {a = mg.tensor(1)}, ['b c'] = 'text'}\n{}\n")
-    assert.equal("function softmax(x: array, axis: axis = -1)\nLinear(2, 3)\n\n",
-      typed "mg.softmax\nmg.nn.Linear(2, 3)\n")
+    assert.equal("function softmax(x: array, axis: axis = -1)\n{function softmax}\n" ..
+      "Linear(2, 3)\n\n", typed "mg.softmax\n{mg.softmax}\nmg.nn.Linear(2, 3)\n")
   end)
 
   it("reads on until what was begun is whole", function()
@@ -32,8 +32,9 @@ describe("the REPL", function()
   it("tells errors with their line, and goes on", function()
     assert.equal("stdin:1: sum: axis 3 is out of range for shape (2)\n7\n\n",
       typed "mg.ones(2):sum(3)\n7\n")
-    assert.equal("stdin:1: unexpected symbol near '<'\n{code = 7}\nstdin:1: no\n\n",
-      typed "< 3\nerror{code = 7}\nsetmetatable({}, {__tostring = function() error 'no' end})\n")
+    assert.equal("stdin:1: unexpected symbol near '<'\n{code = 7}\n(no)\n{1, (no)}\n\n",
+      typed("< 3\nerror{code = 7}\nx = setmetatable({}, {\n" ..
+        "__tostring = function() error 'no' end})\nx\n{1, x}\n"))
   end)
 
   it("helps", function()
