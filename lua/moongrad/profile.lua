@@ -23,7 +23,9 @@ return function(mg)
   local launches = mg._launches
   mg.define("launches(fn: function, ...)", "calls fn(...), prints and returns as text every " ..
     "launch, a line each, then fn's results: a program of fused ops with its elements, or an op " ..
-    "with its shapes, and the bytes it reads and writes", function(fn, ...)
+    "with its shapes, and the bytes it reads and writes, from where to where: #n is the n-th " ..
+    "address met, @n stands so far behind the begin of the block of a replay (mg.compile)",
+    function(fn, ...)
       local function printed(text, ...)
         print((text:gsub("\n$", "")))
         return text, ...

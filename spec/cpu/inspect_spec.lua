@@ -26,12 +26,27 @@ describe("launches", function()
       return mg.tensor{1, 2}:sin()[1]:item(), "b"
     end, 3)
     assert.same({
-      "mul add tanh sum (4 ops), 100000 elements, 1 in, 1 out, 800008 bytes",
-      "matmul float64 (1000, 100), float64 (100, 1000) -> float64 (1000, 1000), 9600000 bytes",
+      "mul add tanh sum (4 ops), 100000 elements, 1 in, 1 out, 800008 bytes, #1 -> #2",
+      "matmul float64 (1000, 100), float64 (100, 1000) -> float64 (1000, 1000), 9600000 bytes, " ..
+        "#1 #1 -> #3",
       "sin, 2 elements",
     }, {table.unpack(lines, 1, 3)})
     assert.is_true(math.abs(a - math.sin(1)) < 1e-15)
     assert.equal("b", b)
+  end)
+
+  it("of a function of mg.compile have places in one block", function()
+    local g = mg.compile(function(x)
+      local y = x:matmul(x.T) * 2
+      return (y:matmul(y) + 1):cumsum(1):sum()
+    end)
+    local x = ready(20, 20)
+    g(x)
+    local lines = launches(g, x)
+    local bytes, apart = lines[1]:match "a block of (%d+) bytes, (%d+) if nothing shared its place"
+    assert.is_true(tonumber(bytes) < tonumber(apart))
+    assert.truthy(lines[2]:find "^matmul.*, #1 #1 %-> @%d+$")
+    assert.truthy(lines[#lines]:find "^sum.* @%d+ %-> #%d+$")
   end)
 
   it("read x once for the sum of two losses and its gradient", function()

@@ -282,10 +282,17 @@ typedef struct trace {
   char *text;                 /* by malloc */
   size_t len, room;
   int64_t count;
+  const void **met;           /* by malloc: addresses, in order; they are numbered */
+  int nmet, room_met;
+  const char *block;          /* of the replay under way, or NULL: addresses in it are offsets */
+  size_t block_bytes;
   bool lost;                  /* no memory: the rest is missing */
 } trace;
 
 /* Who watches from now on; NULL: nobody */
 void launch_watch(ctx *c, profile *p, trace *t);
+void trace_free(trace *t);
+/* What a replay is about to run in, and how many bytes would be without it */
+void trace_block(trace *t, const void *block, size_t bytes, size_t apart);
 
 #endif

@@ -124,6 +124,56 @@ static int64_t note_program(trace *t, const program *p) {
   return bytes;
 }
 
+/* Where something stands: an offset in the block of a replay, @64, or the number of an address, #2 */
+static void note_place(trace *t, const void *p) {
+  const char *at = p;
+  if (t->block && at >= t->block && at < t->block + t->block_bytes)
+    return note(t, " @%lld", (long long)(at - t->block));
+  int i = 0;
+  while (i < t->nmet && t->met[i] != p) i++;
+  if (i == t->nmet && i == t->room_met) {
+    int room = i ? 2 * i : 64;
+    const void **met = realloc(t->met, room * sizeof *met);
+    if (!met) {
+      t->lost = true;
+      return;
+    }
+    t->met = met;
+    t->room_met = room;
+  }
+  if (i == t->nmet) t->met[t->nmet++] = p;
+  note(t, " #%d", i + 1);
+}
+
+static void note_places(trace *t, const launch *l) {
+  note(t, ",");
+  if (l->kind == PROGRAM) {
+    const pvalue *v = program_values(l->p);
+    for (int i = 0; i < l->p->nvalue; i++)
+      if (v[i].leaf == LEAF_INPUT) note_place(t, l->leaf[v[i].in[0]].p);
+    note(t, " ->");
+    for (int i = 0; i < l->p->noutput; i++) note_place(t, l->to[i]);
+  } else if (l->kind == CALL) {
+    for (int i = 0; i < l->nin; i++)
+      if (l->in[i]) note_place(t, l->in[i]->p);
+    note(t, " ->");
+    for (int i = 0; i < l->nout; i++)
+      if (l->out[i]) note_place(t, l->out[i]->p);
+  }
+}
+
+void trace_block(trace *t, const void *block, size_t bytes, size_t apart) {
+  t->block = block;
+  t->block_bytes = bytes;
+  if (bytes) note(t, "      a block of %zu bytes, %zu if nothing shared its place\n", bytes, apart);
+}
+
+void trace_free(trace *t) {
+  free(t->text);
+  free(t->met);
+  *t = (trace){.text = NULL};
+}
+
 static void note_launch(trace *t, const arrays *k, const launch *l) {
   int64_t bytes = 0;
   note(t, "%4lld  ", (long long)++t->count);
@@ -134,7 +184,7 @@ static void note_launch(trace *t, const arrays *k, const launch *l) {
     for (int i = 0; i < l->nin; i++) note_view(t, i ? ", " : " ", l->in[i], &bytes);
     for (int i = 0; i < l->nout; i++) note_view(t, i ? ", " : " -> ", l->out[i], &bytes);
   }
-  if (l->kind != KERNEL) note(t, ", %lld bytes", (long long)bytes);
+  if (l->kind != KERNEL) note(t, ", %lld bytes", (long long)bytes), note_places(t, l);
   note(t, "\n");
 }
 

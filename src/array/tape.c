@@ -73,8 +73,8 @@ struct tape {
   size_t room[5];
   int *constant; /* which cells are constants */
   int nconstant;
-  size_t block, scratch;
-  buffer *own; /* the block, where it is small */
+  size_t block, apart, scratch; /* apart: were each cell in memory of its own */
+  buffer *own;                  /* the block, where it is small */
   uint64_t kept;
   int threads;
   bool planned, each; /* each: schedules are looked up launch by launch */
@@ -740,6 +740,7 @@ static bool lay_out(ctx *c, tape *t) {
       cell *x = cell_of(t, &n->out[k]);
       if (!x || x->kind != TEMPORARY || x->begin != i || x->place) continue;
       cell *y = n->l.kind == PROGRAM ? over(c, t, n, i, k) : NULL;
+      t->apart += rounded(x->bytes);
       x->place = y ? y->place : take(&f, rounded(x->bytes)) + 1; /* from 1; 0: none yet */
       if (y) y->end = -1;                                        /* its place is passed on */
     }
@@ -943,7 +944,10 @@ bool tape_replay(ctx *c, tape *t, const tape_leaf_at *leaf, array **out) {
   bool ok = block;
   if (ok) {
     bind(t, block, buf, leaf);
+    trace *watching = c->arrays->trace;
+    if (watching) trace_block(watching, block->p, t->block, t->apart);
     ok = run(c, t, (char *)block->p + t->block);
+    if (watching) trace_block(watching, NULL, 0, 0);
     buf_unref(block);
     int made = 0;
     for (; made < t->nresult && ok; made++) {

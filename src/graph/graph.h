@@ -144,6 +144,7 @@ node *node_input(graph *G, node *f, int i);           /* new handle; a constant 
 bool node_ready(graph *G, node *n);                   /* value READY, CONST or scalar; error if DROPPED */
 bool node_item(graph *G, node *n, imm *v);            /* of size 1 */
 array *node_values(graph *G, node *n);                /* new reference: READY and contiguous, also for scalars */
+array *node_dense(graph *G, node *n);                 /* likewise, for launches: not to be looked into */
 array *node_as_array(graph *G, node *n);              /* new reference, perhaps pending; scalars as CONST */
 node *node_detach(graph *G, node *n);                 /* same value, untracked */
 bool node_set_value(graph *G, node *n, array *a);     /* x.data = v; takes a over; shape and dtype fit */

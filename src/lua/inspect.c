@@ -1,7 +1,5 @@
 /* inspect.c -- what goes down to the machine, for people to see: launches, programs, machine code.
 */
-#include <stdlib.h>
-
 #include "lua/binding.h"
 
 /* ---- launches ---------------------------------------------------------------------------------- */
@@ -14,8 +12,7 @@ typedef struct {
 static void end(state *S, guard *g) {
   session *s = (session *)g;
   launch_watch(&S->G.c, NULL, NULL);
-  free(s->t.text);
-  s->t = (trace){.text = NULL};
+  trace_free(&s->t);
   g->end = NULL;
 }
 

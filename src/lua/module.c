@@ -140,8 +140,15 @@ static int num_threads(lua_State *L) {
   return 1;
 }
 
+/* The random stream, which nobody sets or looks at while mg.compile records what is drawn from it */
+static ctx *stream(lua_State *L, const char *who) {
+  graph *G = &get_state(L)->G;
+  if (G->recorder) refuse(L, "%s: not in a function that mg.compile records", who);
+  return &G->c;
+}
+
 static int seed(lua_State *L) {
-  ctx *c = &get_state(L)->G.c;
+  ctx *c = stream(L, "seed");
   sig_values(L);
   c->seed = lua_tointeger(L, 1);
   c->counter = 0;
@@ -150,7 +157,7 @@ static int seed(lua_State *L) {
 
 static int get_rng_state(lua_State *L) {
   sig_values(L);
-  ctx *c = &get_state(L)->G.c;
+  ctx *c = stream(L, "get_rng_state");
   lua_createtable(L, 2, 0);
   lua_pushinteger(L, c->seed);
   lua_rawseti(L, -2, 1);
@@ -160,7 +167,7 @@ static int get_rng_state(lua_State *L) {
 }
 
 static int set_rng_state(lua_State *L) {
-  ctx *c = &get_state(L)->G.c;
+  ctx *c = stream(L, "set_rng_state");
   int64_t s[MAXDIM];
   sig_values(L);
   if (check_list(L, 1, "set_rng_state", "an element", s) != 2)

@@ -225,7 +225,7 @@ static node *positions(graph *G, const key *k, const item *e, node *v) {
     return at;
   }
   int64_t n = dim_of(k, e);
-  array *a = node_values(G, v);
+  array *a = node_dense(G, v);
   int64_t bad = a ? arr_check_index(&G->c, a, n) : -1;
   if (bad > 0)
     fail(&G->c, "index: %lld at position %lld of the index is not in 1..%lld",
@@ -516,7 +516,7 @@ static bool write_picked(lua_State *L, graph *G, key *k, node *v) {
   node *x = node_at(L, 1), *at = NULL;
   if (with_picks(L, G, k, &y)) at = rows_of(G, k, &y, &rows);
   drop_picks(G, k);
-  array *index = at ? node_values(G, at) : NULL;
+  array *index = at ? node_dense(G, at) : NULL;
   array *wide = index ? spread(G, v, &y.result, &y.result) : NULL;
   array *src = wide ? arr_contiguous(&G->c, wide) : NULL;
   arr_unref(wide);
