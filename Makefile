@@ -126,10 +126,14 @@ compile: $(CORE) $(if $(WITH_MPI),$(MPI))
 	@:
 
 # A module of its own, which only those who name it need MPI for.
-.PHONY: mpi
+.PHONY: mpi demo-mpi
 test: mpi
 mpi: build
 	@$(MAKE) --no-print-directory compile WITH_MPI=yes
+
+demo-mpi: mpi
+	@mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root) -n 2 \
+	  $(LUA) lua/examples/distributed.lua
 
 $(MPI): src/mpi.c src/moongrad.h Makefile
 	@mkdir -p $(@D)
@@ -308,6 +312,7 @@ install: build $(if $(filter yes,$(DOCS)),meta docs)
 	  xargs -I{} install -D -m 644 lua/moongrad/{} '$(DESTDIR)$(LUADIR)/moongrad/{}'
 	@install -D -m 644 lua/moongrad/jupyter/kernel.py '$(DESTDIR)$(LUADIR)/moongrad/jupyter/kernel.py'
 	@install -D -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/moongrad/core.so'
+	@[ ! -e $(MPI) ] || install -D -m 755 $(MPI) '$(DESTDIR)$(LIBDIR)/moongrad/mpi.so'
 	@printf '%s\n' '#!/usr/bin/env $(LUA)' \
 	  'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
 	  'package.cpath = "$(LIBDIR)/?.so;" .. package.cpath' \

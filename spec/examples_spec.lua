@@ -7,6 +7,7 @@ local expected = {
   char_gpt = "test loss ",
   char_lstm = "epoch  1: loss ",
   fashion_resnet = "epoch 1: loss ",
+  distributed = "epoch 1: loss ",
   gaussian_process = "standard deviation of f: 0.",
   fashion_cnn = "epoch 1: loss ",
   gan = "epoch  1: critic's loss ",

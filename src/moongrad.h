@@ -49,8 +49,8 @@ typedef struct moongrad {
   void (*functions)(lua_State *L, const struct luaL_Reg *list);
   /* The core's state for L, one for a lua_State and its coroutines, as long as that lives */
   void *(*context)(lua_State *L);
-  /* Raises; fmt is printf's. */
-  __attribute__((noreturn, format(printf, 2, 3))) void (*raise)(lua_State *L, const char *fmt, ...);
+  /* Raises, and never returns, as lua_error; fmt is printf's. */
+  __attribute__((format(printf, 2, 3))) int (*raise)(lua_State *L, const char *fmt, ...);
   /* Pushes the line at which it would raise, "script.lua:7: ", or "" */
   void (*where)(lua_State *L);
   /* The values of the Variable at i, to be read: what is pending is computed, what is strided copied. Pushes what

@@ -457,6 +457,16 @@ describe("data and files", function()
   end)
 end)
 
+describe("the example", function()
+  it("runs in two processes", function()
+    local path = ("dofile %q"):format(child.here .. "/lua/examples/distributed.lua")
+    local text, status = child.job(2, path, child.folder(finally), "quick")
+    assert.equal(0, status, text)
+    assert(text:find("2 processes of 1 thread, 64 pictures in each batch of 128\nepoch 1: loss ",
+      1, true), text)
+  end)
+end)
+
 -- ---- faults ------------------------------------------------------------------------------------
 
 describe("a job ends", function()

@@ -21,7 +21,7 @@ static void functions(lua_State *L, const luaL_Reg *list) {
 
 static void *context(lua_State *L) { return &get_state(L)->G.c; }
 
-static _Noreturn void raise(lua_State *L, const char *fmt, ...) {
+static int raise(lua_State *L, const char *fmt, ...) {
   char text[600];
   va_list ap;
   va_start(ap, fmt);
@@ -132,11 +132,8 @@ static int watch_done(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg watch_meta[] = {{"__gc", watch_gc},
-                               {"close", watch_gc},
-                               {"__len", watch_len},
-                               {"order", watch_done},
-                               {NULL, NULL}};
+const luaL_Reg watch_meta[] = {{"__gc", watch_gc},   {"__close", watch_gc}, {"close", watch_gc},
+                               {"__len", watch_len}, {"order", watch_done}, {NULL, NULL}};
 
 static watch *watch_leaves(lua_State *L, state *S, int i, node **leaf, int n, const int *count,
                            int nbuckets, moongrad_reducer *r) {
