@@ -56,6 +56,7 @@ typedef struct arrays {
   uint64_t mark;              /* of the latest visit */
   struct fuser *fuser;        /* fuse.c: lists that are used again */
   struct tape *tape;          /* which records; else NULL */
+  int recorded;               /* arrays that were made pending since it began, about */
 } arrays;
 
 array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */

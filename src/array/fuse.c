@@ -180,7 +180,7 @@ static bool add_output(ctx *c, fuser *f, array *a, int value) {
 ** by the next evaluation. What a row was folded to is little beside the row. */
 static bool is_stored(const arrays *k, const array *a, bool per_row) {
   bool dear = op_table[a->op].cost == DEAR;
-  if (per_row) return true;
+  if (per_row || (k->tape && a->size <= SMALL)) return true;
   if (k->lean) return !a->saved && a->recomputes > 1;
   if (dear) return a->saved || a->recomputes;
   return a->recomputes > 1;
@@ -336,7 +336,7 @@ static const schedule *prepare(ctx *c, fuser *f, const form *m, int n, array *co
 static bool run(ctx *c, fuser *f, const schedule *s, void *scratch) {
   WORK(c, OP_NONE);
   launch l = {.kind = PROGRAM};
-  l.p = cpu_program(s);
+  l.p = s ? cpu_program(s) : (const program *)(const void *)f->packed;
   l.s = s;
   l.leaf = f->leaf;
   l.to = f->to;
@@ -352,8 +352,12 @@ static bool run(ctx *c, fuser *f, const schedule *s, void *scratch) {
 static bool evaluate(ctx *c, const form *m, int n, array *const *a, array *const *olds) {
   WORK(c, OP_NONE);
   fuser *f = fuser_of(c);
-  const schedule *s = f ? prepare(c, f, m, n, a, olds) : NULL;
-  if (!s) return false;
+  const schedule *s = NULL;
+  if (f && c->arrays->tape) { /* planned when the record is complete */
+    uint64_t mark = arr_mark(c);
+    if (!build(c, f, m, n, a, mark) || !reserve(c, f, NULL, n, NULL, mark))
+      return give_back(f), false;
+  } else if (!f || !(s = prepare(c, f, m, n, a, olds))) return false;
   if (run(c, f, s, NULL)) return true;
   give_back(f);
   return false;
@@ -378,7 +382,7 @@ static int nodes_of(ctx *c, array *x, uint64_t mark) {
 static bool eval_programs(ctx *c, int n, array *const *a) {
   array *group[GROUP];
   for (int first = 0;;) {
-    int m = 0, left = 0, nodes = 0, more;
+    int m = 0, left = 0, nodes = 0, more, most = c->arrays->tape ? MAXVALUES : MAXVALUES / 2;
     uint64_t mark = c->arrays->tape ? arr_mark(c) : 0;
     form f = {0};
     while (first < n && (a[first]->state != PENDING || a[first]->tail)) first++;
@@ -395,7 +399,7 @@ static bool eval_programs(ctx *c, int n, array *const *a) {
       for (int k = 0; k < m; k++) twice |= group[k] == x;
       if (twice) continue;
       more = m < GROUP ? nodes_of(c, x, mark) : 0;
-      if (m && (m == GROUP || nodes + more > MAXVALUES / 2 || !join(&f, &g))) {
+      if (m && (m == GROUP || nodes + more > most || !join(&f, &g))) {
         left++;
         continue;
       }

@@ -9,10 +9,8 @@
 
 #include "array/internal.h"
 
-enum {
-  MAXRECORDED = MAXVALUES / 2
-};                     /* nodes of an expression of few elements while a tape records */
-enum { MAXBYTES = 6 }; /* bytes an expression may keep alive, in units of its result */
+enum { MAXRECORDED = MAXVALUES }; /* nodes of an expression while a tape records */
+enum { MAXBYTES = 6 };            /* bytes an expression may keep alive, in units of its result */
 
 /* ---- small arrays: at once ------------------------------------------------------------------------ */
 
@@ -77,6 +75,17 @@ static array *pend(ctx *c, int op, dtype t, const shape *s, int nin, array *cons
   return a;
 }
 
+/* While a tape records no bytes are kept, and one long program is better than two. As long as few arrays were
+** made pending at all there is nothing to count. */
+static bool bound_recorded(ctx *c, array *a) {
+  enum { OFTEN = 64 };
+  int made = c->arrays->recorded++;
+  if (made < MAXRECORDED || made % OFTEN) return true;
+  weight w = {0, 0, 0};
+  arr_visit(a, arr_mark(c), weigh, &w);
+  return w.nodes < MAXRECORDED - OFTEN || arr_ready(c, a);
+}
+
 /* Keep expressions small: not too many nodes, not too many bytes that live for them alone: for a tail, beside
 ** the largest of what it reduces. */
 static bool bound(ctx *c, array *a) {
@@ -84,13 +93,12 @@ static bool bound(ctx *c, array *a) {
   for (int i = 0; i < a->nin; i++)
     if (a->in[i]->state == PENDING && a->in[i]->nodes > before) before = a->in[i]->nodes;
   if (a->nodes < MAXNODES && a->size < HEAVY && a->nodes / often == before / often) return true;
-  if (c->arrays->tape && a->size <= SMALL && a->nodes < MAXRECORDED) return true;
+  if (c->arrays->tape && a->size < HEAVY) return bound_recorded(c, a);
   weight w = {0, 0, 0};
   arr_visit(a, arr_mark(c), weigh, &w);
   a->nodes = w.nodes;
   size_t bytes = (size_t)a->size * (a->per_row ? a->row : 1) * dtype_size[a->dtype];
   if (a->tail) bytes = w.largest;
-  if (c->arrays->tape && a->size <= SMALL) return w.nodes < MAXRECORDED || arr_ready(c, a);
   if (w.nodes < MAXNODES && w.bytes <= bytes * MAXBYTES) return true;
   return arr_ready(c, a);
 }

@@ -108,6 +108,7 @@ tape *tape_begin(ctx *c) {
   memset(t, 0, sizeof *t);
   t->next = BEGIN;
   t->counter = c->counter;
+  c->arrays->recorded = 0;
   return t;
 }
 
@@ -610,14 +611,13 @@ static bool prune(ctx *c, tape *t, noted *n) {
     m++;
   }
   n->nout = m;
-  for (int i = 0; i < n->nin; i++) { /* what is read no more */
-    bool read = false;
-    for (int k = 0; k < values && !read; k++) {
-      const pvalue *x = program_values(q) + k;
-      read = x->leaf == LEAF_INPUT && x->in[0] == i;
-    }
-    if (!read) n->in[i].cell = -1;
+  memset(to, 0, (nv + 1) * sizeof *to);
+  for (int k = 0; k < values; k++) {
+    const pvalue *x = program_values(q) + k;
+    if (x->leaf == LEAF_INPUT) to[x->in[0]] = 1;
   }
+  for (int i = 0; i < n->nin; i++)
+    if (!to[i]) n->in[i].cell = -1; /* it is read no more */
   program_seal(q);
   mg_free(to);
   mg_free(n->pruned);
