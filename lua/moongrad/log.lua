@@ -80,7 +80,9 @@ local function number_of(name, v)
 end
 
 local function check_name(name)
-  if not utf8.len(name) then raise("log: the name %q is no UTF-8", name) end
+  if not utf8.len(name) or name:find "\0" then
+    raise("log: the name %q is no UTF-8, or has a NUL", name)
+  end
 end
 
 -- {name, value}, in order of names
@@ -294,6 +296,7 @@ method("histogram", "name: string, x: array, step: int?, {bins: int(1..) = 30}",
 
 method("text", "name: string, text: string, step: int?", "a text, in Markdown",
   function(self, name, text, step)
+    check_name(name)
     if not utf8.len(text) then raise("text: %s is no UTF-8", name) end
     if self.string then return self:string(name, text, step) end
     if not self.value then refuse(self, "text") end
@@ -324,6 +327,7 @@ local function log(path, append, columns)
   if columns and class ~= Rows then raise("log: columns are those of a .csv") end
   for i, name in ipairs(columns or {}) do
     if type(name) ~= "string" then raise("log: column %d is a %s", i, type(name)) end
+    check_name(name)
   end
   local self = class()
   self.path, self.steps = path, {}

@@ -253,7 +253,150 @@ local function trees(folder)
   end
 end
 
+-- ---- logs and plots -----------------------------------------------------------------------------
+
+local function some_name(random)
+  return random(4) > 1 and ({"loss", "a/b", "\u{fc}", 'q"', "x,y", " ", ""})[random(7)] or
+    string.char(random(0, 255), random(0, 255))
+end
+
+local function some_number(random)
+  local v = (random() - 0.5) * 10.0 ^ random(-300, 300)
+  return ({0, random(0), 0 / 0, -1 / 0, v, true})[random(6)]
+end
+
+local function some_array(random)
+  local dims = {}
+  for axis = 1, random(0, 4) do dims[axis] = random(0, 4) end
+  local x = mg.rand(dims)
+  if random(5) == 1 then x = mg.log(x - 0.5) end -- some are nan
+  return x:to(({"float64", "float32", "int64", "uint8", "bool"})[random(5)])
+end
+
+-- Does what may be refused, in our words.
+local function attempt(what, fn, ...)
+  local ok, err = pcall(fn, ...)
+  err = tostring(err)
+  local theirs = err:find "gnuplot failed" or err:find "attempt to" or err:find "bad argument"
+  if not ok and (theirs or not err:find "%l: ") then
+    error(what .. ": " .. err, 0)
+  end
+  return ok
+end
+
+-- Every record has its length and sums.
+local function check_events(bytes)
+  local function masked(s)
+    local crc = mg._crc32c(s)
+    return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
+  end
+  local at = 1
+  while at <= #bytes do
+    local n, sum = ("<I8I4"):unpack(bytes, at)
+    assert(sum == masked(bytes:sub(at, at + 7)), "the sum of a length is wrong")
+    assert(("<I4"):unpack(bytes, at + 12 + n) == masked(bytes:sub(at + 12, at + 11 + n)),
+      "the sum of a record is wrong")
+    at = at + 16 + n
+  end
+  assert(at == #bytes + 1)
+end
+
+local function logs(folder)
+  return function(random)
+    local ending = ({".csv", ".jsonl", ""})[random(3)]
+    local path = folder .. "/log" .. ending
+    os.execute("rm -rf '" .. path .. "'")
+    if ending == ".csv" and random(2) == 1 then
+      child.write(path, damaged(random, "step,time,loss\n1,2.5,0.5\n2,3,1e-3\n"))
+    end
+    local log
+    local function open() log = mg.log(path, ending ~= "" and {append = true} or nil) end
+    if not attempt("log", open) then return end
+    for _ = 1, random(10) do
+      local k, step = random(5), random(3) == 1 and random(-3, 9) or nil
+      local name = some_name(random)
+      if k == 1 then attempt("scalar", log.scalar, log, name, some_number(random), step)
+      elseif k == 2 then
+        attempt("scalars", log.scalars, log, {[name] = some_number(random), n = 1}, step)
+      elseif k == 3 then attempt("image", log.image, log, name, some_array(random), step)
+      elseif k == 4 then attempt("histogram", log.histogram, log, name, some_array(random), step)
+      else attempt("text", log.text, log, name, some_name(random), step) end
+    end
+    log:close()
+    if ending == ".csv" then mg.load(path)
+    elseif ending == ".jsonl" then
+      for line in io.lines(path) do
+        local t, problem = require "moongrad.io.json".decode(line)
+        if not t then error(problem .. ": " .. line) end
+      end
+    else
+      local pipe <close> = io.popen("cat '" .. path .. "'/*")
+      check_events(pipe:read "a")
+    end
+  end
+end
+
+-- An array of these dims, mostly
+local function fitting(random, ...)
+  if random(20) == 1 then return some_array(random) end
+  local x = mg.rand(...) - random(0, 1)
+  if random(3) == 1 then x = mg.where(x:lt(0.3), ({0 / 0, 1 / 0, 0})[random(3)], x) end
+  return random(4) == 1 and (x * 9):nan_to_num():to "int64" or x
+end
+
+local function some_layer(random)
+  local kind = ({"image", "heatmap", "contour", "histogram", "bars", "scatter", "curve"})[random(7)]
+  local n, layer = random(0, 5), {}
+  if kind == "image" then
+    layer.image = random(2) == 1 and fitting(random, 3, n + 1, 2) or fitting(random, 2, n + 1)
+    if random(3) == 1 then layer.extent = {0, random(-1, 1), 0, random(-1, 1)} end
+  elseif kind == "heatmap" then
+    layer.heatmap, layer.values = fitting(random, n, 3), random(2) == 1
+  elseif kind == "contour" then
+    layer.contour = fitting(random, n, 4)
+    if random(2) == 1 then layer.x, layer.y = fitting(random, 4), fitting(random, n) end
+    if random(3) == 1 then layer.levels = random(2) == 1 and random(0, 20) or {random(), 1} end
+  elseif kind == "histogram" then
+    layer.histogram, layer.density = fitting(random, 4 * n), random(2) == 1
+  elseif kind == "bars" then
+    layer.bars = fitting(random, n)
+    if random(3) == 1 then layer.x = fitting(random, n) end
+  elseif kind == "scatter" then
+    layer.scatter = random(2) == 1 and fitting(random, n, 2) or
+      {fitting(random, n), fitting(random, n)}
+    if random(2) == 1 then layer.by = fitting(random, n) end
+  else
+    layer[1] = fitting(random, n)
+    if random(2) == 1 then layer[2] = fitting(random, n) end
+    if random(3) == 1 then layer.errors = fitting(random, n) end
+    if random(3) == 1 then layer.band = {fitting(random, n), fitting(random, n)} end
+  end
+  local plain = not layer.image and not layer.heatmap
+  if random(3) == 1 and plain then layer.label = some_name(random) end
+  if random(9) == 1 then layer.color = ({"red", "#112233", 3, "x'"})[random(4)] end
+  return layer
+end
+
+-- Pictures that gnuplot draws, of whatever is not refused before
+local function plots(folder)
+  return function(random)
+    local given = {path = folder .. "/plot." .. ({"txt", "svg", "png"})[random(3)]}
+    if random(3) == 1 then given.title = some_name(random) end
+    if random(5) == 1 then given.log = ({"x", "y", "xy"})[random(3)] end
+    if random(5) == 1 then given.xlim = {random(0, 3), random(0, 3)} end
+    if random(5) == 1 then given.xticks = {some_name(random), 3} end
+    if random(4) == 1 then
+      given.plots = {{some_layer(random)}, {some_layer(random)}}
+    else
+      for i = 1, random(3) do given[i] = some_layer(random) end
+    end
+    attempt("plot", mg.plot, given)
+  end
+end
+
 return {
+  {name = "logs", start = logs},
+  {name = "plots", start = plots},
   reading("safetensors", function(folder) return originals(folder, "safetensors") end,
     safetensors_inside),
   reading("npz", function(folder) return originals(folder, "npz") end, npz_inside),

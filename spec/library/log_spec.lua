@@ -153,6 +153,7 @@ describe("a log of scalars", function()
     log:scalars{loss = 0 / 0, n = 3, ["\u{fc}"] = -math.huge}
     log:text("note", 'a "b"')
     assert(raises("histogram: " .. path .. " holds scalars alone", log.histogram, log, "x", {1}))
+    assert(raises("is no UTF-8", log.text, log, "\xff", "x"))
     log:close()
     mg.log(path, {append = true}):close()
     assert.equal('{"step":1,"time":1.000,"loss":0.1}\n' ..

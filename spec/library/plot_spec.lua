@@ -148,7 +148,7 @@ describe("plot's layers", function()
     local text, data = script{{{1, 2}, mg.tensor({3, 4}, "int64"), label = "it's"}, x = {1}}
     has(text, "skip=0 record=(2) format='%float64%float64' using 1:2 with lines lw 2")
     has(text, "lc rgb '#1f77b4'")
-    has(text, "title 'it''s'")
+    has(text, "title 'it'.\"'\".'s'")
     assert.same({1, 3, 2, 4}, {table.unpack(doubles(data, 0, 4), 1, 4)})
   end)
 
@@ -228,10 +228,10 @@ describe("plot's layers", function()
                         columns = 3, title = "all"}
     has(text, "set multiplot layout 1,3 title 'all'")
     assert.equal(2, select(2, text:gsub("\nreset\n", "")))
-    text = script{{1, 2}, xlim = {0, 1 / 0}, ylim = {-1, 3}, hlines = {0.5}, vlines = {1},
+    text = script{{1, 2}, xlim = {0, 1 / 0}, ylim = {0.5, 3}, hlines = {0.5}, vlines = {1},
                   legend = "outside", log = "y", grid = true, size = {300, 200}}
     has(text, "set xrange [0:*]")
-    has(text, "set yrange [-1:3]")
+    has(text, "set yrange [0.5:3]")
     has(text, "set key outside right top")
     has(text, "set logscale y")
     has(text, "graph 0, first 0.5 to graph 1, first 0.5")
@@ -268,6 +268,31 @@ describe("plot's layers", function()
     assert.is_truthy(out:find "three")
     assert.is_truthy(out:find("\nshades\n  @@\n@@\n", 1, true))
     assert.is_truthy(out:find "a %*")
+  end)
+
+  it("are drawn or refused, whatever they hold", function()
+    local path = child.folder(finally) .. "/a.svg"
+    local nan = 0 / 0
+    for _, given in ipairs{
+      {{{1, 2}, {1, 2}, label = "'~"}, title = "\xff'"},
+      {{1, 2, label = "it''s a\xc3"}, title = "''", xticks = {"''a'", 2}},
+      {{nan, nan}},
+      {{{1, 2}, {3, 4}}, xlim = {5, 6}}, {histogram = {nan, 1}}, {histogram = {nan}},
+      {{-1, -2}, log = "y"}, {{bars = {nan, 1}}}, {heatmap = {{nan, 1}}, values = true},
+      {contour = {{1, 2}, {3, 4}}, levels = {9}}, {contour = {{nan, nan}, {nan, nan}}},
+      {image = {{nan, nan}}}, {heatmap = {{1}}}, {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}},
+    } do
+      given.path = path
+      os.remove(path)
+      mg.plot(given)
+      assert(#child.read(path) > 500)
+    end
+    assert(raises("plot: bars: x is not finite", mg.plot, {{bars = {1, 2}, x = {1, nan}}}))
+    assert(raises("all x or all y are the same", mg.plot, {contour = {{1, 2}, {3, 4}}, x = {1, 1}}))
+    assert(raises("cannot show x from -1 to 2", mg.plot, {{1, 2}, xlim = {-1, 2}, log = "x"}))
+    assert(raises("an image has no logarithmic axes", mg.plot, {image = mg.ones(2, 2), log = "x"}))
+    assert(raises("plot: levels is 0, expected 1 or more", mg.plot,
+      {contour = {{1, 2}, {3, 4}}, levels = 0}))
   end)
 
   it("grow while one looks", function()

@@ -7,7 +7,8 @@ local mg = require "moongrad.core"
 local graph = require "moongrad.plot.graph"
 local layers = require "moongrad.plot.layers"
 local program = require "moongrad.plot.program"
-local raise, checked, quote = mg.raise, mg.checked, layers.quote
+local raise, checked = mg.raise, mg.checked
+local quote, text = layers.quote, layers.text
 
 local plot = {dot_graph = graph.dot_graph, plot_graph = graph.plot_graph}
 
@@ -31,11 +32,11 @@ local KINDS = {"image", "heatmap", "contour", "histogram", "bars", "scatter"}
 local function reader(...)
   local names, texts, known = {}, {}, {}
   for _, list in ipairs{...} do
-    for _, text in ipairs(list) do
-      if not known[text] then
-        texts[#texts + 1] = text
-        names[#names + 1] = text:match "^%w+"
-        known[text] = true
+    for _, option in ipairs(list) do
+      if not known[option] then
+        texts[#texts + 1] = option
+        names[#names + 1] = option:match "^%w+"
+        known[option] = true
       end
     end
   end
@@ -91,8 +92,11 @@ local KEYS = {["top right"] = "inside right top", ["top left"] = "inside left to
               ["bottom right"] = "inside right bottom", ["bottom left"] = "inside left bottom",
               outside = "outside right top", none = "off"}
 
-local function limits(axis, pair)
+local function limits(axis, pair, log)
   if #pair ~= 2 or pair[1] == pair[2] then raise("plot: %slim is {from, to}", axis) end
+  if (log or ""):find(axis) and not (pair[1] > 0 and pair[2] > 0) then
+    raise("plot: an axis of logarithms cannot show %s from %g to %g", axis, pair[1], pair[2])
+  end
   local words = {}
   for i, v in ipairs(pair) do
     words[i] = math.abs(v) < math.huge and mg._format("%.17g", v) or "*"
@@ -104,7 +108,7 @@ end
 local function ticks(axis, list)
   local words = {}
   for i, v in ipairs(list) do
-    words[i] = type(v) == "number" and mg._format("%.17g", v) or quote(v) .. " " .. i
+    words[i] = type(v) == "number" and mg._format("%.17g", v) or text(v) .. " " .. i
   end
   return ("set %stics (%s) nomirror%s"):format(axis, table.concat(words, ", "),
     axis == "x" and #list > 8 and " rotate by -45" or "")
@@ -149,15 +153,15 @@ local function panel(sheet, given)
     if not layers[layer.kind].options[1]:find "^image" then number = number + 1 end
     local made = layers[layer.kind].draw(sheet, layer.options, {
       x = opts.x, number = number, style = layer.style or opts.style, bars = bars, bar = bar,
-      histograms = count(list, "histogram")})
+      log = opts.log, xlim = opts.xlim, histograms = count(list, "histogram")})
     if made.before then add("%s", made.before) end
     table.move(made.clauses, 1, #made.clauses, #drawn + 1, drawn)
     for key, v in pairs(made) do all[key] = all[key] or v end
     image = image or made.text
   end
   add "set border lc rgb '#444444'\nset tics nomirror out scale 0.6 textcolor rgb 'black'"
-  add("set title %s\nset xlabel %s\nset ylabel %s", quote(opts.title or ""),
-    quote(opts.xlabel or ""), quote(opts.ylabel or ""))
+  add("set title %s\nset xlabel %s\nset ylabel %s", text(opts.title or ""),
+    text(opts.xlabel or ""), text(opts.ylabel or ""))
   add("set key %s", KEYS[opts.legend or "top right"])
   if all.tight then add("set key opaque\nset autoscale fix") end
   local palette = all.gray and not all.colours and "gray" or "color"
@@ -165,9 +169,11 @@ local function panel(sheet, given)
   if not all.bar then add("unset colorbox") end
   if all.equal then add("set size ratio -1") end
   if all.down then add("set yrange [] reverse") end
+  if opts.log and all.tight then raise "plot: an image has no logarithmic axes" end
   if opts.log then add("set logscale %s", opts.log)
   elseif all.zero then add("set yrange [%s]\nset offsets 0, 0, graph 0.05, 0", all.zero) end
-  if all.span then add(mg._format("set xrange [%.17g:%.17g]", all.span[1], all.span[2])) end
+  if all.span then add("%s", limits("x", all.span, opts.log)) end
+  if all.yspan and not all.down then add("%s", limits("y", all.yspan, opts.log)) end
   for _, axis in ipairs{"x", "y"} do
     local cells = all.down and all.cells[axis == "x" and 2 or 1]
     if opts[axis .. "ticks"] then add("%s", ticks(axis, opts[axis .. "ticks"]))
@@ -175,7 +181,7 @@ local function panel(sheet, given)
   end
   if opts.grid then add("set grid lc rgb '#cccccc' dt 1 lw 1") end
   for _, axis in ipairs{"x", "y", "c"} do
-    if opts[axis .. "lim"] then add("%s", limits(axis, opts[axis .. "lim"])) end
+    if opts[axis .. "lim"] then add("%s", limits(axis, opts[axis .. "lim"], opts.log)) end
   end
   for _, v in ipairs(opts.vlines or {}) do
     add(mg._format("set arrow from first %.17g, graph 0 to first %.17g, graph 1 nohead dt 2 " ..
@@ -236,16 +242,16 @@ local function script_of(sheet, given, kind, path)
   end
   local columns = math.min(picture.columns or math.ceil(math.sqrt(#panels)), #panels)
   local rows = -(-#panels // columns)
-  local lines = {"set encoding utf8"}
+  local lines = {}
   if kind then
     -- a leading | would make the path a command
-    lines[2] = ("set terminal %s\nset output %s"):format(
+    lines[1] = ("set terminal %s\nset output %s"):format(
       terminal(kind, picture.size, rows, columns), quote((path:gsub("^|", "./|"))))
   end
-  lines[#lines + 1] = "set termoption noenhanced"
+  lines[#lines + 1] = "set encoding utf8\nset termoption noenhanced"
   if given.plots then
     lines[#lines + 1] = ("set multiplot layout %d,%d%s"):format(rows, columns,
-      picture.title and " title " .. quote(picture.title) or "")
+      picture.title and " title " .. text(picture.title) or "")
     lines[#lines + 1] = table.concat(panels, "reset\n")
     lines[#lines + 1] = "unset multiplot\n"
   else lines[#lines + 1] = panels[1] end

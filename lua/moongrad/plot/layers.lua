@@ -1,9 +1,9 @@
 -- layers.lua -- what a plot draws: each kind makes lines of a gnuplot script of its options.
 --
 -- A layer becomes {clauses = parts of one `plot` command, before = commands before it, and what it
--- wants of the plot: colours, gray, bar (of colours), equal and tight axes, the y axis down, zero
--- and span: their ranges, cells: how many elements, text: what it is without gnuplot}. All numbers
--- go through one binary file, the sheet; a clause says from which byte on it reads it.
+-- wants of the plot: colours, gray, bar (of colours), equal and tight axes, the y axis down, zero,
+-- span and yspan: their ranges, cells: how many elements, text: what it is without gnuplot}. All
+-- numbers go through one binary file, the sheet; a clause says from which byte on it reads it.
 
 local mg = require "moongrad.core"
 local raise = mg.raise
@@ -28,6 +28,20 @@ local function beside(a, y, what)
   a = values(a, 1, what)
   if #a ~= #y then raise("plot: %s has %d values, expected %d", what, #a, #y) end
   return a
+end
+
+-- The points that can be drawn, on an axis of logarithms those that are positive; nil: none is
+-- within the limits of x, where gnuplot would find no limits of y.
+local function visible(x, y, at)
+  if (at.log or ""):find "x" then x = mg.where(x:gt(0), x, 0 / 0) end
+  if (at.log or ""):find "y" then y = mg.where(y:gt(0), y, 0 / 0) end
+  local seen = (x + y):isfinite()
+  if at.xlim and #at.xlim == 2 then
+    local from, to = math.min(table.unpack(at.xlim)), math.max(table.unpack(at.xlim))
+    seen = seen:logical_and(x:ge(from)):logical_and(x:le(to))
+  end
+  if not seen:any():item() then return nil end
+  return x, y
 end
 
 local function numbers(n) return mg.range(1, n, {dtype = "float64"}) end
@@ -66,11 +80,20 @@ local STYLES = {
 }
 layers.styles = '"lines" | "dashed" | "points" | "linespoints" | "dots" | "steps" | "impulses"'
 
--- In single quotes all is literal but the quote itself, and a line break ends the string.
+-- In single quotes all is literal; a quote itself is a string of its own, since gnuplot misses one
+-- that is doubled next to another.
 local function quote(s)
-  return "'" .. tostring(s):gsub("%c", " "):gsub("'", "''") .. "'"
+  local parts = ("'" .. s:gsub("%c", " "):gsub("'", "'.\"'\".'") .. "'")
+  return (parts:gsub("''%.", ""):gsub("%.''", ""))
 end
 layers.quote = quote
+
+-- A byte that is no UTF-8 would have gnuplot miss the quote behind it.
+local function text(s)
+  s = tostring(s)
+  return quote(utf8.len(s) and s or s:gsub("[\128-\255]", "?"))
+end
+layers.text = text
 
 local function colour(given, i)
   if type(given) == "string" then
@@ -83,7 +106,7 @@ local function colour(given, i)
   return ("lc rgb '%s'"):format(COLOURS[(i - 1) % #COLOURS + 1])
 end
 
-local function title(label) return label and "title " .. quote(label) or "notitle" end
+local function title(label) return label and "title " .. text(label) or "notitle" end
 
 -- ---- curves -----------------------------------------------------------------------------------
 
@@ -99,7 +122,8 @@ layers.curve = {
     x = x and values(x, 1, "x of " .. what) or numbers(#ys)
     if #x ~= #ys then raise("plot: %s has %d points, its x has %d", what, #ys, #x) end
     local clauses, lc = {}, colour(o.color, at.number)
-    if not ys:isfinite():any():item() then return {clauses = clauses} end
+    x, ys = visible(x, ys, at)
+    if not x then return {clauses = clauses} end
     if o.band then
       if #o.band ~= 2 then raise("plot: band is {low, high}") end
       local low, high = beside(o.band[1], ys, "band[1]"), beside(o.band[2], ys, "band[2]")
@@ -132,7 +156,8 @@ layers.scatter = {
     y = values(y, 1, "scatter's y")
     x = beside(x, y, "scatter's x")
     local form = ("with points pt 7 ps %g"):format(0.8 * o.width)
-    if not (x + y):isfinite():any():item() then return {clauses = {}} end
+    x, y = visible(x, y, at)
+    if not x then return {clauses = {}} end
     if not o.by then
       return {clauses = {("%s using 1:2 %s %s %s"):format(sheet:columns{x, y}, form,
         colour(o.color, at.number), title(o.label))}}
@@ -163,9 +188,10 @@ layers.bars = {
   options = {"bars: array", "x: array", LABEL, COLOUR},
   draw = function(sheet, o, at)
     local y = values(o.bars, 1, "bars")
-    if not y:isfinite():any():item() then return {clauses = {}} end
     local x = o.x or at.x
     x = x and beside(x, y, "x of bars") or numbers(#y)
+    if not visible(x, y, at) then return {clauses = {}} end
+    if not x:isfinite():all():item() then raise "plot: bars: x is not finite" end
     local sorted = x:sort()
     local step = #y > 1 and (sorted[{{2, -1}}] - sorted[{{1, -2}}]):min():item() or 1
     if step == 0 then raise("plot: bars: two of them have one x") end
@@ -184,13 +210,15 @@ layers.histogram = {
   options = {"histogram: array", "bins: int(1..) | array = 10", "range: numbers",
              "density: bool = false", LABEL, COLOUR},
   draw = function(sheet, o, at)
-    local x = o.histogram:detach():flatten()
-    if x.dtype == "bool" then x = x:to "uint8" end
+    local x = o.histogram:detach():flatten():to "float64"
+    x = x[x:isfinite()]
+    if x.size == 0 then return {clauses = {}} end
     local counts, edges = mg.histogram(x, o.bins, {range = o.range})
     counts, edges = counts:to "float64", edges:to "float64"
     local widths = edges[{{2, -1}}] - edges[{{1, -2}}]
     if o.density then counts = counts / (counts:sum() * widths) end
     local middle = edges[{{1, -2}}] + widths / 2
+    if not visible(middle, counts, at) then return {clauses = {}} end
     return {zero = zero(counts), clauses = {
       ("%s using 1:2:3 with boxes %s fs transparent solid %g border lc rgb 'white' %s"):format(
         sheet:columns{middle, counts, widths}, colour(o.color, at.number),
@@ -264,7 +292,7 @@ layers.heatmap = {
 }
 
 layers.contour = {
-  options = {"contour: array", "x: array", "y: array", "levels: int(1..) | numbers = 10",
+  options = {"contour: array", "x: array", "y: array", "levels: int | numbers = 10",
              "width: number(0<..) = 1.5", LABEL, COLOUR},
   draw = function(sheet, o, at)
     local z = values(o.contour, 2, "contour")
@@ -273,10 +301,20 @@ layers.contour = {
     local x = o.x or at.x
     x = x and beside(x, z[1], "contour's x") or numbers(w)
     local y = o.y and beside(o.y, z[{{}, 1}], "contour's y") or numbers(h)
+    if not (x:isfinite():all():item() and y:isfinite():all():item()) then
+      raise "plot: contour: x and y must be finite"
+    end
+    if x:min():item() == x:max():item() or y:min():item() == y:max():item() then
+      raise "plot: contour: all x or all y are the same"
+    end
+    if not z:isfinite():any():item() then return {clauses = {}} end
     local grid = sheet:columns({x:unsqueeze(1):expand(h, w):reshape(h * w),
       y:unsqueeze(2):expand(h, w):reshape(h * w), z:reshape(h * w)}, w, h)
     local levels = "auto " .. tostring(o.levels)
-    if type(o.levels) == "table" then
+    if type(o.levels) ~= "table" then
+      if o.levels < 1 then raise("plot: levels is %d, expected 1 or more", o.levels) end
+    elseif #o.levels == 0 then raise "plot: levels is empty"
+    else
       local list = {}
       for i, v in ipairs(o.levels) do list[i] = mg._format("%.17g", v) end
       levels = "discrete " .. table.concat(list, ", ")
@@ -290,6 +328,7 @@ layers.contour = {
       clauses = {("%s using 1:2:3 with lines lw %g %s %s"):format(name, o.width, lc,
         title(o.label))},
       colours = not o.color, bar = not o.color,
+      span = {x:min():item(), x:max():item()}, yspan = {y:min():item(), y:max():item()},
     }
   end,
 }
