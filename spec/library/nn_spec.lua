@@ -40,6 +40,13 @@ describe("nn.Module", function()
     assert(raises("cosine: argument 1 is a M, expected an optimizer", mg.optim.cosine, M(), 10))
   end)
 
+  it("has no field of no name", function()
+    local layer = nn.Linear(2, 3)
+    local function set(k) return function() layer[k] = 1 end end
+    assert(raises("Linear: nil names no field", set(nil)))
+    assert(raises("nan names no field", set(0 / 0)))
+  end)
+
   it("is extended with init and forward, made with arguments, called", function()
     local net = Net(3, 2)
     assert.same({5, 2}, net(mg.rand(5, 3)).shape)
