@@ -54,6 +54,7 @@ local TORCH = {
   InstanceNorm1d = "nn.InstanceNorm", InstanceNorm2d = "nn.InstanceNorm",
   get_last_lr = "opt.lr", Compose = "a list of transforms: DataLoader(ds, {transform = {f, g}})",
   num_parameters = "model:summary()", register_forward_hook = "add_hook",
+  register_hook = "hook: y = y:hook(fn)",
   register_full_backward_hook = "add_hook", append = "model[#model + 1] = layer",
   deepcopy = "model:clone()", modules = "pairs", apply = "pairs, or nn.init for its weights",
   save_for_backward = "self.inputs, or a field of self", sampler = "data.RandomSampler and its kin",

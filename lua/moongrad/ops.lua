@@ -28,8 +28,8 @@ return {
     cross_entropy dropout embedding huber_loss kl_div l1_loss linear log_softmax mean_squared_error
     nll_loss smooth_l1_loss softmax softmax_cross_entropy]]},
   {"ops.attention", "networks", "scaled_dot_product_attention"},
-  {"transform", "gradients", [[grad gradcheck gradients hessian hvp jacobian jvp numerical_grad
-    tree_leaves tree_map value_and_grad vjp]]},
+  {"transform", "gradients", [[grad gradcheck gradients hessian hook hvp jacobian jvp
+    numerical_grad tree_leaves tree_map value_and_grad vjp]]},
   {"compile", "gradients", "compile"},
   {"profile", "memory and threads", "launches profile"},
 }

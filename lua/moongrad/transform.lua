@@ -321,6 +321,24 @@ return function(mg)
       return (like_arguments(t, gradients(gs, vs, t.points, keep)))
     end))
 
+  -- ---- hooks ----------------------------------------------------------------------------------
+
+  mg.define("hook(x: array, fn: function)",
+    "x, whose gradient fn sees on its way back: y = y:hook(fn). What fn(gradient) gives, if " ..
+    "anything, is passed on in its place",
+    function(x, fn)
+      if not mg.Config.enable_backprop then return x end
+      if not x.requires_grad then raise "hook: nothing is recorded of x: it gets no gradient" end
+      return mg.Function{
+        name = "hook",
+        forward = function(_, y) return y end,
+        backward = function(_, gy)
+          local other = fn(gy)
+          if other == nil then return gy end
+          return other
+        end}(x)
+    end)
+
   -- ---- trees ----------------------------------------------------------------------------------
 
   mg.define("tree_leaves(tree: tree)", "the Variables and numbers in a tree, as a list",

@@ -270,3 +270,40 @@ describe("checks of derivatives", function()
     assert.is_true((helper.differentiable(mg.square, {mg.tensor(AT)})))
   end)
 end)
+
+describe("mg.hook", function()
+  it("shows the gradient on its way back, and passes on what the hook gives", function()
+    local x, seen = mg.Variable{1, 2}, nil
+    local y = (x ^ 2):hook(function(g) seen = g end) * mg.tensor{3, 4}
+    y:sum():backward()
+    assert(near(seen, {3, 4}))
+    assert(near(x.grad, {6, 16}))
+    x:cleargrad()
+    x:hook(function(g) return g:clamp{max = 1} end):square():sum():backward()
+    assert(near(x.grad, {1, 1}))
+  end)
+
+  it("is differentiable again, and adds up all uses before it is called", function()
+    local calls = 0
+    local g = mg.grad(function(v)
+      local y = v:hook(function(gy)
+        calls = calls + 1
+        return gy * 2
+      end)
+      return (y ^ 3 + y):sum()
+    end)
+    assert(near(g(mg.tensor{1, 2}), {8, 26}))
+    assert.equal(1, calls)
+    assert(near(mg.grad(function(v) return g(v):sum() end)(mg.tensor{1, 2}), {24, 48}))
+  end)
+
+  it("is nothing without gradients, and an error where none can come", function()
+    local x = mg.Variable{1}
+    assert.equal(x, mg.no_grad(mg.hook, x, print))
+    assert(raises("hook: nothing is recorded of x", mg.hook, mg.tensor{1}, print))
+    assert(raises("hook: backward gave a gradient of shape (3)",
+      function() x:hook(function() return mg.ones(3) end):sum():backward() end))
+    assert(raises("a Variable has no register_hook; here it is hook: y = y:hook(fn)",
+      function() return x.register_hook end))
+  end)
+end)

@@ -44,6 +44,11 @@ back(mg.tensor{1, 10})]],
   jvp = "mg.jvp(function(x) return x ^ 2 end, mg.tensor{1, 2}, mg.tensor{1, 0})",
   jacobian = "mg.jacobian(function(x) return mg.stack{x[1] * x[2], x[1]} end, mg.tensor{2, 3})",
   hessian = "mg.hessian(function(x) return x[1] ^ 2 * x[2] end, mg.tensor{2, 3})",
+  hook = [[
+x = mg.Variable{1, 2}
+y = (x ^ 2):hook(function(g) return g * 10 end)
+y:sum():backward()
+x.grad]],
   hvp = "mg.hvp(function(x) return (x ^ 3):sum() end, mg.tensor{1, 2}, mg.tensor{1, 1})",
   tree_leaves = "#mg.tree_leaves{W = mg.ones(2), layers = {mg.ones(1), 3}}",
   tree_map = [=[

@@ -85,14 +85,14 @@ local function span(i, j)
   return positions
 end
 
--- The methods of a class by what gives an item and what gives the items i..j
+-- The methods of a class, by what gives an item and what gives the items i..j. What they do is
+-- said of Dataset.
+local one, several = mg.signature "get(i: int)", mg.signature "batch(i: int, j: int)"
 local function gives(class, get, batch)
-  if get then
-    class.get = checked("get(self, i: int)", "item i: its values, x and t for one", get)
+  function class:get(...) return get(self, one(...)) end
+  if batch then
+    function class:batch(...) return batch(self, several(...)) end
   end
-  if not batch then return end
-  class.batch = checked("batch(self, i: int, j: int)",
-    "the items i..j, each value stacked along a new axis 1", batch)
 end
 
 -- The same of one whose pick(index) takes what x[index] does
@@ -101,7 +101,9 @@ local function gives_picks(class)
   class.take = class.pick
 end
 
-gives(Dataset, nil, function(self, i, j) return collate(self, span(i, j)) end)
+Dataset.batch = checked("batch(self, i: int, j: int)",
+  "the items i..j, each value stacked along a new axis 1",
+  function(self, i, j) return collate(self, span(i, j)) end)
 
 function Dataset:__tostring()
   return ("%s(%d items)"):format(getmetatable(self).__name, #self)

@@ -77,7 +77,9 @@ local function hooked(self, list, ...)
   for _, watch in ipairs(list.backward) do
     for k = 1, results.n do
       local y = results[k]
-      if is_variable(y) and y.requires_grad then results[k] = watch(k)(y) end
+      if is_variable(y) and y.requires_grad then
+        results[k] = mg.hook(y, function(gy) return watch(self, gy, k) end)
+      end
     end
   end
   return table.unpack(results, 1, results.n)
@@ -89,24 +91,13 @@ function Module:__call(...)
   return self:forward(...)
 end
 
--- In backward an op that gives x itself calls fn with the gradient that comes to it.
-local function watching(self, fn)
-  return function(k)
-    return mg.Function {
-      name = "hook",
-      forward = function(_, y) return y end,
-      backward = function(_, gy) return fn(self, gy, k) or gy end
-    }
-  end
-end
-
 Module.add_hook = checked('add_hook(self, when: "forward" | "backward", fn: function)',
   "forward: fn(module, {inputs}, outputs ...) after each call, what it gives takes their place; " ..
     "backward: fn(module, gradient, k) of output k, likewise. Gives a function that takes it away",
   function(self, when, fn)
     local list = hooks[self] or { forward = {}, backward = {} }
     hooks[self] = list
-    local entry = when == "forward" and function(...) return fn(...) end or watching(self, fn)
+    local entry = function(...) return fn(...) end    -- one of its own, to be found again
     table.insert(list[when], entry)
     return function()
       for i, e in ipairs(list[when]) do
