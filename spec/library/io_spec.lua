@@ -91,7 +91,10 @@ describe("saved and loaded again", function()
       mg.save(path, {a = mg.ones(2, 3), l = {k}, n = 3}, {dtype = "int8"})
       assert.same({a = {dtype = "float64", shape = {2, 3}},
                    ["l.1"] = {dtype = "int8", shape = {2}}}, (mg.load(path, {list = true})))
-      assert.same({["l.1"] = {dtype = "int8", shape = {2}}}, (mg.load(path, {"l.1", list = true})))
+      local one = mg.load(path, {"l.1", list = true})
+      assert.same({["l.1"] = {dtype = "int8", shape = {2}}}, one)
+      assert.equal("l.1  int8 (2)", tostring(one))
+      assert.equal("int8 (2)", tostring(one["l.1"]))
     end)
 
     it("metadata as " .. kind, function()

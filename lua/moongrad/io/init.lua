@@ -141,10 +141,29 @@ end
 
 local function complete(e) return e.open and not e.problem and e.open() or e end
 
+-- What {list = true} gives prints as lines: of one array "float64 (2, 3)", with names of several.
+local Shape = getmetatable(mg.empty().shape)
+local Listed = {__tostring = function(t)
+  return ("%s %s%s"):format(t.dtype, tostring(t.shape), t.problem and ": " .. t.problem or "")
+end}
+local Listing = {__tostring = function(t)
+  local names, width, lines = {}, 0, {}
+  for name in pairs(t) do
+    names[#names + 1] = name
+    width = math.max(width, #name)
+  end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    lines[i] = name .. (" "):rep(width - #name) .. "  " .. tostring(t[name])
+  end
+  return table.concat(lines, "\n")
+end}
+
 local function listed(e)
   e = complete(e)
   if e.close then e.close() end
-  return {dtype = e.dtype, shape = e.dims, problem = e.problem}
+  local shape = e.dims and setmetatable(e.dims, Shape)
+  return setmetatable({dtype = e.dtype, shape = shape, problem = e.problem}, Listed)
 end
 
 -- What cannot be read is told if it was asked for by name, or is all there is; else left out.
@@ -188,6 +207,7 @@ local function load_table(format, r, names, ...)
   end
   local name = next(wanted or {})
   if name then raise("%s: there is no %s in it", r:label(), name) end
+  if list then setmetatable(t, Listing) end
   if metadata and next(metadata) ~= nil then return t, metadata end
   return t
 end
