@@ -39,6 +39,7 @@ local function reader()
   readline.set_readline_name "moongrad"
   readline.set_options{histfile = history_file(), keeplines = 2000, completion = true}
   readline.set_complete_function(function(text, from, to)
+    readline.set_completion_append_character ""     -- a space again before each completion
     local words, start = session.complete(text:sub(1, to))
     local list = {}
     for i, word in ipairs(words) do
@@ -47,7 +48,6 @@ local function reader()
     end
     return list
   end)
-  readline.set_completion_append_character ""
   return readline.readline, readline.save_history
 end
 

@@ -68,6 +68,23 @@ describe("the REPL", function()
     assert.is_truthy(text:find "cannot open")
   end)
 
+  it("completes by Tab and keeps its history, on a terminal", function()
+    if not pcall(require, "readline") then return pending "lua-readline is not installed" end
+    if not os.execute "command -v script >/dev/null" then return pending "script is missing" end
+    local folder = child.folder(finally)
+    child.write(folder .. "/keys", "sleep 0.5; printf 'x = mg.ones(2, 3):resh\\t(6)\\rx.nd\\t\\r" ..
+      "mg.odei\\t\\r\\004'; sleep 0.5")
+    child.write(folder .. "/start", child.environment() .. " MOONGRAD_HISTORY=" .. folder ..
+      "/history TERM=dumb lua5.4 " .. MAIN)
+    local pipe <close> = assert(io.popen(("sh %s/keys | script -qec 'sh %s/start' /dev/null")
+      :format(folder, folder)))
+    local text = pipe:read "a"
+    assert.is_truthy(text:find("\n1\r\n", 1, true), text)
+    assert.is_truthy(text:find("function odeint(", 1, true), text)
+    assert.equal("x = mg.ones(2, 3):reshape(6)\nx.ndim\nmg.odeint\n",
+      child.read(folder .. "/history"))
+  end)
+
   it("is interrupted by Ctrl-C as often as that is pressed", function()
     local text = typed("pid = io.open '/proc/self/stat':read 'n'\n" ..
       "kill = ('(sleep 0.1; kill -INT %d) &'):format(pid)\n" ..
