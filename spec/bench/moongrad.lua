@@ -254,6 +254,67 @@ function case.goldstein()
   end)
 end
 
+-- x, then sin and mul in turn: n ops
+function case.chain(_, n)
+  local x = mg.Variable(0.5)
+  return gradient({x}, function()
+    local y = x
+    for _ = 1, n // 2 do y = (y * 1.1):sin() end
+    return y
+  end)
+end
+
+-- Weights and biases of a network of these sizes
+local function network(dtype, sizes)
+  local p = {}
+  for i = 1, #sizes - 1 do
+    p[2*i - 1] = leaf(input(dtype, sizes[i + 1], sizes[i]) / sizes[i] ^ 0.5)
+    p[2*i] = leaf(mg.zeros {sizes[i + 1], dtype = DTYPE[dtype]})
+  end
+  return p
+end
+
+local function apply(p, x)
+  for i = 1, #p, 2 do
+    x = mg.linear(x, p[i], p[i + 1])
+    if i + 1 < #p then x = x:tanh() end
+  end
+  return x
+end
+
+-- Burgers' equation in n points: u_t + u u_x = 0.01 u_xx
+function case.pinn(dtype, n)
+  local p, x, t = network(dtype, {2, 32, 32, 1}), variable(dtype, n, 1), variable(dtype, n, 1)
+  local opt = mg.optim.Adam(p, {lr = 1e-3})
+  return function()
+    local u = apply(p, mg.cat({x, t}, 2))
+    local u_x, u_t = table.unpack(mg.gradients(u:sum(), {x, t}, {create_graph = true}))
+    local u_xx = mg.gradients(u_x:sum(), x, {create_graph = true})
+    local loss = (u_t + u * u_x - 0.01 * u_xx):square():mean()
+    for i, g in ipairs(mg.gradients(loss, p, {allow_unused = true})) do p[i].grad = g end
+    opt:step()
+    mg.eval(loss, table.unpack(p))
+    return loss, p[1]
+  end
+end
+
+-- y' = network(y) by RK4 in so many steps, and the gradients of the sum of squares at the end
+function case.ode(dtype, batch, steps)
+  local p, start = network(dtype, {2, 32, 2}), input(dtype, batch, 2)
+  local h = 1 / steps
+  return gradient(p, function()
+    local y = start
+    for _ = 1, steps do
+      local a = apply(p, y)
+      local b = apply(p, y + a * (h / 2))
+      local c = apply(p, y + b * (h / 2))
+      local d = apply(p, y + c * h)
+      y = y + (a + 2 * b + 2 * c + d) * (h / 6)
+    end
+    return y:square():sum()
+  end)
+end
+
 function case.derivative(dtype, n, order)
   local x = variable(dtype, n)
   return function()
@@ -482,7 +543,9 @@ local words, prints = {}, {}
 for i = 6, #arg do words[#words + 1] = math.tointeger(arg[i]) or arg[i] end
 local memory, threads, times = arg[2] == "memory", math.tointeger(arg[3]), math.tointeger(arg[4])
 if mg then mg.set_num_threads(threads) end
+local compiled = words[#words] == "compiled" and table.remove(words)
 local step = case[arg[5]](table.unpack(words))
+if compiled then step = mg.compile(step) end
 for _, r in ipairs {step()} do prints[#prints + 1] = print_of(r) end
 io.stdout:setvbuf "line"
 print("ready " .. table.concat(prints, " "))

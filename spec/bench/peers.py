@@ -289,6 +289,71 @@ class case:
                     (30 + (2*x - 3*y)**2 * (18 - 32*x + 12*x**2 + 48*y - 36*x*y + 27*y**2)))
         return lib.gradient([lib.array(np.array(1.0)), lib.array(np.array(1.0))], f)
 
+    def chain(dtype, n):
+        def f(x):
+            y = x
+            for _ in range(n // 2):
+                y = mx.sin(y * 1.1)
+            return y
+        only("torch", "jax")
+        return lib.gradient([lib.array(np.array(0.5))], f)
+
+    def network(dtype, sizes):
+        p = []
+        for i, o in zip(sizes, sizes[1:]):
+            p += [array(dtype, o, i, scale=math.sqrt(i)),
+                  lib.array(np.zeros(o, np.float32 if dtype == "f32" else np.float64))]
+        return p
+
+    def pinn(dtype, n):
+        p, x, t = case.network(dtype, (2, 32, 32, 1)), array(dtype, n, 1), array(dtype, n, 1)
+        if peer == "jax":
+            def u(p, x, t):
+                return applied(p, jnp.stack([x, t]))[0]
+
+            def loss_of(p, x, t):
+                def at(x, t):
+                    u_x = jax.grad(u, 1)
+                    return (jax.grad(u, 2)(p, x, t) + u(p, x, t) * u_x(p, x, t) -
+                            0.01 * jax.grad(u_x, 1)(p, x, t))
+                return (jax.vmap(at)(x[:, 0], t[:, 0]) ** 2).mean()
+            return jax_training(loss_of, p, (x, t), "Adam")
+        only("torch")
+        opt = optimizer(p, "Adam")
+        x.requires_grad_(), t.requires_grad_()
+
+        def step():
+            u = applied(p, torch.cat([x, t], 1))
+            u_x, u_t = torch.autograd.grad(u.sum(), (x, t), create_graph=True)
+            u_xx, = torch.autograd.grad(u_x.sum(), x, create_graph=True)
+            loss = (u_t + u * u_x - 0.01 * u_xx).square().mean()
+            opt.zero_grad()
+            loss.backward(inputs=p)
+            opt.step()
+            return loss.detach(), p[0].detach()
+        return step
+
+    def ode(dtype, n, steps):
+        p, start = case.network(dtype, (2, 32, 2)), array(dtype, n, 2)
+        h = 1 / steps
+
+        def f(*p):
+            def rk4(y):
+                a = applied(p, y)
+                b = applied(p, y + a * (h / 2))
+                c = applied(p, y + b * (h / 2))
+                d = applied(p, y + c * h)
+                return y + (a + 2 * b + 2 * c + d) * (h / 6)
+            y = start
+            if peer == "jax":
+                y = jax.lax.fori_loop(0, steps, lambda _, y: rk4(y), y)
+            else:
+                for _ in range(steps):
+                    y = rk4(y)
+            return (y ** 2).sum()
+        only("torch", "jax")
+        return lib.gradient(p, f)
+
     def derivative(dtype, n, order):
         x = array(dtype, n)
         if peer == "jax":
@@ -553,6 +618,14 @@ def training(opt, loss_of, p):
     return step
 
 
+def applied(p, x):
+    for i in range(0, len(p), 2):
+        x = x @ p[i].T + p[i + 1]
+        if i + 2 < len(p):
+            x = mx.tanh(x)
+    return x
+
+
 def optimizer(p, rule, lr=1e-3, **how):
     for q in p:
         q.requires_grad_()
@@ -639,6 +712,8 @@ def grown(step):
     return status("VmHWM") - before
 
 
+if words and words[-1] == "compiled":
+    words = words[:-1]
 try:
     step = getattr(case, name)(*words)
     print("ready", *map(print_of, step()), flush=True)

@@ -63,6 +63,20 @@ end
 row {"goldstein", "Goldstein-Price, value and gradient", "goldstein f64", unit = "us", most = 19}
 row {"tanh5", "fifth derivative of tanh, 200 points f64", "derivative f64 200 5", unit = "us",
      most = 60}
+row {"goldstein_compiled", "Goldstein-Price, value and gradient, mg.compile",
+     "goldstein f64 compiled", unit = "us", most = 1}
+row {"tanh5_compiled", "fifth derivative of tanh, 200 points f64, mg.compile",
+     "derivative f64 200 5 compiled", unit = "us", peer = 1}
+row {"chain_compiled", "1,000 scalar sin and mul, value and gradient, mg.compile, per op",
+     "chain f64 1000 compiled", per = 1000, unit = "us", most = 0.018}
+for _, case in ipairs {
+  {"pinn", "PINN 2-32-32-1 tanh, 256 points f32, second derivatives, Adam", "pinn f32 256"},
+  {"ode", "neural ODE 2-32-2, RK4, 50 steps, batch 32 f32, gradients", "ode f32 32 50"},
+} do
+  local name, title, run = table.unpack(case)
+  row {name, title, run, unit = "us", eager = 0.33}
+  row {name .. "_compiled", "same, mg.compile", run .. " compiled", unit = "us", peer = 1}
+end
 row {"start", "start, load, first gradient, end", "start f64", most = 10}
 
 group "Products, networks, optimizers"
@@ -82,6 +96,10 @@ row {"matmul_row", "1 x 4096 x 4096 f32", "matmul f32 1 1 4096 4096", limit = 1.
 row {"mlp_sgd", "MLP 784-1000-1000-10, batch 100, f32, sigmoid, SGD step (limit: its 8 products)",
      "mlp f32 100 sigmoid SGD", limit = 1.2}
 row {"mlp_adam", "same, relu, Adam", "mlp f32 100 relu Adam", pytorch = 1}
+row {"mlp_sgd_compiled", "MLP step, SGD, mg.compile (limit: its 8 products)",
+     "mlp f32 100 sigmoid SGD compiled", limit = 1.05}
+row {"mlp_adam_compiled", "MLP step, relu, Adam, mg.compile", "mlp f32 100 relu Adam compiled",
+     peer = 1}
 row {"neighbour", "MLP step, SGD, beside a busy process (limit: on one thread)",
      "mlp f32 100 sigmoid SGD", neighbour = true, limit = 1.1}
 row {"adam", "Adam alone, 10^7 f32 in 20 arrays", "adam f32 20 500000", limit = 1.15}

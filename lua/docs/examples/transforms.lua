@@ -125,6 +125,18 @@ mg.eval(y)                -- now it is]],
   profile = [[
 rows = mg.profile(function() return mg.rand(300, 300):matmul(mg.rand(300, 300)) end)
 rows[1].calls >= 1]],
+  compile = [[
+calls = 0
+f = mg.compile(function(x) calls = calls + 1; return (x * 2):sum() end)
+f(mg.tensor{1, 2}):item() == 6
+f(mg.tensor{3, 4}):item() == 14
+calls == 1                -- the second was replayed]],
+  dynamic = [[
+k = 2
+f = mg.compile(function(x) return x * mg.dynamic(function() return k end) end)
+f(mg.tensor(3.0)):item() == 6
+k = 5
+f(mg.tensor(3.0)):item() == 15]],
   launches = "text = mg.launches(function() return (mg.rand(1000) ^ 2):mean():item() end)",
 
   max_pool2d = "mg.max_pool2d(mg.range(1, 16):reshape(1, 1, 4, 4), 2)",
