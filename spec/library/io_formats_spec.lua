@@ -371,6 +371,10 @@ describe("a .npz file", function()
       assert(text:find(name .. " is left out: " .. problem, 1, true), text)
       assert(raises(name .. " cannot be read: " .. problem, loaded, "npz", bytes, {name}))
     end
+    text = said(function()
+      assert.is_nil(loaded("npz", (zip{{"x.npy", x}}:gsub("PK\1\2(..).", "PK\1\2%1\127"))).x)
+    end)
+    assert(text:find("x is left out: it needs a later version of zip", 1, true), text)
     assert.same({dtype = "<c8", shape = {1}, problem = "numpy dtype <c8 is none of ours"},
       loaded("npz", bytes, {list = true}).c)
   end)

@@ -129,6 +129,14 @@ describe("a picture", function()
     end
     damaged("rgb.png", function(s) return s:gsub("IDAT(.)", "IDAT\0") end)
     damaged("grey.png", function(s) return s:sub(1, 16) .. "\0\0\0\0" .. s:sub(21) end)
+    damaged("rgb.png", function(s) -- the sum of the pixels, in a chunk whose own sum is right
+      local at = s:find("IDAT", 1, true)
+      local n = (">I4"):unpack(s, at - 4)
+      local last = at + 3 + n
+      local chunk = s:sub(at, last - 1) .. string.char(s:byte(last) ~ 1)
+      local sum = (">I4"):pack(math.tointeger(require "zlib".crc32()(chunk)))
+      return s:sub(1, at - 1) .. chunk .. sum .. s:sub(last + 5)
+    end)
     mg.memory_limit(helper.settle() + 1000)
     finally(function() mg.memory_limit(0) end)
     assert(raises("out of memory", mg.load, path "rgb.png"))

@@ -1,7 +1,8 @@
 /* picture.c -- pictures: stb_image (public domain) reads them, zlib writes them.
 **
-** stb_image looks at no CRC and takes a JPEG that was cut off; so a file is walked through first, part
-** by part, and its size held against its length before anything is made.
+** stb_image looks at no CRC, nor at the sum of a PNG's pixels, and takes a JPEG that was cut off; so a
+** file is walked through first, part by part, and its size held against its length before anything is
+** made.
 */
 #include "file/picture.h"
 
@@ -84,6 +85,34 @@ static bool walk_png(ctx *c, const uint8_t *p, int64_t n, picture *x) {
   }
 }
 
+/* The data of all IDAT chunks are one zlib stream, which ends as it should, sum and all, or gives more
+** than the pixels could take. */
+static bool check_pixels(ctx *c, const uint8_t *p, const picture *x) {
+  const zip *lib = zip_open(c);
+  uint8_t out[1 << 14];
+  z_stream z = {.zalloc = zip_alloc, .zfree = zip_free};
+  if (!lib) return false;
+  if (lib->inflate_init(&z, 15, ZLIB_VERSION, sizeof z) != Z_OK) return fail_memory(c, 1 << 16);
+  uint64_t most = 2 * ((uint64_t)x->w * 8 + 8) * x->h,
+           given = 0; /* rows of 16 bits and interlaced */
+  int err = Z_OK;
+  for (int64_t at = 8; err == Z_OK && memcmp(p + at + 4, "IEND", 4) != 0;) {
+    int64_t length = big32(p + at);
+    z.next_in = (Bytef *)(p + at + 8);
+    z.avail_in = memcmp(p + at + 4, "IDAT", 4) == 0 ? (uInt)length : 0;
+    while (err == Z_OK && z.avail_in > 0 && given <= most) {
+      z.next_out = out;
+      z.avail_out = sizeof out;
+      err = lib->inflate(&z, Z_NO_FLUSH);
+      given += sizeof out - z.avail_out;
+    }
+    at += 12 + length;
+  }
+  lib->inflate_end(&z);
+  if (err == Z_MEM_ERROR) return fail_memory(c, 1 << 16);
+  return err == Z_STREAM_END || given > most ? true : damaged(c, "its pixels do not unpack");
+}
+
 /* Tables of codes: a kind, how many there are of each length, that many bytes. stb_image 2.27 does not
 ** count them. */
 static bool code_tables(const uint8_t *p, int64_t n) {
@@ -147,6 +176,7 @@ static bool has_room(ctx *c, const picture *x) {
 
 bool picture_read(ctx *c, const uint8_t *bytes, int64_t n, picture *x) {
   if (!picture_about(c, bytes, n, x) || !has_room(c, x)) return false;
+  if (bytes[0] == SIGNATURE[0] && !check_pixels(c, bytes, x)) return false;
   int w, h, channels;
   wanted = 0;
   x->p = x->bits == 16

@@ -163,8 +163,8 @@ local function central(r, directory, pos)
     fail(r, "the zip directory is broken")
   end
   local m, name, extra, comment = {}
-  m.flags, m.method, m.crc, m.packed, m.size, name, extra, comment, m.disk, m.at =
-    ("<xxxxxxxxI2I2xxxxI4I4I4I2I2I2I2xxxxxxI4"):unpack(directory, pos)
+  m.version, m.flags, m.method, m.crc, m.packed, m.size, name, extra, comment, m.disk, m.at =
+    ("<xxxxxxBxI2I2xxxxI4I4I4I2I2I2I2xxxxxxI4"):unpack(directory, pos)
   local first = pos + 46
   if first + name + extra + comment - 1 > #directory then fail(r, "the zip directory is broken") end
   m.name = directory:sub(first, first + name - 1)
@@ -236,6 +236,7 @@ local PACKING = {[0] = "stored", [8] = "deflate"}
 local RATIO = 1032 -- deflate cannot do more
 
 local function problem_of(m)
+  if m.version > 63 then return "it needs a later version of zip" end
   if m.flags & 0x2041 ~= 0 then return "it is encrypted" end
   if m.flags & 0x20 ~= 0 or not PACKING[m.method] then return "its compression is unknown" end
   if not m.name:find "%.npy$" then return "it is no .npy member" end
