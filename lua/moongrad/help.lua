@@ -6,8 +6,6 @@ local mg = require "moongrad.core"
 local WIDTH = 80
 local MODULES = {"nn", "models", "optim", "data", "metrics", "training", "distributions"}
 
-mg._all()
-
 local help = {}
 
 -- ---- names ------------------------------------------------------------------------------------
@@ -117,6 +115,7 @@ end
 
 -- All names, in groups of {title = ...}; those of a module have its name for a title.
 function help.groups()
+  mg._all()
   local all, by_title, seen = {}, {}, {}
   local function group_of(title)
     if not by_title[title] then
@@ -153,6 +152,7 @@ end
 
 -- The value of a name such as "softmax", "nn.Linear", "Linear", "Module:parameters" or "x:sum".
 local function find(path)
+  mg._all()
   local method = path:match "^x[.:]([%w_]+)$" or path:match "^Variable[.:]([%w_]+)$"
   if method then return mg._docs.methods[method] end
   local value
