@@ -123,8 +123,8 @@ end
 
 -- In the order they are to be read
 guides.names = {
-  "first_hour", "arrays", "autograd", "memory", "training", "files", "functions", "precision",
-  "performance", "beyond", "coming_from",
+  "first_hour", "arrays", "autograd", "memory", "training", "solving", "files", "functions",
+  "precision", "performance", "beyond", "coming_from",
 }
 
 -- The first is the one that leads to the others.

@@ -83,6 +83,12 @@ p:square():sum():backward()
 opt:step()
 print(p)
 
+-- ## Tests
+--
+-- In specs of busted, `require "moongrad.luassert"` adds `assert.allclose(a, b)`,
+-- `assert.shape(x, {2, 3})` and `assert.gradcheck(f, x)`; where they fail they show which elements
+-- differ, and by how much.
+
 -- ## In C
 --
 -- An elementwise op is one row of `src/ops.def`: its body, from which kernels for all dtypes and
