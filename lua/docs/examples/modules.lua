@@ -209,6 +209,16 @@ mg.equal(a.weight, b.weight)]],
 layer = mg.nn.Linear(2, 3)
 layer:to "float32"
 layer.weight.dtype]],
+  ["Module:freeze"] = [[
+layer = mg.nn.Linear(2, 3)
+layer:freeze()
+layer.weight.requires_grad
+layer:freeze(false)
+layer.weight.requires_grad]],
+  ["Module:clone"] = [[
+a = mg.nn.Linear(2, 3)
+b = a:clone()
+mg.equal(a.weight, b.weight), a.weight == b.weight]],
   ["Module:add_hook"] = [[
 layer = mg.nn.Linear(2, 3)
 layer:add_hook("forward", function(m, inputs, y) print(inputs[1].shape, y.shape) end)
