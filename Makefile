@@ -91,7 +91,8 @@ endif
 # ---- the C core --------------------------------------------------------------------------------
 # Compiled by a second make: only after the packages are there does pkg-config know of Lua. It is
 # told where to put things (BUILD, CORE), so that the sanitizers' build lies beside the usual one.
-# The kernels are built once for each x86-64 level and chosen at run time; nothing else is. TUNE: a
+# The kernels are built once for each x86-64 level and chosen at run time; nothing else is. For other
+# processors, or with LEVELS=plain, once, in plain C with the C library's functions. TUNE: a
 # node is cleared by a few vector stores, not by `rep stos`, which takes longer than a scalar op. LTO: a
 # small op is a dozen short functions of as many files; inlined, it takes a ninth less. Not by clang, whose
 # linker would need a plugin.
@@ -104,12 +105,14 @@ CFLAGS     = -O3 -Wall -Wextra -Werror=implicit-function-declaration
 LDFLAGS    =
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
-             -fno-trapping-math -fopenmp-simd $(SANITIZE) -Isrc -MMD -MP
+             -fno-trapping-math -fopenmp-simd -fsigned-char $(PLAIN:%=-D%) $(SANITIZE) -Isrc -MMD -MP
 
 KERN   = src/cpu/kern.c
 WINDOW = src/cpu/window.c
 MULTIPLY = src/cpu/multiply.c
-LEVELS = v2 v3 v4
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
+LEVELS = $(if $(filter-out x86_64%,$(MACHINE)),plain,v2 v3 v4)
+PLAIN  = $(if $(filter plain,$(LEVELS)),PLAIN_C)
 OBJ    = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out $(KERN) $(WINDOW) $(MULTIPLY),$(wildcard src/*/*.c))) \
          $(foreach l,$(LEVELS),$(BUILD)/kern_$l.o $(BUILD)/window_$l.o $(BUILD)/multiply_$l.o)
 
@@ -145,9 +148,10 @@ $(MPI): src/mpi.c src/moongrad.h Makefile
 $(CORE): $(OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) -shared -Wl,-z,nodelete $(SANITIZE) $(LTO) $(LDFLAGS) -o $@ $(OBJ) -lsleef -lm -ldl
+	$(Q)$(CC) -shared -Wl,-z,nodelete $(SANITIZE) $(LTO) $(LDFLAGS) -o $@ $(OBJ) $(if $(PLAIN),,-lsleef) -lm -ldl
 
-TUNE = -mtune=skylake
+TUNE = $(if $(filter x86_64%,$(MACHINE)),-mtune=skylake)
+ARCH = $(if $(PLAIN),,-march=x86-64-$*)
 LTO  = $(if $(SANITIZE)$(findstring clang,$(CC)),,-flto=auto)
 $(BUILD)/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
@@ -161,17 +165,14 @@ $(BUILD)/file/picture.o: LTO =
 $(BUILD)/kern_v4.o: WIDTH = -mprefer-vector-width=512
 $(LEVELS:%=$(BUILD)/kern_%.o): $(BUILD)/kern_%.o: $(KERN) Makefile
 	@mkdir -p $(@D)
-	@case $$($(CC) -dumpmachine) in x86_64*) ;; *) \
-	  echo "moongrad's kernels are for x86-64 alone; $(CC) compiles for $$($(CC) -dumpmachine)."; \
-	  exit 1 ;; esac
 	$(call say,CC,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -O3 -DISA=$* -march=x86-64-$* $(WIDTH) -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -O3 -DISA=$* $(ARCH) $(WIDTH) -c -o $@ $<
 
 # What convolutions and products multiply they may contract: their bits are this machine's own.
 define CONTRACTED
 @mkdir -p $(@D)
 $(call say,CC,$@)
-$(Q)$(CC) $(ALL_CFLAGS) -O3 -ffp-contract=fast -DISA=$* -march=x86-64-$* -c -o $@ $<
+$(Q)$(CC) $(ALL_CFLAGS) -O3 -ffp-contract=fast -DISA=$* $(ARCH) -c -o $@ $<
 endef
 
 $(LEVELS:%=$(BUILD)/window_%.o): $(BUILD)/window_%.o: $(WINDOW) Makefile

@@ -136,8 +136,22 @@ int par_worker(void);                         /* in a body: which of the threads
 enum { MAX_THREADS = 4096 };
 int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
 int cpu_count(void);
+/* Kernels are compiled for the x86-64 levels v2, v3 and v4; elsewhere, or where PLAIN_C is defined, once, in
+** plain C. EACH_LEVEL: before a function, which is then compiled for each. */
+#if defined __x86_64__ && !defined PLAIN_C
+#define EACH_LEVEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define EXTERN_LEVELS(type, name) extern const type name##_v2, name##_v3, name##_v4
+#define OF_LEVEL(name)                                                                             \
+  (cpu_level() >= 4 ? &name##_v4 : cpu_level() == 3 ? &name##_v3 : &name##_v2)
+#else
+#undef PLAIN_C
+#define PLAIN_C 1
+#define EACH_LEVEL
+#define EXTERN_LEVELS(type, name) extern const type name##_plain
+#define OF_LEVEL(name) (&name##_plain)
+#endif
 int cpu_level(void);                          /* x86-64 level: 1 (which is too low), 2, 3 or 4, no higher than
-                                              ** MOONGRAD_LEVEL in the environment */
+                                              ** MOONGRAD_LEVEL in the environment; of plain C 2 */
 
 /* ---- random bits: Philox 4x32-10 (Salmon et al. 2011), by Random123 ------------------------ */
 

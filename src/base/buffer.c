@@ -67,9 +67,15 @@ static block *bin[NBIN]; /* large; the latest freed first */
 static block *newest, *oldest;
 static _Atomic int64_t fail_in, fail_until;
 
+#if defined __x86_64__
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() ((void)0)
+#endif
+
 static void take_lock(void) {
   for (int i = 0; atomic_flag_test_and_set_explicit(&lock, memory_order_acquire); i++)
-    if (i < 100) __builtin_ia32_pause();
+    if (i < 100) PAUSE();
     else sched_yield();
 }
 

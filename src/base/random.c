@@ -10,9 +10,7 @@
 
 enum { BLOCKS = 64, WORDS = 4 * BLOCKS };
 
-#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-
-LEVELS static void philox(uint64_t seed, uint64_t block, uint32_t *out) {
+EACH_LEVEL static void philox(uint64_t seed, uint64_t block, uint32_t *out) {
   uint32_t a[BLOCKS], b[BLOCKS], c[BLOCKS] = {0}, d[BLOCKS] = {0};
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
   for (int i = 0; i < BLOCKS; i++) {

@@ -223,10 +223,15 @@ int threads_default(void) {
 static int find_level(void) {
   const char *most = getenv("MOONGRAD_LEVEL");
   int bound = most && most[0] >= '2' && most[0] <= '4' && !most[1] ? most[0] - '0' : 4;
+#if defined PLAIN_C
+  (void)bound;
+  return 2;
+#else
   __builtin_cpu_init();
   if (bound >= 4 && __builtin_cpu_supports("x86-64-v4")) return 4;
   if (bound >= 3 && __builtin_cpu_supports("x86-64-v3")) return 3;
   return __builtin_cpu_supports("x86-64-v2") ? 2 : 1;
+#endif
 }
 
 int cpu_level(void) {

@@ -19,8 +19,6 @@ enum {
 };
 enum { NO_MASK, KEEPS, ADDS };
 
-#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-
 typedef struct {
   const view *v;
   int64_t row;

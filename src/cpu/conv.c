@@ -24,10 +24,7 @@ enum {
 /* So much fuller vectors make up for a copy across the images. */
 static const double TURN = 1.5;
 
-static const windows *kernels(dtype t) {
-  int level = cpu_level();
-  return &(level >= 4 ? &mg_windows_v4 : level == 3 ? &mg_windows_v3 : &mg_windows_v2)->t[t];
-}
+static const windows *kernels(dtype t) { return &OF_LEVEL(mg_windows)->t[t]; }
 
 static int64_t over(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }

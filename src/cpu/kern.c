@@ -1,22 +1,30 @@
 /* kern.c -- the kernels of one instruction level.
 **
-** Compiled once for each x86-64 level, -DISA=v2, v3 or v4; kern.inc makes the kernels of one dtype.
+** Compiled once for each x86-64 level, -DISA=v2, v3 or v4, or for none, plain; kern.inc makes the kernels of
+** one dtype.
 ** Everything is computed in whole vectors: the last few elements of a tile and single numbers pass
 ** through the same code as the rest, so that a result's bits depend on nothing but its operands.
 */
 #pragma GCC optimize "wrapv" /* whole numbers wrap around */
 #include <float.h>
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 #include "cpu/kern.h"
 #include "cpu/special.h"
+#if !defined PLAIN_C
+#include <immintrin.h>
+#endif
 
 #define UNROLL(n) _Pragma(TEXT(GCC unroll n))
 #define TEXT(x) #x
 
-/* Bytes of a vector, its intrinsics, and SLEEF's functions that give every lane the same bits */
-#if defined __AVX512F__
+/* Bytes of a vector, its intrinsics, and SLEEF's functions that give every lane the same bits; plain: the
+** compiler's vectors, and the C library's functions of each lane */
+#if defined PLAIN_C
+enum { VB = 16 };
+#define SLEEF_F64(name, ulp) each_F64_##name
+#define SLEEF_F32(name, ulp) each_F32_##name
+#elif defined __AVX512F__
 enum { VB = 64 };
 #define MM _mm512
 #define SLEEF_F64(name, ulp) Sleef_finz_##name##d8_##ulp##avx512f
@@ -150,6 +158,8 @@ static const double erfcx_terms_F32[] = {
 #define poly OF(poly)
 #define exp_near OF(exp_near)
 #define some_lane OF(some_lane)
+#define larger OF(larger)
+#define smaller OF(smaller)
 #define lost OF(lost)
 #define power OF(power)
 #define scale OF(scale)

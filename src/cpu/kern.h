@@ -40,7 +40,7 @@ typedef struct {
   vector_fn *vector[NOP][NDTYPE];       /* what is DEAR, of floats */
 } kernels;
 
-extern const kernels mg_kernels_v2, mg_kernels_v3, mg_kernels_v4;
+EXTERN_LEVELS(kernels, mg_kernels);
 extern const kernels *kern_chosen;      /* by cpu_level(), when the library was loaded */
 static inline const kernels *kern_get(void) { return __atomic_load_n(&kern_chosen, __ATOMIC_RELAXED); }
 

@@ -15,8 +15,6 @@ enum { PART = 1 << 15, COLS = 64, BLOCK = 256 };
 #define SMALLEST 0x1p-900
 #define LARGEST 0x1p1000
 
-#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-
 typedef double fours __attribute__((vector_size(32)));
 typedef struct {
   double sum, squares;
@@ -37,7 +35,7 @@ typedef struct {
 
 typedef float eights __attribute__((vector_size(32), aligned(4), may_alias));
 
-LEVELS static void add_blocks(const float *x, int64_t n, float shift, sums *r) {
+EACH_LEVEL static void add_blocks(const float *x, int64_t n, float shift, sums *r) {
   const eights k = {shift, shift, shift, shift, shift, shift, shift, shift};
   int64_t i = 0;
   while (i + 16 <= n) {

@@ -3,10 +3,12 @@
 ** Compiled once for each x86-64 level, as window.c is, products and sums contracted where the level can.
 ** multiply.inc makes those of one dtype.
 */
-#include <immintrin.h>
 #include <string.h>
 
 #include "cpu/multiply.h"
+#if !defined PLAIN_C
+#include <immintrin.h>
+#endif
 
 /* Bytes of a vector; rows of the largest tiles of one and of two vectors. GET: the first n elements at p, the
 ** others 0, by a mask made once. */

@@ -17,6 +17,6 @@ typedef struct multiply_kernels {
   DOTS_OF(float);
   DOTS_OF(double);
 } multiply_kernels;
-extern const multiply_kernels mg_multiply_v2, mg_multiply_v3, mg_multiply_v4;
+EXTERN_LEVELS(multiply_kernels, mg_multiply);
 
 #endif

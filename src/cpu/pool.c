@@ -17,8 +17,6 @@ enum {
   NOWHERE = POOL_BYTE /* no tap lies in x */
 };
 
-#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-
 typedef double fours __attribute__((vector_size(32)));
 
 typedef pool_axis axis;

@@ -23,16 +23,12 @@ enum {
   AREA = 1 << 17   /* of a tile, where there are more than four: packing pays */
 };
 
-#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define T float
 #include "cpu/product.inc"
 #define T double
 #include "cpu/product.inc"
 
-static const multiply_kernels *kernels(void) {
-  int level = cpu_level();
-  return level >= 4 ? &mg_multiply_v4 : level == 3 ? &mg_multiply_v3 : &mg_multiply_v2;
-}
+static const multiply_kernels *kernels(void) { return OF_LEVEL(mg_multiply); }
 
 /* ---- operands --------------------------------------------------------------------------------- */
 

@@ -18,8 +18,6 @@ enum {
   ALONE = 1 << 14 /* multiplications of a step: up to here one thread does them */
 };
 
-#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-
 typedef struct recurrent {
   dtype t;
   int cell, gates;

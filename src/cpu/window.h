@@ -68,6 +68,6 @@ typedef struct windows {
 } windows;
 
 typedef struct { windows t[2]; } window_kernels;   /* by dtype */
-extern const window_kernels mg_windows_v2, mg_windows_v3, mg_windows_v4;
+EXTERN_LEVELS(window_kernels, mg_windows);
 
 #endif

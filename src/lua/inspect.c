@@ -96,6 +96,10 @@ static int code_of_state(lua_State *L) {
   cpu_stat(&S->G.c, &t);
   lua_createtable(L, 0, 9);
   set(L, "level", cpu_level());
+#if defined PLAIN_C
+  lua_pushboolean(L, true);
+  lua_setfield(L, -2, "plain");
+#endif
   lua_pushboolean(L, t.on);
   lua_setfield(L, -2, "on");
   set(L, "pieces", t.pieces);
