@@ -552,12 +552,16 @@ static void cut_up(job *j, int workers) {
   }
 }
 
-/* The numbers that loops read */
+/* The numbers that loops read: a line of each */
 static void fill_pool(const schedule *s, const binding *leaf) {
   for (int i = 0; i < s->nnumber; i++) {
     const pool_number *n = &s->number[i];
-    pool_line(s->pool + n->line * POOL_LINE, n->dtype,
-              (struct constant){C_NUMBER, leaf[n->bound].k.f});
+    const double k = leaf[n->bound].k.f;
+    void *line = s->pool + n->line * POOL_LINE;
+    if (n->dtype == F64)
+      for (int l = 0; l < POOL_LINE / 8; l++) ((double *)line)[l] = k;
+    else
+      for (int l = 0; l < POOL_LINE / 4; l++) ((float *)line)[l] = (float)k;
   }
 }
 
