@@ -254,9 +254,9 @@ function case.goldstein()
   end)
 end
 
--- x, then sin and mul in turn: n ops
-function case.chain(_, n)
-  local x = mg.Variable(0.5)
+-- x, a number or so many points, then sin and mul in turn: n ops
+function case.chain(dtype, n, points)
+  local x = points and variable(dtype, points) or mg.Variable(0.5)
   return gradient({x}, function()
     local y = x
     for _ = 1, n // 2 do y = (y * 1.1):sin() end

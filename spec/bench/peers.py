@@ -289,14 +289,15 @@ class case:
                     (30 + (2*x - 3*y)**2 * (18 - 32*x + 12*x**2 + 48*y - 36*x*y + 27*y**2)))
         return lib.gradient([lib.array(np.array(1.0)), lib.array(np.array(1.0))], f)
 
-    def chain(dtype, n):
+    def chain(dtype, n, points=None):
         def f(x):
             y = x
             for _ in range(n // 2):
                 y = mx.sin(y * 1.1)
             return y
         only("torch", "jax")
-        return lib.gradient([lib.array(np.array(0.5))], f)
+        x = array(dtype, points) if points else lib.array(np.array(0.5))
+        return lib.gradient([x], f)
 
     def network(dtype, sizes):
         p = []

@@ -69,6 +69,8 @@ row {"tanh5_compiled", "fifth derivative of tanh, 200 points f64, mg.compile",
      "derivative f64 200 5 compiled", unit = "us", peer = 1}
 row {"chain_compiled", "1,000 scalar sin and mul, value and gradient, mg.compile, per op",
      "chain f64 1000 compiled", per = 1000, unit = "us", most = 0.018}
+row {"points_compiled", "the same over 1,000 points f64, per op and point",
+     "chain f64 1000 1000 compiled", per = 1e6, unit = "us", most = 0.0045}
 for _, case in ipairs {
   {"pinn", "PINN 2-32-32-1 tanh, 256 points f32, second derivatives, Adam", "pinn f32 256"},
   {"ode", "neural ODE 2-32-2, RK4, 50 steps, batch 32 f32, gradients", "ode f32 32 50"},
