@@ -15,7 +15,8 @@
 #include "cpu/cpu.h"
 
 enum {
-  WORTH = 1 << 18, /* multiplications that make a part */
+  WORTH = 1 << 18, /* multiplications that make a part; */
+  CALL = 1 << 13,  /* what the calls for a matrix take beside them */
   SIDES = 64,      /* right-hand sides that are solved together, at least */
   BLOCK = 48       /* of rows, where we cut a matrix */
 };
@@ -66,7 +67,7 @@ static bool run(ctx *c, const char *name, task *t) {
   if (!lapack_open(c->threads))
     return fail(c, "%s: needs LAPACK, which libopenblas.so.0 holds: it is not there, or without it",
                 name);
-  t->group = (int64_t)(WORTH / (t->each + 1)) + 1;
+  t->group = (int64_t)(WORTH / (t->each + CALL)) + 1;
   int64_t parts = (t->units + t->group - 1) / t->group;
   t->room = (t->room + 63) / 64 * 64;
   buffer *b = buf_new(c, t->room * least(parts, c->threads));
