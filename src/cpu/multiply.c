@@ -1,4 +1,4 @@
-/* multiply.c -- matrix products that are too small for OpenBLAS, of one instruction level.
+/* multiply.c -- matrix products for tiles that are not large, of one instruction level.
 **
 ** Compiled once for each x86-64 level, as window.c is, products and sums contracted where the level can.
 ** multiply.inc makes those of one dtype.
@@ -37,10 +37,11 @@ enum { VB = 16, TALL = 8, WIDE = 6 };
 #endif
 
 enum {
-  DEEP = 256,    /* of a run of additions */
-  LINES = 4,     /* vectors of a row at a time */
-  FEW = 32,      /* rows that are not worth a copy of b, */
-  NEAR = 1 << 13 /* nor is a b that stays in the first cache, so many elements */
+  DEEP = 256,        /* of a run of additions */
+  BLOCK = 192 << 10, /* bytes of a, so deep */
+  LINES = 4,         /* vectors of a row at a time */
+  FEW = 32,          /* rows that are not worth a copy of b, */
+  NEAR = 1 << 13     /* nor is a b that stays in the first cache, so many elements */
 };
 
 #define NAME__(a, b) a##_##b

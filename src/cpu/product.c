@@ -15,7 +15,7 @@
 
 enum {
   /* multiplications: of a tile, so many are done here; a part for a thread; worth four tiles */
-  BY_HAND = 1 << 20,
+  BY_HAND = 1 << 22,
   PART = 1 << 18,
   LARGE = 1 << 19,
   SHORT = 1 << 8,  /* elements of a row that are read in one go, at least, */
