@@ -1,12 +1,12 @@
--- README.md: its programs run, and its sessions give what it says they give.
+-- README.md and the pages of lua/guides: their programs run, and their sessions give what they say.
 --
 -- A ```lua block is a program, run by itself, or a session with an interactive Lua that has mg
 -- loaded, told by its first line's prompt.
 
 local child = require "spec.child"
 
-describe("README.md, at line", function()
-  local text, line, block, first = child.read "README.md", 0, nil, nil
+local function describe_page(path)
+  local text, line, block, first = child.read(path), 0, nil, nil
 
   local function program(code)
     local folder = child.folder(finally)
@@ -26,23 +26,6 @@ describe("README.md, at line", function()
     assert.equal(transcript, said)
   end
 
-  it("the ops: every public row of the table once, and nothing that is not there", function()
-    local mg, listed = require "moongrad", {}
-    local part = text:match("\n## The ops\n(.-)\n\nOn top")
-    for words in part:gmatch("\n| %a[%a ]* | ([^|\n]*) |") do
-      if words ~= "ops" then
-        for name in words:gmatch("[%w_]+") do
-          assert(not listed[name], name .. " stands there twice")
-          assert(mg[name] or mg.ones(1)[name], name .. " is no op")
-          listed[name] = true
-        end
-      end
-    end
-    for _, op in ipairs(mg._ops()) do
-      assert(op.name:find "^_" or listed[op.name], op.name .. " is missing")
-    end
-  end)
-
   for entry in text:gmatch("([^\n]*)\n") do
     line = line + 1
     if entry:find("^```lua") then
@@ -57,4 +40,46 @@ describe("README.md, at line", function()
       block[#block + 1] = entry
     end
   end
+end
+
+for _, path in ipairs{"README.md", "lua/guides/everyday.md", "lua/guides/inside.md",
+                      "lua/guides/ops.md", "lua/guides/speed.md"} do
+  describe(path .. ", at line", function() describe_page(path) end)
+end
+
+describe("lua/guides/ops.md", function()
+  it("the ops: every public row of the table once, and nothing that is not there", function()
+    local mg, listed = require "moongrad", {}
+    local part = child.read("lua/guides/ops.md"):match("^(.-)\n\nOn top")
+    for words in part:gmatch("\n| %a[%a ]* | ([^|\n]*) |") do
+      if words ~= "ops" then
+        for name in words:gmatch("[%w_]+") do
+          assert(not listed[name], name .. " stands there twice")
+          assert(mg[name] or mg.ones(1)[name], name .. " is no op")
+          listed[name] = true
+        end
+      end
+    end
+    for _, op in ipairs(mg._ops()) do
+      assert(op.name:find "^_" or listed[op.name], op.name .. " is missing")
+    end
+  end)
+end)
+
+describe("README.md", function()
+  it("leads to what is there", function()
+    for path in child.read "README.md":gmatch "%]%(([^)]+)%)" do
+      assert(path:find "^https?:" or io.open(path), path)
+    end
+  end)
+end)
+
+describe("the rockspec", function()
+  it("is of the version that the module says it is, and README tells of it", function()
+    local version = require "moongrad".version
+    local rock = {}
+    assert(loadfile("moongrad-" .. version .. "-1.rockspec", "t", rock))()
+    assert.equal(version .. "-1", rock.version)
+    assert(child.read "README.md":find("* **" .. version .. "**", 1, true))
+  end)
 end)

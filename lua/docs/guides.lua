@@ -5,6 +5,7 @@
 -- A comment that belongs to code is indented, or stands behind it.
 
 local html = require "docs.html"
+local markdown = require "docs.markdown"
 
 local guides = {}
 
@@ -124,8 +125,23 @@ end
 -- In the order they are to be read
 guides.names = {
   "first_hour", "arrays", "autograd", "memory", "training", "solving", "files", "functions",
-  "precision", "performance", "beyond", "coming_from",
+  "precision", "performance", "beyond", "coming_from", "everyday", "ops", "speed", "inside",
 }
+
+-- Of Markdown, whose programs spec/readme_spec.lua runs
+local function text_page(path)
+  local file <close> = assert(io.open(path))
+  local title, about, body = markdown.read(file:read "a")
+  return {file = "guide-" .. path:match "([%w_]+)%.md$" .. ".html", title = title, about = about,
+          body = body:gsub('src="[^"]*/', 'src="')}
+end
+
+local function page_of(folder, name)
+  local file = io.open(folder .. name .. ".lua")
+  if not file then return text_page(folder .. name .. ".md") end
+  file:close()
+  return guides.page(folder .. name .. ".lua")
+end
 
 -- The first is the one that leads to the others.
 function guides.pages(folder)
@@ -133,7 +149,7 @@ function guides.pages(folder)
   index.file = "index.html"
   local pages, links = {index}, {}
   for i, name in ipairs(guides.names) do
-    local page = guides.page(folder .. name .. ".lua")
+    local page = page_of(folder, name)
     pages[i + 1] = page
     links[i] = ('<li><a href="%s">%s</a>: %s'):format(page.file, html.prose(page.title),
                                                      html.prose(page.about))

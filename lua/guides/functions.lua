@@ -86,11 +86,12 @@ print(p)
 -- ## Tests
 --
 -- In specs of busted, `require "moongrad.luassert"` adds `assert.allclose(a, b)`,
--- `assert.shape(x, {2, 3})` and `assert.gradcheck(f, x)`; where they fail they show which elements
--- differ, and by how much.
+-- `assert.shape(x, {2, 3})` and `assert.gradcheck(f, x)`; where they fail they show which
+-- elements differ, and by how much.
 
 -- ## In C
 --
 -- An elementwise op is one row of `src/ops.def`: its body, from which kernels for all dtypes and
--- the machine code are made, and the gradient for each operand. README, "Adding an op", shows it
--- on `xlogy`, and an op with a kernel of its own on `cumprod`.
+-- the machine code are made, and the gradient for each operand.
+-- [Adding an op](guide-inside.html#adding-an-op) shows it on `xlogy`, and an op with a kernel of
+-- its own on `cumprod`.

@@ -48,8 +48,8 @@ end)
 --
 -- ## How fast it is
 --
--- `make bench` compares with loops written in C for each case alone, and with PyTorch and JAX,
--- on this machine; `make bench ROWS="mse lstm"` some of the cases. A run on two cores of an AMD
--- EPYC:
+-- [A run, case by case](guide-speed.html). `make bench` compares with loops written in C for
+-- each case alone, and with PyTorch and JAX, on this machine; `make bench ROWS="mse lstm"` some
+-- of the cases. A run on two cores of an AMD EPYC:
 --
 -- ![moongrad's time divided by the limit's and the best peer's](bench.svg)
