@@ -411,7 +411,7 @@ return function(mg)
     local leaves, form = tree.flatten(op, what, t)
     for i, x in ipairs(leaves) do
       if not is_variable(x) then x = mg.tensor(x, "float64") end
-      leaves[i] = is_float(x) and mg.Variable(x) or x
+      leaves[i] = is_float(x) and mg._point(mg.Variable(x)) or x
     end
     return leaves, form
   end

@@ -392,6 +392,40 @@ describe("compile", function()
     assert.equal(live, mg.memory().live)
   end)
 
+  it("writes new values over the old ones that nobody else sees", function()
+    local W = mg.Variable(mg.ones(300, 1000))      -- one number at first
+    local g = mg.compile(function(x)
+      local loss = (W * x):sum()
+      W.data = W * 2 + 1
+      return loss
+    end)
+    local x = mg.tensor(1.0)
+    assert.equal(300000, g(x):item())
+    assert.equal(900000, g(x):item())
+    local seen = W.data
+    assert.equal(2100000, g(x):item())
+    assert.equal(7, seen[{5, 5}]:item())
+    assert.equal(15, W[{5, 5}]:item())
+    seen:free()
+    collectgarbage()
+    mg.reset_peak()
+    local live = mg.memory().live
+    g(x):free()
+    assert.is_true(mg.memory().peak - live < 1e6)
+    assert.equal(31, W[{300, 1000}]:item())
+  end)
+
+  it("is f within a checkpoint, and takes part in checks of gradients", function()
+    local g = mg.compile(function(x) return x:tanh():exp() end)
+    local x = mg.Variable{0.5, 1}
+    mg.checkpoint(g, x):sum():backward()
+    local grad = x.grad
+    x:cleargrad()
+    x:tanh():exp():sum():backward()
+    assert.equal(bits(x.grad), bits(grad))
+    assert.is_true(mg.gradcheck(g, {x}))
+  end)
+
   it("without memory changes nothing", function()
     local W, x = mg.Variable{1, 2, 3}, mg.tensor{1, 2, 3}
     local g = mg.compile(function(v)

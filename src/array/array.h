@@ -250,14 +250,22 @@ bool tape_check(ctx *c, array *a, imm want);  /* a replay in which a, 0-d, has a
 bool tape_skip(ctx *c, tape *t, uint64_t n);  /* n of the stream were drawn meanwhile, and not recorded */
 uint64_t tape_skipped(const tape *t);
 bool tape_refuse(ctx *c);                     /* fails: a value is needed */
-/* Computes what is pending of out, which a replay will give, and records no more. */
-bool tape_end(ctx *c, tape *t, int n, array *const *out);
+/* Computes what is pending of out, which a replay will give, and records no more. sinks: what of it may take the
+** memory of leaves over. */
+bool tape_end(ctx *c, tape *t, int n, array *const *out, const bool *sinks);
 void tape_free(tape *t);
 
-/* A leaf of a replay: its array, which has the layout that was recorded; or p alone, for a number */
-typedef struct { array *a; const void *p; } tape_leaf_at;
-/* All results as new references, or none. False: an error, or `unlike`: a value is not what was recorded */
-bool tape_replay(ctx *c, tape *t, const tape_leaf_at *leaf, array **out);
+/* A leaf of a replay: its array, which has the layout that was recorded; or p alone, for a number. take: its memory
+** may be taken over by the result that was said to. */
+typedef struct { array *a; const void *p; bool take; } tape_leaf_at;
+/* Such a result: what was recorded allows for it, perhaps. */
+void tape_over(ctx *c, tape *t, int result, int leaf);
+/* All that a replay needs is taken: its results come as new references, without values, NULL where the memory of a
+** leaf is taken over. Then it is run, which allocates no more than calls do for themselves, or cancelled. Once
+** memory has been taken over it does not fail. False: an error, or `unlike`: a value is not what was recorded */
+bool tape_reserve(ctx *c, tape *t, const tape_leaf_at *leaf, array **out);
+bool tape_run(ctx *c, tape *t, const tape_leaf_at *leaf);
+void tape_cancel(tape *t);
 bool tape_unlike(const tape *t);
 size_t tape_block(const tape *t);             /* bytes of all that is no leaf, constant or result */
 

@@ -27,6 +27,7 @@ typedef struct {
   int same;               /* the cell that has the same values */
   size_t place;           /* in the block */
   buffer *held;           /* CONSTANT */
+  int result;             /* RESULT: the first that stands in it */
 } cell;
 
 typedef struct {
@@ -56,7 +57,16 @@ typedef struct {
   array *a; /* its form; CONST, or of the same memory each time: the array itself */
   int cell;
   int64_t off;
+  int over;   /* the leaf whose memory it takes over where it may, -1 */
+  bool sinks; /* a Variable's new value */
 } outcome;
+
+/* An address that a replay writes: of the block, a leaf or a result, so many bytes behind it */
+typedef struct {
+  void **to;
+  int64_t off;
+  int of;
+} patch;
 
 struct tape {
   uint64_t next, counter, drawn;
@@ -79,6 +89,10 @@ struct tape {
   int threads;
   bool planned, each; /* each: schedules are looked up launch by launch */
   bool unlike;
+  patch *patch; /* those of the block, of leaves, of results */
+  int in_block, in_leaves, in_results;
+  void *bound;        /* the block whose addresses stand in the launches */
+  buffer *now, **buf; /* of the replay under way: the block, by result */
 };
 
 #define BEGIN ((uint64_t)1 << 62)
@@ -756,12 +770,12 @@ static bool lay_out(ctx *c, tape *t) {
   return true;
 }
 
-static bool note_results(ctx *c, tape *t, int n, array *const *out) {
+static bool note_results(ctx *c, tape *t, int n, array *const *out, const bool *sinks) {
   if (!GROW(c, t, 2, result, n + 1)) return false;
   for (int i = 0; i < n; i++) {
     array *a = out[i];
     outcome *r = &t->result[i];
-    *r = (outcome){.a = arr_ref(a), .cell = -1};
+    *r = (outcome){.a = arr_ref(a), .cell = -1, .over = -1, .sinks = sinks[i]};
     t->nresult++;
     if (!arr_recorded(a)) continue;
     place x = place_of(t, a->p);
@@ -775,21 +789,113 @@ static bool note_results(ctx *c, tape *t, int n, array *const *out) {
 static void mark_results(tape *t) {
   for (int i = 0; i < t->nresult; i++) {
     int x = t->result[i].cell;
-    if (x >= 0 && t->cell[x].kind == TEMPORARY) t->cell[x].kind = RESULT;
+    if (x < 0 || t->cell[x].kind != TEMPORARY) continue;
+    t->cell[x].kind = RESULT;
+    t->cell[x].result = i;
   }
+}
+
+/* Does n only give what nobody reads here, some of it a Variable's new value? */
+static bool is_last(const tape *t, const noted *n, const int *reads) {
+  bool sinks = false;
+  if (n->l.kind != PROGRAM) return false;
+  for (int k = 0; k < n->nout; k++) {
+    if (reads[n->out[k].cell]) return false;
+    const cell *x = &t->cell[n->out[k].cell];
+    sinks |= x->kind == RESULT && t->result[x->result].sinks;
+  }
+  return sinks;
+}
+
+/* Programs that give Variables new values come last: then old ones are read no more, and nothing fails after. */
+static bool sink(ctx *c, tape *t) {
+  int *reads = mg_alloc(c, (t->ncell + 1) * sizeof *reads);
+  noted **last = reads ? mg_alloc(c, (t->nlaunch + 1) * sizeof *last) : NULL;
+  if (!last) return mg_free(reads), false;
+  memset(reads, 0, (t->ncell + 1) * sizeof *reads);
+  for (int i = 0; i < t->nlaunch; i++)
+    for (int k = 0; k < t->launch[i]->nin; k++)
+      if (t->launch[i]->in[k].cell >= 0) reads[t->launch[i]->in[k].cell]++;
+  int m = 0, n = 0;
+  for (int i = 0; i < t->nlaunch; i++)
+    if (is_last(t, t->launch[i], reads)) last[n++] = t->launch[i];
+    else t->launch[m++] = t->launch[i];
+  memcpy(t->launch + m, last, n * sizeof *last);
+  mg_free(last);
+  mg_free(reads);
+  return true;
 }
 
 enum { SMALL_BLOCK = 1 << 16 };
 
-bool tape_end(ctx *c, tape *t, int n, array *const *out) {
+/* What a replay has to write where, for good where it is the same each time */
+static bool list_patches(ctx *c, tape *t) {
+  int n = 0;
+  for (int i = 0; i < t->nlaunch; i++) n += t->launch[i]->nin + t->launch[i]->nout;
+  if (!(t->patch = mg_alloc(c, (n + 1) * sizeof *t->patch)) ||
+      !(t->buf = mg_alloc(c, (t->nresult + 1) * sizeof *t->buf)))
+    return false;
+  patch *to = t->patch;
+  static const uint8_t kinds[] = {TEMPORARY, LEAF, RESULT, CONSTANT};
+  int *counts[] = {&t->in_block, &t->in_leaves, &t->in_results};
+  for (int k = 0; k < 4; k++) {
+    patch *first = to;
+    for (int i = 0; i < t->nlaunch; i++)
+      for (int j = 0; j < t->launch[i]->nin + t->launch[i]->nout; j++) {
+        const place *x = &t->launch[i]->in[j];
+        if (x->cell < 0 || t->cell[x->cell].kind != kinds[k]) continue;
+        const cell *y = &t->cell[x->cell];
+        if (k == 0) *to++ = (patch){x->to, (int64_t)y->place - 1 + x->off, 0};
+        else if (k == 1) *to++ = (patch){x->to, x->off - y->first, y->leaf};
+        else if (k == 2) *to++ = (patch){x->to, x->off, y->result};
+        else *x->to = (void *)(y->at + (uint64_t)x->off);
+      }
+    if (k < 3) *counts[k] = (int)(to - first);
+  }
+  return true;
+}
+
+bool tape_end(ctx *c, tape *t, int n, array *const *out, const bool *sinks) {
   if (!arr_eval(c, n, out, NULL)) return false;
   tape_on(c, NULL);
   t->drawn = c->counter - t->counter - t->skipped;
-  if (!note_results(c, t, n, out)) return false;
+  if (!note_results(c, t, n, out, sinks)) return false;
   count_writes(t);
   if (!merge(c, t) || !find_live(c, t)) return false;
   mark_results(t);
-  return lay_out(c, t);
+  return sink(c, t) && lay_out(c, t) && list_patches(c, t);
+}
+
+/* Nothing fails from launch i on: there are programs alone, whose scratch is there */
+static bool safe_from(const tape *t, int i) {
+  for (; i < t->nlaunch; i++)
+    if (t->launch[i]->l.kind != PROGRAM) return false;
+  return true;
+}
+
+void tape_over(ctx *c, tape *t, int result, int leaf) {
+  outcome *r = &t->result[result];
+  cell *to = r->cell < 0 ? NULL : &t->cell[r->cell], *from = NULL;
+  if (!to || to->kind != RESULT || r->off || !view_dense(&r->a->v)) return;
+  for (int i = 0; i < t->nresult; i++)
+    if (i != result && (t->result[i].cell == r->cell || t->result[i].over == leaf)) return;
+  for (int i = 0; i < t->ncell && !from; i++)
+    if (t->cell[i].kind == LEAF && t->cell[i].leaf == leaf) from = &t->cell[i];
+  if (!from || from->first || from->bytes != to->bytes || to->writes != 1) return;
+  for (int i = 0; i < t->nresult; i++)
+    if (t->result[i].cell == from - t->cell) return;
+  int at = to->begin, k = 0, in = -1;
+  if (from->end > at || !safe_from(t, at)) return;
+  noted *n = t->launch[at];
+  while (&t->cell[n->out[k].cell] != to) k++;
+  for (int i = 0; i < n->nin; i++) {
+    if (n->in[i].cell != from - t->cell) continue;
+    if (in >= 0 || n->in[i].off) return;
+    in = i;
+  }
+  const schedule *s = in < 0 ? NULL : cpu_schedule(c, n->l.p);
+  if (in >= 0 && !s) c->err = OK;
+  if (in < 0 || (s && cpu_in_place(s, k, in))) r->over = leaf;
 }
 
 void tape_free(tape *t) {
@@ -806,6 +912,8 @@ void tape_free(tape *t) {
   mg_free(t->result);
   mg_free(t->constant);
   mg_free(t->skip);
+  mg_free(t->patch);
+  mg_free(t->buf);
   mg_free(t);
 }
 
@@ -835,42 +943,42 @@ static bool look_up(ctx *c, tape *t) {
   return true;
 }
 
-/* What it takes: the block, and buffers of the results */
-static buffer *reserve(ctx *c, tape *t, buffer **buf) {
-  buffer *block = t->own;
-  if (block) buf_ref(block);
-  else if (!(block = buf_new(c, t->block + t->scratch))) return NULL;
-  if (!t->own && t->block + t->scratch <= SMALL_BLOCK) buf_ref(t->own = block);
-  for (int i = 0; i < t->nresult; i++) {
-    int x = t->result[i].cell;
-    buf[i] = NULL;
-    if (x < 0 || t->cell[x].kind != RESULT) continue;
-    for (int k = 0; k < i && !buf[i]; k++)
-      if (t->result[k].cell == x) buf_ref(buf[i] = buf[k]);
-    if (!buf[i] && !(buf[i] = buf_new(c, t->cell[x].bytes))) {
-      while (i--)
-        if (buf[i]) buf_unref(buf[i]);
-      return buf_unref(block), NULL;
-    }
-    buf[i]->op = t->cell[x].op;
-  }
-  return block;
+static void drop_buffers(tape *t, int n) {
+  while (n--)
+    if (t->buf[n]) buf_unref(t->buf[n]);
+  buf_unref(t->now);
+  t->now = NULL;
 }
 
-static void bind(tape *t, const buffer *block, buffer *const *buf, const tape_leaf_at *leaf) {
-  for (int i = 0; i < t->ncell; i++) {
-    cell *x = &t->cell[i];
-    if (x->kind == TEMPORARY) x->at = (uint64_t)block->p + x->place - 1;
-    else if (x->kind == LEAF) x->at = (uint64_t)leaf[x->leaf].p - (uint64_t)x->first;
+/* What it takes: the block, and buffers of the results */
+static bool reserve(ctx *c, tape *t, const tape_leaf_at *leaf) {
+  if (t->own) buf_ref(t->now = t->own);
+  else if (!(t->now = buf_new(c, t->block + t->scratch))) return false;
+  if (!t->own && t->block + t->scratch <= SMALL_BLOCK) buf_ref(t->own = t->now);
+  for (int i = 0; i < t->nresult; i++) {
+    const outcome *r = &t->result[i];
+    buffer **b = &t->buf[i];
+    *b = NULL;
+    if (r->cell < 0 || t->cell[r->cell].kind != RESULT) continue;
+    if (r->over >= 0 && leaf[r->over].take && !t->each) continue;
+    int first = t->cell[r->cell].result;
+    if (first < i) buf_ref(*b = t->buf[first]);
+    else if (!(*b = buf_new(c, t->cell[r->cell].bytes))) return drop_buffers(t, i), false;
+    (*b)->op = t->cell[r->cell].op;
   }
-  for (int i = 0; i < t->nresult; i++)
-    if (buf[i]) t->cell[t->result[i].cell].at = (uint64_t)buf[i]->p;
-  for (int i = 0; i < t->nlaunch; i++) {
-    noted *n = t->launch[i];
-    for (int k = 0; k < n->nin + n->nout; k++) {
-      place *x = &n->in[k];
-      if (x->cell >= 0) *x->to = (void *)(t->cell[x->cell].at + (uint64_t)x->off);
-    }
+  return true;
+}
+
+static void bind(tape *t, const tape_leaf_at *leaf) {
+  const patch *x = t->patch, *end = x + t->in_block;
+  char *block = t->now->p;
+  if (t->bound == block) x = end;
+  for (; x < end; x++) *x->to = block + x->off;
+  t->bound = block;
+  for (end += t->in_leaves; x < end; x++) *x->to = (char *)leaf[x->of].p + x->off;
+  for (end += t->in_results; x < end; x++) {
+    const buffer *b = t->buf[x->of];
+    *x->to = (b ? (char *)b->p : (char *)leaf[t->result[x->of].over].p) + x->off;
   }
 }
 
@@ -934,47 +1042,47 @@ static array *array_of(ctx *c, const outcome *r, buffer *b, int64_t first) {
   return a;
 }
 
-bool tape_replay(ctx *c, tape *t, const tape_leaf_at *leaf, array **out) {
+static array *result_array(ctx *c, const tape *t, int i, const tape_leaf_at *leaf) {
+  const outcome *r = &t->result[i];
+  const cell *x = r->cell < 0 ? NULL : &t->cell[r->cell];
+  if (!x || x->kind == CONSTANT) return arr_ref(r->a);
+  if (x->kind == RESULT) return array_of(c, r, t->buf[i], r->off);
+  const tape_leaf_at *l = &leaf[x->leaf];
+  if (!l->a) return arr_const(c, r->a->dtype, &r->a->s, imm_load(r->a->dtype, l->p));
+  return array_of(c, r, l->a->buf, (char *)l->p + r->off - x->first - (char *)l->a->buf->p);
+}
+
+bool tape_reserve(ctx *c, tape *t, const tape_leaf_at *leaf, array **out) {
   t->unlike = false;
   if ((!t->planned || t->kept != cpu_kept(c) || t->threads != c->threads) && !look_up(c, t))
     return false;
-  buffer *few[32], **buf = few;
-  if (t->nresult > 32 && !(buf = mg_alloc(c, t->nresult * sizeof *buf))) return false;
-  buffer *block = reserve(c, t, buf);
-  bool ok = block;
-  if (ok) {
-    bind(t, block, buf, leaf);
-    trace *watching = c->arrays->trace;
-    if (watching) trace_block(watching, block->p, t->block, t->apart);
-    ok = run(c, t, (char *)block->p + t->block);
-    if (watching) trace_block(watching, NULL, 0, 0);
-    buf_unref(block);
-    int made = 0;
-    for (; made < t->nresult && ok; made++) {
-      const outcome *r = &t->result[made];
-      const cell *x = r->cell < 0 ? NULL : &t->cell[r->cell];
-      if (!x || x->kind == CONSTANT) out[made] = arr_ref(r->a);
-      else if (x->kind == LEAF) {
-        const tape_leaf_at *l = &leaf[x->leaf];
-        int64_t first = r->off - x->first;
-        out[made] = l->a ? array_of(c, r, l->a->buf, (char *)l->p + first - (char *)l->a->buf->p)
-                         : arr_const(c, r->a->dtype, &r->a->s, imm_load(r->a->dtype, l->p));
-      } else out[made] = array_of(c, r, buf[made], r->off);
-      ok = ok && out[made];
-    }
-    if (!ok)
-      while (made--) arr_unref(out[made]);
-    for (int i = 0; i < t->nresult; i++)
-      if (buf[i]) buf_unref(buf[i]);
+  if (!reserve(c, t, leaf)) return false;
+  for (int i = 0; i < t->nresult; i++) {
+    const outcome *r = &t->result[i];
+    bool in_place = r->cell >= 0 && t->cell[r->cell].kind == RESULT && !t->buf[i];
+    out[i] = in_place ? NULL : result_array(c, t, i, leaf);
+    if (out[i] || in_place) continue;
+    while (i--) arr_unref(out[i]);
+    return drop_buffers(t, t->nresult), false;
   }
-  if (buf != few) mg_free(buf);
-  if (ok) {
-    c->counter += t->drawn + t->skipped;
-    t->skipped = 0;
-    t->nskip = 0;
-  }
-  return ok;
+  return true;
 }
+
+bool tape_run(ctx *c, tape *t, const tape_leaf_at *leaf) {
+  trace *watching = c->arrays->trace;
+  bind(t, leaf);
+  if (watching) trace_block(watching, t->now->p, t->block, t->apart);
+  bool ok = run(c, t, (char *)t->now->p + t->block);
+  if (watching) trace_block(watching, NULL, 0, 0);
+  tape_cancel(t);
+  if (!ok) return false;
+  c->counter += t->drawn + t->skipped;
+  t->skipped = 0;
+  t->nskip = 0;
+  return true;
+}
+
+void tape_cancel(tape *t) { drop_buffers(t, t->nresult); }
 
 bool tape_unlike(const tape *t) { return t->unlike; }
 size_t tape_block(const tape *t) { return t->block; }

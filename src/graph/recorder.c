@@ -33,6 +33,7 @@ typedef struct {
   shape s;
   int64_t stride[MAXDIM];
   imm store;    /* where the value of a Variable without an array stands */
+  bool offered; /* its memory may be taken over */
   array *dense; /* of one that has a number for all elements, for a while */
 } leaf;
 
@@ -368,18 +369,34 @@ static bool name_subjects(recorder *r, replay *p) {
   return true;
 }
 
+/* The new value of a Variable may be written over the old one, that nobody else sees. */
+static void offer(ctx *c, replay *p, tape *t, int i) {
+  for (int k = 0; k < p->nleaf; k++)
+    if (p->leaf[k].source == VALUE && p->leaf[k].of == p->e[i].of) {
+      tape_over(c, t, p->e[i].result, k);
+      p->leaf[k].offered = true;
+    }
+}
+
 replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
   ctx *c = &G->c;
   tape *t = r->t;
   for (int i = 0; i < n; i++) node_read(G, results[i]); /* what is given back as it is */
   replay *p = blank(G, r, n);
-  array **all = p ? mg_alloc(c, (n + 2 * r->n + 1) * sizeof *all) : NULL;
+  int most = n + 2 * r->n + 1;
+  array **all = p ? mg_alloc(c, most * (sizeof *all + sizeof(bool))) : NULL;
+  bool *sinks = all ? (bool *)(all + most) : NULL;
   bool ok = all && collect(G, r, p, results, all);
-  ok = ok && tape_end(c, t, p->nall, all);
+  for (int i = 0; ok && i < p->nall; i++) sinks[i] = false;
+  for (int i = 0; ok && i < p->neffect; i++)
+    if (!p->e[i].grad) sinks[p->e[i].result] = true;
+  ok = ok && tape_end(c, t, p->nall, all, sinks);
   if (ok && r->failed) ok = fail_memory(c, 0);
   for (int i = 0; p && all && i < p->nall; i++) arr_unref(all[i]);
   mg_free(all);
   if (ok) ok = name_subjects(r, p);
+  for (int i = 0; ok && i < p->neffect; i++)
+    if (!p->e[i].grad && p->e[i].result >= 0) offer(c, p, t, i);
   put_back(G, r);
   if (ok) return p->t = t, p;
   tape_free(t);
@@ -427,7 +444,7 @@ static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
   if (!has_layout(l, n)) return REPLAY_OTHER;
   if (!n->a) {
     imm_store(l->dtype, &l->store, n->k);
-    *at = (tape_leaf_at){NULL, &l->store};
+    *at = (tape_leaf_at){NULL, &l->store, false};
     return REPLAY_DONE;
   }
   array *a = n->a;
@@ -435,7 +452,7 @@ static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
     if (!is_dense(l)) return REPLAY_OTHER;
     if (!(a = l->dense = arr_copy(&G->c, a))) return REPLAY_FAILED;
   }
-  *at = (tape_leaf_at){a, a->p};
+  *at = (tape_leaf_at){a, a->p, l->offered && a == n->a && arr_sole(a, 1)};
   return REPLAY_DONE;
 }
 
@@ -449,7 +466,7 @@ static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const
   for (int i = 0; i < p->nleaf; i++) {
     leaf *l = &p->leaf[i];
     if (l->source == NUMBER_ASKED) {
-      p->at[i] = (tape_leaf_at){NULL, &numbers[l->of]};
+      p->at[i] = (tape_leaf_at){NULL, &numbers[l->of], false};
       continue;
     }
     const subject *x = &p->v[l->of];
@@ -460,39 +477,74 @@ static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const
   return REPLAY_DONE;
 }
 
-/* Results and effects as nodes; the arrays are taken over. False: there is no memory, all is dropped. */
+/* A node that will have the value of a, which is taken over; NULL passes on */
+static node *node_for(graph *G, array *a) {
+  node *n = a ? node_new(G, a->dtype) : NULL;
+  if (n) n->a = a;
+  else arr_unref(a);
+  return n;
+}
+
+/* The value is there. */
+static void settle(graph *G, node *n) {
+  array *a = n->a;
+  if (a->s.n > 0) return;
+  arr_get(&G->c, a, &n->k);
+  n->a = NULL;
+  arr_unref(a);
+}
+
+/* Results and grads as nodes, which take their arrays over. False: there is no memory for all. */
 static bool make_nodes(graph *G, replay *p, array **all, node **made, node **results) {
   bool ok = true;
   for (int i = 0; i < p->nresult; i++) {
-    results[i] = ok ? node_array(G, all[i]) : NULL;
-    if (!ok) arr_unref(all[i]);
+    results[i] = node_for(G, all[i]);
+    all[i] = NULL;
     if (results[i]) results[i]->flags |= REPLAYED;
-    ok = results[i];
+    ok = ok && results[i];
   }
   for (int i = 0; i < p->neffect; i++) {
     const effect *e = &p->e[i];
     made[i] = NULL;
     if (e->result < 0 || !e->grad) continue;
-    if (!ok) arr_unref(all[e->result]);
-    else if (!(made[i] = node_array(G, all[e->result]))) ok = false;
+    made[i] = node_for(G, all[e->result]);
+    all[e->result] = NULL;
+    ok = ok && made[i];
   }
-  if (ok) return true;
-  for (int i = 0; i < p->nresult; i++) node_drop(G, results[i]), results[i] = NULL;
-  for (int i = 0; i < p->neffect; i++) {
-    node_drop(G, made[i]);
-    if (p->e[i].result >= 0 && !p->e[i].grad) arr_unref(all[p->e[i].result]);
-  }
-  return false;
+  return ok;
 }
 
-static void commit(graph *G, replay *p, array **all, node **made, node *const *arguments) {
+static void drop_nodes(graph *G, replay *p, array **all, node **made, node **results) {
+  for (int i = 0; i < p->nresult; i++) node_drop(G, results[i]), results[i] = NULL;
+  for (int i = 0; i < p->neffect; i++) node_drop(G, made[i]);
+  for (int i = 0; i < p->nall; i++) arr_unref(all[i]);
+}
+
+static void commit(graph *G, replay *p, array **all, node **made, node **results,
+                   node *const *arguments) {
+  for (int i = 0; i < p->nresult; i++) settle(G, results[i]);
   for (int i = 0; i < p->neffect; i++) {
     const effect *e = &p->e[i];
     const subject *x = &p->v[e->of];
     node *n = x->n ? x->n : arguments[x->argument];
+    if (made[i]) settle(G, made[i]);
     if (e->grad) node_set_grad(G, n, made[i]);
-    else node_set_value(G, n, all[e->result]);
+    else if (all[e->result]) node_set_value(G, n, all[e->result]);
+    else node_read(G, n);
   }
+}
+
+static enum replayed run(graph *G, replay *p, node *const *arguments, array **all, node **made,
+                         node **results) {
+  if (!tape_reserve(&G->c, p->t, p->at, all)) return REPLAY_FAILED;
+  bool ok = make_nodes(G, p, all, made, results);
+  if (!ok) tape_cancel(p->t);
+  else if ((ok = tape_run(&G->c, p->t, p->at))) {
+    commit(G, p, all, made, results, arguments);
+    return REPLAY_DONE;
+  }
+  drop_nodes(G, p, all, made, results);
+  return tape_unlike(p->t) ? REPLAY_UNLIKE : REPLAY_FAILED;
 }
 
 enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers,
@@ -507,12 +559,7 @@ enum replayed replay_run(graph *G, replay *p, node *const *arguments, const doub
     made = (node **)(all + p->nall);
   }
   enum replayed how = bind_all(G, p, arguments, numbers);
-  if (how == REPLAY_DONE) {
-    if (!tape_replay(&G->c, p->t, p->at, all))
-      how = tape_unlike(p->t) ? REPLAY_UNLIKE : REPLAY_FAILED;
-    else if (!make_nodes(G, p, all, made, results)) how = REPLAY_FAILED;
-    else commit(G, p, all, made, arguments);
-  }
+  if (how == REPLAY_DONE) how = run(G, p, arguments, all, made, results);
   for (int i = 0; i < p->nleaf; i++)
     if (p->leaf[i].dense) arr_unref(p->leaf[i].dense), p->leaf[i].dense = NULL;
   mg_free(more);

@@ -479,7 +479,7 @@ static int compiled_call(lua_State *L) {
   int nargs = lua_gettop(L), objects = nargs + 1;
   node *few[FEW];
   met m = {.n = few};
-  bool plain = S->G.recorder || S->G.running;
+  bool plain = S->G.recorder || S->G.running || S->G.captures;
   for (int i = 1; i <= nargs && !plain && S->G.backprop; i++) plain = follows(L, S, i, 0);
   if (plain) return call_plain(L, nargs);
   luaL_checkstack(L, 16, "compile");
