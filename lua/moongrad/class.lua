@@ -27,7 +27,12 @@ function Object:extend(name)
   return setmetatable(class, { __index = self, __call = make, __tostring = describe })
 end
 
-function Object.init() end
+-- Of a class without one of its own, which has no use for arguments.
+function Object:init(...)
+  if select("#", ...) == 0 then return end
+  require "moongrad.core".raise("%s: takes no arguments: it has no init",
+    getmetatable(self).__name)
+end
 
 -- For a class whose bases are Object alone: a name that nobody down the line has may be PyTorch's,
 -- and then raises an error that says ours. `what`: a module, say.

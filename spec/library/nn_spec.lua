@@ -53,6 +53,16 @@ describe("nn.Module", function()
     assert.is_truthy(tostring(net):find("^Net"))
   end)
 
+  it("without an init takes no arguments", function()
+    local Twice = nn.Module:extend "Twice"
+    function Twice.forward(_, x) return 2 * x end
+    assert(near(Twice()(mg.ones(1)), {2}))
+    assert(raises("Twice: takes no arguments: it has no init", Twice, 3))
+    assert(raises("Optimizer: takes no arguments", mg.optim.Optimizer, {mg.Variable(1)}))
+    assert.equal("Dataset", tostring(mg.data.Dataset()))
+    assert.equal("Optimizer()", tostring(mg.optim.Optimizer()))
+  end)
+
   it("finds parameters by their fields, in order of names", function()
     assert.same({"l1.bias", "l1.weight", "l2.bias", "l2.weight", "scale"}, names(Net(3, 2)))
   end)

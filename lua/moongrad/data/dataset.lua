@@ -106,7 +106,9 @@ Dataset.batch = checked("batch(self, i: int, j: int)",
   function(self, i, j) return collate(self, span(i, j)) end)
 
 function Dataset:__tostring()
-  return ("%s(%d items)"):format(getmetatable(self).__name, #self)
+  local name = getmetatable(self).__name
+  local known, n = pcall(function() return #self end)
+  return known and ("%s(%d items)"):format(name, n) or name
 end
 
 local Mapped = Dataset:extend("Mapped")

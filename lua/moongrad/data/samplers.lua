@@ -11,7 +11,7 @@ Sampler.is_sampler = true
 mg._docs[Sampler] = "Sampler:extend(name)\n" ..
   "a class of samplers: with positions(self), int64 positions for one pass, and # (__len)"
 
-function Sampler:__len() return self.n end
+function Sampler:__len() return self.n or 0 end
 
 function Sampler:__tostring() return ("%s(%d items)"):format(getmetatable(self).__name, #self) end
 
