@@ -19,6 +19,7 @@
 #   make bench      speed and memory beside hand-written loops and the peers: build/bench.md, .svg;
 #                   ROWS="mse mem_*" and QUICK=yes make it shorter
 #   make bench-check   the same, an error where a bound is missed
+#   make bench-mpi  steps in 1, 2 and 4 processes, and what more would gain: build/dist.svg
 #   make bench-peers   PyTorch and JAX from PyPI, into build/peers
 #   make tensorboard   TensorBoard from PyPI, into build/tensorboard: a spec lets it read our logs
 #   make clean
@@ -69,6 +70,7 @@ packages.bench-peers := python3 python3-venv g++
 packages.tensorboard := python3 python3-venv
 packages.mpi     := $(packages.build) libopenmpi-dev openmpi-bin
 packages.demo-mpi := $(packages.mpi) dataset-fashion-mnist
+packages.bench-mpi := $(packages.mpi) gnuplot-nox
 packages.test    += $(packages.mpi)
 packages.asan    += $(packages.mpi)
 wanted = $(sort $(foreach goal,$(or $(MAKECMDGOALS),build),$(packages.$(goal))))
@@ -129,7 +131,7 @@ compile: $(CORE) $(if $(WITH_MPI),$(MPI))
 	@:
 
 # A module of its own, which only those who name it need MPI for.
-.PHONY: mpi demo-mpi
+.PHONY: mpi demo-mpi bench-mpi
 test: mpi
 mpi: build
 	@$(MAKE) --no-print-directory compile WITH_MPI=yes
@@ -137,6 +139,9 @@ mpi: build
 demo-mpi: mpi
 	@mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root) -n 2 \
 	  $(LUA) lua/examples/distributed.lua
+
+bench-mpi: mpi
+	@$(LUA) spec/bench/dist.lua build/dist.svg
 
 $(MPI): src/mpi.c src/moongrad.h Makefile
 	@mkdir -p $(@D)

@@ -125,7 +125,8 @@ end
 -- In the order they are to be read
 guides.names = {
   "first_hour", "arrays", "autograd", "memory", "training", "solving", "files", "functions",
-  "precision", "performance", "beyond", "coming_from", "everyday", "ops", "speed", "inside",
+  "precision", "performance", "beyond", "processes",
+  "coming_from", "everyday", "ops", "speed", "inside",
 }
 
 -- Of Markdown, whose programs spec/readme_spec.lua runs

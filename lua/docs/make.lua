@@ -35,6 +35,7 @@ local makers = {
   docs = function()
     copy("style.css", "docs/style.css")
     copy("../../spec/bench/bench.svg", "docs/bench.svg")
+    copy("../../spec/bench/dist.svg", "docs/dist.svg")
     write_pages(require "docs.guides".pages(here .. "../guides/"))
     write_pages(require "docs.reference".pages())
     local day = os.date "%B %d, %Y":gsub(" 0", " ")

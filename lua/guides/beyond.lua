@@ -46,3 +46,5 @@ end
 local whole = gradient(1, 8)
 local parts = (gradient(1, 4) + gradient(5, 8)) / 2
 print(mg.allclose(whole, parts))
+
+-- `moongrad.dist` does that in several processes; the next page is of them.
