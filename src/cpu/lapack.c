@@ -1,6 +1,6 @@
 /* lapack.c -- linear algebra on batches of matrices, by LAPACK.
 **
-** What is LAPACK's is done by one serial call for each matrix, or for a fixed part of its right-hand sides;
+** Small factors and triangles are done here; what is LAPACK's is done by one serial call for each matrix, or for a fixed part of its right-hand sides;
 ** matrices and parts are dealt over the threads, so that the number of threads cannot be seen. Matrices
 ** lie by rows, and LAPACK is told of the transpose: the lower factor is its upper one, A = QR its L Q.
 ** Of several matrices that fail the first is named.
@@ -17,6 +17,7 @@
 enum {
   WORTH = 1 << 18, /* multiplications that make a part; */
   CALL = 1 << 13,  /* what the calls for a matrix take beside them */
+  SMALL_SIDE = 16, /* up to here factors and triangles are done here */
   SIDES = 64,      /* right-hand sides that are solved together, at least */
   BLOCK = 48       /* of rows, where we cut a matrix */
 };
