@@ -180,6 +180,7 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
     return arr_const(c, rt, s, cpu_scalar(op, t, k[0], k[1], k[2]));
   }
   bool at_once = !c->arrays->tape && shape_size(s) <= SMALL;
+  if (c->arrays->tape && shape_size(s) == 0) return arr_const(c, rt, s, (imm){0});
   if (at_once && none_pending(nin, in)) return map_now(c, op, nin, in, s, t, rt);
   if (all_spread(nin, in)) return map_rows(c, op, nin, in, s);
   return bounded(c, pend(c, op, rt, s, nin, in));
@@ -187,6 +188,7 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
 
 array *arr_cast(ctx *c, array *a, dtype t) {
   if (a->dtype == t) return arr_ref(a);
+  if (c->arrays->tape && a->size == 0) return arr_const(c, t, &a->s, (imm){0});
   if (a->s.n == 0 && hangs(c, 1, &a)) return map_tail(c, OP_to, 1, &a, t);
   if (!agree(c, 1, &a)) return NULL;
   if (a->state == CONST) return arr_const(c, t, &a->s, imm_cast(a->k, a->dtype, t));
@@ -281,6 +283,14 @@ static array *fold_now(ctx *c, int op, array *x, int64_t rows, int64_t n, int64_
   return r;
 }
 
+/* Of nothing: what there is comes from no element */
+static array *fold_nothing(ctx *c, int op, dtype t, const shape *s) {
+  imm k;
+  dtype rt = reduce_dtype(op, t);
+  cpu_reduce(op, t, 1, 0, 1, NULL, (char *)&k);
+  return arr_const(c, rt, s, imm_load(rt, &k));
+}
+
 static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s) {
   int64_t rows = 1, n = 1, inner = 1;
   for (int i = 0; i < x->s.n; i++) *(i < first ? &rows : i > last ? &inner : &n) *= x->s.d[i];
@@ -288,6 +298,7 @@ static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s
   dtype rt = reduce_dtype(op, x->dtype);
   bool index = op == OP_argmax || op == OP_argmin;
   if (n == 1 && !index) return arr_reshape(c, x, s); /* nothing to fold */
+  if (c->arrays->tape && x->size == 0) return fold_nothing(c, op, x->dtype, s);
   if (inner > 1 && n > 0 && !op_table[op].step) { /* folds rows only: bring the axes to the end */
     int perm[MAXDIM], k = 0;
     for (int i = 0; i < x->s.n; i++)

@@ -147,7 +147,7 @@ static bool pack(watch *w, bucket *b) {
   graph *G = w->G;
   int n = b->end - b->first, some = 0;
   node **g = mg_alloc(&G->c, 2 * n * sizeof *g), **there = g + n;
-  b->a = g ? arr_new(&G->c, b->t, &(shape){1, {room(b)}}) : NULL;
+  b->a = g ? arr_host(&G->c, b->t, &(shape){1, {room(b)}}) : NULL;
   bool ok = b->a != NULL;
   for (int i = 0; ok && i < n; i++) {
     g[i] = backward_take(w->b, w->leaf[b->first + i]);

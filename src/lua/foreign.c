@@ -68,7 +68,7 @@ static void create(lua_State *L, moongrad_values *v) {
   node **r = box_new(L, S);
   v->p = &v->one;
   if (s.n == 0) return;
-  TRY(L, S, *r = node_array(&S->G, arr_new(&S->G.c, v->dtype, &s)));
+  TRY(L, S, *r = node_array(&S->G, arr_host(&S->G.c, v->dtype, &s)));
   v->p = arr_data((*r)->a);
 }
 

@@ -271,7 +271,7 @@ end
 
 local function fresh_slot(group, p)
   local s = {step = 0}
-  for _, name in ipairs(buffers(group)) do s[name] = mg.zeros_like(p) end
+  for _, name in ipairs(buffers(group)) do s[name] = mg._outlive(mg.zeros_like(p)) end
   return s
 end
 
@@ -292,8 +292,8 @@ local function recorded_update(self, params, owners)
   end
   local function count()
     for id, s in pairs(kept) do
-      if not self.slots[id] then mg._commit({}, {}, {n = 3, self.slots, id, s}) end
-      local now = self.slots[id]
+      local now = self.slots[id] or s
+      self.slots[id] = now
       now.step = now.step + 1
     end
   end
