@@ -125,7 +125,7 @@ end
 -- In the order they are to be read
 guides.names = {
   "first_hour", "arrays", "autograd", "memory", "training", "solving", "files", "functions",
-  "precision", "performance", "beyond", "processes",
+  "precision", "performance", "compiled", "beyond", "processes",
   "coming_from", "everyday", "ops", "speed", "inside",
 }
 
