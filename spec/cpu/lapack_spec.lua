@@ -635,3 +635,41 @@ describe("linear algebra", function()
     assert.is_true(n > 500)
   end)
 end)
+
+-- Up to 16 x 16 factors and triangles need no call of LAPACK.
+describe("small matrices", function()
+  helper.guard(before_each, after_each)
+
+  -- A and an identity along the diagonal
+  local function widened(A)
+    local n = A.shape[1]
+    local x = mg.eye(n + 20):to(A.dtype)
+    x[{{1, n}, {1, n}}] = A
+    return x
+  end
+
+  for _, dtype in ipairs{"float64", "float32"} do
+    it("are factored and solved as large ones are, in " .. dtype, function()
+      mg.seed(5)
+      local tol = dtype == "float64" and 1e-12 or 2e-5
+      for _, n in ipairs{1, 2, 3, 5, 8, 13, 16} do
+        local function part(x) return x[{{1, n}, {1, n}}] end
+        local A, P = regular(n, n):to(dtype), positive(n, n):to(dtype)
+        local b = mg.randn(n + 20, 3):to(dtype)
+        local W = widened(A)
+        assert(near(P:cholesky(), part(widened(P):cholesky()), tol, tol))
+        assert(near(A:det(), W:det(), tol, tol))
+        assert(near(A:inv(), part(W:inv()), tol, tol))
+        assert(near(A:solve(b[{{1, n}}]), W:solve(b)[{{1, n}}], tol, tol))
+        local L = P:cholesky()
+        for _, way in ipairs{{upper = false}, {upper = false, transpose = true},
+                             {upper = true}, {upper = true, transpose = true},
+                             {upper = false, unitriangular = true}} do
+          local T = way.upper and L.T or L
+          assert(near(b[{{1, n}}]:triangular_solve(T, way),
+                      b:triangular_solve(widened(T), way)[{{1, n}}], tol, tol))
+        end
+      end
+    end)
+  end
+end)

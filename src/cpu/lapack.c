@@ -1,8 +1,9 @@
 /* lapack.c -- linear algebra on batches of matrices, by LAPACK.
 **
-** Small factors and triangles are done here; what is LAPACK's is done by one serial call for each matrix, or for a fixed part of its right-hand sides;
-** matrices and parts are dealt over the threads, so that the number of threads cannot be seen. Matrices
-** lie by rows, and LAPACK is told of the transpose: the lower factor is its upper one, A = QR its L Q.
+** Small factors and triangles are done here; what is LAPACK's is done by one serial call for each matrix,
+** or for a fixed part of its right-hand sides; matrices and parts are dealt over the threads, so that the
+** number of threads cannot be seen. Matrices lie by rows, and LAPACK is told of the transpose: the lower
+** factor is its upper one, A = QR its L Q.
 ** Of several matrices that fail the first is named.
 */
 #include <limits.h>
