@@ -12,6 +12,7 @@
 #                   if not DOCS=no; `make uninstall` takes it away
 #   make meta       build/meta/moongrad.lua: all names and types, for editors
 #   make docs       build/docs/index.html, and the man page build/man/moongrad.3
+#   make rock       a source rock for LuaRocks, build/rock/
 #   make lint       luacheck, clang-format, cppcheck
 #   make asan       spec/ under the address, undefined-behaviour and leak sanitizers
 #   make tsan       three Lua states, on three threads each, under the thread sanitizer
@@ -43,7 +44,7 @@ DOCS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: docs meta build demo test repl jupyter build/jupyter install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers tensorboard clean packages \
+.PHONY: docs meta rock build demo test repl jupyter build/jupyter install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers tensorboard clean packages \
         compile
 
 build:
@@ -63,6 +64,7 @@ packages.test    := $(packages.demo) lua-busted lua-zlib lua-readline locales py
 packages.asan    := $(packages.test)
 packages.tsan    := $(packages.test)
 packages.fuzz    := $(packages.test)
+packages.rock    := git luarocks
 packages.lint    := lua-check clang-format cppcheck
 packages.bench   := $(packages.demo) lua-socket util-linux
 packages.bench-check := $(packages.bench)
@@ -335,6 +337,16 @@ endif
 uninstall:
 	rm -rf '$(DESTDIR)$(LUADIR)/moongrad' '$(DESTDIR)$(LIBDIR)/moongrad' '$(DESTDIR)$(DATADIR)' \
 	  '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(MANDIR)/man3/moongrad.3' '$(DESTDIR)$(BINDIR)/moongrad'
+
+# A rock of the sources as they are committed: build/rock/moongrad-VERSION-1.src.rock
+ROCK = moongrad-$(VERSION)
+VERSION = $(shell sed -n 's/^#define VERSION "\(.*\)"/\1/p' src/lua/module.c)
+rock: packages
+	@rm -rf build/rock && mkdir -p build/rock
+	@git archive --prefix=$(ROCK)/ -o build/rock/$(ROCK).tar.gz HEAD
+	@sed 's|git+file://.",|file://$(CURDIR)/build/rock/$(ROCK).tar.gz", dir = "$(ROCK)",|; /^  tag = /d' \
+	  $(ROCK)-1.rockspec >build/rock/$(ROCK)-1.rockspec
+	@cd build/rock && luarocks --lua-version=5.4 pack $(ROCK)-1.rockspec
 
 # cppcheck is shown one configuration, that of one kernel level, and no system headers; an array's
 # bytes are cast to its dtype everywhere.
