@@ -14,7 +14,9 @@ local mg = require "moongrad"
 local Module = require "moongrad.nn.module".Module
 local checked, raise = mg.checked, mg.raise
 
-local dist = { is_dist = true, rank = 1, size = 1 }
+-- Beside the functions: what is asked of it by its name alone
+local facts = { is_dist = true, rank = 1, size = 1 }
+local dist = setmetatable({}, { __index = facts })
 
 local function under_mpirun()
   for _, name in ipairs { "OMPI_COMM_WORLD_SIZE", "PMIX_RANK" } do
@@ -29,7 +31,7 @@ if under_mpirun() then
     raise("moongrad.dist: under mpirun moongrad/mpi.so is needed; make mpi builds it")
   end
   mpi = require "moongrad.mpi"
-  dist.rank, dist.size = mpi.rank, mpi.size
+  facts.rank, facts.size = mpi.rank, mpi.size
 end
 local several = dist.size > 1
 
@@ -49,7 +51,7 @@ local function keyed(seed)
 end
 
 -- A state that rank 1 had, as this rank would have it
-function dist._rng_state(state) return { keyed(state[1]), state[2] } end
+function facts._rng_state(state) return { keyed(state[1]), state[2] } end
 
 if several then
   mg.set_rng_state(dist._rng_state(mg.get_rng_state()))
@@ -277,7 +279,7 @@ dist.DataParallel = DataParallel
 
 -- x (N, C, ...) normalized in each channel by mean and variance of all ranks' x, which are also
 -- given, and how many values they are of.
-function dist._standardize(x, eps)
+function facts._standardize(x, eps)
   local axes, dims = { 1 }, { x.shape[2] }
   for i = 3, x.ndim do axes[i - 1], dims[i - 1] = i, 1 end
   local C = x.shape[2]
@@ -291,11 +293,10 @@ function dist._standardize(x, eps)
 end
 
 -- Seconds and bytes that averaging has cost since the last call (src/mpi.c)
-dist._times = mpi and mpi.times or function()
+facts._times = mpi and mpi.times or function()
   return { start = 0, step = 0, wait = 0, bytes = 0, buckets = 0 }
 end
 
-mg._docs[dist] = "dist\nprocesses under mpirun: rank (from 1), size, all_reduce, broadcast, " ..
-  "all_gather, barrier, DataParallel"
+mg.dist = dist
 
 return dist

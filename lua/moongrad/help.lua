@@ -4,7 +4,8 @@
 local mg = require "moongrad.core"
 
 local WIDTH = 80
-local MODULES = {"nn", "models", "optim", "data", "metrics", "training", "distributions"}
+local MODULES = {"nn", "models", "optim", "data", "metrics", "training", "distributions",
+                 "dist"}
 
 local help = {}
 

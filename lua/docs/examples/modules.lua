@@ -519,6 +519,24 @@ type(stopping:state())]],
   ["EarlyStopping:load_state"] = [[
 stopping = mg.training.EarlyStopping(3)
 stopping:load_state(stopping:state())]],
+  ["dist.all_reduce"] = [[
+dist = require "moongrad.dist"
+dist.all_reduce(mg.tensor{1, 2}, "mean")
+dist.rank, dist.size]],
+  ["dist.broadcast"] = [[
+dist = require "moongrad.dist"
+dist.broadcast(mg.tensor{1, 2}, 1)]],
+  ["dist.all_gather"] = [[
+dist = require "moongrad.dist"
+dist.all_gather(mg.tensor{1, 2}).shape]],
+  ["dist.barrier"] = [[
+dist = require "moongrad.dist"
+dist.barrier()]],
+  ["dist.DataParallel"] = [[
+dist = require "moongrad.dist"
+model = dist.DataParallel(mg.nn.Linear(2, 1))
+model(mg.ones(3, 2)):sum():backward()
+model.module.bias.grad]],
   ["training.EMA"] = [[
 model = mg.nn.Linear(2, 1)
 ema = mg.training.EMA(model, {decay = 0.9})
