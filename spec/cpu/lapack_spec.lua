@@ -654,11 +654,15 @@ describe("small matrices", function()
       local tol = dtype == "float64" and 1e-12 or 2e-5
       for _, n in ipairs{1, 2, 3, 5, 8, 13, 16} do
         local function part(x) return x[{{1, n}, {1, n}}] end
-        local A, P = regular(n, n):to(dtype), positive(n, n):to(dtype)
+        local A = regular(n, n):flip(1):to(dtype) -- the largest are not on the diagonal
+        local P = positive(n, n):to(dtype)
         local b = mg.randn(n + 20, 3):to(dtype)
         local W = widened(A)
         assert(near(P:cholesky(), part(widened(P):cholesky()), tol, tol))
         assert(near(A:det(), W:det(), tol, tol))
+        local Q, R = A:qr()
+        local Q2, R2 = W:qr()
+        assert(near(Q, part(Q2), tol, tol) and near(R, part(R2), tol, tol))
         assert(near(A:inv(), part(W:inv()), tol, tol))
         assert(near(A:solve(b[{{1, n}}]), W:solve(b)[{{1, n}}], tol, tol))
         local L = P:cholesky()
@@ -672,4 +676,21 @@ describe("small matrices", function()
       end
     end)
   end
+
+  it("have orthogonal factors of every shape, small and large numbers, and zeros", function()
+    mg.seed(6)
+    for m = 1, 9 do
+      for n = 1, m do
+        for _, scale in ipairs{1, 1e-300, 1e300, 0} do
+          local A = (mg.rand(2, m, n) - 0.5) * scale
+          local Q, R = A:qr()
+          assert(near(Q:swapaxes(-1, -2):matmul(Q), mg.eye(n):expand(2, n, n), 1e-14, 1e-14))
+          assert(near(Q:matmul(R / (scale + 1e-320)) * scale, A, 1e-14, 1e-14 * scale))
+          assert(same(R, R:triu()))
+        end
+      end
+    end
+    local Q, R = mg.qr{{1, 2}, {nan, 3}}
+    assert.is_true(Q:isnan():any():item() and R:isnan():any():item())
+  end)
 end)
