@@ -69,19 +69,21 @@ local function class_entry(name, path, class)
   return e
 end
 
+local any_entry
+
 local function table_entry(name, path, value)
   local e = entry(name, path, "table", value, help.doc_of(value))
   e.members = {}
   for _, field in ipairs(sorted_names(value)) do
-    local text = mg._docs[value[field]]
-    if text then
-      e.members[#e.members + 1] = entry(field, path .. "." .. field, "function", value[field], text)
+    local is = value[field]
+    if is_class(is) or mg._docs[is] then
+      e.members[#e.members + 1] = any_entry(field, path .. "." .. field, is)
     end
   end
   return e
 end
 
-local function any_entry(name, path, value)
+function any_entry(name, path, value)
   if is_class(value) then return class_entry(name, path, value) end
   if type(value) == "table" and mg._docs[value] then
     return table_entry(name, path, value)
@@ -96,6 +98,17 @@ local objects = {
   end},
   {"Plateau", "what mg.optim.plateau gives", function()
     return mg.optim.plateau(mg.optim.SGD({mg.Variable(1)}, {lr = 1}))
+  end},
+  {"Log", "what mg.log gives of a path", function()
+    local path = os.tmpname()
+    os.remove(path)
+    local log = mg.log(path .. ".jsonl")
+    log:close()
+    os.remove(path .. ".jsonl")
+    return log
+  end},
+  {"Live", "what mg.plot gives with live = true", function()
+    return require "moongrad.plot.live"
   end},
   {"Bar", "what mg.progress gives, being its own iterator", function() return mg.progress(0) end},
 }

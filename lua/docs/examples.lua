@@ -3,7 +3,7 @@
 
 local examples = {}
 
-for _, file in ipairs{"elementwise", "arrays", "transforms", "modules", "solvers"} do
+for _, file in ipairs{"elementwise", "arrays", "transforms", "modules", "solvers", "tools"} do
   for path, text in pairs(require("docs.examples." .. file)) do
     assert(not examples[path], path .. " has two examples")
     examples[path] = text

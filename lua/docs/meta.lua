@@ -279,8 +279,9 @@ function meta.text()
       elseif e.kind == "table" and e.members then
         if e.name ~= "Config" then out[#out + 1] = ("%s = {}\n"):format(e.path) end
         for _, m in ipairs(e.members) do
-          m.variables = true
-          add_function(out, m, e.path, ".", m.path:gsub("^mg", "moongrad"), 1)
+          m.variables, m.class = true, m.path:gsub("^mg", "moongrad")
+          if m.kind == "class" then add_class(out, m, e.path, classes)
+          else add_function(out, m, e.path, ".", m.class, 1) end
         end
       elseif e.kind ~= "method" then
         add_function(out, e, owner, ".", e.path:gsub("^mg", "moongrad"), 1)
