@@ -246,7 +246,9 @@ void tape_on(ctx *c, tape *t);                /* from now on it records all laun
 /* READY: what stands for `like` (READY or CONST) while it is recorded, its layout that of `like`. *leaf: its number */
 array *tape_leaf(ctx *c, tape *t, const array *like, int *leaf);
 bool arr_recorded(const array *a);            /* READY, without values: there are some in a replay */
-bool tape_check(ctx *c, array *a, imm want);  /* a replay in which a, 0-d, has another value is none */
+/* A replay in which a, 0-d, has another value is none; choice: by which tape_unlike tells such checks apart */
+bool tape_check(ctx *c, array *a, imm want, int choice);
+enum { ALIKE = -2, NO_CHOICE = -1 };
 bool tape_skip(ctx *c, tape *t, uint64_t n);  /* n of the stream were drawn meanwhile, and not recorded */
 uint64_t tape_skipped(const tape *t);
 bool tape_refuse(ctx *c);                     /* fails: a value is needed */
@@ -266,7 +268,8 @@ void tape_over(ctx *c, tape *t, int result, int leaf);
 bool tape_reserve(ctx *c, tape *t, const tape_leaf_at *leaf, array **out);
 bool tape_run(ctx *c, tape *t, const tape_leaf_at *leaf);
 void tape_cancel(tape *t);
-bool tape_unlike(const tape *t);
+int tape_unlike(const tape *t);               /* the check that failed in the last replay, ALIKE: none */
+
 size_t tape_block(const tape *t);             /* bytes of all that is no leaf, constant or result */
 
 /* ---- who does the work, and when ----------------------------------------------------------------- */

@@ -115,7 +115,8 @@ static int64_t ask(ctx *c, cpu_fn *fn, int64_t attr, const array *x) {
   if (c->arrays->tape) { /* there is an answer in a replay alone: it must be 0 */
     if (fn != cpu_first_bad) return tape_refuse(c), -1;
     array *no = arr_new(c, I64, &(shape){0});
-    bool ok = no && arr_call(c, OP_NONE, fn, &attr, 1, &x, 1, &no) && tape_check(c, no, (imm){0});
+    bool ok = no && arr_call(c, OP_NONE, fn, &attr, 1, &x, 1, &no) &&
+              tape_check(c, no, (imm){0}, NO_CHOICE);
     arr_unref(no);
     return ok ? 0 : -1;
   }

@@ -50,6 +50,7 @@ typedef struct {
   int nleaf;
   int64_t *attr, off; /* off: where a call's random numbers stand */
   imm want;           /* CHECK */
+  int choice;
   void *memory, *pruned;
 } noted;
 
@@ -88,7 +89,7 @@ struct tape {
   uint64_t kept;
   int threads;
   bool planned, each; /* each: schedules are looked up launch by launch */
-  bool unlike;
+  int unlike;
   patch *patch; /* those of the block, of leaves, of results */
   int in_block, in_leaves, in_results;
   void *bound;        /* the block whose addresses stand in the launches */
@@ -122,6 +123,7 @@ tape *tape_begin(ctx *c) {
   memset(t, 0, sizeof *t);
   t->next = BEGIN;
   t->counter = c->counter;
+  t->unlike = ALIKE;
   c->arrays->recorded = 0;
   return t;
 }
@@ -455,7 +457,7 @@ bool tape_refuse(ctx *c) {
   return fail(c, "mg.compile: this needs a value, and there is none while a function is recorded");
 }
 
-bool tape_check(ctx *c, array *a, imm want) {
+bool tape_check(ctx *c, array *a, imm want, int choice) {
   tape *t = c->arrays->tape;
   if (!arr_ready(c, a)) return false;
   if (a->state == CONST || !arr_recorded(a)) {
@@ -469,6 +471,7 @@ bool tape_check(ctx *c, array *a, imm want) {
   n->in[0] = place_of(t, a->p);
   n->in[0].to = &n->v[0].p;
   n->want = want;
+  n->choice = choice;
   return append(c, t, n);
 }
 
@@ -1012,7 +1015,7 @@ static bool run(ctx *c, tape *t, void *scratch) {
     launch l = n->l;
     if (l.kind == CHECK) {
       imm k = imm_load(n->v[0].dtype, n->v[0].p);
-      if (k.i != n->want.i) return t->unlike = true, false;
+      if (k.i != n->want.i) return t->unlike = n->choice, false;
       continue;
     }
     if (n->random >= 0) {
@@ -1053,7 +1056,7 @@ static array *result_array(ctx *c, const tape *t, int i, const tape_leaf_at *lea
 }
 
 bool tape_reserve(ctx *c, tape *t, const tape_leaf_at *leaf, array **out) {
-  t->unlike = false;
+  t->unlike = ALIKE;
   if ((!t->planned || t->kept != cpu_kept(c) || t->threads != c->threads) && !look_up(c, t))
     return false;
   if (!reserve(c, t, leaf)) return false;
@@ -1084,5 +1087,5 @@ bool tape_run(ctx *c, tape *t, const tape_leaf_at *leaf) {
 
 void tape_cancel(tape *t) { drop_buffers(t, t->nresult); }
 
-bool tape_unlike(const tape *t) { return t->unlike; }
+int tape_unlike(const tape *t) { return t->unlike; }
 size_t tape_block(const tape *t) { return t->block; }

@@ -204,8 +204,8 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
     node zero = node_integer(0), *hit = apply(G, OP_eq, 2, (node *[]){x[1], &zero});
     node *found = hit ? op_reduce(G, OP_any, hit, ~0u, false) : NULL;
     imm yes = {0};
-    ok = found &&
-         (found->a && G->recorder ? tape_check(&G->c, found->a, yes) : node_item(G, found, &yes));
+    ok = found && (found->a && G->recorder ? tape_check(&G->c, found->a, yes, NO_CHOICE)
+                                           : node_item(G, found, &yes));
     if (yes.i) ok = fail(&G->c, "%s: division of int64 by zero", op_table[op].name);
     node_drop(G, hit);
     node_drop(G, found);

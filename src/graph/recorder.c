@@ -37,10 +37,14 @@ typedef struct {
   array *dense; /* of one that has a number for all elements, for a while */
 } leaf;
 
+enum { CHOICES = 64 };
+
 struct recorder {
   tape *t;
   uint64_t since;
   uint64_t counter, paused_at;
+  uint64_t script; /* which way each choice goes */
+  int nchoice;
   touched *v;
   int n, cap;
   int *index; /* a hash table: places in v, from 1 */
@@ -199,6 +203,7 @@ recorder *recorder_begin(graph *G) {
   r->counter = G->c.counter;
   if (!(r->t = tape_begin(&G->c))) return mg_free(r), NULL;
   r->paused_at = r->counter;
+  r->script = ~(uint64_t)0;
   recorder_resume(G, r);
   return r;
 }
@@ -227,12 +232,30 @@ node *recorder_number(graph *G, int *index) {
   return n;
 }
 
-bool recorder_truth(graph *G, node *x) {
+static bool check(graph *G, node *x, bool yes, int choice) {
   array *a = node_as_array(G, x), *b = a ? arr_cast(&G->c, a, BOOL) : NULL;
-  bool ok = b && tape_check(&G->c, b, (imm){.i = 1});
+  bool ok = b && tape_check(&G->c, b, (imm){.i = yes}, choice);
   arr_unref(a);
   arr_unref(b);
   return ok;
+}
+
+bool recorder_truth(graph *G, node *x) { return check(G, x, true, NO_CHOICE); }
+
+void recorder_script(graph *G, uint64_t script, int n) {
+  G->recorder->script = n < CHOICES ? script | ~(uint64_t)0 << n : script;
+}
+
+bool recorder_choose(graph *G, node *x, bool *yes) {
+  recorder *r = G->recorder;
+  if (r->nchoice == CHOICES) return *yes = true, recorder_truth(G, x);
+  *yes = r->script >> r->nchoice & 1;
+  return check(G, x, *yes, r->nchoice++);
+}
+
+int recorder_choices(const recorder *r, uint64_t *script) {
+  *script = r->script;
+  return r->nchoice;
 }
 
 /* ---- the record ----------------------------------------------------------------------------------------- */
@@ -423,6 +446,8 @@ static bool is_dense(const leaf *l) {
   return true;
 }
 
+int replay_choice(const replay *p) { return tape_unlike(p->t); }
+
 bool replay_takes(const replay *p, int i, const node *n) {
   const leaf *l = &p->leaf[p->argument[i]];
   if (n->a && n->a->state != READY && !is_dense(l)) return false;
@@ -544,7 +569,7 @@ static enum replayed run(graph *G, replay *p, node *const *arguments, array **al
     return REPLAY_DONE;
   }
   drop_nodes(G, p, all, made, results);
-  return tape_unlike(p->t) ? REPLAY_UNLIKE : REPLAY_FAILED;
+  return tape_unlike(p->t) != ALIKE ? REPLAY_UNLIKE : REPLAY_FAILED;
 }
 
 enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers,

@@ -42,6 +42,8 @@ typedef struct record {
   question *ask;
   int nask, ask_cap, nnumber;
   double *number;
+  uint64_t script; /* which way it goes where there are two */
+  int nchoice;
 } record;
 
 typedef struct {
@@ -288,6 +290,7 @@ static bool finish(lua_State *L, state *S, session *s) {
     lua_pop(L, 1);
   }
   recorder *rec = s->r;
+  r->nchoice = recorder_choices(rec, &r->script);
   s->r = NULL; /* it ends in any case */
   r->p = recorder_end(&S->G, rec, n, v);
   return r->p != NULL;
@@ -308,6 +311,7 @@ static int take(lua_State *L) {
   record *r = s->made;
   set_current(L);
   TRY(L, S, s->r = recorder_begin(&S->G));
+  recorder_script(&S->G, r->script, r->nchoice);
   for (int i = 1; i <= r->arguments.nvar; i++) {
     node **b = box_new(L, S);
     lua_rawgeti(L, VARS, i);
@@ -332,7 +336,8 @@ static int take(lua_State *L) {
 }
 
 /* Of what is called with the arguments at 1..nargs; it becomes the first of c's list. */
-static record *record_call(lua_State *L, state *S, compiled *c, int objects, int nargs) {
+static record *record_call(lua_State *L, state *S, compiled *c, int objects, int nargs,
+                           uint64_t script, int nchoice) {
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
   lua_pushcclosure(L, take, 2);
   int at = lua_gettop(L);
@@ -350,6 +355,8 @@ static record *record_call(lua_State *L, state *S, compiled *c, int objects, int
   memset(r, 0, sizeof *r);
   r->m = modes_now(S, KEY_MODES);
   r->nargs = nargs;
+  r->script = script;
+  r->nchoice = nchoice;
   for (int i = 1; i <= nargs; i++) describe(L, S, &r->arguments, i, objects, lua_gettop(L), 0);
   lua_getiuservalue(L, lua_upvalueindex(COMPILED), 1);
   call_guarded(L, 4);
@@ -473,6 +480,17 @@ static void make_room(compiled *c) {
   if (c->n >= c->max) drop_record(c, last);
 }
 
+enum { MOST_TURNS = 4 }; /* records made for one call */
+
+/* Where r went the wrong way: how a record goes that does not. False: there is no other way. */
+static bool other_way(const record *r, uint64_t *script, int *nchoice) {
+  int k = replay_choice(r->p);
+  if (k < 0) return false;
+  *script = r->script ^ (uint64_t)1 << k;
+  *nchoice = k + 1;
+  return true;
+}
+
 static int compiled_call(lua_State *L) {
   state *S = get_state(L);
   compiled *c = lua_touserdata(L, lua_upvalueindex(COMPILED));
@@ -485,7 +503,8 @@ static int compiled_call(lua_State *L) {
   luaL_checkstack(L, 16, "compile");
   lua_getiuservalue(L, lua_upvalueindex(COMPILED), 2);
   if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
-  int top = lua_gettop(L);
+  int top = lua_gettop(L), nchoice = 0;
+  uint64_t script = 0;
   modes now = modes_now(S, KEY_MODES);
   for (record *r = c->list, *next; r; r = next) {
     next = r->next;
@@ -493,13 +512,18 @@ static int compiled_call(lua_State *L) {
     enum replayed how = run(L, S, r, objects, &m);
     if (how == REPLAY_DONE) return to_front(c, r), r->nresults;
     lua_settop(L, top);
-    if (how == REPLAY_UNLIKE) return call_plain(L, nargs);
+    if (how == REPLAY_UNLIKE && !other_way(r, &script, &nchoice)) return call_plain(L, nargs);
   }
-  make_room(c);
-  record *r = record_call(L, S, c, objects, nargs);
-  if (r->arguments.nvar > c->most) c->most = r->arguments.nvar;
-  if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
-  if (run(L, S, r, objects, &m) == REPLAY_DONE) return r->nresults;
+  for (int turn = 0; turn < MOST_TURNS; turn++) {
+    make_room(c);
+    record *r = record_call(L, S, c, objects, nargs, script, nchoice);
+    if (r->arguments.nvar > c->most) c->most = r->arguments.nvar;
+    if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
+    enum replayed how = run(L, S, r, objects, &m);
+    if (how == REPLAY_DONE) return r->nresults;
+    if (how != REPLAY_UNLIKE || !other_way(r, &script, &nchoice)) break;
+    lua_settop(L, top);
+  }
   return call_plain(L, nargs);
 }
 
@@ -604,6 +628,17 @@ static int truth(lua_State *L) {
   return 1;
 }
 
+/* _choose(x): is x, of size 1, true? While a function is recorded it is taken for true, or, where a replay found
+** that it is not, for false. */
+static int choose(lua_State *L) {
+  state *S = get_state(L);
+  bool yes;
+  if (!S->G.recorder) return truth(L);
+  check_node(L, 1, "_choose");
+  TRY(L, S, recorder_choose(&S->G, node_at(L, 1), &yes));
+  return lua_pushboolean(L, yes), 1;
+}
+
 typedef struct {
   guard g;
   recorder *r;
@@ -653,6 +688,7 @@ const entry compile_entries[] = {{"_compile", compile, NULL, false},
                                  {"_ask", ask_for, NULL, false},
                                  {"_recording", is_recording, NULL, false},
                                  {"_truth", truth, NULL, false},
+                                 {"_choose", choose, NULL, false},
                                  {"_outside", outside, NULL, false},
                                  {"_point", mark_point, NULL, false},
                                  {"_weak", weaken, NULL, false},

@@ -70,12 +70,13 @@ return function(mg)
   -- 1, and which are not follows; nil where all are not.
   function args.labels(op, name, t, n, ignored)
     local kept
-    if t.size > 0 and mg._recording() then         -- f is called where one is not
-      if ignored and ignored >= 1 and ignored <= n then
+    if t.size > 0 and mg._recording() then
+      local function inside() return t:ge(1):logical_and(t:le(n)):all() end
+      if ignored and (ignored >= 1 and ignored <= n or not mg._choose(inside())) then
         kept = t:ne(ignored)
         t = where(kept, t, 1)
       end
-      mg._truth(t:ge(1):logical_and(t:le(n)):all())
+      if kept or not ignored then mg._truth(inside()) end -- else f is called, and raises
     elseif t.size > 0 then
       local low, high = t:min():item(), t:max():item()
       if ignored and (low < 1 or high > n or ignored >= 1 and ignored <= n) then

@@ -39,17 +39,19 @@ local function norm_of(params)
     local g = p.grad
     if g then squares = squares + g:square():sum() end
   end
-  if mg._recording() then                          -- else f is called
-    mg._truth(squares:gt(FAINT):logical_and(squares:lt(math.huge)))
-    return mg._weak(squares:to "float64"):sqrt()
+  if mg._recording() then
+    if mg._choose(squares:gt(FAINT):logical_and(squares:lt(math.huge))) then
+      return mg._weak(squares:to "float64"):sqrt()
+    end
+  else
+    local sum = squares:item()
+    if sum > FAINT and sum < math.huge then return math.sqrt(sum) end
   end
-  local sum = squares:item()
-  if sum > FAINT and sum < math.huge then return math.sqrt(sum) end
   for _, p in ipairs(params) do
     local g = p.grad
     if g then norm = mg.hypot(norm, g:norm()) end
   end
-  return norm:item()
+  return mg._recording() and mg._weak(norm:to "float64") or norm:item()
 end
 
 -- By max / (norm + 1e-6), as torch.nn.utils.clip_grad_norm_.
