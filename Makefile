@@ -21,7 +21,7 @@
 #                   ROWS="mse mem_*" and QUICK=yes make it shorter
 #   make bench-check   the same, an error where a bound is missed
 #   make bench-mpi  steps in 1, 2 and 4 processes, and what more would gain: build/dist.svg
-#   make bench-peers   PyTorch and JAX from PyPI, into build/peers
+#   make bench-peers   PyTorch, JAX and CasADi from PyPI, into build/peers
 #   make tensorboard   TensorBoard from PyPI, into build/tensorboard: a spec lets it read our logs
 #   make clean
 #
@@ -290,7 +290,7 @@ build/bench/limit_%: spec/bench/limit.c Makefile | packages
 
 bench-peers: packages
 	python3 -m venv build/peers
-	build/peers/bin/python -m pip install torch jax numpy
+	build/peers/bin/python -m pip install torch jax casadi numpy
 
 # ---- what is made from the signatures ------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""peers.py -- the bench's cases in PyTorch, eager and compiled, and in JAX under jit.
+"""peers.py -- the bench's cases in PyTorch, eager and compiled, in JAX under jit, and some in CasADi.
 
 Started and spoken to like moongrad.lua, which says how, with the peer's name in front:
-  peers.py torch|compile|jax POOL time|memory THREADS TIMES case dtype ...
+  peers.py torch|compile|jax|casadi POOL time|memory THREADS TIMES case dtype ...
 Most cases are one function for all three, `mx` standing for the library. What a peer does not do
 is skipped, and why is said.
 """
@@ -36,6 +36,10 @@ elif peer == "jax":
     import jax
     import jax.numpy as jnp
     jax.config.update("jax_enable_x64", True)
+elif peer == "casadi":
+    if name not in ("goldstein", "chain"):
+        sys.exit(print("skip CasADi is for graphs of numbers"))
+    import casadi
 else:
     import torch
     import torch.nn.functional as F
@@ -133,7 +137,24 @@ class Jax:
         return lambda: jax.block_until_ready(both(leaves, constants, seed))
 
 
-lib = Jax if peer == "jax" else Torch
+class Casadi:
+    """Its virtual machine in a loop of its own: so many evaluations are one step."""
+    def array(a): return a
+
+    def gradient(leaves, f):
+        xs = [casadi.SX.sym("x") for _ in leaves]
+        y = f(*xs)
+        n = max(leaves[0].size, 1000)
+        g = casadi.Function("f", xs, [y] + [casadi.gradient(y, x) for x in xs]).map(n)
+        values = [np.resize(a, (1, n)).astype(np.float64) for a in leaves]
+
+        def step():
+            return [np.asarray(r)[0, :leaves[0].size] for r in g.call(values)]
+        step.evaluations = n // leaves[0].size
+        return step
+
+
+lib = {"jax": Jax, "casadi": Casadi}.get(peer, Torch)
 
 # ---- inputs -----------------------------------------------------------------------------------
 
@@ -295,7 +316,7 @@ class case:
             for _ in range(n // 2):
                 y = mx.sin(y * 1.1)
             return y
-        only("torch", "jax")
+        only("torch", "jax", "casadi")
         x = array(dtype, points) if points else lib.array(np.array(0.5))
         return lib.gradient([x], f)
 
@@ -665,6 +686,8 @@ if name == "start":
     pass
 elif peer == "jax":
     mx, sigmoid, relu = jnp, jax.nn.sigmoid, jax.nn.relu
+elif peer == "casadi":
+    mx = casadi
 else:
     mx, sigmoid, relu = torch, torch.sigmoid, torch.relu
 
@@ -692,7 +715,7 @@ def seconds(step):
         if once < 1:
             once = run(2)
         count = max(1, min(20000, math.ceil(0.03 / once)))
-    return once if once > 1 else run(count)
+    return (once if once > 1 else run(count)) / getattr(step, "evaluations", 1)
 
 
 def status(key):

@@ -6,7 +6,7 @@
 
 local report = {}
 
-local NAMES = {torch = "PyTorch", compile = "compiled", jax = "JAX"}
+local NAMES = {torch = "PyTorch", compile = "compiled", jax = "JAX", casadi = "CasADi"}
 local COLUMNS = {"moongrad", "limit", "torch", "compile", "jax"}
 
 -- ---- figures ----------------------------------------------------------------------------------
@@ -56,12 +56,13 @@ function report.plain(row, times)
   local r = {row = row, figures = medians(times), ratio = {}}
   local figures = r.figures
   if times.limit then r.ratio.limit = ratio(times.moongrad, times.limit) end
-  r.peer = best(figures, {"torch", "compile", "jax"})
+  r.peer = best(figures, {"torch", "compile", "jax", "casadi"})
   if r.peer then r.ratio.peer = ratio(times.moongrad, times[r.peer]) end
   against(row, r, "limit", times.limit and "limit", "limit")
   against(row, r, "peer", r.peer, "best peer")
   against(row, r, "pytorch", best(figures, {"torch", "compile"}), "PyTorch")
   against(row, r, "eager", times.torch and "torch", "eager")
+  against(row, r, "casadi", times.casadi and "casadi", "CasADi")
   if row.most then
     r.bound = ("<= %.4g %s"):format(row.most, row.memory and "MB" or row.unit or "ms")
     r.excess = figures.moongrad / row.most

@@ -51,10 +51,12 @@ local PROGRAM = {
   torch = PYTHON .. " spec/bench/peers.py torch",
   compile = PYTHON .. " spec/bench/peers.py compile",
   jax = PYTHON .. " spec/bench/peers.py jax",
+  casadi = PYTHON .. " spec/bench/peers.py casadi",
 }
 
 local PEERS = {}
-for _, pair in ipairs {{"torch", "torch"}, {"compile", "torch"}, {"jax", "jax"}} do
+for _, pair in ipairs {{"torch", "torch"}, {"compile", "torch"}, {"jax", "jax"},
+                        {"casadi", "casadi"}} do
   local module = ("%s -c 'import %s' 2>/dev/null"):format(PYTHON, pair[2])
   if os.execute(module) then
     PEERS[#PEERS + 1] = pair[1]
