@@ -40,6 +40,7 @@ struct moongrad_reducer {
   bool (*start)(moongrad_reducer *r, int k, void *p, int64_t n, int dtype);
   void (*step)(moongrad_reducer *r);        /* now and then, while buckets are on their way */
   bool (*wait)(moongrad_reducer *r, int k); /* until the sums of k are there */
+  void (*drop)(moongrad_reducer *r);        /* it is needed no more */
   char error[700];
 };
 
@@ -66,7 +67,7 @@ typedef struct moongrad {
   /* From now on gradients of these leaves, in the list at i, are summed by r while backward for .grad goes on, and
   ** get into .grad together when it ends. counts, the list at i + 1: how many leaves, in order, make a bucket. Pushes
   ** what keeps it so until w:close(); #w is the number of buckets, w:order() the order in which the last backward was
-  ** done with the leaves. The value on top is taken and kept as long: let it hold r. */
+  ** done with the leaves. r is taken over: dropped when all is done, or on an error. */
   void (*watch)(lua_State *L, int i, moongrad_reducer *r);
 } moongrad;
 

@@ -490,24 +490,24 @@ static bool reducer_wait(moongrad_reducer *r, int k) {
   return give_up(s, e);
 }
 
-static int reducer_gc(lua_State *L) {
-  reducer *s = lua_touserdata(L, 1);
+static void reducer_drop(moongrad_reducer *r) {
+  reducer *s = (reducer *)r;
   if (open_question == &s->a) answer(&s->a);
   for (int k = 0; k < s->n; k++) reduction_free(&s->each[k]);
-  return 0;
+  free(s);
 }
 
 /* watch(leaves, counts, exact, text): see moongrad.h; text: what ranks must agree on */
 static int watch(lua_State *L) {
   const char *text = luaL_checkstring(L, 4);
   int n = (int)lua_rawlen(L, 2);
-  reducer *s = lua_newuserdatauv(L, sizeof *s + n * sizeof *s->each, 0);
-  memset(s, 0, sizeof *s + n * sizeof *s->each);
-  s->r = (moongrad_reducer){size, reducer_begin, reducer_start, reducer_step, reducer_wait, ""};
+  reducer *s = calloc(1, sizeof *s + n * sizeof *s->each);
+  if (!s) return luaL_error(L, "not enough memory");
+  s->r = (moongrad_reducer){
+      size, reducer_begin, reducer_start, reducer_step, reducer_wait, reducer_drop, ""};
   s->n = n;
   s->exact = lua_toboolean(L, 3);
   snprintf(s->what, TEXT, "%s", text);
-  luaL_setmetatable(L, "moongrad.mpi.reducer");
   api(L)->watch(L, 1, &s->r);
   return 1;
 }
@@ -601,7 +601,6 @@ __attribute__((visibility("default"))) int luaopen_moongrad_mpi(lua_State *L) {
     return luaL_error(L, "moongrad.mpi: built for another moongrad.core; run make mpi");
   if (owner == 0 && !begin()) return luaL_error(L, "moongrad.mpi: MPI does not start");
   make_meta(L, "moongrad.mpi.reduction", reduction_gc);
-  make_meta(L, "moongrad.mpi.reducer", reducer_gc);
   lua_newtable(L);
   mg->functions(L, functions);
   const struct {

@@ -64,7 +64,7 @@ static int where(lua_State *L) { return mg->where(L), 1; }
 typedef struct {
   moongrad_reducer r;
   lua_State *L;
-  const char *fails; /* the step that does, or NULL */
+  char fails[16]; /* the step that does, or "" */
 } one;
 
 /* Notes a step in the list in the registry. */
@@ -76,7 +76,7 @@ static bool note(moongrad_reducer *r, const char *step, int k) {
   lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
   lua_pop(L, 1);
   strcpy(r->error, "on purpose");
-  return !o->fails || strcmp(o->fails, step) != 0;
+  return strcmp(o->fails, step) != 0;
 }
 
 static bool begin(moongrad_reducer *r) { return note(r, "begin", -1); }
@@ -92,17 +92,25 @@ static bool start(moongrad_reducer *r, int k, void *p, int64_t n, int dtype) {
   return note(r, "start", k);
 }
 
-/* watch(leaves, counts, steps, fails): what watches; steps, a list, gets what is done */
+static int dropped;
+
+static void drop(moongrad_reducer *r) {
+  dropped++;
+  free(r);
+}
+
+/* watch(leaves, counts, steps, fails): what watches; steps, a list, gets what is done. Then how many reducers
+** were dropped */
 static int watch(lua_State *L) {
   lua_settop(L, 4);
   lua_pushvalue(L, 3);
   lua_setfield(L, LUA_REGISTRYINDEX, "foreign.steps");
-  one *o = lua_newuserdatauv(L, sizeof *o, 1);
-  *o = (one){.r = {2, begin, start, step, wait, ""}, .L = L, .fails = lua_tostring(L, 4)};
-  lua_pushvalue(L, 4);
-  lua_setiuservalue(L, -2, 1);
+  one *o = calloc(1, sizeof *o);
+  *o = (one){.r = {2, begin, start, step, wait, drop, ""}, .L = L};
+  strncpy(o->fails, luaL_optstring(L, 4, ""), sizeof o->fails - 1);
   mg->watch(L, 1, &o->r);
-  return 1;
+  lua_pushinteger(L, dropped);
+  return 2;
 }
 
 int luaopen_foreign(lua_State *L) {

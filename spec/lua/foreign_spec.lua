@@ -153,6 +153,27 @@ describe("a C module", function()
     end
   end)
 
+  it("is there to the end of a backward, though all forget of it, and not longer", function()
+    local leaves, loss = network()
+    local want = gradients(leaves, loss)
+    local list = {leaves[4], leaves[3], leaves[2], leaves[1], leaves[5]}
+    helper.settle() -- of those before
+    local w, before = foreign.watch(list, {2, 2, 1}, {})
+    local Forget = mg.Function{name = "forget", forward = function(_, x) return x * 1 end,
+      backward = function(_, gy)
+        w = nil
+        collectgarbage()
+        collectgarbage()
+        return gy
+      end}
+    check(gradients(leaves, function() return loss(Forget) end), want)
+    assert.equal(nil, w)
+    assert(raises("no tracked leaf", foreign.watch, {mg.ones(2)}, {1}, {}))
+    collectgarbage()
+    local _, after = foreign.watch(list, {5}, {})
+    assert.equal(before + 2, after)
+  end)
+
   it("gets all or nothing where memory is short", function()
     local leaves, loss = network()
     local want = gradients(leaves, loss)

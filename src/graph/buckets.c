@@ -68,7 +68,7 @@ watch *watch_new(graph *G, int n, node *const *leaf, int nbuckets, const int *co
   watch *w = mg_alloc(c, sizeof *w + sizeof *w->p);
   if (!w) return NULL;
   *w = (watch){.G = G, .n = n, .p = (packing *)(w + 1)};
-  *w->p = (packing){.r = r, .nbuckets = nbuckets};
+  *w->p = (packing){.nbuckets = nbuckets};
   w->leaf = mg_alloc(c, n * sizeof *w->leaf);
   w->final = mg_alloc(c, n * sizeof *w->final);
   w->p->order = mg_alloc(c, n * sizeof *w->p->order);
@@ -76,6 +76,7 @@ watch *watch_new(graph *G, int n, node *const *leaf, int nbuckets, const int *co
   if (!w->leaf || !w->final || !w->p->order || !w->p->b) return w->n = 0, watch_free(w), NULL;
   for (int i = 0; i < n; i++) w->leaf[i] = node_hold(leaf[i]);
   fill_buckets(w, count);
+  w->p->r = r;
   w->next = G->watches;
   G->watches = w;
   return w;
@@ -92,6 +93,7 @@ void watch_free(watch *w) {
       break;
     }
   for (int i = 0; i < w->n; i++) node_drop(w->G, w->leaf[i]);
+  if (w->p->r) w->p->r->drop(w->p->r);
   mg_free(w->leaf);
   mg_free(w->final);
   mg_free(w->p->order);

@@ -282,7 +282,7 @@ void backward_free(backward *b);                      /* at any time; drops all 
 /* ---- gradients that processes have in common (buckets.c) --------------------------------------------- */
 
 typedef struct watch watch;
-/* Of these leaves, each watched but once; count: leaves in each bucket, all of one dtype. r lives as long. */
+/* Of these leaves, each watched but once; count: leaves in each bucket, all of one dtype. r is its own. */
 watch *watch_new(graph *G, int n, node *const *leaf, int nbuckets, const int *count,
                  moongrad_reducer *r);
 void watch_free(watch *w);                            /* while a backward runs: when that is over */

@@ -103,17 +103,23 @@ static void wrap(lua_State *L, const moongrad_values *v, void (*release)(void *p
 
 /* ---- gradients over processes -------------------------------------------------------------------- */
 
+typedef struct {
+  watch *w;
+  moongrad_reducer *r; /* until there is w */
+} watching;
+
 static int watch_gc(lua_State *L) {
-  watch **w = luaL_checkudata(L, 1, "moongrad.watch");
-  if (*w) watch_free(*w);
-  *w = NULL;
+  watching *x = luaL_checkudata(L, 1, "moongrad.watch");
+  if (x->w) watch_free(x->w);
+  if (x->r) x->r->drop(x->r);
+  *x = (watching){NULL, NULL};
   return 0;
 }
 
 static watch *check_watch(lua_State *L) {
-  watch **w = luaL_checkudata(L, 1, "moongrad.watch");
-  if (!*w) refuse(L, "these gradients are averaged no more");
-  return *w;
+  watching *x = luaL_checkudata(L, 1, "moongrad.watch");
+  if (!x->w) refuse(L, "these gradients are averaged no more");
+  return x->w;
 }
 
 static int watch_len(lua_State *L) {
@@ -147,7 +153,10 @@ static watch *watch_leaves(lua_State *L, state *S, int i, node **leaf, int n, co
 
 static void watch_list(lua_State *L, int i, moongrad_reducer *r) {
   state *S = get_state(L);
-  int keep = lua_gettop(L), n = (int)lua_rawlen(L, i), buckets = (int)lua_rawlen(L, i + 1);
+  watching *x = lua_newuserdatauv(L, sizeof *x, 0);
+  *x = (watching){NULL, r};
+  luaL_setmetatable(L, "moongrad.watch");
+  int n = (int)lua_rawlen(L, i), buckets = (int)lua_rawlen(L, i + 1);
   int *count = lua_newuserdatauv(L, (buckets + 1) * sizeof *count, 0);
   node **leaf = lua_newuserdatauv(L, (n + 1) * sizeof *leaf, 0);
   for (int k = 0; k < buckets; k++) {
@@ -160,14 +169,9 @@ static void watch_list(lua_State *L, int i, moongrad_reducer *r) {
     check_node(L, -1, "watch");
     lua_pop(L, 1);
   }
-  watch **w = lua_newuserdatauv(L, sizeof *w, 1);
-  *w = NULL;
-  luaL_setmetatable(L, "moongrad.watch");
-  lua_pushvalue(L, keep);
-  lua_setiuservalue(L, -2, 1);
-  TRY(L, S, *w = watch_leaves(L, S, i, leaf, n, count, buckets, r));
-  lua_replace(L, keep);
-  lua_settop(L, keep);
+  TRY(L, S, x->w = watch_leaves(L, S, i, leaf, n, count, buckets, r));
+  x->r = NULL;
+  lua_pop(L, 2);
 }
 
 /* ---- the table ----------------------------------------------------------------------------------- */
