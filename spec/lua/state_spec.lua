@@ -234,6 +234,23 @@ describe("where things are scarce", function()
       assert(in_child(again) == 7)
       assert(in_child(function() assert(in_child(again) == 7) end) == 7)
       again()
+      -- while the next batch is being copied, too
+      local ds = mg.data.TensorDataset(x)
+      local loader = mg.data.DataLoader(ds, {batch_size = 200, shuffle = true})
+      for _ = 1, 10 do
+        local batches, sum = loader:batches(), 0
+        local function rest()
+          local sum = sum
+          for b in batches do sum = sum + b:sum():item() end
+          assert(math.abs(sum / x:sum():item() - 1) < 1e-9)
+          local all = 0
+          for b in loader do all = all + #b end
+          assert(all == 600)
+        end
+        sum = batches():sum():item()
+        assert(in_child(rest) == 7)
+        rest()
+      end
     ]]):format(dir .. "/?.so;"))
     assert(ok and text == "", text)
   end)

@@ -25,6 +25,15 @@ os.remove(path)
 os.remove(path .. ".npz")
 os.remove(path .. ".safetensors")
 
+-- Rows that are copied ahead, by the one thread for it
+local ds = mg.data.TensorDataset(a, mg.range(1, 300, {dtype = "int64"}))
+for _ = 1, 5 do
+  for x, t in mg.data.DataLoader(ds, {batch_size = 50, shuffle = true}) do
+    assert(mg.equal(x, a[t]))
+    if t[1]:item() > 290 then break end
+  end
+end
+
 -- A network and its steps, tidy, checkpoints, indices, sorting
 mg.seed(number)
 local model = nn.Sequential(nn.Linear(4, 8), mg.tanh, nn.Linear(8, 2))

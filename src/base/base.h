@@ -133,6 +133,19 @@ bool mem_refuse(void);                        /* counts one allocation; true: le
 /* Run body(arg, i) for 0 <= i < n on at most c->threads threads, in any order. */
 void par_for(ctx *c, int64_t n, void (*body)(void *arg, int64_t i), void *arg);
 int par_worker(void);                         /* in a body: which of the threads this is, from 0 */
+
+/* ---- one thread beside the others (errand.c) ------------------------------------------------------ */
+
+typedef struct errand {
+  void (*body)(struct errand *t);
+  struct errand *next;
+  int state;
+  unsigned forks;             /* how many there had been when it was begun */
+} errand;
+
+bool errand_begin(errand *t, void (*body)(errand *t)); /* false: there is no thread, and nothing begins */
+void errand_end(errand *t);                       /* it has been done, there or here */
+void errand_drop(errand *t);                      /* it is not touched any more, done or not */
 enum { MAX_THREADS = 4096 };
 int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
 int cpu_count(void);

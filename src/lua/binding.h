@@ -227,8 +227,8 @@ void file_failed(lua_State *L, state *S, int tries);
 #define FILE_TRY(L, S, expr)                                                                       \
   for (int try_ = 0; !(expr); try_++) file_failed(L, S, try_)
 
-extern const entry csv_entries[], picture_entries[];
-extern const luaL_Reg sheet_meta[], picture_meta[];
+extern const entry csv_entries[], picture_entries[], ahead_entries[];
+extern const luaL_Reg sheet_meta[], picture_meta[], ahead_meta[];
 
 /* ---- names and docs (define.c) --------------------------------------------------------------- */
 

@@ -369,6 +369,7 @@ static void make_metatables(lua_State *L) {
   make_class(L, "moongrad.writer", writer_meta);
   make_class(L, "moongrad.sheet", sheet_meta);
   make_class(L, "moongrad.picture", picture_meta);
+  make_class(L, "moongrad.ahead", ahead_meta);
   lua_settop(L, VARIABLE_METHODS);
 }
 
@@ -456,6 +457,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
                {bytes_entries, "Variables"},
                {csv_entries, "Variables"},
                {picture_entries, "Variables"},
+               {ahead_entries, "Variables"},
                {backward_entries, "gradients"},
                {function_entries, "gradients"},
                {compile_entries, "gradients"},

@@ -49,9 +49,8 @@ CIFAR10.init = mg.checked(
     mg.eval(self.images, self.labels)
   end)
 
-function CIFAR10:pick(index)
-  return self.images[index]:to(mg.Config.dtype) / 255, self.labels[index]
-end
+function CIFAR10:raw() return self.images, self.labels end
+function CIFAR10.made(_, images, labels) return images:to(mg.Config.dtype) / 255, labels end
 
 dataset.gives_picks(CIFAR10)
 

@@ -95,8 +95,23 @@ local function gives(class, get, batch)
   end
 end
 
--- The same of one whose pick(index) takes what x[index] does
+-- The same of one whose raw() gives Variables, of which items are rows, and made(...) what becomes
+-- of rows of them: pick(index) takes what x[index] does. ahead(index) begins to copy rows for later,
+-- in another thread; it gives a function that gives what take does, or nil: they are to be taken.
 local function gives_picks(class)
+  function class:pick(index)
+    local rows = table.pack(self:raw())
+    for k = 1, rows.n do rows[k] = rows[k][index] end
+    return self:made(table.unpack(rows, 1, rows.n))
+  end
+  function class:ahead(index)
+    if self.pick ~= class.pick or self.take ~= class.take then return nil end
+    local job = mg._ahead(index, self:raw())
+    return job and function()
+      local rows = table.pack(job:take(self:raw()))
+      if rows[1] ~= nil then return self:made(table.unpack(rows, 1, rows.n)) end
+    end
+  end
   gives(class, class.pick, function(self, i, j) return self:pick { { i, j } } end)
   class.take = class.pick
 end
@@ -129,6 +144,13 @@ function Mapped:init(ds, fn, batched)
   if not batched then return end
   self.batch = function(_, i, j) return something(fn(ds:batch(i, j))) end
   self.take = ds.take and function(_, index) return something(fn(ds:take(index))) end
+  self.ahead = ds.ahead and function(_, index)
+    local later = ds:ahead(index)
+    local function mapped(first, ...)
+      if first ~= nil then return something(fn(first, ...)) end
+    end
+    return later and function() return mapped(later()) end
+  end
 end
 
 gives(Mapped, function(self, i) return something(self.fn(self.ds:get(i))) end)
@@ -149,11 +171,8 @@ TensorDataset.init = checked("TensorDataset(self, ...: variable)",
     end
   end)
 
-function TensorDataset:pick(index)
-  local values = {}
-  for k, x in ipairs(self.tensors) do values[k] = x[index] end
-  return table.unpack(values)
-end
+function TensorDataset:raw() return table.unpack(self.tensors) end
+function TensorDataset:made(...) return ... end -- luacheck: ignore self
 
 gives_picks(TensorDataset)
 

@@ -40,9 +40,8 @@ FashionMNIST.init = checked(
     open(self, split, root, flat, " (Debian: apt install dataset-fashion-mnist, or give root =)")
   end)
 
-function FashionMNIST:pick(index)
-  return self.images[index]:to(mg.Config.dtype) / 255, self.labels[index]
-end
+function FashionMNIST:raw() return self.images, self.labels end
+function FashionMNIST.made(_, images, labels) return images:to(mg.Config.dtype) / 255, labels end
 
 dataset.gives_picks(FashionMNIST)
 

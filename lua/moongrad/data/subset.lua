@@ -30,6 +30,7 @@ Subset.init = checked("Subset(self, ds: any, positions: array)",
     if dataset.takes(ds) then
       self.take = function(_, index) return ds:take(positions[index]) end
       self.batch = function(_, i, j) return ds:take(positions[{ { i, j } }]) end
+      self.ahead = ds.ahead and function(_, index) return ds:ahead(positions[index]) end
     end
   end)
 
