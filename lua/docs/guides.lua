@@ -69,29 +69,37 @@ local function run(parts, path)
 end
 
 local function prose(lines)
-  local out, open = {}, nil
+  local out, open, listed = {}, nil, false
   local function close()
-    if open then out[#out + 1] = open end
+    if open then out[#out + 1] = open .. (open:find "^<li>" and "</li>" or "</p>") end
     open = nil
+  end
+  local function list(on)
+    if listed ~= on then out[#out + 1] = on and "<ul>" or "</ul>" end
+    listed = on
   end
   for _, line in ipairs(lines) do
     local level, title = line:match "^(#+) (.*)$"
     local item = line:match "^%- (.*)$"
     if line == "" then
       close()
+      list(false)
     elseif level then
       close()
+      list(false)
       local tag = "h" .. #level
       out[#out + 1] = ('<%s id="%s">%s</%s>'):format(tag, html.id(title:lower()), html.prose(title),
                                                   tag)
     elseif item then
       close()
+      list(true)
       open = "<li>" .. html.prose(item)
     else
       open = (open and open .. "\n" or "<p>") .. html.prose(line)
     end
   end
   close()
+  list(false)
   return table.concat(out, "\n")
 end
 
@@ -153,7 +161,7 @@ function guides.pages(folder)
     local page = page_of(folder, name)
     pages[i + 1] = page
     links[i] = ('<li><a href="%s">%s</a>: %s'):format(page.file, html.prose(page.title),
-                                                     html.prose(page.about))
+                                                     html.prose(page.about)) .. "</li>"
   end
   index.body = index.body .. '\n<h2 id="guides">Guides</h2>\n<ul>' .. table.concat(links, "\n") ..
     "</ul>\n<h2>Reference</h2>\n<p>All names, by what they are for, and by the alphabet, stand " ..

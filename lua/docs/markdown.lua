@@ -19,7 +19,8 @@ end
 
 -- A table's lines: names of columns, a rule, rows
 local function table_of(lines)
-  local out = {"<table>"}
+  local wide = #cells(lines[1]) > 6 and ' class="wide"' or ""
+  local out = {"<table" .. wide .. ">"}
   if lines[1]:find "%w" then out[2] = row(lines[1], "th") end
   for i = 3, #lines do out[#out + 1] = row(lines[i], "td") end
   out[#out + 1] = "</table>"
@@ -69,9 +70,13 @@ function markdown.read(text)
     elseif kind == "table" then
       out[#out + 1] = table_of(take "table")
     elseif kind == "item" then
-      i = i + 1
-      local item = {line:sub(3), table.unpack(take "text")}
-      out[#out + 1] = "<li>" .. html.prose(table.concat(item, "\n"))
+      out[#out + 1] = "<ul>"
+      while lines[i] and kind_of(lines[i]) == "item" do
+        i = i + 1
+        local item = {lines[i - 1]:sub(3), table.unpack(take "text")}
+        out[#out + 1] = "<li>" .. html.prose(table.concat(item, "\n")) .. "</li>"
+      end
+      out[#out + 1] = "</ul>"
     elseif kind == "text" then
       local words = table.concat(take "text", "\n")
       about = about or words:gsub("\n", " ")

@@ -131,6 +131,15 @@ local WORDS = {
   shape = "dims", pair = "a whole number, or two in a table", numbers = "a table of numbers",
 }
 
+-- "1..", "0<..1" in words
+local function bounds_in_words(bounds)
+  local from, strict, to = bounds:match "^(.-)(<?)%.%.(.*)$"
+  if from and to == "" then
+    return (strict == "<" and " above " or " from ") .. from .. (strict == "<" and "" or " up")
+  end
+  return " in " .. escape(bounds)
+end
+
 local function in_words(type)
   local parts = {}
   for one in type:gsub("bool array", "mask"):gmatch "[^|]+" do
@@ -140,7 +149,7 @@ local function in_words(type)
     elseif not word then parts[#parts + 1] = "<code>" .. escape(one) .. "</code>"
     else
       local text = WORDS[word] or (word:find "^[aeiou]" and "an " or "a ") .. word
-      parts[#parts + 1] = text .. (bounds ~= "" and " in " .. escape(bounds) or "")
+      parts[#parts + 1] = text .. (bounds ~= "" and bounds_in_words(bounds) or "")
     end
   end
   return table.concat(parts, " or ")

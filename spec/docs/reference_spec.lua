@@ -61,6 +61,12 @@ describe("the reference", function()
       end
     end
     for name, text in pairs(pages) do
+      local open, void = {}, {meta = true, link = true, img = true}
+      for slash, tag in text:gsub("<!.->", ""):gmatch "<(/?)(%a%w*)[^>]*>" do
+        if slash == "/" then assert.equal(table.remove(open), tag, name)
+        elseif not void[tag] then open[#open + 1] = tag end
+      end
+      assert.equal(0, #open, name)
       for attribute, address in text:gmatch ' (%a+)="([^"]*)"' do
         if attribute == "href" or attribute == "src" then
           local file, id = address:match "^([^#]*)#?(.*)$"
