@@ -155,6 +155,15 @@ describe("shape ops", function()
     moves(3, function(x) return mg.vstack{x, x} end, {{3}, {3}})
     assert.same({2, 0}, mg.hstack{mg.ones(2, 0), mg.ones(2, 0)}.shape)
     assert(raises("hstack: needs a table of Variables", mg.hstack, {}))
+    local a, b = mg.ones(2, 3), mg.ones(4, 5)
+    assert(raises("hstack: input 2 has shape (4, 5), input 1 (2, 3); only axis 2 may differ",
+      mg.hstack, {a, b}))
+    assert(raises("vstack: input 2 has shape (4, 5), input 1 (2, 3); only axis 1 may differ",
+      mg.vstack, {a, b}))
+    assert(raises("vstack: input 2 has shape (1, 2, 3)", mg.vstack, {a, a:unsqueeze(1)}))
+    assert(raises("masked_fill: mask (4, 5) does not broadcast to x (2, 3)",
+      mg.masked_fill, a, b:gt(0), 1))
+    assert(raises("allclose: shapes (2, 3) and (4, 5) do not broadcast", mg.allclose, a, b))
     assert(raises("vstack: argument 1 is a Variable, expected a table of Variables", mg.vstack,
       mg.ones(2)))
   end)

@@ -59,6 +59,15 @@ return function(mg)
     return mg.range(1, n, {dtype = "int64"})
   end
 
+  -- Do two shapes broadcast?
+  function args.fit(a, b)
+    for i = 0, math.min(#a, #b) - 1 do
+      local m, n = a[#a - i], b[#b - i]
+      if m ~= n and m ~= 1 and n ~= 1 then return false end
+    end
+    return true
+  end
+
   function args.same_shape(op, name_a, a, name_b, b)
     local s, t = args.text(a.shape), args.text(b.shape)
     if s ~= t then

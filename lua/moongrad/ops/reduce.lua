@@ -120,6 +120,9 @@ return function(mg, args)
     "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false}) -> bool",
     "true if |a - b| <= atol + rtol |b| everywhere",
     function(a, b, rtol, atol, equal_nan)
+      if not args.fit(a.shape, b.shape) then
+        raise("allclose: shapes %s and %s do not broadcast", args.text(a.shape), args.text(b.shape))
+      end
       a, b = a:detach():to("float64"), b:detach():to("float64")
       local near = (a - b):abs():le(b:abs() * rtol + atol)
       near = near:logical_and(b:isinf():logical_not()):logical_or(a:eq(b))

@@ -116,13 +116,28 @@ return function(mg, args)
     return xs
   end
 
+  -- cat under another name, which its errors have
+  local function join(op, xs, axis)
+    local first = xs[1].shape
+    for k = 2, #xs do
+      local shape = xs[k].shape
+      local fits = #shape == #first
+      for i in ipairs(first) do fits = fits and (i == axis or shape[i] == first[i]) end
+      if not fits then
+        raise("%s: input %d has shape %s, input 1 %s; only axis %d may differ", op, k,
+          args.text(shape), args.text(first), axis)
+      end
+    end
+    return mg.cat(xs, axis)
+  end
+
   define("hstack(xs: list)", "joined along axis 2, 1-d ones along axis 1", function(xs)
     xs = at_least(1, "hstack", xs)
-    return mg.cat(xs, xs[1].ndim == 1 and 1 or 2)
+    return join("hstack", xs, xs[1].ndim == 1 and 1 or 2)
   end)
 
   define("vstack(xs: list)", "joined along axis 1; 1-d ones are rows",
-    function(xs) return mg.cat(at_least(2, "vstack", xs), 1) end)
+    function(xs) return join("vstack", at_least(2, "vstack", xs), 1) end)
 
   define("meshgrid(x: array, ...: array, {indexing: \"ij\" | \"xy\" = \"ij\"})",
     "several results: each 1-d Variable along an axis of its own, spread over the others' axes",
@@ -360,8 +375,8 @@ return function(mg, args)
   define("masked_fill(x: array, mask: bool array, value: number | array)",
     "value where mask, which broadcasts to x, is true, x elsewhere",
     function(x, mask, value)
-      local y = mg.where(mask, value, x)
-      if args.text(y.shape) ~= args.text(x.shape) then
+      local y = args.fit(mask.shape, x.shape) and mg.where(mask, value, x)
+      if not y or args.text(y.shape) ~= args.text(x.shape) then
         raise("masked_fill: mask %s does not broadcast to x %s", args.text(mask.shape),
           args.text(x.shape))
       end
