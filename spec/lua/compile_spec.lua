@@ -441,6 +441,21 @@ describe("compile", function()
     assert.equal(31, W[{300, 1000}]:item())
   end)
 
+  it("has checkpoints inside", function()
+    local function f(x, y)
+      local v = mg.Variable(y)
+      local z = mg.checkpoint(function(a, b) return mg.xlogy(a:exp(), b) * b end, x, v)
+      z:sum():backward()
+      return z:detach(), v.grad
+    end
+    local g = mg.compile(f)
+    for i = 1, 3 do
+      for _, x in ipairs{mg.tensor{0.5, i}, mg.tensor(0.25 * i)} do
+        assert.equal(bits{f(x, mg.tensor(1.5))}, bits{g(x, mg.tensor(1.5))})
+      end
+    end
+  end)
+
   it("is f within a checkpoint, and takes part in checks of gradients", function()
     local g = mg.compile(function(x) return x:tanh():exp() end)
     local x = mg.Variable{0.5, 1}

@@ -80,7 +80,7 @@ static void save_instead(node *f, int i, array *a, imm k) {
 node *checkpoint_new(graph *G, captures *c, const char *name) {
   for (int i = 0; i < c->n; i++) { /* as record: of what is 0-d the number is saved */
     captured *v = &c->v[i];
-    if (!v->a || v->a->s.n > 0) continue;
+    if (!v->a || v->a->s.n > 0 || G->recorder) continue;
     if (!arr_ready(&G->c, v->a)) return NULL;
     arr_get(&G->c, v->a, &v->k);
     arr_unref(v->a);
