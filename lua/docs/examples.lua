@@ -1,5 +1,6 @@
 -- examples.lua -- the sessions of lua/docs/examples by the path of what they show, without "mg.":
--- "softmax", "nn.Linear", "Module:parameters". Methods of Variables have their bare name.
+-- "softmax", "nn.Linear", "Module:parameters". Methods of Variables have their bare name,
+-- properties stand as "x.grad".
 
 local examples = {}
 
@@ -12,6 +13,7 @@ end
 
 -- The one of an entry of the catalog, or nil
 function examples.of(e)
+  if e.kind == "property" then return examples[e.path] end
   return examples[(e.path:gsub("^mg%.", ""):gsub("^x[:.]", ""))]
 end
 

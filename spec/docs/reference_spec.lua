@@ -10,11 +10,12 @@ describe("the reference", function()
     local missing, known = {}, {}
     local function look(e)
       local example = examples.of(e)
-      if not example and e.kind ~= "property" and e.name ~= "forward" then
+      if not example and e.name ~= "forward" then
         missing[#missing + 1] = e.path
       end
       if example then known[example] = true end
     end
+    for _, p in ipairs(catalog.properties()) do look(p) end
     for _, group in ipairs(catalog.groups()) do
       for _, e in ipairs(group.entries) do
         if group.title ~= "objects" then look(e) end

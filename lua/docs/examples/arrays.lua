@@ -144,6 +144,41 @@ mg.conv2d(x, w, mg.tensor{10}, {stride = 2})]],
   conv_transpose1d = "mg.conv_transpose1d({{1, 2}}, {{{1, 1, 1}}}, {stride = 2})",
   conv_transpose2d = "mg.conv_transpose2d(mg.ones(1, 1, 2, 2), mg.ones(1, 1, 2, 2)):squeeze()",
 
+  ["x.data"] = [[
+x = mg.Variable{1, 2}
+x.data = x.data * 10
+x
+!x.data = {1, 2, 3}]],
+  ["x.grad"] = [[
+x = mg.Variable{1, 2}
+(x ^ 2):sum():backward()
+x.grad
+x.grad = nil]],
+  ["x.creator"] = [[
+x = mg.Variable{1, 2}
+x.creator
+(x * 3).creator.inputs[1] == x]],
+  ["x.generation"] = [[
+x = mg.Variable(1)
+x.generation, x:exp().generation]],
+  ["x.id"] = [=[
+x, seen = mg.ones(1), {}
+seen[x.id] = true
+seen[x.id]]=],
+  ["x.name"] = [[
+x = mg.Variable(1, "x")
+x.name]],
+  ["x.requires_grad"] = [[
+x = mg.tensor(1)
+x.requires_grad
+x.requires_grad = true]],
+  ["x.shape"] = [[
+x = mg.zeros(2, 3)
+x.shape, x.shape[2], x.shape == mg.ones(2, 3).shape]],
+  ["x.ndim"] = "mg.zeros(2, 3).ndim",
+  ["x.size"] = "mg.zeros(2, 3).size",
+  ["x.dtype"] = [[mg.zeros(2).dtype, mg.tensor({1}, "int64").dtype]],
+  ["x.T"] = "mg.tensor{{1, 2}, {3, 4}}.T",
   free = [[
 x = mg.ones(1000)
 x:free()
