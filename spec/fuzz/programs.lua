@@ -225,7 +225,9 @@ local function run_compiled(p, mode)
   mg.seed(p.seed)
   again = f(table.unpack(p.leaves))
   for i = 1, #first do
-    if text(first[i]) ~= text(again[i]) then error(("replayed: result %d is another"):format(i), 0) end
+    if text(first[i]) ~= text(again[i]) then
+      error(("replayed: result %d is another"):format(i), 0)
+    end
   end
   return again
 end

@@ -441,6 +441,81 @@ describe("compile", function()
     assert.equal(31, W[{300, 1000}]:item())
   end)
 
+  local swish = mg.Function{
+    name = "swish",
+    forward = function(_, x) return x * mg.sigmoid(x) end,
+    backward = function(self, gy)
+      local x = self.inputs[1]
+      local s = mg.sigmoid(x)
+      return gy * (s + x * s * (1 - s))
+    end,
+  }
+  local lstm, attention = nn.LSTM(4, 3), nn.MultiHeadAttention(8, 2)
+  local conv, index = nn.Conv2d(1, 4, 3), mg.tensor({1, 3, 5}, "int64")
+
+  for name, case in pairs{
+    indices = {function(x, i)
+      return x[{i}], x[{ {}, i }], x[{2, {1, 3}}]
+    end, mg.rand(6, 6), index},
+    writing = {function(x, i)
+      local y, z, w = x:clone():detach(), mg.zeros(3), mg.tensor{1, 2, 3}
+      y[1] = 5
+      y[{3, 1}] = x[{1, 1}]
+      y[{i}] = 1
+      z[1] = x[{1, 1}]
+      w[2] = x[{1, 2}]
+      return y, z, w
+    end, mg.rand(5, 4), index},
+    constants = {function(x)
+      return mg.range(1, 4) * x, mg.eye(4), mg.linspace(0, 1, 5), mg.tensor{{1, 2}, {3, 4}}
+    end, mg.rand(5, 4)},
+    views = {function(x)
+      return x.T, x.T:matmul(x), x:sum(1), x.T:sum(1), mg.cat({x, x * 2}, 1), x:reshape(4, 5), x
+    end, mg.rand(5, 4)},
+    large = {function(x)
+      return x:sum(1), (x * 2):exp():sum(), x:softmax(), x:var(), x:sort(), x:cumsum(2)
+    end, mg.rand(300, 400)},
+    empty = {function(x) return x + 1, x:sum(), x:sum(1), x:to "float32" end, mg.zeros(0, 3)},
+    integers = {function(x)
+      return x // 2, x % 3, x:sum(), x * x
+    end, mg.tensor({1, 2, 3}, "int64")},
+    hessian = {function(x)
+      local function f(v) return (v:sin() * v):sum() end
+      return mg.hessian(f, x), mg.hvp(f, x, x), mg.jvp(mg.sin, x, x), mg.jacobian(mg.exp, x)
+    end, mg.rand(4)},
+    newton = {function(x)
+      local v = mg.Variable(x)
+      local y = v ^ 4 - 2 * v ^ 2
+      y:sum():backward{create_graph = true}
+      local g = v.grad
+      v:cleargrad()
+      g:sum():backward()
+      return v.data - g.data / v.grad.data
+    end, mg.tensor(2.0)},
+    functions = {function(x)
+      local v = mg.Variable(x)
+      swish(v):sum():backward()
+      return v.grad
+    end, mg.rand(7)},
+    recurrence = {function(x) return (lstm(x)) end, mg.rand(5, 2, 4)},
+    attention = {function(x) return (attention(x, x, x)) end, mg.rand(2, 5, 8)},
+    convolution = {function(x) return mg.max_pool2d(conv(x), 2) end, mg.rand(2, 1, 10, 10)},
+    sampling = {function(x)
+      return mg.normal(x, 1.0), mg.gamma(x + 1, 2.0), mg.poisson(x), mg.categorical(x),
+        mg.shuffle(x), mg.bernoulli(x)
+    end, mg.rand(8)},
+  } do
+    it("gives the bits of f: " .. name, function()
+      local g = mg.compile(case[1])
+      for i = 1, 2 do
+        mg.seed(i)
+        local want = {case[1](table.unpack(case, 2))}
+        mg.seed(i)
+        assert.equal(bits(want), bits{g(table.unpack(case, 2))})
+      end
+    end)
+  end
+
   it("has checkpoints inside", function()
     local function f(x, y)
       local v = mg.Variable(y)

@@ -321,8 +321,8 @@ static const call_form *form_of(cpu_fn *fn) {
 /* How far a place of the stream is behind the begin, without what was skipped */
 static int64_t behind(const tape *t, int64_t at) {
   int64_t off = (int64_t)((uint64_t)at - t->counter);
-  for (int i = t->nskip; i--;)
-    if (t->skip[i].at < off) off -= (int64_t)t->skip[i].n;
+  for (int i = 0; i < t->nskip && off >= t->skip[i].at + (int64_t)t->skip[i].n; i++)
+    off -= (int64_t)t->skip[i].n;
   return off;
 }
 

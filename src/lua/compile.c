@@ -297,11 +297,26 @@ static bool finish(lua_State *L, state *S, session *s) {
 }
 
 /* The record under way is found by mg.dynamic and its kin while f runs. */
+static void
+push_objects(lua_State *L) { /* a table of weak values: the objects of the record at 1 */
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &current_objects) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &current_objects);
+}
+
 static void set_current(lua_State *L) {
   lua_pushlightuserdata(L, lua_touserdata(L, SESSION));
   lua_rawsetp(L, LUA_REGISTRYINDEX, &current);
+  push_objects(L);
   lua_pushvalue(L, OBJECTS);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &current_objects);
+  lua_rawseti(L, -2, 1);
+  lua_pop(L, 1);
 }
 
 /* take(session, objects, vars, f): f of what stands for the Variables in vars; its results as a form */
@@ -565,7 +580,9 @@ static void add_question(lua_State *L, state *S, record *r, int fn, int done, in
     r->ask = q;
     r->ask_cap = cap;
   }
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &current_objects);
+  push_objects(L);
+  lua_rawgeti(L, -1, 1);
+  lua_remove(L, -2);
   int objects = lua_gettop(L);
   question q = {object_at(L, objects, fn), 0, n};
   if (done) q.done = object_at(L, objects, done);
