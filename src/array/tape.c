@@ -823,7 +823,7 @@ static bool sink(ctx *c, tape *t) {
   for (int i = 0; i < t->nlaunch; i++)
     if (is_last(t, t->launch[i], reads)) last[n++] = t->launch[i];
     else t->launch[m++] = t->launch[i];
-  memcpy(t->launch + m, last, n * sizeof *last);
+  if (n) memcpy(t->launch + m, last, n * sizeof *last);
   mg_free(last);
   mg_free(reads);
   return true;
