@@ -342,3 +342,20 @@ describe("far out", function()
     assert.is_false(w:isnan():any():item())
   end)
 end)
+
+describe("the sign of zero", function()
+  it("is kept by what is odd", function()
+    local function sign(v) return 1 / v > 0 and "+" or "-" end
+    for name in ("sin tan asin atan sinh tanh asinh atanh erf erfinv expm1 log1p sqrt floor " ..
+                 "ceil round trunc elu selu"):gmatch "%w+" do
+      for _, dtype in ipairs{"float64", "float32"} do
+        local row = mg[name](mg.tensor({0.0, -0.0}, dtype)):totable()
+        local signs = sign(row[1]) .. sign(row[2])
+        for _, v in ipairs{0.0, -0.0} do
+          signs = signs .. sign(mg[name](mg.tensor(v, dtype)):item())
+        end
+        assert.equal("+-+-", signs, name .. " " .. dtype)
+      end
+    end
+  end)
+end)

@@ -89,20 +89,8 @@ void fuse_close(ctx *c) {
   c->arrays->fuser = NULL;
 }
 
-static bool grow(ctx *c, void **list, size_t *room, size_t bytes) {
-  if (bytes <= *room) return true;
-  size_t more = *room ? 2 * *room : 1024;
-  while (more < bytes) more *= 2;
-  void *p = mg_alloc(c, more);
-  if (!p) return false;
-  if (*room) memcpy(p, *list, *room);
-  mg_free(*list);
-  *list = p;
-  *room = more;
-  return true;
-}
 #define GROW(f, c, which, list, n)                                                                 \
-  grow(c, (void **)&(f)->list, &(f)->room[which], (n) * sizeof *(f)->list)
+  mg_grow(c, (void **)&(f)->list, &(f)->room[which], (n) * sizeof *(f)->list)
 
 static fuser *fuser_of(ctx *c) {
   fuser *f = c->arrays->fuser;
@@ -620,7 +608,7 @@ static bool visit_tail(void *arg, array *t) {
     if (x->state != PENDING || x->tail) continue;
     if (w->n == w->room) {
       size_t room = w->room * sizeof *w->a;
-      if (!grow(w->c, (void **)&w->a, &room, room + sizeof *w->a)) return false;
+      if (!mg_grow(w->c, (void **)&w->a, &room, room + sizeof *w->a)) return false;
       w->room = (int)(room / sizeof *w->a);
     }
     w->a[w->n++] = x;

@@ -100,20 +100,8 @@ struct tape {
 
 bool arr_recorded(const array *a) { return a->state == READY && (uint64_t)a->p >= BEGIN; }
 
-static bool grow(ctx *c, void **list, size_t *room, size_t bytes) {
-  if (bytes <= *room) return true;
-  size_t more = *room ? 2 * *room : 1024;
-  while (more < bytes) more *= 2;
-  void *p = mg_alloc(c, more);
-  if (!p) return false;
-  if (*room) memcpy(p, *list, *room);
-  mg_free(*list);
-  *list = p;
-  *room = more;
-  return true;
-}
 #define GROW(c, t, which, list, n)                                                                 \
-  grow(c, (void **)&(t)->list, &(t)->room[which], (n) * sizeof *(t)->list)
+  mg_grow(c, (void **)&(t)->list, &(t)->room[which], (n) * sizeof *(t)->list)
 
 /* ---- recording: cells ------------------------------------------------------------------------------------ */
 

@@ -125,6 +125,7 @@ uint64_t mem_total(void);                     /* memstat.total alone: cheap, for
 ** so many in all (n = 0: none). */
 void *mg_alloc(ctx *c, size_t bytes);         /* not cleared; NULL and E_MEMORY */
 void mg_free(void *p);
+bool mg_grow(ctx *c, void **list, size_t *room, size_t bytes); /* to `bytes` or more; it moves */
 void mem_fail_at(int64_t n, int64_t times);
 bool mem_refuse(void);                        /* counts one allocation; true: let it fail */
 

@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #ifdef __SANITIZE_ADDRESS__ /* the sanitizer shall see a use after the last unref */
@@ -408,6 +409,19 @@ void *mg_alloc(ctx *c, size_t bytes) {
 }
 
 void mg_free(void *p) { free(p); }
+
+bool mg_grow(ctx *c, void **list, size_t *room, size_t bytes) {
+  if (bytes <= *room) return true;
+  size_t more = *room ? 2 * *room : 1024;
+  while (more < bytes) more *= 2;
+  void *p = mg_alloc(c, more);
+  if (!p) return false;
+  if (*room) memcpy(p, *list, *room);
+  mg_free(*list);
+  *list = p;
+  *room = more;
+  return true;
+}
 
 void mem_fail_at(int64_t n, int64_t times) {
   atomic_store(&fail_until, n > 0 ? 1 - times : 0);

@@ -95,8 +95,8 @@ local function gives(class, get, batch)
   end
 end
 
--- The same of one whose raw() gives Variables, of which items are rows, and made(...) what comes
--- of rows of them: pick(index) takes what x[index] does. ahead(index) begins to copy rows for later,
+-- The same of one whose raw() gives Variables, of which items are rows, and made(...) what comes of
+-- rows of them: pick(index) takes what x[index] does. ahead(index) begins to copy rows for later,
 -- in another thread; it gives a function that gives what take does, or nil: they are to be taken.
 local function gives_picks(class)
   function class:pick(index)

@@ -4,6 +4,8 @@ local mg = require "moongrad"
 local Object = require "moongrad.class"
 local checked, raise = mg.checked, mg.raise
 
+local NONE = math.abs(0 / 0) -- nan, before the first number
+
 local EarlyStopping = Object:extend("EarlyStopping")
 
 EarlyStopping.init = checked(
@@ -13,7 +15,7 @@ EarlyStopping.init = checked(
     "min_delta, for more than patience epochs",
   function(self, patience, mode, delta)
     self.patience, self.mode, self.min_delta = patience, mode, delta
-    self.best, self.bad, self.stopped = 0 / 0, 0, false
+    self.best, self.bad, self.stopped = NONE, 0, false
   end)
 
 EarlyStopping.step = checked("step(self, metric: number | variable)",
