@@ -70,9 +70,11 @@ describe("the REPL", function()
 
   it("completes by Tab and keeps its history, on a terminal", function()
     if not pcall(require, "readline") then return pending "lua-readline is not installed" end
-    if not os.execute "command -v script >/dev/null" then return pending "script is missing" end
+    if not os.execute "script -qec true /dev/null >/dev/null 2>&1" then
+      return pending "script is missing, or there are no terminals to be had"
+    end
     local folder = child.folder(finally)
-    child.write(folder .. "/keys", "sleep 0.5; printf 'x = mg.ones(2, 3):resh\\t(6)\\rx.nd\\t\\r" ..
+    child.write(folder .. "/keys", "sleep 1.5; printf 'x = mg.ones(2, 3):resh\\t(6)\\rx.nd\\t\\r" ..
       "mg.odei\\t\\r\\004'; sleep 0.5")
     child.write(folder .. "/start", child.environment() .. " MOONGRAD_HISTORY=" .. folder ..
       "/history TERM=dumb lua5.4 " .. MAIN)
