@@ -358,4 +358,12 @@ describe("the sign of zero", function()
       end
     end
   end)
+
+  it("is copied, but not that of a nan, which depends on what made it", function()
+    for _, dtype in ipairs{"float64", "float32"} do
+      local nans = mg.tensor({0 / 0, -(0 / 0), -0.0}, dtype)
+      assert.same({2, 2, -2}, mg.copysign(mg.tensor({2, -2, 2}, dtype), nans):totable())
+      assert.equal(2, mg.copysign(mg.tensor(-2.0, dtype), -(0 / 0)):item())
+    end
+  end)
 end)
