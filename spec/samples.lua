@@ -278,7 +278,9 @@ samples._mulz = float{function(a, b) return a ~= 0 and a * b or 0 end, A, B}
 samples._mulb = float{function(a, b) return (a ~= 0 and b ~= 0) and a * b or 0 end, A, B}
 samples._divz = float{function(a, b) return a ~= 0 and a / b or 0 end, A, B}
 samples._subz = float{function(a, b) return a == b and 0 or a - b end, A, B}
-samples.copysign = float{function(a, b) return negative(b) and -abs(a) or abs(a) end, A, B}
+samples.copysign = float{function(a, b)
+  return b == b and negative(b) and -abs(a) or abs(a)
+end, A, B}
 samples.logaddexp = float{function(a, b)
   if a == b then return a + log(2) end
   return larger(a, b) + log1p(exp(-abs(a - b)))

@@ -13,8 +13,8 @@ local function pick(list) return list[math.random(#list)] end
 
 local function number() return math.random() < 0.1 and pick(SPECIAL) or math.random() * 4 - 2 end
 
--- copysign shows the sign of a nan, which is nobody's; _polygamma is of orders.
-local OPS, apart = {}, {copysign = true, _polygamma = true}
+-- _polygamma is of orders.
+local OPS, apart = {}, {_polygamma = true}
 for _, op in ipairs(mg._ops()) do
   if op.kind == "elementwise" and samples[op.name] and not apart[op.name] then
     OPS[#OPS + 1] = op.name
