@@ -46,7 +46,8 @@ typedef struct chunk { /* of slots; they stay where they are */
 
 typedef struct {
   node **n;
-  int len, cap;
+  int len;
+  size_t room;
 } list;
 
 struct backward {
@@ -72,15 +73,7 @@ struct backward {
 enum { FIRST = 16, MOST = 4096 };
 
 static bool append(ctx *c, list *l, node *n) {
-  if (l->len == l->cap) {
-    int more = l->cap ? l->cap * 2 : 64;
-    node **p = mg_alloc(c, more * sizeof *p);
-    if (!p) return false;
-    if (l->len) memcpy(p, l->n, l->len * sizeof *p);
-    mg_free(l->n);
-    l->n = p;
-    l->cap = more;
-  }
+  if (!mg_grow(c, (void **)&l->n, &l->room, (l->len + 1) * sizeof *l->n)) return false;
   l->n[l->len++] = n;
   return true;
 }

@@ -8,47 +8,18 @@
 
 #include "graph/internal.h"
 
-static uint32_t hash(const node *n, int size) {
-  return (uint32_t)((uintptr_t)n / sizeof *n * 0x9E3779B97F4A7C15ull >> 33) & (uint32_t)(size - 1);
-}
-
-/* Where n stands in the index, or would */
-static int *look_up(const captures *c, const node *n) {
-  uint32_t i = hash(n, 2 * c->cap);
-  while (c->index[i] && c->v[c->index[i] - 1].n != n) i = (i + 1) & (2 * c->cap - 1);
-  return &c->index[i];
-}
-
-static bool grow(ctx *ctx, captures *c) {
-  int cap = c->cap ? 2 * c->cap : 16;
-  captured *v = mg_alloc(ctx, cap * sizeof *v);
-  int *index = mg_alloc(ctx, 2 * cap * sizeof *index);
-  if (!v || !index) return mg_free(v), mg_free(index), false;
-  memset(index, 0, 2 * cap * sizeof *index);
-  if (c->n) memcpy(v, c->v, c->n * sizeof *v);
-  mg_free(c->v);
-  mg_free(c->index);
-  c->v = v;
-  c->index = index;
-  c->cap = cap;
-  for (int i = 0; i < c->n; i++) *look_up(c, v[i].n) = i + 1;
-  return true;
-}
-
 int captures_note(graph *G, captures *c, node *n, array *a, imm k) {
   if (n->id > c->since || n->flags & (NUMBER | DROPPED)) return -1;
-  int err = G->c.err;
-  if (c->n == c->cap && !grow(&G->c, c)) {
+  int err = G->c.err, at = nodemap_get(&c->places, n);
+  if (at >= 0) return at;
+  if (!mg_grow(&G->c, (void **)&c->v, &c->room, (c->n + 1) * sizeof *c->v) ||
+      !nodemap_put(&G->c, &c->places, n, c->n)) {
     G->c.err = err; /* told when the function has returned */
     c->failed = true;
     return -1;
   }
-  int *at = look_up(c, n);
-  if (*at == 0) {
-    c->v[c->n] = (captured){node_hold(n), a ? arr_ref(a) : NULL, k, node_tracked(n)};
-    *at = ++c->n;
-  }
-  return *at - 1;
+  c->v[c->n] = (captured){node_hold(n), a ? arr_ref(a) : NULL, k, node_tracked(n)};
+  return c->n++;
 }
 
 void captures_end(graph *G, captures *c) {
@@ -57,7 +28,7 @@ void captures_end(graph *G, captures *c) {
     node_drop(G, c->v[i].n);
   }
   mg_free(c->v);
-  mg_free(c->index);
+  nodemap_free(&c->places);
   *c = (captures){0};
 }
 

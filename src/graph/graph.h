@@ -193,6 +193,17 @@ node *op_nonzero(graph *G, node *mask);                               /* 1-d int
 node *function_new(graph *G, int n, node *const *in, const char *name); /* OP_FUNCTION, or NULL */
 node *function_output(graph *G, node *f, int index, int nout, node *value);      /* OP_OUTPUT Variable */
 
+/* ---- where nodes stand (nodemap.c) ----------------------------------------------------------------- */
+
+typedef struct {
+  struct spot *v;
+  int n, cap;
+} nodemap;
+
+int nodemap_get(const nodemap *m, const node *n);                /* the place of n in a list; -1: none */
+bool nodemap_put(ctx *c, nodemap *m, const node *n, int place);  /* of one that has none. False: no memory */
+void nodemap_free(nodemap *m);
+
 /* ---- what a function reads (capture.c) ------------------------------------------------------------ */
 
 typedef struct {
@@ -204,9 +215,10 @@ typedef struct {
 
 typedef struct captures {
   uint64_t since;             /* creation number: younger nodes do not count */
-  int n, cap;
+  int n;
+  size_t room;
   captured *v;
-  int *index;                 /* a hash table: places in v, from 1 */
+  nodemap places;             /* in v */
   bool failed;                /* there was no memory to note all */
 } captures;
 

@@ -491,8 +491,8 @@ bool node_assign(graph *G, int n, node *const *targets, node *const *values) {
 bool node_eval(graph *G, int n, node *const *v) {
   array **a = mg_alloc(&G->c, (n + 1) * sizeof *a);
   int m = 0;
-  for (int i = 0; a && i < n;
-       i++) /* what is small can wait while all is recorded: for one program */
+  /* what is small can wait while all is recorded: for one program */
+  for (int i = 0; a && i < n; i++)
     if (v[i]->a && !(G->recorder && v[i]->a->size <= SMALL)) a[m++] = v[i]->a;
   bool ok = a && arr_eval(&G->c, m, a, NULL);
   for (int i = 0; i < n && ok && !G->recorder; i++)

@@ -46,53 +46,27 @@ struct recorder {
   uint64_t script; /* which way each choice goes */
   int nchoice;
   touched *v;
-  int n, cap;
-  int *index; /* a hash table: places in v, from 1 */
+  int n, nleaf;
+  size_t room, leaf_room;
+  nodemap places; /* in v */
   leaf *leaf;
-  int nleaf, leaf_cap;
   int narg, nnumber;
   bool failed; /* for memory, where nobody could be told */
 };
 
 /* ---- what is touched --------------------------------------------------------------------------------- */
 
-static uint32_t hash(const node *n, int size) {
-  return (uint32_t)((uintptr_t)n / sizeof *n * 0x9E3779B97F4A7C15ull >> 33) & (uint32_t)(size - 1);
-}
-
-static int *look_up(const recorder *r, const node *n) {
-  uint32_t i = hash(n, 2 * r->cap);
-  while (r->index[i] && r->v[r->index[i] - 1].n != n) i = (i + 1) & (2 * r->cap - 1);
-  return &r->index[i];
-}
-
-static bool grow(ctx *c, recorder *r) {
-  int cap = r->cap ? 2 * r->cap : 16;
-  touched *v = mg_alloc(c, cap * sizeof *v);
-  int *index = mg_alloc(c, 2 * cap * sizeof *index);
-  if (!v || !index) return mg_free(v), mg_free(index), false;
-  memset(index, 0, 2 * cap * sizeof *index);
-  if (r->n) memcpy(v, r->v, r->n * sizeof *v);
-  mg_free(r->v);
-  mg_free(r->index);
-  r->v = v;
-  r->index = index;
-  r->cap = cap;
-  for (int i = 0; i < r->n; i++) *look_up(r, v[i].n) = i + 1;
-  return true;
-}
-
 static touched *find(const recorder *r, const node *n) {
-  int at = r->cap ? *look_up(r, n) : 0;
-  return at ? &r->v[at - 1] : NULL;
+  int at = nodemap_get(&r->places, n);
+  return at < 0 ? NULL : &r->v[at];
 }
 
 static touched *add(graph *G, recorder *r, node *n, node *of) {
-  if (r->n == r->cap && !grow(&G->c, r)) return NULL;
-  int *at = look_up(r, n);
-  touched *x = &r->v[r->n];
+  if (!mg_grow(&G->c, (void **)&r->v, &r->room, (r->n + 1) * sizeof *r->v) ||
+      !nodemap_put(&G->c, &r->places, n, r->n))
+    return NULL;
+  touched *x = &r->v[r->n++];
   *x = (touched){.n = node_hold(n), .of = of, .argument = -1, .tracked = node_tracked(of)};
-  *at = ++r->n;
   return x;
 }
 
@@ -109,15 +83,8 @@ static void lost(graph *G, recorder *r) {
 }
 
 static leaf *add_leaf(graph *G, recorder *r, int source, int of) {
-  if (r->nleaf == r->leaf_cap) {
-    int cap = r->leaf_cap ? 2 * r->leaf_cap : 16;
-    leaf *v = mg_alloc(&G->c, cap * sizeof *v);
-    if (!v) return NULL;
-    if (r->nleaf) memcpy(v, r->leaf, r->nleaf * sizeof *v);
-    mg_free(r->leaf);
-    r->leaf = v;
-    r->leaf_cap = cap;
-  }
+  if (!mg_grow(&G->c, (void **)&r->leaf, &r->leaf_room, (r->nleaf + 1) * sizeof *r->leaf))
+    return NULL;
   leaf *l = &r->leaf[r->nleaf];
   memset(l, 0, sizeof *l);
   l->source = source;
@@ -303,7 +270,7 @@ static void put_back(graph *G, recorder *r) {
   graph_forget(G, r->since);
   for (int i = 0; i < r->n; i++) node_drop(G, r->v[i].n);
   mg_free(r->v);
-  mg_free(r->index);
+  nodemap_free(&r->places);
   mg_free(r->leaf);
   mg_free(r);
 }
@@ -354,10 +321,9 @@ static replay *blank(graph *G, const recorder *r, int nresult) {
   return p;
 }
 
-static bool add_effect(replay *p, int of, bool grad, array *a, array **all) {
+static void add_effect(replay *p, int of, bool grad, array *a, array **all) {
   p->e[p->neffect++] = (effect){of, grad, a ? p->nall : -1};
   if (a) all[p->nall++] = a;
-  return true;
 }
 
 /* All that the tape is to give: results, and what effects give to Variables; new references in `all` */
@@ -380,7 +346,7 @@ static bool collect(graph *G, recorder *r, replay *p, node *const *results, arra
   return true;
 }
 
-static bool name_subjects(recorder *r, replay *p) {
+static void name_subjects(const recorder *r, replay *p) {
   for (int i = 0; i < r->n; i++) {
     const touched *x = &r->v[i];
     p->v[p->n++] = (subject){.n = x->argument < 0 ? node_hold(x->n) : NULL,
@@ -389,7 +355,6 @@ static bool name_subjects(recorder *r, replay *p) {
                              .grad_read = x->grad_read,
                              .grad_there = x->grad_read && x->grad};
   }
-  return true;
 }
 
 /* The new value of a Variable may be written over the old one, that nobody else sees. */
@@ -417,7 +382,7 @@ replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
   if (ok && r->failed) ok = fail_memory(c, 0);
   for (int i = 0; p && all && i < p->nall; i++) arr_unref(all[i]);
   mg_free(all);
-  if (ok) ok = name_subjects(r, p);
+  if (ok) name_subjects(r, p);
   for (int i = 0; ok && i < p->neffect; i++)
     if (!p->e[i].grad && p->e[i].result >= 0) offer(c, p, t, i);
   put_back(G, r);

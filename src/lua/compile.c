@@ -23,8 +23,8 @@ typedef struct {
 
 typedef struct {
   item *v;
-  int n, cap;
-  int nvar;
+  int n, nvar;
+  size_t room;
 } form;
 
 typedef struct {
@@ -40,7 +40,8 @@ typedef struct record {
   form arguments, results;
   replay *p;
   question *ask;
-  int nask, ask_cap, nnumber;
+  int nask, nnumber;
+  size_t ask_room;
   double *number;
   uint64_t script; /* which way it goes where there are two */
   int nchoice;
@@ -60,15 +61,7 @@ enum { KEY_MODES = M_BACKPROP | M_TRAIN | M_DTYPE | M_LEAN | M_DEBUG };
 /* ---- forms ----------------------------------------------------------------------------------------------- */
 
 static item *add_item(lua_State *L, state *S, form *f) {
-  if (f->n == f->cap) {
-    int cap = f->cap ? 2 * f->cap : 8;
-    item *v;
-    TRY(L, S, v = mg_alloc(&S->G.c, cap * sizeof *v));
-    if (f->n) memcpy(v, f->v, f->n * sizeof *v);
-    mg_free(f->v);
-    f->v = v;
-    f->cap = cap;
-  }
+  TRY(L, S, mg_grow(&S->G.c, (void **)&f->v, &f->room, (f->n + 1) * sizeof *f->v));
   memset(&f->v[f->n], 0, sizeof *f->v);
   return &f->v[f->n++];
 }
@@ -274,8 +267,8 @@ static void end(state *S, guard *g) {
   if (!s->done) record_free(S, s->made);
 }
 
-static const char current = 0,
-                  current_objects = 0; /* the registry's keys: of the session under way */
+/* The registry's keys: of the session under way, and of its objects */
+static const char current = 0, current_objects = 0;
 
 /* On the stack of take: */
 enum { SESSION = 1, OBJECTS, VARS, FN };
@@ -296,9 +289,8 @@ static bool finish(lua_State *L, state *S, session *s) {
   return r->p != NULL;
 }
 
-/* The record under way is found by mg.dynamic and its kin while f runs. */
-static void
-push_objects(lua_State *L) { /* a table of weak values: the objects of the record at 1 */
+/* The record under way is found by mg.dynamic and its kin while f runs: a table of weak values, its objects at 1 */
+static void push_objects(lua_State *L) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &current_objects) == LUA_TTABLE) return;
   lua_pop(L, 1);
   lua_newtable(L);
@@ -571,15 +563,7 @@ static record *record_now(lua_State *L) {
 
 /* n numbers that fn gives before each replay, pushed as Variables; done, where not 0, is called after it */
 static void add_question(lua_State *L, state *S, record *r, int fn, int done, int n) {
-  if (r->nask == r->ask_cap) {
-    int cap = r->ask_cap ? 2 * r->ask_cap : 4;
-    question *q;
-    TRY(L, S, q = mg_alloc(&S->G.c, cap * sizeof *q));
-    if (r->nask) memcpy(q, r->ask, r->nask * sizeof *q);
-    mg_free(r->ask);
-    r->ask = q;
-    r->ask_cap = cap;
-  }
+  TRY(L, S, mg_grow(&S->G.c, (void **)&r->ask, &r->ask_room, (r->nask + 1) * sizeof *r->ask));
   push_objects(L);
   lua_rawgeti(L, -1, 1);
   lua_remove(L, -2);
