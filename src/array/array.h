@@ -237,7 +237,7 @@ static inline void work_end(work *w) {
   w->c->arrays->op = w->was;
 }
 
-/* ---- launches recorded, to be run again (tape.c) -------------------------------------------------- */
+/* ---- launches recorded, to be run again (tape.h) -------------------------------------------------- */
 
 typedef struct tape tape;
 
@@ -269,8 +269,6 @@ bool tape_reserve(ctx *c, tape *t, const tape_leaf_at *leaf, array **out);
 bool tape_run(ctx *c, tape *t, const tape_leaf_at *leaf);
 void tape_cancel(tape *t);
 int tape_unlike(const tape *t);               /* the check that failed in the last replay, ALIKE: none */
-
-size_t tape_block(const tape *t);             /* bytes of all that is no leaf, constant or result */
 
 /* ---- who does the work, and when ----------------------------------------------------------------- */
 
