@@ -67,7 +67,6 @@ cpu_fn cpu_cumsum;       /* attr: axis; in: x, F64 F32 I64, dense; out */
 /* Running values by an op of scan.c; attr: op, axis, whether from the end; in: x, for some ops a; out: the values,
 ** and for those that choose one where it stands */
 cpu_fn cpu_scan;
-bool cpu_scan_knows(int op, dtype t);
 cpu_fn cpu_argsort;      /* attr: axis, descending; in: x, dense; out: int64 from 1, stable, nan the largest */
 /* dst[first : : step] = or += src, dense; attr: first[MAXDIM], step[MAXDIM]; in: src; into: dst, dense */
 cpu_fn cpu_set_slice, cpu_add_slice;

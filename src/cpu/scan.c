@@ -103,8 +103,6 @@ static void scan_part(void *arg, int64_t part) {
   scans[s->op][s->t](s, at, least(COLS, s->inner - col));
 }
 
-bool cpu_scan_knows(int op, dtype t) { return scans[op][t]; }
-
 bool cpu_scan(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   const view *x = in[0];
   int axis = (int)attr[1];

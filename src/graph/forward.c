@@ -38,6 +38,15 @@ bool promote(call *c, int rule, int n) {
   return true;
 }
 
+bool same_shapes(call *c, const char *who) {
+  shape s, t;
+  char a[128], b[128];
+  node_shape(c->in[0], &s);
+  node_shape(c->in[1], &t);
+  if (shape_eq(&s, &t)) return true;
+  return fail(&c->G->c, "%s: shapes %s and %s differ", who, shape_text(&s, a), shape_text(&t, b));
+}
+
 bool give(call *c, array *a) { return (c->out[c->nout++] = node_array(c->G, a)); }
 
 bool give_node(call *c, node *n) {
@@ -165,8 +174,6 @@ node *op_to(graph *G, node *x, dtype t) {
 }
 
 bool forward_identity(call *c) { return give(c, node_as_array(c->G, c->in[0])); }
-
-node *op_rand(graph *G, dtype t, const shape *s) { return node_array(G, arr_random(&G->c, t, s)); }
 
 bool forward_rand(call *c) {
   ATTRS(c, ints dims; int64_t t);

@@ -158,7 +158,6 @@ bool recorder_knows(const graph *G, const node *n);   /* it was there before the
 extra *node_extra(graph *G, node *n);                 /* made at first need */
 bool node_assign(graph *G, int n, node *const *targets, node *const *values); /* shapes checked; dtypes cast */
 bool node_eval(graph *G, int n, node *const *v);      /* compute what is pending, together */
-size_t node_bytes(const node *n);                     /* of the value */
 /* All arrays that nodes keep, each with the node whose value it is, or was when a Function saved it;
 ** some perhaps twice. */
 void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg);
@@ -186,7 +185,6 @@ node *op_index_select(graph *G, node *x, int axis, node *idx);
 node *op_gather(graph *G, node *x, int axis, node *idx);
 node *op_matmul(graph *G, node *x, node *y);
 
-node *op_rand(graph *G, dtype t, const shape *s);
 node *op_nonzero(graph *G, node *mask);                               /* 1-d int64, not recorded */
 
 /* A host Function: records node f with inputs; its outputs are made of untracked nodes' values. */
@@ -263,7 +261,6 @@ enum replayed { REPLAY_FAILED, REPLAY_DONE, REPLAY_UNLIKE, REPLAY_OTHER };
 enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers, node **results);
 int replay_choice(const replay *p);           /* of the last run that was UNLIKE: the choice, from 0, or NO_CHOICE */
 bool replay_takes(const replay *p, int i, const node *n); /* has argument i the form of n? */
-bool replay_captures(const replay *p, const node *n);
 void replay_free(graph *G, replay *p);
 void graph_forget(graph *G, uint64_t since);  /* what was made later loses values and graph */
 

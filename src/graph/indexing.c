@@ -174,13 +174,7 @@ bool forward_cummin(call *c) { return choose(c); }
 /* Between i - 1 and i lies a[i] whichever way one goes, so that the transpose is the other way. */
 bool forward_linear_scan(call *c) {
   ATTRS(c, int64_t axis, reverse);
-  shape s, t;
-  char text[128], other[128];
-  node_shape(c->in[0], &s);
-  node_shape(c->in[1], &t);
-  if (!shape_eq(&s, &t))
-    return fail(&c->G->c, "linear_scan: shapes %s and %s differ", shape_text(&s, text),
-                shape_text(&t, other));
+  if (!same_shapes(c, "linear_scan")) return false;
   if (all_points(c)) return as_line(c);
   if (!promote(c, FLOAT, 2)) return false;
   array *x = arg(c, 0), *a = arg(c, 1);

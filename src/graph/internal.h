@@ -62,6 +62,7 @@ typedef bool forward_fn(call *c);
 
 array *arg(call *c, int i);                               /* input i, which was given; borrowed; NULL: an error */
 bool promote(call *c, int rule, int n);                   /* the first n inputs as one dtype, see op_inputs */
+bool same_shapes(call *c, const char *who);               /* have the first two inputs the same? Else an error */
 bool give(call *c, array *a);                             /* a result, taken over; NULL passes on */
 bool give_if(call *c, bool ok, array *a);                 /* a, or nothing of it; likewise */
 bool give_node(call *c, node *n);                         /* of a composition; likewise */

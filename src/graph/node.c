@@ -392,10 +392,6 @@ array *node_values(graph *G, node *n) {
   return a;
 }
 
-size_t node_bytes(const node *n) {
-  return n->a && n->a->state == READY ? n->a->size * dtype_size[n->dtype] : 0;
-}
-
 node *node_detach(graph *G, node *n) {
   array *a = node_as_array(G, n);
   return a ? node_array(G, a) : NULL;

@@ -419,12 +419,6 @@ bool replay_takes(const replay *p, int i, const node *n) {
   return has_layout(l, n);
 }
 
-bool replay_captures(const replay *p, const node *n) {
-  for (int i = 0; i < p->n; i++)
-    if (p->v[i].n == n) return true;
-  return false;
-}
-
 /* The leaf's address. REPLAY_DONE: it is there. */
 static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
   if (!n) return REPLAY_OTHER;

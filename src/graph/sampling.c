@@ -11,13 +11,7 @@ bool forward_poisson(call *c) { return variates(c); }
 
 bool forward_gamma_slope(call *c) {
   ATTRS(c, int64_t order);
-  shape s, t;
-  char a[128], b[128];
-  node_shape(c->in[0], &s);
-  node_shape(c->in[1], &t);
-  if (!shape_eq(&s, &t))
-    return fail(&c->G->c, "gamma_slope: shapes %s and %s differ", shape_text(&s, a),
-                shape_text(&t, b));
+  if (!same_shapes(c, "gamma_slope")) return false;
   array *x = arg(c, 0), *k = arg(c, 1);
   return x && k && give(c, arr_gamma_slope(&c->G->c, x, k, at.order));
 }

@@ -171,7 +171,6 @@ void check_shape(lua_State *L, int i, const char *who, shape *s);
 void only_elements(lua_State *L, int i, const char *who); /* the table at i has no keys but 1..n */
 /* The options in the table at i (nil: none) are of these names; `list`: it may hold a list too. */
 void check_options(lua_State *L, int i, const char *who, const char *const *names, bool list);
-bool option_bool(lua_State *L, int i, const char *who, const char *name, bool otherwise);
 void push_shape(lua_State *L, const shape *s);
 int variable_tostring(lua_State *L);
 int joined(lua_State *L); /* .. */

@@ -103,16 +103,6 @@ void check_options(lua_State *L, int i, const char *who, const char *const *name
   }
 }
 
-bool option_bool(lua_State *L, int i, const char *who, const char *name, bool otherwise) {
-  if (lua_isnoneornil(L, i)) return otherwise;
-  int type = lua_getfield(L, i, name);
-  if (type != LUA_TNIL && type != LUA_TBOOLEAN)
-    refuse(L, "%s: option %s is a %s, expected true or false", who, name, kind_of(L, -1));
-  bool value = type == LUA_TNIL ? otherwise : lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return value;
-}
-
 /* ---- out of arrays --------------------------------------------------------------------------- */
 
 void push_shape(lua_State *L, const shape *s) {
