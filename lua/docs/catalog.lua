@@ -34,10 +34,7 @@ local function is_class(value)
 end
 
 local function sorted_names(t)
-  local names = {}
-  for name in pairs(t) do
-    if type(name) == "string" and name:sub(1, 1) ~= "_" then names[#names + 1] = name end
-  end
+  local names = help.members(t)
   table.sort(names)
   return names
 end

@@ -96,7 +96,8 @@ local function wrapped(title, names)
   return table.concat(lines, "\n")
 end
 
-local function members(module)
+-- The public names in a table
+function help.members(module)
   local names = {}
   for name in pairs(module) do
     if type(name) == "string" and name:sub(1, 1) ~= "_" then names[#names + 1] = name end
@@ -136,7 +137,7 @@ function help.groups()
   all[#all + 1] = {title = "files and pictures", "save", "load", "plot", "plot_graph", "dot_graph",
                    "progress"}
   for _, name in ipairs(MODULES) do
-    local names = members(mg[name])
+    local names = help.members(mg[name])
     names.title = name
     all[#all + 1] = names
   end
@@ -214,7 +215,7 @@ function help.text(what)
   local value = what
   if type(what) == "string" then value = find(what) end
   for _, name in ipairs(MODULES) do
-    if value ~= nil and value == rawget(mg, name) then return wrapped(name, members(value)) end
+    if value ~= nil and value == rawget(mg, name) then return wrapped(name, help.members(value)) end
   end
   local doc = value ~= nil and help.doc_of(value) or nothing_known(what)
   local methods = help.methods(value)

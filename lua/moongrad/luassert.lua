@@ -9,6 +9,7 @@
 
 local mg = require "moongrad"
 local luassert = require "luassert"
+local element = require "moongrad.element"
 local is_variable = mg.is_variable
 
 local SHOWN = 5
@@ -22,14 +23,7 @@ local function values(v)
   return ok and x:to "float64" or nil
 end
 
-local function place(shape, i)
-  local index = {}
-  i = i - 1
-  for axis = #shape, 1, -1 do
-    index[axis], i = i % shape[axis] + 1, i // shape[axis]
-  end
-  return "[" .. table.concat(index, ", ") .. "]"
-end
+local function place(shape, i) return "[" .. table.concat(element(shape, i), ", ") .. "]" end
 
 -- "1, expected 2", with as many digits as tell them apart
 local function unequal(u, v)

@@ -6,6 +6,7 @@
 -- So mg.grad(mg.grad(f)) works, and a loop x = x - 0.1 * df(x) over constants grows no graph.
 
 local tree = require "moongrad.tree"
+local element = require "moongrad.element"
 
 return function(mg)
   local is_variable, raise = mg.is_variable, mg.raise
@@ -433,16 +434,6 @@ return function(mg)
       return tree.build(form, gs)
     end)
 
-  -- The place of element i of an array, as its indices.
-  local function element(shape, i)
-    local index = {}
-    i = i - 1
-    for axis = #shape, 1, -1 do
-      index[axis], i = i % shape[axis] + 1, i // shape[axis]
-    end
-    return text(index)
-  end
-
   -- Are the gradients of scalar(xs) for those in `which` what differences say?
   local function check(scalar, xs, which, names, opts, what)
     local state, at = mg.get_rng_state(), {}
@@ -456,7 +447,7 @@ return function(mg)
         local a = analytic[i]
         if not (a == b or math.abs(a - b) <= opts.atol + opts.rtol * math.abs(b)) then
           return false, mg._format("gradcheck: %s of %s at %s: analytic %.10g, numeric %.10g",
-            what, names[n], element(xs[n].shape, i), a, b)
+            what, names[n], text(element(xs[n].shape, i)), a, b)
         end
       end
     end

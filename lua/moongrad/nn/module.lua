@@ -41,6 +41,11 @@ end
 -- What stood in a field as a parameter or buffer, by table and key; see note.
 local known = setmetatable({}, { __mode = "k" })
 
+local function remember(t, k, of)
+  local old = known[t]
+  if old then old[k] = of elseif of then known[t] = { [k] = of } end
+end
+
 local MODE = "%s.%s: a module has no mode of its own; modes come from mg.Config.train, as in " ..
   "mg.test_mode(function() ... end)"
 
@@ -55,12 +60,7 @@ function Module:__newindex(k, v)
     raise("%s.requires_grad: only Variables have it; model:freeze() is for all parameters",
       getmetatable(self).__name)
   end
-  local of, old = is_variable(v) and kind(v) or nil, known[self]
-  if of and not old then
-    known[self] = { [k] = of }
-  elseif old then
-    old[k] = of
-  end
+  remember(self, k, is_variable(v) and kind(v) or nil)
   rawset(self, k, v)
 end
 
@@ -170,11 +170,7 @@ Module._adopt = kinds.adopt
 local function note(t, k, v, name)
   local of, old = kind(v), known[t]
   if of then
-    if not old then
-      old = {}
-      known[t] = old
-    end
-    old[k] = of
+    remember(t, k, of)
   elseif old and old[k] == "buffer" and not v.creator then
     kinds.adopt(v, "buffer")
     of = "buffer"
