@@ -40,8 +40,9 @@ end
 local scale = mg.compile(function(v, k) return v * k end)
 print(scale(x, 2).shape, scale(x, 3).shape)        -- two records
 
--- Random streams go on as they would, `opt.lr` and the count of updates are asked for. Other
--- numbers that f captures are constants, but for those that `mg.dynamic` asks for.
+-- Random streams go on as they would, `opt.lr` and the count of updates are asked for, schedules
+-- step after each replay where f calls them (after `opt:step()`). Other numbers that f captures are
+-- constants, but for those that `mg.dynamic` asks for.
 
 local k = 1
 local dynamic = mg.compile(function(v) return v * mg.dynamic(function() return k end) end)
@@ -50,8 +51,10 @@ k = 5
 print(dynamic(mg.tensor(2.0)))
 
 -- What needs a value while f is recorded raises at its line: `item`, `print`, `<`, the positions of
--- a mask. What f sets in Lua it sets once. A check of values, such as that labels are classes, is
--- part of the record: where it fails f is called instead, and says what is wrong.
+-- a mask; so do `mg.seed`, and what goes by values: LBFGS (compile its closure instead), `mg.root`,
+-- `mg.minimize`, steps of `mg.odeint` that tolerances choose. What f sets in Lua it sets once. A
+-- check of values, such as that labels are classes, is part of the record: where it fails f is
+-- called instead, and says what is wrong.
 
 print(pcall(mg.compile(function(v) return v:item() end), mg.tensor(1.0)))
 

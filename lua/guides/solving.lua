@@ -71,5 +71,5 @@ for _ = 1, 400 do
 end
 print(mg.allclose(mu, 1, {rtol = 1e-3}), mg.allclose(log_sigma:exp(), 0.5, {rtol = 1e-3}))
 
--- Parameters are checked when a distribution is made. Inside `mg.compile`, where there are no
--- values yet, `{validate_args = false}` leaves that out.
+-- Parameters are checked when a distribution is made, by each replay too where `mg.compile` records
+-- it; `{validate_args = false}` leaves that out.

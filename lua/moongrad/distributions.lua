@@ -26,7 +26,7 @@ local function text(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
 -- Values that must satisfy `holds`, all of them
 local function check(class, name, x, what, holds)
-  local ok = mg.no_grad(function() return holds(x):all():item() end)
+  local ok = mg.no_grad(function() return mg._truth(holds(x):all()) end)
   if not ok then raise("%s: %s must be %s", class, name, what) end
 end
 

@@ -373,6 +373,148 @@ describe("compile", function()
     end)
   end
 
+  it("lets a schedule step after each replay", function()
+    local function steps(compiled)
+      local p = mg.Variable{1, 2, 3}
+      local opt = optim.SGD({p}, {lr = 0.1})
+      local schedule = optim.warmup(opt, 2, {after = optim.cosine(opt, 6)})
+      local f, n = counted(function(x)
+        p:cleargrad();
+        (p * x):sum():backward()
+        opt:step()
+        schedule:step()
+      end)
+      local g, out = compiled and mg.compile(f) or f, {}
+      for i = 1, 6 do
+        if i == 5 then opt.lr = 0.3 end
+        g(mg.tensor{1, 2, i})
+        out[i] = bits(p) .. (" %a %d"):format(opt.lr, schedule.t)
+      end
+      return table.concat(out, "\n"), n[1]
+    end
+    local want = steps(false)
+    local got, n = steps(true)
+    assert.equal(want, got)
+    assert.equal(1, n)
+    local p = mg.Variable{1}
+    local opt = optim.SGD({p}, {lr = 0.1})
+    local schedule, plateau = optim.cosine(opt, 6), optim.plateau(opt)
+    p.grad = mg.tensor{1}
+    local before = mg.compile(function() schedule:step() opt:step() end)
+    assert.truthy(message(before):find("compile_spec.lua:%d+: step: .*after its optimizer"))
+    local e = message(mg.compile(function() plateau:step(1) end))
+    assert.truthy(e:find("compile_spec.lua:%d+: step: .*value"))
+    assert.same({0, 1}, {schedule.t, p:item()})
+  end)
+
+  it("takes lengths of sequences, and checks them", function()
+    mg.seed(2)
+    local gru = nn.GRU(3, 4, {num_layers = 2, bidirectional = true})
+    local f = function(x, lengths)
+      gru:cleargrads()
+      local y, h = gru(x, nil, {lengths = lengths});
+      (y:sum() + h:sum()):backward()
+      return y:detach(), h:detach(), gru.weight_hh_l0.grad
+    end
+    local g, n = mg.compile(f), {}
+    for i, lengths in ipairs{{5, 3}, {0, 5}, {2, 2}} do
+      for _, dtype in ipairs{"int64", "float64"} do
+        local x, l = mg.rand(5, 2, 3), mg.tensor(lengths, dtype)
+        assert.equal(bits{f(x, l)}, bits{g(x, l)}, i)
+      end
+    end
+    for _, lengths in ipairs{{5, 6}, {-1, 2}, {1.5, 2}} do
+      local l = mg.tensor(lengths)
+      assert.equal(message(f, mg.rand(5, 2, 3), l), message(g, mg.rand(5, 2, 3), l), n)
+      assert.truthy(message(g, mg.rand(5, 2, 3), l):find "GRU: length .* is not in 0..5")
+    end
+  end)
+
+  it("averages all batches where batch norm does, once a layer that is there twice", function()
+    for _, dtype in ipairs{"float64", "float32"} do
+      local function batches(compiled)
+        return mg.using_config("dtype", dtype, function()
+          mg.seed(5)
+          local first = nn.BatchNorm(3, {momentum = "cumulative"})
+          local second = nn.InstanceNorm(3, {momentum = "cumulative", track_running_stats = true})
+          local model = nn.Sequential(first, second, first)
+          local f, n = counted(function(x) return model(x) end)
+          local g, out = compiled and mg.compile(f) or f, {}
+          for i = 1, 4 do
+            out[i] = bits{g(mg.randn(4, 3, 5)), first.running_mean, first.running_var,
+              second.running_var, first.num_batches_tracked}
+          end
+          out[5] = bits(mg.test_mode(g, mg.ones(2, 3, 4)))
+          return table.concat(out, "\n"), n[1]
+        end)
+      end
+      local want = batches(false)
+      local got, n = batches(true)
+      assert.equal(want, got)
+      assert.equal(2, n)
+    end
+  end)
+
+  it("makes layers whose sizes are found at the first call as they are made without it", function()
+    local function layers()
+      return {nn.Conv2d(4, 3), nn.GRU(4), nn.LSTMCell(4), nn.GRUCell(4), nn.RNNCell(4),
+        nn.GroupNorm(2), nn.LayerNorm(), nn.InstanceNorm{affine = true}, nn.BatchNorm(),
+        nn.Linear(2), nn.ConvTranspose2d(2, 3)}
+    end
+    local function results(compiled)
+      mg.seed(4)
+      local conv, gru, lstm, cell, rnn, group, layer, instance, batch, linear, back =
+        table.unpack(layers())
+      local f = function(x)
+        local y = conv(x)
+        local rows = y:reshape(-1, 6)
+        return instance(group(y)), layer(batch(y)), (gru(y:reshape(8, 6, 6))), (lstm(rows)),
+          cell(rows), rnn(rows), linear(y), back(y), mg.dropout(y, 0.5)
+      end
+      local g, out = compiled and mg.compile(f) or f, {}
+      for i = 1, 3 do out[i] = bits{g(mg.rand(2, 3, 8, 8))} end
+      return table.concat(out, "\n")
+    end
+    assert.equal(results(false), results(true))
+  end)
+
+  it("checks the parameters of distributions at each replay", function()
+    local f, n = counted(function(x)
+      return mg.distributions.Normal(0, x):log_prob(mg.tensor{1, 2})
+    end)
+    local g = mg.compile(f)
+    for _, scale in ipairs{1, 2, 3} do
+      assert.equal(bits(f(mg.tensor(scale))), bits(g(mg.tensor(scale))))
+    end
+    assert.equal(4, n[1])
+    assert.truthy(message(g, mg.tensor(-1)):find "Normal: scale must be positive")
+    assert.equal(bits(f(mg.tensor(5))), bits(g(mg.tensor(5))))
+  end)
+
+  it("says what goes by values, and what to do", function()
+    local p = mg.Variable{1, 2}
+    local opt = optim.LBFGS({p})
+    local function closure()
+      p:cleargrad()
+      local loss = ((p - 3) ^ 2):sum()
+      loss:backward()
+      return loss
+    end
+    local e = message(mg.compile(function() return opt:step(closure) end))
+    assert.truthy(e:find("compile_spec.lua:%d+: step: LBFGS .*opt:step%(mg.compile%(closure%)%)"))
+    opt:step(closure)
+    local want = bits(p)
+    p.data = {1, 2}
+    optim.LBFGS({p}):step(mg.compile(closure))
+    assert.equal(want, bits(p))
+    for _, f in ipairs{
+      function() mg.seed(1) end, function() mg.get_rng_state() end,
+      function() mg.set_rng_state{1, 2} end,
+    } do
+      assert.truthy(message(mg.compile(f)):find("compile_spec.lua:%d+: [%w_]+: .*compile.*before"))
+    end
+  end)
+
   it("notices an optimizer whose state was loaded", function()
     local p = mg.Variable{1, 2, 3}
     local opt = optim.Adam({p}, {lr = 0.1})

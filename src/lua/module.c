@@ -143,7 +143,11 @@ static int num_threads(lua_State *L) {
 /* The random stream, which nobody sets or looks at while mg.compile records what is drawn from it */
 static ctx *stream(lua_State *L, const char *who) {
   graph *G = &get_state(L)->G;
-  if (G->recorder) refuse(L, "%s: not in a function that mg.compile records", who);
+  if (G->recorder)
+    refuse(L,
+           "%s: not in a function that mg.compile records: it draws on from where the stream is "
+           "at each call; call it before",
+           who);
   return &G->c;
 }
 

@@ -26,6 +26,12 @@ local function build_affine(self, sizes)
   end
 end
 
+-- What the batch after those that `seen` counts is to the average of all: 1 / (seen + 1), a number
+local function share_of(seen)
+  if not mg._recording() then return 1 / (seen:item() + 1) end
+  return 1 / (mg._weak(seen:to "float64") + 1)
+end
+
 -- ---- by channel: BatchNorm, InstanceNorm --------------------------------------------------------
 
 local function by_channel(name, doc, options, affine, track, run)
@@ -68,7 +74,7 @@ local function by_channel(name, doc, options, affine, track, run)
         mg._outside(self.build, self, x.shape[2])
       end
       local momentum, seen = self.momentum, self.num_batches_tracked
-      if momentum == "cumulative" then momentum = seen and 1 / (seen:item() + 1) or 0 end
+      if momentum == "cumulative" then momentum = seen and share_of(seen) or 0 end
       local y = run(self, x, momentum)
       if seen and mg.Config.train then mg.assign({ seen }, { seen.data + 1 }) end
       return y

@@ -67,7 +67,7 @@ return function(mg, args)
   end
 
   define("batch_norm(x: float, mean: variable?, var: variable?, w: float?, b: float?, " ..
-    "{momentum: number(0..1) = 0.1, " .. EPS .. "})",
+    "{momentum: number(0..1) | variable = 0.1, " .. EPS .. "})",
     "x (N, C, ...) normalized in each channel, times w plus b: in training by its own mean and " ..
     "variance, of which mean and var (C) take momentum over in place, else by mean and var",
     function(x, mean, var, w, b, momentum, eps)
@@ -82,7 +82,7 @@ return function(mg, args)
     end)
 
   define("instance_norm(x: float, mean: variable?, var: variable?, w: float?, b: float?, " ..
-    "{use_input_stats: bool = true, momentum: number(0..1) = 0.1, " .. EPS .. "})",
+    "{use_input_stats: bool = true, momentum: number(0..1) | variable = 0.1, " .. EPS .. "})",
     "x (N, C, ...) normalized in each channel of each of N, times w plus b; mean and var (C) " ..
     "take momentum over, or are used instead without use_input_stats",
     function(x, mean, var, w, b, own, momentum, eps)

@@ -138,6 +138,10 @@ local function minimize(self, params, closure)
 end
 
 local function step(self, closure)
+  if mg._recording() then
+    raise("step: LBFGS goes by the values it meets, and there are none in a function that " ..
+      "mg.compile records; compile the closure: opt:step(mg.compile(closure))")
+  end
   -- layers that wait for their input's size are given it
   if self.target.state and not self.slots.kept and not pcall(self.target.state, self.target) then
     closure()

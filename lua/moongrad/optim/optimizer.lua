@@ -278,8 +278,14 @@ end
 local function lr_of(group) return group.lr end
 local function step_of(_, step) return step end
 
+-- From here on in the record lr is another than what is asked for before each replay.
+function Optimizer:scheduled() record_of(self).scheduled = true end
+
 local function recorded_update(self, params, owners)
   local record, slots, kept, seen = record_of(self), self.slots, {}, {}
+  if record.scheduled then
+    raise("step: in a function that mg.compile records a schedule steps after its optimizer")
+  end
   local function known()                           -- is all as it was recorded?
     for id, s in pairs(kept) do
       local now = self.slots[id]

@@ -72,8 +72,15 @@ local function step(self)
   self.t = t
 end
 
+-- In a function that mg.compile records: after each replay. The optimizer's lr is asked for before.
+local function recorded_step(self)
+  mg._ask(0, function() return true end, function() step(self) end)
+  self.opt:scheduled()
+end
+
 Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next, " ..
-  "reckoned from the lr it began with: what is assigned to opt.lr meanwhile is lost", step)
+  "reckoned from the lr it began with: what is assigned to opt.lr meanwhile is lost",
+  function(self) return (mg._recording() and recorded_step or step)(self) end)
 
 function Schedule:__tostring()
   return mg._format("Schedule(%s, t = %d, lr = %g)", self.kind, self.t, self.opt.lr)
@@ -376,6 +383,10 @@ end
 Plateau.step = checked("step(self, metric: number | variable)",
   "looks at how it goes, a number, once an epoch: lr times factor where it got no better for long",
   function(self, metric)
+    if mg._recording() then
+      raise("step: a plateau goes by a value, and there is none in a function that mg.compile " ..
+        "records; call it after that function")
+    end
     local v = mg.is_variable(metric) and metric:item() or metric
     local best, bad, rest, list = self.best, self.bad + 1, self.rest, {}
     if better(self, v) then best, bad = v, 0 end
