@@ -128,6 +128,64 @@ describe("a Function written in Lua", function()
     assert(near(x.grad, {10, 20}))
   end)
 
+  it("hands on what is no Variable as it is, and asks no gradient of it", function()
+    local seen, inputs
+    local function scale(backward)
+      return mg.Function{
+        name = "scale",
+        forward = function(self, ...)
+          seen, self.how = {n = select("#", ...), ...}, select(2, ...)
+          return seen[1] * seen[3] + (seen[5] or 0)
+        end,
+        backward = function(self, g)
+          inputs = self.inputs
+          assert.equal("by", self.how)
+          return backward(g)
+        end,
+      }
+    end
+    local options, x, b = {eps = 1, rows = {2, 2}}, mg.Variable{1, 2}, mg.Variable{5, 6}
+    for _, backward in ipairs{
+      function(g) return g * 3, g end,                                -- of the Variables
+      function(g) return g * 3, nil, nil, nil, g end,                 -- of all arguments
+    } do
+      x:cleargrad()
+      b:cleargrad()
+      local y = scale(backward)(x, "by", 3, options, b)
+      assert.equal("by", seen[2])
+      assert.equal("integer", math.type(seen[3]))
+      assert.is_true(rawequal(options, seen[4]))
+      assert(near(y, {8, 12}))
+      assert.equal(2, #y.creator.inputs)
+      y:backward()
+      assert(near(x.grad, {3, 3}))
+      assert(near(b.grad, {1, 1}))
+      assert.is_true(x == inputs[1] and b == inputs[5])
+      assert.same({"by", 3, options}, {inputs[2], inputs[3], inputs[4]})
+    end
+    scale(function(g) return g * 3 end)(x, "by", 3, nil, false)      -- forward gets all of them
+    assert.same({5, false}, {seen.n, seen[5]})
+    local few = scale(function(g) return g, g end)(x, "by", 3)
+    assert(raises("scale: backward gave 2 gradients for 1 input", few.backward, few))
+    local none = scale(function() return nil, nil, nil, nil, 1 end)(x, "by", 3, nil, b)
+    assert(raises("scale: backward gave a nil as gradient of input 1", none.backward, none))
+  end)
+
+  it("makes the first of numbers alone, and lists of numbers, Variables", function()
+    local kinds
+    local Kinds = mg.Function{forward = function(_, ...)
+      kinds = {}
+      for i = 1, select("#", ...) do kinds[i] = math.type((select(i, ...))) or "other" end
+      return (...) * 2
+    end}
+    assert.equal(4, Kinds(2.0):item())
+    assert.same({"other"}, kinds)
+    assert.equal(4, Kinds(2.0, 3):item())
+    assert.same({"other", "integer"}, kinds)
+    assert(near(Kinds({{1, 2}}, 3.5), {{2, 4}}))
+    assert.same({"other", "float"}, kinds)
+  end)
+
   it("may give numbers for results and gradients", function()
     local Steps = mg.Function{
       forward = function(_, x) return math.floor(x:item()) end,
@@ -218,8 +276,11 @@ describe("a Function written in Lua", function()
         {forward = 3}))
     end)
 
-    it("arguments that are none", function()
-      assert(raises("bad: argument 2 is a string", bad(same), mg.Variable(1.0), "x"))
+    it("Variables in a table, whose gradients would be lost", function()
+      local x = mg.Variable(1.0)
+      assert(raises("bad: argument 2 is a table with a Variable in it", bad(same), x, {x}))
+      assert(raises("bad: argument 2 is a table with a Variable in it", bad(same), x, {w = x}))
+      assert.equal(1, bad(same)(x, {mg.tensor(2)}):item())
     end)
 
     it("gradients of the wrong number", function()

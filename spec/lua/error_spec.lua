@@ -144,6 +144,154 @@ describe("an error", function()
     assert(helper.near(x.grad, x:exp()))
   end)
 
+  describe("in a module within others", function()
+    local nn = mg.nn
+
+    local function tells(expected, fn, ...)
+      local ok, err = pcall(fn, ...)
+      assert.is_false(ok)
+      assert.equal(expected, err:match "; in ([^\n]*)", err)
+    end
+
+    local Net = nn.Module:extend "Net"
+    function Net:init()
+      self.parts = {enc = {nn.Linear(3, 4), nn.Linear(5, 6)}}
+      self.head = nn.Sequential(mg.relu, nn.Embedding(3, 4))
+    end
+    function Net:forward(x)
+      for _, part in ipairs(self.parts.enc) do x = part(x) end
+      return x
+    end
+
+    it("tells the way to it, in its caller's words", function()
+      local model = nn.Sequential(mg.relu, nn.Sequential(nn.Linear(2, 3)))
+      tells("model[2][1] (Linear)", function() model(mg.ones(1, 5)) end)
+      tells("Sequential[2][1] (Linear)", model, mg.ones(1, 5))
+      local net = Net()
+      tells("net.parts.enc[2] (Linear)", function() net(mg.ones(1, 3)) end)
+      local Outer = nn.Module:extend "Outer"
+      function Outer:init() self.net = net end
+      function Outer:forward(x) return self.net.head(x) end
+      local outer = Outer()
+      tells("outer.net.head[2] (Embedding)", function() outer(mg.ones(2)) end)
+    end)
+
+    it("survives tail calls and hooks, and modules that hold their parents", function()
+      local Last = nn.Module:extend "Last"
+      function Last:init() self.back, self.l = {}, nn.Linear(7, 1) end
+      function Last:forward(x) return self.l(x) end
+      local last = Last()
+      last.back.up = last
+      tells("last.l (Linear)", function() last(mg.ones(1, 2)) end)
+      tells("Last.l (Linear)", function() return last(mg.ones(1, 2)) end)
+      last:add_hook("forward", function() end)
+      tells("last.l (Linear)", function() last(mg.ones(1, 2)) end)
+    end)
+
+    it("begins anew where one is not in the one before", function()
+      local other, Strange = nn.Sequential(nn.Linear(2, 3)), nn.Module:extend "Strange"
+      function Strange.forward(_, x) return other(x) end
+      tells("Sequential[1] (Linear)", Strange(), mg.ones(1, 5))
+    end)
+
+    it("says nothing of one alone", function()
+      local ok, err = pcall(nn.Linear(2, 3), mg.ones(1, 5))
+      assert.is_false(ok)
+      assert.is_nil(err:find "; in ")
+      ok, err = pcall(mg.exp, "x")
+      assert.is_false(ok)
+      assert.is_nil(err:find "; in ")
+    end)
+  end)
+
+  describe("with Config.debug, of what is not finite,", function()
+    local huge, nan = math.huge, 0 / 0
+
+    -- Line 3 and the next ones make y, line 9 does what fails.
+    local function tells(expected, made, fails)
+      local blank = ("\n"):rep(6 - select(2, made:gsub("\n", "")))
+      local script = assert(load("local mg, x = ...\n\n" .. made .. blank .. fails, "@model.lua"))
+      local ok, err = pcall(mg.using_config, "debug", true, script, mg, mg.Variable{0, 4})
+      assert.is_false(ok)
+      assert.equal("model.lua:9: " .. expected, err)
+    end
+
+    it("tells the op that made the first, however much follows", function()
+      tells("backward: the result has nan: log made nan of finite values at model.lua:3",
+        "local y = mg.log(x - 1)\ny = (y * 2 + 1):reshape(2, 1)\ny = mg.cat({y, y}):tanh()",
+        "y:sum():backward()")
+      tells("backward: the result has nan: sub made nan of inf at model.lua:4; " ..
+        "div made inf of finite values at model.lua:3",
+        "local y = 1 / x\ny = y - y", "mg.gradients(y:sum(), x)")
+      tells("backward: the result has nan: mul made nan of inf at model.lua:3; " ..
+        "that inf was given", "local y = x * (1 / 0)", "y:backward()")
+      tells("backward: the result has inf: div made inf of finite values at model.lua:3",
+        "local y = (x + 4) / 0\ny = y:detach() * x[2]", "y:sum():backward()")
+      tells("backward: the result has inf: exp made inf of finite values at model.lua:3",
+        "local y = mg.exp(x * 1000)", "y:sum():backward()")
+    end)
+
+    it("tells where it was given", function()
+      tells("backward: the result has nan: nan was given to tensor at model.lua:3, operand 1",
+        "local y = x * mg.tensor{1, 0 / 0}", "y:backward()")
+      tells("backward: the result has nan: nan was given to Variable at model.lua:3, operand 1",
+        "local y = mg.Variable(0 / 0) * x", "y:backward()")
+      local x = mg.Variable({1, nan}, "w")
+      local ok, err = pcall(mg.using_config, "debug", true, function() x:exp():backward() end)
+      assert.is_false(ok)
+      assert(err:find('nan was given to exp at spec/[^ ]*, by "w", operand 1$'), err)
+    end)
+
+    it("tells the gradient that is first, and what made its op", function()
+      tells("backward: the gradient of operand 1 of sqrt has inf, and what came in is finite " ..
+        "(sqrt made at model.lua:3)", "local y = x:sqrt()", "y:sum():backward()")
+      tells("backward: the gradient of operand 1 of F has nan, and what came in is finite " ..
+        "(F made at model.lua:4)",
+        "local F = mg.Function{name = 'F', forward = function(_, v) return v * 1 end,\n" ..
+        "backward = function(_, g) return g * (0 / 0) end} local y = F(x)", "y:sum():backward()")
+    end)
+
+    it("lets be what a mask hides, and gradients that are 0 there", function()
+      local x = mg.Variable{-1, 4}
+      mg.using_config("debug", true, function()
+        local y = mg.where(x:gt(0), x:log(), 0)
+        y:sum():backward()
+        mg.softmax(mg.tensor{-huge, 0, 1}):sum()
+        local scores = mg.Variable{1, 2, 3}
+        local masked = scores:masked_fill({true, false, false}, -huge)
+        mg.softmax(masked)[2]:backward()
+        assert.equal(0, scores.grad[1]:item())
+      end)
+      assert(helper.near(x.grad, {0, 0.25}))
+    end)
+
+    it("costs and says nothing when off", function()
+      local x = mg.Variable{-1, 4}
+      local y = x:log()
+      y:sum():backward()
+      local ok, err = pcall(mg.using_config, "debug", true, y.backward, mg.Variable(nan) * 1)
+      assert.is_false(ok)
+      assert(err:find("where from, is known of what was made with Config.debug on", 1, true), err)
+    end)
+
+    it("detect_anomaly looks at results as well", function()
+      local x = mg.tensor{1, 2}
+      local a, b = mg.detect_anomaly(function(v, n) return v:log(), n end, x, "n")
+      assert(helper.near(a, mg.log(x)))
+      assert.equal("n", b)
+      assert(helper.raises("detect_anomaly: result 2 has nan: log made nan of finite values at ",
+        mg.detect_anomaly, function(v) return 1, (-v):log() end, x))
+      assert.is_false(mg.Config.debug)
+    end)
+
+    it("is passed over in a function that mg.compile records", function()
+      local f = mg.compile(function(v) return v:log() end)
+      mg.using_config("debug", true, function()
+        assert(helper.near(f(mg.tensor{1, -1}), {0, nan}))
+      end)
+    end)
+  end)
+
   describe("in backward, with Config.debug,", function()
     local function same(_, v) return v * 1 end
 

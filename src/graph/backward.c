@@ -446,6 +446,18 @@ static void used(backward *b, node *x) {
   if (s && !(s->marks & TARGET)) slot_end(b, s);
 }
 
+/* Config.debug: false where gx, the gradient of f's input i, is not finite. */
+static bool check_finite(backward *b, const char *name, int i, node *gx, node *g) {
+  static const char *const kinds[] = {"", "inf", "nan"};
+  graph *G = b->G;
+  if (!G->debug || G->recorder) return true;
+  int kind = node_unfinite(G, gx), before = kind && g ? node_unfinite(G, g) : UNFINITE_NONE;
+  G->c.err = OK;
+  if (!kind) return true;
+  return fail(&G->c, "backward: the gradient of operand %d of %s has %s, and what came in %s",
+              i + 1, name, kinds[kind], before ? "had so already" : "is finite");
+}
+
 static bool run_rule(backward *b, node *f) {
   vjp v;
   vjp_begin(&v, b->G, b, f, b->o.create_graph);
@@ -455,7 +467,7 @@ static bool run_rule(backward *b, node *f) {
     node *x = tracked_input(f, i);
     if (!x || !wanted(b, x)) continue;
     node *gx = vjp_run(&v, i, g);
-    ok = gx && (gx == DONE || add(b, x, gx));
+    ok = gx && (gx == DONE || (check_finite(b, op_table[f->op].name, i, gx, g) && add(b, x, gx)));
     vjp_clear(&v);
   }
   vjp_end(&v);
@@ -574,7 +586,7 @@ bool backward_accept(backward *b, int i, node *gx) {
   if (!backward_wants(b, i)) return true;
   node *own = NULL; /* without the graph that the host may have recorded unasked */
   if (node_tracked(gx) && !b->o.create_graph && !(gx = own = node_detach(b->G, gx))) return false;
-  bool ok = add(b, *in_at(b->f, i), gx);
+  bool ok = check_finite(b, b->f->x->name, i, gx, NULL) && add(b, *in_at(b->f, i), gx);
   node_drop(b->G, own);
   return ok;
 }

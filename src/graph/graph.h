@@ -63,6 +63,7 @@ typedef struct output {       /* one of several results */
 typedef struct extra {        /* what few nodes need */
   char *name;                 /* of the Variable, or of the host's Function; malloc'd by mg_alloc */
   char *line;                 /* Config.debug: "script.lua:12" */
+  char *origin;               /* likewise, of a value that is not finite: why */
   int nin;                    /* all inputs; from the third on they stand here */
   node **in;
   saved *sv;
@@ -143,6 +144,8 @@ bool node_has_input(const node *f, int i);            /* false: it was left out 
 node *node_input(graph *G, node *f, int i);           /* new handle; a constant made for a number; the value back from what is saved */
 bool node_ready(graph *G, node *n);                   /* value READY, CONST or scalar; error if DROPPED */
 bool node_item(graph *G, node *n, imm *v);            /* of size 1 */
+enum { UNFINITE_NONE, UNFINITE_INF, UNFINITE_NAN };
+int node_unfinite(graph *G, node *n);                 /* the worst there is in n, which is computed */
 array *node_values(graph *G, node *n);                /* new reference: READY and contiguous, also for scalars */
 array *node_dense(graph *G, node *n);                 /* likewise, for launches: not to be looked into */
 array *node_as_array(graph *G, node *n);              /* new reference, perhaps pending; scalars as CONST */

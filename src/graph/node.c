@@ -187,10 +187,11 @@ static void empty(graph *G, extra *x) {
   mg_free(x->kind);
   mg_free(x->kept);
   mg_free(x->out);
-  char *name = x->name, *line = x->line;
+  char *name = x->name, *line = x->line, *origin = x->origin;
   memset(x, 0, sizeof *x);
   x->name = name;
   x->line = line;
+  x->origin = origin;
 }
 
 static void lose_creator(graph *G, heap *h, node *n) {
@@ -226,6 +227,7 @@ static void bury(graph *G, heap *h) {
       empty(G, n->x);
       mg_free(n->x->name);
       mg_free(n->x->line);
+      mg_free(n->x->origin);
       mg_free(n->x);
     }
     G->live--;
@@ -394,7 +396,35 @@ array *node_values(graph *G, node *n) {
 
 node *node_detach(graph *G, node *n) {
   array *a = node_as_array(G, n);
-  return a ? node_array(G, a) : NULL;
+  node *r = a ? node_array(G, a) : NULL;
+  if (r && n->x && n->x->origin) {
+    size_t bytes = strlen(n->x->origin) + 1;
+    extra *x = node_extra(G, r);
+    char *copy = x ? mg_alloc(&G->c, bytes) : NULL;
+    if (!copy) return node_drop(G, r), NULL;
+    x->origin = memcpy(copy, n->x->origin, bytes);
+  }
+  return r;
+}
+
+int node_unfinite(graph *G, node *n) {
+  if (!is_float(n->dtype) || n->flags & (DROPPED | UNREAL) || !node_ready(G, n))
+    return UNFINITE_NONE;
+  if (!n->a) {
+    double v = n->k.f;
+    return v != v ? UNFINITE_NAN : v - v != 0 ? UNFINITE_INF : UNFINITE_NONE;
+  }
+  static const struct { int test, fold; } asked[] = {{OP_isfinite, OP_all}, {OP_isnan, OP_any}};
+  bool answer[2] = {true, false};
+  for (int i = 0; i < 2 && answer[0] == (i == 0); i++) {
+    node *each = apply(G, asked[i].test, 1, &n);
+    node *all = each ? op_reduce(G, asked[i].fold, each, ~0u, false) : NULL;
+    imm v = {.i = answer[i]};
+    if (all && node_item(G, all, &v)) answer[i] = v.i;
+    node_drop(G, each);
+    node_drop(G, all);
+  }
+  return answer[0] ? UNFINITE_NONE : answer[1] ? UNFINITE_NAN : UNFINITE_INF;
 }
 
 void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg) {

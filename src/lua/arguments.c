@@ -13,8 +13,10 @@
 
 /* The message on top becomes an error, with the signature behind it. */
 static _Noreturn void refuse_shown(lua_State *L, const signature *g) {
+  push_path(L);
   push_where(L);
-  lua_pushfstring(L, "%s%s: %s\n  %s", lua_tostring(L, -1), g->name, lua_tostring(L, -2), g->text);
+  lua_pushfstring(L, "%s%s: %s%s\n  %s", lua_tostring(L, -1), g->name, lua_tostring(L, -3),
+                  lua_tostring(L, -2), g->text);
   lua_error(L);
   __builtin_unreachable();
 }

@@ -55,7 +55,7 @@ typedef struct {
 } entry;
 extern const entry box_entries[], convert_entries[], op_entries[], reduce_entries[],
     function_entries[], backward_entries[], modes_entries[], tidy_entries[], bytes_entries[],
-    inspect_entries[], interrupt_entries[], assign_entries[], compile_entries[];
+    inspect_entries[], interrupt_entries[], origin_entries[], assign_entries[], compile_entries[];
 extern const lua_CFunction op_functions[NOP];
 int unary_minus(lua_State *L);
 extern const luaL_Reg variable_meta[], shape_meta[], function_meta[], guard_meta[], compiled_meta[], reader_meta[], writer_meta[];
@@ -66,6 +66,7 @@ extern const luaL_Reg mask_meta[];
 /* Raises at the nearest line of a script, the library's own Lua left out. */
 __attribute__((noreturn, format(printf, 2, 3))) void refuse(lua_State *L, const char *fmt, ...);
 void push_where(lua_State *L);
+void push_path(lua_State *L); /* "; in model[2] (Linear)", or "": where in nested modules we are */
 /* The core gave nothing. Without memory: makes room, once, and returns for another try. Else raises
 ** what the core said. */
 void failed(lua_State *L, state *S, int tries);
@@ -140,8 +141,16 @@ bool node_set_name(graph *G, node *n, const char *name);
 void push_properties(lua_State *L); /* the table of methods, with what tells properties in it */
 node **creator_new(lua_State *L);   /* an empty Function box; it holds a ref, no handle */
 node *check_creator(lua_State *L, int i, const char *who);
-void note_line(lua_State *L, state *S, node *n); /* Config.debug: where n was made */
 void push_origin(lua_State *L, const node *f);   /* what made it, and where, in parentheses */
+
+/* ---- Config.debug (origin.c) ---------------------------------------------------------------- */
+
+/* Where n, the result of an op, was made, and what in it is not finite and why; its operands and itself
+** are all that stands on the stack. */
+void note_made(lua_State *L, state *S, node *n);
+void note_line(lua_State *L, state *S, node *n); /* the first of it alone */
+/* Raises "who: what has nan: log made nan ..." where n is not finite. */
+void refuse_unfinite(lua_State *L, state *S, node *n, const char *who, const char *what);
 
 /* ---- the collector (module.c) ---------------------------------------------------------------- */
 
@@ -150,7 +159,7 @@ void collect_before_backward(lua_State *L, state *S);
 
 /* After each op, with its operands and result on the stack. */
 static inline void made(lua_State *L, state *S, node *n) {
-  if (__builtin_expect(S->G.debug, 0) && node_has_creator(n)) note_line(L, S, n);
+  if (__builtin_expect(S->G.debug, 0)) note_made(L, S, n);
   if (__builtin_expect(mem_total() - S->seen >= PACE, 0)) pace_now(L, S);
 }
 

@@ -24,6 +24,49 @@ void push_where(lua_State *L) {
   lua_pushliteral(L, "");
 }
 
+/* The modules whose calls are under way, from the innermost on, go to the function that module.lua has
+** left; nothing of modules is known here but the function that calls them. */
+void push_path(lua_State *L) {
+  enum { DEEP = 300, MOST = 40 };
+  lua_Debug ar;
+  int base = lua_gettop(L), n = 0;
+  const char *name = NULL;
+  if (!lua_checkstack(L, MOST + LUA_MINSTACK) ||
+      lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.path") != LUA_TFUNCTION) {
+    lua_settop(L, base);
+    lua_pushliteral(L, "");
+    return;
+  }
+  lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.call");
+  lua_pushnil(L); /* the name of the outermost, in its caller's words */
+  for (int level = 0; level < DEEP && n < MOST && lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "f", &ar);
+    bool is = lua_rawequal(L, -1, base + 2);
+    lua_pop(L, 1);
+    if (!is || !lua_getlocal(L, &ar, 1)) continue;
+    n++;
+    lua_getinfo(L, "n", &ar);
+    name = ar.name;
+  }
+  if (name) {
+    lua_pushstring(L, name);
+    lua_replace(L, base + 3);
+  }
+  lua_remove(L, base + 2);
+  if (n < 2 || lua_pcall(L, n + 1, 1, 0) != LUA_OK || lua_type(L, -1) != LUA_TSTRING) {
+    lua_settop(L, base);
+    lua_pushliteral(L, "");
+  }
+}
+
+/* _path(call, path): what a module's call is; path(name, ...) gives the text. */
+static int set_path(lua_State *L) {
+  lua_settop(L, 2);
+  lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.path");
+  lua_setfield(L, LUA_REGISTRYINDEX, "moongrad.call");
+  return 0;
+}
+
 void refuse(lua_State *L, const char *fmt, ...) {
   char text[600];
   va_list ap;
@@ -32,7 +75,8 @@ void refuse(lua_State *L, const char *fmt, ...) {
   va_end(ap);
   push_where(L);
   lua_pushstring(L, text);
-  lua_concat(L, 2);
+  push_path(L);
+  lua_concat(L, 3);
   lua_error(L);
   __builtin_unreachable();
 }
@@ -241,16 +285,6 @@ bool node_set_name(graph *G, node *n, const char *name) {
     return false;
   }
   return true;
-}
-
-void note_line(lua_State *L, state *S, node *n) {
-  push_where(L);
-  const char *where = lua_tostring(L, -1);
-  size_t len = strlen(where);
-  extra *x = node_extra(&S->G, n);
-  if (x && !x->line && len > 2 && (x->line = copy_text(&S->G, where))) x->line[len - 2] = 0;
-  S->G.c.err = OK; /* without memory the line is just not known */
-  lua_pop(L, 1);
 }
 
 static bool set_gradient(graph *G, node *x, node *g) {
@@ -559,5 +593,6 @@ const entry box_entries[] = {
     {"unchain_backward", variable_unchain_backward,
      "unchain_backward(x: variable)\nall Variables before x forget their creators", true},
     {"_unknown", set_unknown, NULL, false},
+    {"_path", set_path, NULL, false},
     {"is_variable", is_variable, "is_variable(x: any?) -> bool\ntrue if x is a Variable", false},
     {NULL, NULL, NULL, false}};

@@ -127,27 +127,86 @@ static void push_method(lua_State *L, int self, const char *name, const char *me
     refuse(L, "%s: its %s is a %s, expected a function", name, method, kind_of(L, -1));
 }
 
+/* Numbers in a list, nested or not: data, as for any op */
+static bool is_data(lua_State *L, int i) {
+  bool is = false;
+  if (!lua_istable(L, i) || luaL_getmetafield(L, i, "__index") != LUA_TNIL) return false;
+  int type = lua_rawgeti(L, i, 1);
+  if (type == LUA_TTABLE) {
+    luaL_checkstack(L, LUA_MINSTACK, "tables are nested too deep");
+    is = is_data(L, lua_gettop(L));
+  } else is = type == LUA_TNUMBER || type == LUA_TBOOLEAN;
+  lua_pop(L, 1);
+  return is;
+}
+
+/* A Variable in a table would be used without being an input: its gradient would be lost. */
+static void refuse_hidden(lua_State *L, int i, const char *name) {
+  if (!lua_istable(L, i) || lua_getmetatable(L, i)) return;
+  for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) {
+    node **x = to_box(L, lua_gettop(L));
+    if (x && *x && node_tracked(*x))
+      refuse(L, "%s: argument %d is a table with a Variable in it: hand it over as an argument",
+             name, i - 1);
+  }
+}
+
+/* The arguments at 2..last: what is an array to ops becomes a Variable. A number stays one beside any. */
+static void make_inputs(lua_State *L, state *S, int last, const char *name) {
+  bool any = false;
+  int top = lua_gettop(L);
+  for (int i = 2; i <= last; i++) {
+    if (is_data(L, i)) {
+      push_values(L, S, i, name, -1);
+      lua_replace(L, i);
+    } else refuse_hidden(L, i, name);
+    lua_settop(L, top);
+    any |= to_node(L, i) != NULL;
+  }
+  for (int i = 2; i <= last && !any; i++)
+    if (lua_type(L, i) == LUA_TNUMBER) {
+      push_values(L, S, i, name, -1);
+      lua_replace(L, i);
+      any = true;
+    }
+}
+
+/* Where a self keeps its arguments, if some are no Variables: those at their places, false for these */
+static const char others = 0;
+
+static void note_others(lua_State *L, int self, int n) {
+  int found = 0;
+  for (int i = 2; i <= n + 1; i++) found += to_node(L, i) != NULL;
+  if (found == n) return;
+  lua_createtable(L, n, 1);
+  for (int i = 2; i <= n + 1; i++) {
+    if (to_node(L, i)) lua_pushlightuserdata(L, (void *)&others);
+    else lua_pushvalue(L, i);
+    lua_rawseti(L, -2, i - 1);
+  }
+  lua_pushinteger(L, n);
+  lua_setfield(L, -2, "n");
+  lua_rawsetp(L, self, &others);
+}
+
 /* F(...): upvalue 3 is the metatable of selves. */
 static int function_call(lua_State *L) {
   state *S = get_state(L);
   int n = lua_gettop(L) - 1, self = n + 3;
   luaL_checkstack(L, n + 12, "too many arguments");
   const char *name = push_name(L, 1);
-  for (int i = 2; i <= n + 1; i++) {
-    int type = lua_type(L, i);
-    if (type == LUA_TNUMBER || type == LUA_TTABLE || type == LUA_TBOOLEAN) {
-      push_values(L, S, i, name, -1);
-      lua_replace(L, i);
-    } else if (!to_node(L, i))
-      refuse(L, "%s: argument %d is a %s, expected a Variable or a number", name, i - 1,
-             kind_of(L, i));
-  }
+  make_inputs(L, S, n + 1, name);
   lua_newtable(L);
   lua_pushvalue(L, lua_upvalueindex(3));
   lua_setmetatable(L, self);
+  note_others(L, self, n);
   push_method(L, self, name, "forward");
   lua_pushvalue(L, self);
   for (int i = 2; i <= n + 1; i++) {
+    if (!to_node(L, i)) {
+      lua_pushvalue(L, i);
+      continue;
+    }
     node **d = box_new(L, S);
     TRY(L, S, *d = node_detach(&S->G, node_at(L, i)));
   }
@@ -202,14 +261,36 @@ static int function_define(lua_State *L) {
 
 /* ---- its backward ---------------------------------------------------------------------------- */
 
-static void push_inputs(lua_State *L, state *S, node *f, bool create_graph) {
-  int n = node_nin(f);
+/* Pushes where each argument of the call stands, or NULL: all are inputs. Their number. */
+static int push_others(lua_State *L, node *f, int self) {
+  if (lua_rawgetp(L, self, &others) != LUA_TTABLE) return node_nin(f);
+  lua_getfield(L, -1, "n");
+  int n = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return n;
+}
+
+/* Is the argument, by what push_others left on top, an input? */
+static bool is_input(lua_State *L, int at, int argument) {
+  if (!lua_istable(L, at)) return true;
+  lua_rawgeti(L, at, argument);
+  bool is = lua_touserdata(L, -1) == &others;
+  lua_pop(L, 1);
+  return is;
+}
+
+/* The arguments as they were */
+static void push_inputs(lua_State *L, state *S, node *f, int self, bool create_graph) {
+  int n = push_others(L, f, self), at = lua_gettop(L), next = 0;
   lua_createtable(L, n, 0);
-  for (int i = 0; i < n; i++) {
-    node **b = box_new(L, S);
-    TRY(L, S, *b = input_then(&S->G, f, i, create_graph));
-    lua_rawseti(L, -2, i + 1);
+  for (int i = 1; i <= n; i++) {
+    if (is_input(L, at, i)) {
+      node **b = box_new(L, S);
+      TRY(L, S, *b = input_then(&S->G, f, next++, create_graph));
+    } else lua_rawgeti(L, at, i);
+    lua_rawseti(L, -2, i);
   }
+  lua_remove(L, at);
 }
 
 /* The gradient that stands at i, as one for an input x: its shape, its dtype. */
@@ -261,14 +342,15 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
   call_in_modes(L, S, f->x->nout + 1, &(modes){.what = M_BACKPROP, .backprop = create_graph});
   lua_pushvalue(L, inputs);
   lua_setfield(L, self, "inputs");
-  int given = lua_gettop(L) - base + 1;
-  if (given != n || n != node_nin(f))
+  int given = lua_gettop(L) - base + 1, all = push_others(L, f, self), at = base + given;
+  if ((given != n && given != all) || n != node_nin(f))
     refuse(L, "%s: backward gave %d gradient%s for %d input%s", name, given, given == 1 ? "" : "s",
            n, n == 1 ? "" : "s");
-  for (int i = 0; i < n; i++) {
+  for (int i = 0, place = 0; i < n; i++, place++) {
+    while (given != n && !is_input(L, at, place + 1)) place++;
     node **g = box_new(L, S), *x = input_of(f, i);
     if (backward_wants(b, i)) {
-      TRY(L, S, *g = gradient_for(L, S, base + i, i + 1, x, name));
+      TRY(L, S, *g = gradient_for(L, S, base + place, place + 1, x, name));
       TRY(L, S, backward_accept(b, i, *g));
     }
     lua_pop(L, 1);
@@ -423,7 +505,7 @@ void function_backward(lua_State *L, state *S, backward *b, node *f, bool create
   bool checkpointed = lua_rawgeti(L, LUA_REGISTRYINDEX, f->x->ref) == LUA_TUSERDATA;
   if (checkpointed) recompute(L, S, b, f, self);
   else {
-    push_inputs(L, S, f, create_graph);
+    push_inputs(L, S, f, self, create_graph);
     call_backward(L, S, b, f, self, create_graph);
   }
   lua_settop(L, top);
@@ -432,7 +514,9 @@ void function_backward(lua_State *L, state *S, backward *b, node *f, bool create
 const entry function_entries[] = {
     {"Function", function_define,
      "Function({name: string, forward: function, backward: function})\nan op of one's own: "
-     "forward(self, ...) gets untracked values, backward(self, gy, ...) gives as many gradients; "
+     "forward(self, ...) gets untracked values, and what is no Variable as it is; backward(self, "
+     "gy, "
+     "...) gives a gradient for each Variable among the arguments, or for each argument; "
      "self is kept until a backward has been through: results of the Function do not belong there",
      false},
     {"checkpoint", checkpoint_call,

@@ -53,6 +53,11 @@ static bool start(lua_State *L, state *S, walk *w, node **nodes) {
   fetch(L, YS, ny, nodes);
   if (lua_istable(L, GYS)) fetch(L, GYS, ny, gys);
   fetch(L, XS, nx, xs);
+  for (int i = 0; i < ny && S->G.debug && !S->G.recorder && !w->r.look; i++) {
+    refuse_unfinite(L, S, nodes[i], "backward", "the result");
+    if (lua_istable(L, GYS) && gys[i])
+      refuse_unfinite(L, S, gys[i], "backward", "the gradient that is given");
+  }
   w->b = backward_new(&S->G, ny, nodes, lua_istable(L, GYS) ? gys : NULL, nx,
                       lua_istable(L, XS) ? xs : NULL, w->r.o);
   return w->b != NULL;

@@ -109,7 +109,8 @@ void call_in_modes(lua_State *L, state *S, int nargs, const modes *m) {
 const char config_doc[] = "Config{enable_backprop, train, dtype, lean, debug}\n"
                           "modes: ops are recorded; dropout drops; the default dtype; backward "
                           "computes dear values again; "
-                          "its errors say what made the Function they came from, and where";
+                          "its errors say what made the Function they came from, and where, "
+                          "and where the first nan or infinity was made (slow)";
 
 /* The bit of the mode that is named at i */
 static unsigned check_name(lua_State *L, int i) {

@@ -215,7 +215,8 @@ static int raise_error(lua_State *L) {
   format(L);
   push_where(L);
   lua_insert(L, -2);
-  lua_concat(L, 2);
+  push_path(L);
+  lua_concat(L, 3);
   return lua_error(L);
 }
 
@@ -470,6 +471,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
                {tidy_entries, "memory and threads"},
                {inspect_entries, "memory and threads"},
                {interrupt_entries, "memory and threads"},
+               {origin_entries, "memory and threads"},
                {module_entries, "memory and threads"}};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
     add_all(L, rooms[i].entries, rooms[i].title);

@@ -85,10 +85,13 @@ local function hooked(self, list, ...)
   return table.unpack(results, 1, results.n)
 end
 
+local function results(...) return ... end
+
+-- No tail call: errors inside are told with the modules whose calls are under way.
 function Module:__call(...)
   local list = hooks[self]
-  if list then return hooked(self, list, ...) end
-  return self:forward(...)
+  if list then return results(hooked(self, list, ...)) end
+  return results(self:forward(...))
 end
 
 Module.add_hook = checked('add_hook(self, when: "forward" | "backward", fn: function)',
@@ -148,6 +151,31 @@ local function members(t, more)
   end
   return keys
 end
+
+-- How one gets from t to a module in it, as one would write it: "[2].conv1"; nil: one does not.
+local function way(t, to, seen)
+  seen[t] = true
+  for _, k in ipairs(members(t)) do
+    local v = t[k]
+    local step = type(k) == "string" and "." .. k or "[" .. k .. "]"
+    if v == to then return step end
+    local rest = type(v) == "table" and not seen[v] and way(v, to, seen)
+    if rest then return step .. rest end
+  end
+end
+
+-- Behind the text of an error: in which of nested modules, from the innermost on, it arose. `name`
+-- is what its caller calls the outermost. Where one is not in the one before, the path begins anew.
+mg._path(Module.__call, function(name, ...)
+  local modules = {...}
+  local text = name or getmetatable(modules[#modules]).__name
+  for i = #modules - 1, 1, -1 do
+    local step = way(modules[i + 1], modules[i], {})
+    text = step and text .. step or getmetatable(modules[i]).__name
+  end
+  local class = getmetatable(modules[1]).__name
+  return ("; in %s%s"):format(text, text == class and "" or (" (%s)"):format(class))
+end)
 
 -- For trees. The keys of a module, or of a table in one, that lead to parameters; nil: a layer
 -- whose parameters are still to be made.
