@@ -271,4 +271,16 @@ rank]],
 A = mg.tensor{{1, 2}, {3, 4}}
 mg.einsum("ij,jk->ik", A, A)
 mg.einsum("ii", A)]],
+
+  unflatten = "mg.range(1, 6):unflatten(1, {2, -1})",
+  diag_embed = "mg.diag_embed{1, 2}\nmg.diag_embed({1, 2}, {offset = 1})",
+  logspace = "mg.logspace(0, 3, 4)",
+  cross = "mg.cross({1, 0, 0}, {0, 1, 0})",
+  cov = "mg.cov{{1, 2, 3}, {3, 2, 1}}",
+  corrcoef = "mg.corrcoef{{1, 2, 3}, {3, 2, 1}}",
+  tensordot = [[
+a, b = mg.ones(2, 3, 4), mg.ones(4, 3, 5)
+mg.tensordot(a, b, {{2, 3}, {2, 1}}).shape
+mg.tensordot(a, b, 1).shape]],
+  matrix_exp = "mg.matrix_exp{{0, -math.pi / 2}, {math.pi / 2, 0}}     -- a quarter turn",
 }

@@ -118,6 +118,20 @@ mg.where(x:gt(0), x:sqrt(), 0)]],
   selu = "mg.selu{-1, 1}",
   hardswish = "mg.hardswish{-4, 0, 1, 4}",
   glu = "mg.glu{1, 2, 0, 100}",
+  celu = "mg.celu({-1, 2}, 0.5)",
+  hardsigmoid = "mg.hardsigmoid{-4, 0, 1, 4}",
+  hardtanh = "mg.hardtanh{-3, 0.5, 3}",
+  hardshrink = "mg.hardshrink{-1, 0.3, 2}",
+  softshrink = "mg.softshrink{-1, 0.3, 2}",
+  prelu = "mg.prelu({{-1, -1, 2}}, {0.1, 0.2, 0.3})",
+  nansum = "mg.nansum{1, 0 / 0, 3}",
+  nanmean = "mg.nanmean{1, 0 / 0, 3}",
+  diff = "mg.diff{1, 4, 9, 16}\nmg.diff({1, 4, 9, 16}, {n = 2})",
+  trapezoid = [[
+x = mg.linspace(0, math.pi, 101)
+mg.trapezoid(x:sin(), x)]],
+  isclose = "mg.isclose({1, 2}, {1 + 1e-9, 2.1})",
+  isin = "mg.isin({1, 2, 3}, {3, 1})",
 
   sum = [[
 x = mg.tensor{{1, 2, 3}, {4, 5, 6}}

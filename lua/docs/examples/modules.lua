@@ -51,10 +51,21 @@ layer:state().count
 #layer:parameters()]],
   ["nn.Linear"] = shape_of("Linear(3, 4)", "mg.rand(5, 3)") .. "\nlayer.weight.shape\n" ..
     "mg.nn.Linear(4)(mg.rand(5, 3)).shape     -- the number of inputs is found",
-  ["nn.Embedding"] = shape_of("Embedding(10, 4)", "mg.tensor({1, 10}, \"int64\")"),
+  ["nn.Embedding"] = shape_of("Embedding(10, 4)", "mg.tensor({1, 10}, \"int64\")") ..
+    "\nmg.nn.Embedding(10, 2, {padding_idx = 1}).weight[1]",
   ["nn.Dropout"] = [[
 mg.nn.Dropout(0.5)(mg.ones(6))
 mg.test_mode(mg.nn.Dropout(0.5), mg.ones(6))]],
+  ["nn.Dropout1d"] = "mg.nn.Dropout1d(0.5)(mg.ones(1, 4, 3)):sum(3)",
+  ["nn.Dropout2d"] = "mg.nn.Dropout2d(0.5)(mg.ones(1, 4, 2, 2)):sum{axis = {3, 4}}",
+  ["nn.Dropout3d"] = "mg.nn.Dropout3d(0.5)(mg.ones(1, 4, 2, 2, 2)):sum{axis = {3, 4, 5}}",
+  ["nn.AlphaDropout"] = shape_of("AlphaDropout(0.1)", "mg.randn(4, 3)"),
+  ["nn.Bilinear"] = "layer = mg.nn.Bilinear(3, 4, 2)\nlayer(mg.rand(5, 3), mg.rand(5, 4)).shape",
+  ["nn.PixelShuffle"] = shape_of("PixelShuffle(2)", "mg.rand(1, 8, 3, 3)"),
+  ["nn.PixelUnshuffle"] = shape_of("PixelUnshuffle(2)", "mg.rand(1, 2, 6, 6)"),
+  ["nn.ChannelShuffle"] = shape_of("ChannelShuffle(2)", "mg.rand(1, 4, 3)"),
+  ["nn.LocalResponseNorm"] = shape_of("LocalResponseNorm(2)", "mg.rand(1, 4, 3)"),
+  ["nn.Unflatten"] = shape_of("Unflatten(2, {3, 4})", "mg.rand(5, 12)"),
   ["nn.Flatten"] = shape_of("Flatten()", "mg.rand(2, 3, 4)"),
   ["nn.Conv1d"] = shape_of("Conv1d(3, 8, 5)", "mg.rand(2, 3, 20)"),
   ["nn.Conv2d"] = shape_of("Conv2d(3, 8, 3, {padding = 1})", "mg.rand(2, 3, 8, 8)") ..
@@ -118,6 +129,18 @@ layer(mg.rand(5, 1, 8)).shape]],
   ["nn.TransformerEncoder"] = [[
 layer = mg.nn.TransformerEncoderLayer(8, 2)
 mg.nn.TransformerEncoder(layer, 3)(mg.rand(5, 1, 8)).shape]],
+  ["nn.TransformerDecoderLayer"] = [[
+layer = mg.nn.TransformerDecoderLayer(8, 2)
+layer(mg.rand(3, 1, 8), mg.rand(5, 1, 8), {tgt_is_causal = true}).shape]],
+  ["nn.TransformerDecoder"] = [[
+layer = mg.nn.TransformerDecoderLayer(8, 2)
+mg.nn.TransformerDecoder(layer, 3)(mg.rand(3, 1, 8), mg.rand(5, 1, 8)).shape]],
+  ["nn.Transformer"] = [[
+net = mg.nn.Transformer(8, 2, {num_encoder_layers = 1, num_decoder_layers = 1})
+net(mg.rand(5, 1, 8), mg.rand(3, 1, 8), {tgt_is_causal = true}).shape]],
+  ["nn.CELU"] = on_three "CELU()", ["nn.Hardtanh"] = on_three "Hardtanh()",
+  ["nn.Hardsigmoid"] = on_three "Hardsigmoid()", ["nn.Softmin"] = on_three "Softmin()",
+  ["nn.Hardshrink"] = on_three "Hardshrink()", ["nn.Softshrink"] = on_three "Softshrink()",
   ["nn.Identity"] = on_three "Identity()", ["nn.PReLU"] = on_three "PReLU()",
   ["nn.ReLU"] = on_three "ReLU()", ["nn.ReLU6"] = on_three "ReLU6()",
   ["nn.ELU"] = on_three "ELU()", ["nn.SELU"] = on_three "SELU()",

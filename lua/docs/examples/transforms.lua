@@ -232,4 +232,39 @@ read{width = 3}
 !read{widht = 3}]],
   raise = [[!mg.raise("%s is not here", "it")]],
   softmax_cross_entropy = "mg.softmax_cross_entropy == mg.cross_entropy",
+
+  detect_anomaly = [[
+!mg.detect_anomaly(function(x) return (x - 1):sqrt() end, mg.tensor{0, 2})]],
+  softmin = "mg.softmin{1, 2, 3}",
+  dropout1d = "mg.dropout1d(mg.ones(1, 3, 4))",
+  dropout2d = "mg.dropout2d(mg.ones(1, 3, 2, 2), 0.5):sum({3, 4})     -- whole channels",
+  dropout3d = "mg.dropout3d(mg.ones(1, 3, 2, 2, 2)):sum({3, 4, 5})",
+  alpha_dropout = "mg.alpha_dropout(mg.randn(1000)):std():item() < 1.2",
+  gumbel_softmax = "mg.gumbel_softmax({0, 1, 2}, {hard = true}):sum()",
+  bilinear = "mg.bilinear({{1, 2}}, {{3, 4}}, {{{1, 0}, {0, 1}}})",
+  normalize = "mg.normalize{{3, 4}, {0, 2}}",
+  cosine_similarity = "mg.cosine_similarity({{1, 0}, {1, 1}}, {{2, 2}, {3, 3}})",
+  pairwise_distance = "mg.pairwise_distance({{0, 0}, {1, 1}}, {{3, 4}, {1, 1}})",
+  margin_ranking_loss = "mg.margin_ranking_loss({1, 2}, {2, 1}, {1, 1})",
+  hinge_embedding_loss = "mg.hinge_embedding_loss({0.2, 0.2}, {1, -1}, {reduction = \"none\"})",
+  soft_margin_loss = "mg.soft_margin_loss({3, 3}, {1, -1}, {reduction = \"none\"})",
+  cosine_embedding_loss = "mg.cosine_embedding_loss({{1, 0}}, {{1, 1}}, {1})",
+  triplet_margin_loss = "mg.triplet_margin_loss({{0, 0}}, {{0, 1}}, {{0, 1.5}})",
+  multi_margin_loss = "mg.multi_margin_loss({{2, 1.5, 0}}, mg.tensor({1}, \"int64\"))",
+  multilabel_soft_margin_loss = "mg.multilabel_soft_margin_loss({{2, -1}}, {{1, 0}})",
+  poisson_nll_loss = "mg.poisson_nll_loss({0, 1}, {1, 3})",
+  gaussian_nll_loss = "mg.gaussian_nll_loss({1, 2}, {1, 4}, {1, 2})",
+  ctc_loss = [[
+x = mg.randn(6, 2, 4):log_softmax()                 -- steps, batch, classes
+labels = mg.tensor({{2, 3}, {4, 1}}, "int64")       -- 1 is the blank
+mg.ctc_loss(x, labels, {6, 5}, {2, 1}):item() > 0]],
+  pixel_shuffle = "mg.range(1, 4):reshape(4, 1, 1):pixel_shuffle(2)",
+  pixel_unshuffle = "mg.range(1, 4):reshape(1, 2, 2):pixel_unshuffle(2).shape",
+  channel_shuffle = "mg.range(1, 4):reshape(1, 4, 1):channel_shuffle(2):flatten()",
+  local_response_norm = "mg.local_response_norm(mg.ones(1, 4, 2), 2).shape",
+  affine_grid = "mg.affine_grid({{{1, 0, 0}, {0, 1, 0}}}, {1, 1, 2, 2})",
+  grid_sample = [[
+x = mg.range(1, 4):reshape(1, 1, 2, 2)
+half = mg.affine_grid({{{0.5, 0, 0}, {0, 0.5, 0}}}, {1, 1, 2, 2})
+mg.grid_sample(x, half)]],
 }

@@ -2,13 +2,19 @@
 
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
+local options = require "moongrad.nn.describe"
 local Module, Parameter, checked = module.Module, module.Parameter, mg.checked
 
 -- name, op, what the constructor takes, and what of it the op is given behind x
 local LIST = {
   {"ReLU", "relu"}, {"ReLU6", "relu6"}, {"SELU", "selu"}, {"SiLU", "silu"}, {"Mish", "mish"},
   {"Hardswish", "hardswish"}, {"Sigmoid", "sigmoid"}, {"LogSigmoid", "logsigmoid"},
-  {"Tanh", "tanh"},
+  {"Tanh", "tanh"}, {"Hardsigmoid", "hardsigmoid"}, {"Softmin", "softmin", "axis: int = -1"},
+  {"CELU", "celu", "alpha: number(0<..) = 1"},
+  {"Hardshrink", "hardshrink", "lambda: number(0..) = 0.5"},
+  {"Softshrink", "softshrink", "lambda: number(0..) = 0.5"},
+  {"Hardtanh", "hardtanh", "{min: number = -1, max: number = 1}",
+   function(min, max) return {min = min, max = max} end},
   {"LeakyReLU", "leaky_relu", "negative_slope: number = 0.01"},
   {"ELU", "elu", "alpha: number = 1"},
   {"GELU", "gelu", '{approximate: "none" | "tanh" = "none"}',
@@ -26,8 +32,8 @@ for _, entry in ipairs(LIST) do
   layers[name] = class
   class.init = checked(("%s(self%s)"):format(name, takes and ", " .. takes or ""),
     "mg." .. op .. " as a layer",
-    function(self, value)
-      if given then value = given(value) end
+    function(self, value, ...)
+      if given then value = given(value, ...) end
       self.argument = value
     end)
   class.forward = checked(name .. "(self, x: array)", "mg." .. op, function(self, x)
@@ -35,7 +41,10 @@ for _, entry in ipairs(LIST) do
     return mg[op](x, self.argument)
   end)
   function class:describe()
-    return type(self.argument) == "number" and mg._format("%g", self.argument) or ""
+    local a = self.argument
+    if type(a) ~= "table" then return a and mg._format("%g", a) or "" end
+    return options("", "approximate", a.approximate, "none", "beta", a.beta, 1, "min", a.min, -1,
+      "max", a.max, 1)
   end
 end
 
@@ -52,15 +61,8 @@ PReLU.init = checked("PReLU(self, num_parameters: int(1..) = 1, {init: number = 
   function(self, n, start)
     self.weight = Parameter(mg.full({n}, start, mg.Config.dtype))
   end)
-PReLU.forward = checked("PReLU(self, x: float)", "x, or weight x where it is negative",
-  function(self, x)
-    local w = self.weight
-    if w.size > 1 and x.ndim > 2 then
-      local shape = {w.size}
-      for i = 2, x.ndim - 1 do shape[i] = 1 end
-      w = w:reshape(shape)
-    end
-    return mg.where(x:gt(0), x, x * w)
-  end)
+PReLU.forward = checked("PReLU(self, x: float)", "mg.prelu",
+  function(self, x) return mg.prelu(x, self.weight) end)
+function PReLU:describe() return tostring(self.weight.size) end
 
 return layers

@@ -1,11 +1,12 @@
--- Attention as layers, with PyTorch's parameter names and its masks: here, unlike in
+-- Attention as a layer, with PyTorch's parameter names and its masks: here, unlike in
 -- mg.scaled_dot_product_attention, a bool mask hides where it is true.
 --
--- Vaswani et al., "Attention is all you need", 2017; norm_first: Xiong et al., arXiv 2002.04745.
+-- Vaswani et al., "Attention is all you need", 2017.
 
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
-local Module, Parameter, Buffer = module.Module, module.Parameter, module.Buffer
+local Module, Parameter = module.Module, module.Parameter
+local options_of = require "moongrad.nn.describe"
 local checked, raise = mg.checked, mg.raise
 
 local layers = {}
@@ -49,7 +50,12 @@ MultiHeadAttention.init = checked(
     if bias then self.out_proj.bias = Parameter(mg.zeros{width, dtype = dtype}) end
   end)
 
-function MultiHeadAttention:describe() return self.embed_dim .. ", " .. self.num_heads end
+function MultiHeadAttention:describe()
+  local K, V = self.k_proj_weight, self.v_proj_weight
+  return options_of(self.embed_dim .. ", " .. self.num_heads, "dropout", self.dropout, 0,
+    "bias", self.in_proj_bias ~= nil, true, "kdim", K and K.shape[2], self.embed_dim,
+    "vdim", V and V.shape[2], self.embed_dim, "batch_first", self.batch_first, false)
+end
 
 -- Part k of a (3 E) axis, or of a matrix with so many rows
 local function third(x, k, width)
@@ -148,82 +154,6 @@ MultiHeadAttention.forward = checked(
     local each = mg.eye(S, {dtype = v.dtype}):broadcast_to{n, self.num_heads, S, S}
     local w = mg.scaled_dot_product_attention(q, k, each, options):mean(2)
     return y, single and w:squeeze(1) or w
-  end)
-
--- ---- Transformer ------------------------------------------------------------------------------
-
-local TransformerEncoderLayer = Module:extend "TransformerEncoderLayer"
-layers.TransformerEncoderLayer = TransformerEncoderLayer
-
-TransformerEncoderLayer.init = checked(
-  "TransformerEncoderLayer(self, d_model: int(1..), nhead: int(1..), " ..
-  "{dim_feedforward: int(1..) = 2048, dropout: number(0..1) = 0.1, activation: function?, " ..
-  "layer_norm_eps: number(0..) = 1e-5, batch_first: bool = false, norm_first: bool = false, " ..
-  "bias: bool = true})",
-  "attention, then two Linear layers with the activation (mg.relu) between, each added to x " ..
-  "(T, N, d_model) and normalised, or with norm_first added after being given x normalised",
-  function(self, width, heads, hidden, dropout, activation, eps, batch_first, norm_first, bias)
-    self.self_attn = MultiHeadAttention(width, heads,
-      {dropout = dropout, batch_first = batch_first, bias = bias})
-    self.linear1 = mg.nn.Linear(width, hidden, {bias = bias})
-    self.linear2 = mg.nn.Linear(hidden, width, {bias = bias})
-    self.norm1 = mg.nn.LayerNorm(width, {eps = eps, bias = bias})
-    self.norm2 = mg.nn.LayerNorm(width, {eps = eps, bias = bias})
-    self.dropout, self.activation, self.norm_first = dropout, activation or mg.relu, norm_first
-  end)
-
-TransformerEncoderLayer.forward = checked(
-  "TransformerEncoderLayer(self, src: float, src_mask: array?, src_key_padding_mask: array?, " ..
-  "{is_causal: bool = false})",
-  "masks as those of MultiHeadAttention", function(self, x, mask, padding, causal)
-    local function attend(v)
-      return mg.dropout(self.self_attn(v, nil, nil, {attn_mask = mask,
-        key_padding_mask = padding, is_causal = causal}), self.dropout)
-    end
-    local function feed(v)
-      v = mg.dropout(self.activation(self.linear1(v)), self.dropout)
-      return mg.dropout(self.linear2(v), self.dropout)
-    end
-    if self.norm_first then
-      x = x + attend(self.norm1(x))
-      return x + feed(self.norm2(x))
-    end
-    x = self.norm1(x + attend(x))
-    return self.norm2(x + feed(x))
-  end)
-
--- The same with parameters of its own, equal to begin with
-local function copy(v)
-  if mg.is_variable(v) then
-    local c = v.requires_grad and Parameter(v.data) or Buffer(v.data)
-    c.name = v.name
-    return c
-  elseif type(v) ~= "table" then
-    return v
-  end
-  local t = {}
-  for k, e in next, v do t[k] = copy(e) end
-  return setmetatable(t, getmetatable(v))
-end
-
-local TransformerEncoder = Module:extend "TransformerEncoder"
-layers.TransformerEncoder = TransformerEncoder
-
-TransformerEncoder.init = checked(
-  "TransformerEncoder(self, encoder_layer: module, num_layers: int(1..), {norm: module?})",
-  "so many copies of a layer, equal to begin with, one after the other, then the norm",
-  function(self, layer, n, norm)
-    self.layers = {}
-    for i = 1, n do self.layers[i] = copy(layer) end
-    self.norm = norm
-  end)
-
-TransformerEncoder.forward = checked(
-  "TransformerEncoder(self, src: float, mask: array?, src_key_padding_mask: array?, " ..
-  "{is_causal: bool = false})",
-  "masks as those of MultiHeadAttention", function(self, x, mask, padding, causal)
-    for _, layer in ipairs(self.layers) do x = layer(x, mask, padding, {is_causal = causal}) end
-    return self.norm and self.norm(x) or x
   end)
 
 return layers

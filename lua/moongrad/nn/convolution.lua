@@ -3,6 +3,7 @@
 
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
+local options = require "moongrad.nn.describe"
 local Module, Parameter, checked = module.Module, module.Parameter, mg.checked
 
 local convolutions = {}
@@ -22,11 +23,11 @@ end
 -- the inputs the parameters are made by the first forward, or by load_state.
 local Convolution = Module:extend("Convolution")
 
-function Convolution:prepare(inputs, outputs, kernel, options, bias)
+function Convolution:prepare(inputs, outputs, kernel, given, bias)
   local name, axes = getmetatable(self).__name, self.axes
   self.outputs, self.kernel = outputs, each(name, "kernel_size", kernel, axes)
   self.has_bias, self.dtype = bias, mg.Config.dtype
-  for what, v in pairs(options) do self[what] = each(name, what, v, axes) end
+  for what, v in pairs(given) do self[what] = each(name, what, v, axes) end
   if outputs % self.groups ~= 0 then
     mg.raise("%s: groups %d does not divide out_channels %d", name, self.groups, outputs)
   end
@@ -77,7 +78,10 @@ function Convolution:describe()
   if self.weight then
     inputs = self.transposed and self.weight.shape[1] or self.weight.shape[2] * self.groups
   end
-  return ("%s, %d, {%s}"):format(inputs, self.outputs, table.concat(self.kernel, ", "))
+  local sizes = ("%s, %d, {%s}"):format(inputs, self.outputs, table.concat(self.kernel, ", "))
+  return options(sizes, "stride", self.stride, 1, "padding", self.padding, 0,
+    "output_padding", self.output_padding, 0, "dilation", self.dilation, 1,
+    "groups", self.groups, 1, "bias", self.has_bias, true)
 end
 
 local SIZES = "[in_channels: int(1..),] out_channels: int(1..), kernel_size: ints(1..), "

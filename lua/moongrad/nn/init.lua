@@ -4,7 +4,7 @@ local nn = {}
 
 for _, file in ipairs { "module", "layers", "convolution", "containers", "recurrent",
                         "pooling", "normalization",
-                        "attention", "activation", "initialize" } do
+                        "attention", "transformer", "activation", "initialize" } do
   for name, class in pairs(require("moongrad.nn." .. file)) do nn[name] = class end
 end
 

@@ -5,6 +5,7 @@
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
 local Module, Parameter, Buffer = module.Module, module.Parameter, module.Buffer
+local options_of = require "moongrad.nn.describe"
 local checked = mg.checked
 
 local layers = {}
@@ -80,7 +81,11 @@ local function by_channel(name, doc, options, affine, track, run)
       return y
     end)
 
-  function class:describe() return tostring(self.features or "?") end
+  function class:describe()
+    return options_of(tostring(self.features or "?"), "eps", self.eps, 1e-5,
+      "momentum", self.momentum, 0.1, "affine", self.affine, affine == "true",
+      "track_running_stats", self.tracks, track == "true", "sync", self.sync, false)
+  end
 end
 
 -- In training, with the moments of all processes
@@ -154,11 +159,14 @@ GroupNorm.forward = checked("GroupNorm(self, x: float)", "x (N, C, ...) normaliz
     return mg.group_norm(x, self.groups, self.weight, self.bias, { eps = self.eps })
   end)
 
-function GroupNorm:describe() return ("%d, %s"):format(self.groups, self.channels or "?") end
+function GroupNorm:describe()
+  return options_of(("%d, %s"):format(self.groups, self.channels or "?"), "eps", self.eps, 1e-5,
+    "affine", self.affine, true)
+end
 
 -- ---- the last axes: LayerNorm, RMSNorm ----------------------------------------------------------
 
-local function of_last_axes(name, options, doc, read, run)
+local function of_last_axes(name, eps, options, doc, read, run)
   local class = layer(name)
 
   class.init = checked(name .. "(self, shape: ints(1..)?, {" .. options .. "})",
@@ -187,17 +195,20 @@ local function of_last_axes(name, options, doc, read, run)
       return run(self, x)
     end)
 
-  function class:describe() return self.sizes and table.concat(self.sizes, ", ") or "?" end
+  function class:describe()
+    return options_of(self.sizes and table.concat(self.sizes, ", ") or "?", "eps", self.eps, eps,
+      "elementwise_affine", self.affine, true, "bias", self.has_bias, true)
+  end
 end
 
-of_last_axes("LayerNorm",
+of_last_axes("LayerNorm", 1e-5,
   "eps: number(0..) = 1e-5, elementwise_affine: bool = true, bias: bool = true", "layer_norm",
   function(self, eps, affine, bias) self.eps, self.affine, self.has_bias = eps, affine, bias end,
   function(self, x)
     return mg.layer_norm(x, self.sizes, self.weight, self.bias, { eps = self.eps })
   end)
 
-of_last_axes("RMSNorm", "eps: number(0..), elementwise_affine: bool = true", "rms_norm",
+of_last_axes("RMSNorm", nil, "eps: number(0..), elementwise_affine: bool = true", "rms_norm",
   function(self, eps, affine) self.eps, self.affine = eps, affine end,
   function(self, x) return mg.rms_norm(x, self.sizes, self.weight, { eps = self.eps }) end)
 

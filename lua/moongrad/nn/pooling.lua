@@ -2,9 +2,12 @@
 
 local mg = require "moongrad"
 local Module = require "moongrad.nn.module".Module
+local options_of = require "moongrad.nn.describe"
 local checked = mg.checked
 
 local layers = {}
+
+local DEFAULTS = { padding = 0, dilation = 1, ceil_mode = false, count_include_pad = true }
 
 local function text(size)
   return type(size) == "table" and "{" .. table.concat(size, ", ") .. "}" or tostring(size)
@@ -22,7 +25,16 @@ local function layer(name, op, signature, doc, options)
   class.forward = checked(name .. "(self, x: float)", doc, function(self, x)
     return mg[op](x, self.size, self.options)
   end)
-  function class:describe() return text(self.size) end
+  function class:describe()
+    local given = { n = 0 }
+    for _, key in ipairs(options) do
+      local default = DEFAULTS[key]
+      if key == "stride" then default = self.size end
+      given[given.n + 1], given[given.n + 2], given[given.n + 3] = key, self.options[key], default
+      given.n = given.n + 3
+    end
+    return options_of(text(self.size), table.unpack(given, 1, given.n))
+  end
   layers[name] = class
 end
 
@@ -63,7 +75,9 @@ Upsample.forward = checked("Upsample(self, x: float)", "x with another size",
   function(self, x) return mg.interpolate(x, self.options) end)
 
 function Upsample:describe()
-  return text(self.options.size or self.options.scale_factor) .. ", " .. self.options.mode
+  local o = self.options
+  return options_of(text(o.size or o.scale_factor) .. ", " .. o.mode,
+    "align_corners", o.align_corners, false)
 end
 
 layers.Upsample = Upsample

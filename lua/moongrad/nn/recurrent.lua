@@ -5,6 +5,7 @@
 
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
+local options_of = require "moongrad.nn.describe"
 local Module, Parameter, checked, raise = module.Module, module.Parameter, mg.checked, mg.raise
 
 local layers = {}
@@ -157,10 +158,11 @@ local function sequence(name, cell, doc, options)
   function class:is_waiting() return not self.input_size end
 
   function class:describe()
-    local t = {("%s, %d"):format(self.input_size or "?", self.hidden_size)}
-    if self.num_layers > 1 then t[#t + 1] = "num_layers = " .. self.num_layers end
-    if self.bidirectional then t[#t + 1] = "bidirectional" end
-    return table.concat(t, ", ")
+    local sizes = ("%s, %d"):format(self.input_size or "?", self.hidden_size)
+    if self.num_layers > 1 then sizes = sizes .. ", num_layers = " .. self.num_layers end
+    if self.bidirectional then sizes = sizes .. ", bidirectional" end
+    return options_of(sizes, "bias", self.has_bias, true, "batch_first", self.batch_first, false,
+      "dropout", self.dropout, 0, "nonlinearity", self.cell, cell)
   end
   return class
 end
@@ -250,7 +252,8 @@ local function one_step(name, cell, doc, options)
   function class:is_waiting() return not self.input_size end
 
   function class:describe()
-    return ("%s, %d"):format(self.input_size or "?", self.hidden_size)
+    return options_of(("%s, %d"):format(self.input_size or "?", self.hidden_size),
+      "bias", self.has_bias, true, "nonlinearity", self.cell, cell)
   end
   return class
 end

@@ -21,6 +21,44 @@ return function(mg, args)
   define("hardswish(x: array)", "x * relu6(x + 3) / 6",
     function(x) return mg._mulz(mg.relu6(x + 3) / 6, x) end)
 
+  -- Barron, arXiv 1704.07483
+  define("celu(x: array, alpha: number(0<..) = 1)",
+    "x where positive, alpha (exp(x / alpha) - 1) elsewhere: elu whose slope does not jump",
+    function(x, alpha) return where(x:gt(0), x, (x / alpha):expm1() * alpha) end)
+
+  define("hardsigmoid(x: array)", "relu6(x + 3) / 6", function(x) return mg.relu6(x + 3) / 6 end)
+
+  define("hardtanh(x: array, {min: number = -1, max: number = 1})",
+    "x kept within min..max; gradient 0 at the bounds and beyond",
+    function(x, min, max)
+      if min >= max then raise("hardtanh: min must be below max, got %g and %g", min, max) end
+      return where(x:le(min), min, where(x:ge(max), max, x))
+    end)
+
+  define("hardshrink(x: array, lambda: number(0..) = 0.5)",
+    "x where |x| > lambda, 0 elsewhere",
+    function(x, lambda) return where(x:abs():le(lambda), 0, x) end)
+
+  define("softshrink(x: array, lambda: number(0..) = 0.5)",
+    "x nearer to 0 by lambda where |x| > lambda, 0 elsewhere",
+    function(x, lambda) return x - x:clamp{min = -lambda, max = lambda} end)
+
+  -- He et al., arXiv 1502.01852
+  define("prelu(x: float, W: float)",
+    "x where positive, W x elsewhere: W of one element, or of one for each channel, axis 2 of x",
+    function(x, W)
+      if W.ndim > 1 or W.size ~= 1 and W.size ~= (x.shape[math.min(2, x.ndim)] or 1) then
+        raise("prelu: W %s does not fit x %s: one for all, or for each channel", args.text(W.shape),
+          args.text(x.shape))
+      end
+      if W.size > 1 and x.ndim > 2 then
+        local dims = {W.size}
+        for i = 2, x.ndim - 1 do dims[i] = 1 end
+        W = W:reshape(dims)
+      end
+      return where(x:gt(0), x, x * W)
+    end)
+
   define("glu(x: array, axis: axis = -1)",
     "the first half of an axis times the sigmoid of the second",
     function(x, axis)

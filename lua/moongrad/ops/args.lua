@@ -9,6 +9,13 @@ return function(mg)
     return "(" .. table.concat(shape, ", ") .. ")"
   end
 
+  -- The row of V that pads; -1 is the last.
+  function args.padding(op, row, V)
+    local at = row < 0 and row + V + 1 or row
+    if at < 1 or at > V then raise("%s: padding_idx %d is not among %d rows", op, row, V) end
+    return at
+  end
+
   -- Will an op on x be recorded?
   function args.is_tracked(x)
     return mg.Config.enable_backprop and x.requires_grad
@@ -73,6 +80,17 @@ return function(mg)
     if s ~= t then
       raise("%s: %s %s and %s %s have different shapes", op, name_a, s, name_b, t)
     end
+  end
+
+  args.REDUCTION = 'reduction: "mean" | "sum" | "none" = "mean"'
+
+  function args.reduce_loss(loss, how)
+    return how == "mean" and loss:mean() or how == "sum" and loss:sum() or loss
+  end
+
+  -- (N, 1) beside (N) would quietly make an (N, N) loss: shapes must agree, a 0-d one fits all.
+  function args.check_pair(op, name_a, a, name_b, b)
+    if a.ndim > 0 and b.ndim > 0 then args.same_shape(op, name_a, a, name_b, b) end
   end
 
   -- Labels or indices as int64, every one within 1..n. Where one may also be `ignored`, it becomes

@@ -67,6 +67,14 @@ return function(mg, args)
       return mg.where(i:lt(n / 2), i * step + a, (i - (n - 1)) * step + b)
     end)
 
+  define("logspace(a: number, b: number, n: int(0..), {base: number(0<..) = 10, " ..
+    'dtype: "float64" | "float32"})',
+    "base to the power of n numbers evenly from a to b, both included",
+    function(a, b, n, base, dtype)
+      local powers = mg.pow(base, mg.linspace(a, b, n, {dtype = "float64"}))
+      return powers:to(dtype or mg.Config.dtype)
+    end)
+
   define("as_variable(x: any)", "x if it is a Variable, else a new one", function(x)
     return mg.is_variable(x) and x or mg.Variable(x)
   end)

@@ -25,6 +25,96 @@ return function(mg, args)
       return a:reshape(a.size, 1) * b
     end)
 
+  -- Each element of the product is of the two that follow, round the end.
+  define("cross(a: array, b: array, {axis: int = -1})",
+    "cross product along an axis of 3; the others broadcast",
+    function(a, b, axis)
+      local function turned(x, k)
+        local at = axis < 0 and axis + x.ndim + 1 or axis
+        if (x.shape[at] or 0) ~= 3 then
+          raise("cross: axis %d of shape %s has not 3 elements", axis, args.text(x.shape))
+        end
+        return x:roll(-k, axis)
+      end
+      return turned(a, 1) * turned(b, 2) - turned(a, 2) * turned(b, 1)
+    end)
+
+  define("cov(x: float, {correction: number = 1})",
+    "(D, D): covariances of the rows of x (D, N), by N - correction; of a 1-d x the variance",
+    function(x, correction)
+      if x.ndim < 1 or x.ndim > 2 then
+        raise("cov: x must be (D, N) or (N), got shape %s", args.text(x.shape))
+      end
+      local single, n = x.ndim == 1, x.shape[x.ndim]
+      if single then x = x:unsqueeze(1) end
+      local off = x - x:mean{axis = 2, keepdims = true}
+      local c = off:matmul(off.T) / math.max(n - correction, 0)
+      return single and c:reshape{} or c
+    end)
+
+  -- By lengths, not by variances, which might overflow
+  define("corrcoef(x: float)", "(D, D): correlations of the rows of x (D, N), in -1..1",
+    function(x)
+      if x.ndim ~= 2 then raise("corrcoef: x must be (D, N), got shape %s", args.text(x.shape)) end
+      local off = x - x:mean{axis = 2, keepdims = true}
+      local unit = off / off:norm{axis = 2, keepdims = true}
+      return unit:matmul(unit.T):clamp{min = -1, max = 1}
+    end)
+
+  define("tensordot(a: array, b: array, axes: int(0..) | table = 2)",
+    "sums over the last axes of a and the first of b, so many, or over {of a, of b}, lists of axes",
+    function(a, b, axes)
+      local of_a, of_b = {}, {}
+      local function read(list, x, name, to)
+        for i, v in ipairs(type(list) == "table" and list or {list}) do
+          local at = math.tointeger(v)
+          at = at and at < 0 and at + x.ndim + 1 or at
+          if not at or at < 1 or at > x.ndim then
+            raise("tensordot: axis %s is out of range for %s %s", tostring(v), name,
+              args.text(x.shape))
+          end
+          to[i] = at
+        end
+      end
+      if type(axes) == "number" then
+        if axes > a.ndim or axes > b.ndim then
+          raise("tensordot: a %s and b %s have no %d axes", args.text(a.shape), args.text(b.shape),
+            axes)
+        end
+        for i = 1, axes do of_a[i], of_b[i] = a.ndim - axes + i, i end
+      else
+        if #axes ~= 2 then raise "tensordot: axes must be a number or {of a, of b}" end
+        read(axes[1], a, "a", of_a)
+        read(axes[2], b, "b", of_b)
+      end
+      local s, t = a.shape, b.shape
+      for i = 1, math.max(#of_a, #of_b) do
+        if s[of_a[i]] ~= t[of_b[i]] or not of_a[i] or not of_b[i] then
+          raise("tensordot: a %s and b %s do not fit along axes %s and %s", args.text(s),
+            args.text(t), args.text(of_a), args.text(of_b))
+        end
+      end
+      -- the axes that are kept and their sizes
+      local function kept(shape, summed)
+        local is, axis, size = {}, {}, {}
+        for _, k in ipairs(summed) do is[k] = true end
+        for k, d in ipairs(shape) do
+          if not is[k] then axis[#axis + 1], size[#size + 1] = k, d end
+        end
+        return axis, size
+      end
+      local rows, m = kept(s, of_a)
+      local columns, n = kept(t, of_b)
+      local inner = 1
+      for _, k in ipairs(of_a) do inner = inner * s[k] end
+      table.move(of_a, 1, #of_a, #rows + 1, rows)
+      table.move(columns, 1, #columns, #of_b + 1, of_b)
+      if a.ndim > 0 then a = a:permute(rows) end
+      if b.ndim > 0 then b = b:permute(of_b) end
+      local c = a:reshape(args.product(m), inner):matmul(b:reshape(inner, args.product(n)))
+      return c:reshape(table.move(n, 1, #n, #m + 1, m))
+    end)
+
   -- ---- of factors -----------------------------------------------------------------------------
 
   local function swapped(x) return x:swapaxes(-1, -2) end
@@ -99,6 +189,32 @@ return function(mg, args)
       end
       return power or mg.eye(m, {dtype = x.dtype}):broadcast_to(x.shape)
     end)
+
+  -- Al-Mohy and Higham, "A new scaling and squaring algorithm for the matrix exponential", 2010:
+  -- Pade's approximant of degree 13 where the 1-norm is below 5.37, then squared.
+  local PADE = {64764752532480000, 32382376266240000, 7771770303897600, 1187353796428800,
+                129060195264000, 10559470521600, 670442572800, 33522128640, 1323241920, 40840800,
+                960960, 16380, 182, 1}
+
+  define("matrix_exp(x: float)", "the exponential of matrices (..., n, n)", function(x)
+    local n = check_matrices("matrix_exp", "x", x, true)
+    if x.size == 0 then return x * 1 end
+    local norm = x:detach():abs():sum(-2):max():item()
+    if norm ~= norm or norm == math.huge then return x * (0 / 0) end
+    local squarings = norm > 5.37 and math.ceil(math.log(norm / 5.37, 2)) or 0
+    local one, a = mg.eye(n, {dtype = x.dtype}), x * 2.0 ^ -squarings
+    local a2 = a:matmul(a)
+    local a4 = a2:matmul(a2)
+    local a6 = a4:matmul(a2)
+    local odd = a6:matmul(a6 * PADE[14] + a4 * PADE[12] + a2 * PADE[10]) + a6 * PADE[8] +
+      a4 * PADE[6] + a2 * PADE[4] + one * PADE[2]
+    local u = a:matmul(odd)
+    local v = a6:matmul(a6 * PADE[13] + a4 * PADE[11] + a2 * PADE[9]) + a6 * PADE[7] +
+      a4 * PADE[5] + a2 * PADE[3] + one * PADE[1]
+    local e = mg.solve(v - u, v + u)
+    for _ = 1, squarings do e = e:matmul(e) end
+    return e
+  end)
 
   define("trace(x: array)", "sum of the diagonals of matrices (..., m, n)", function(x)
     check_matrices("trace", "x", x)

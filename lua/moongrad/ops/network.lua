@@ -40,6 +40,9 @@ return function(mg, args)
       return e / e:sum(along)
     end)
 
+  define("softmin(x: array, axis: axis = -1)", "softmax of -x",
+    function(x, axis) return mg.softmax(-x, axis) end)
+
   define("log_softmax(x: array, axis: axis = -1)", "x - logsumexp(x) along an axis",
     function(x, axis) return x - x:logsumexp{axis = axis, keepdims = true} end)
 
@@ -52,28 +55,88 @@ return function(mg, args)
       return where(mg.rand_like(x):ge(p), x * scale, 0)
     end)
 
-  define("embedding(index: int64 | uint8, W: array)",
-    "the rows of W (V, D) that index (any shape, 1..V) names: (..., D)",
-    function(index, W)
+  -- Whole channels. `axes`: how many there are behind them.
+  for axes = 1, 3 do
+    local name = ("dropout%dd"):format(axes)
+    local form = ("N, C, D, H, W"):sub(1, 4) .. ({", L", ", H, W", ", D, H, W"})[axes]
+    define(name .. "(x: float, p: number(0..1) = 0.5)",
+      ("in training each channel of x (%s), or without N, is 0 with probability p, else " ..
+       "x / (1 - p): Tompson et al. 2015"):format(form),
+      function(x, p)
+        local shape = x.shape
+        if #shape ~= axes + 1 and #shape ~= axes + 2 then
+          raise("%s: x must be (%s), or without N, got shape %s", name, form, args.text(shape))
+        end
+        if p == 0 or not mg.Config.train then return x end
+        for i = #shape - axes + 1, #shape do shape[i] = 1 end
+        shape.dtype = x.dtype
+        local scale = p < 1 and 1 / (1 - p) or 0
+        return where(mg.rand(shape):ge(p), x * scale, 0)
+      end)
+  end
+
+  -- Klambauer et al., arXiv 1706.02515: what is dropped becomes selu's value far below 0.
+  define("alpha_dropout(x: float, p: number(0..<1) = 0.5)",
+    "dropout that keeps mean 0 and variance 1 of what selu gave",
+    function(x, p)
+      if p == 0 or not mg.Config.train then return x end
+      local low <const> = -1.7580993408473766
+      local scale = ((1 - p) * (1 + p * low * low)) ^ -0.5
+      return where(mg.rand_like(x):ge(p), x, low) * scale - scale * low * p
+    end)
+
+  -- Jang, Gu and Poole, arXiv 1611.01144. y - y is 0: it brings the gradient alone.
+  define("gumbel_softmax(x: float, {tau: number(0<..) = 1, hard: bool = false, axis: axis = -1})",
+    "softmax((x + gumbel noise) / tau): nearly a draw of a class by logits x, differentiable; " ..
+    "hard: a draw, one 1 and else 0, with that gradient",
+    function(x, tau, hard, axis)
+      local noise = -mg.exponential(1, x.shape, {dtype = x.dtype}):log()
+      local y = mg.softmax((x + noise) / tau, axis)
+      if not hard or x.ndim == 0 then return y end
+      local at = y:detach():argmax{axis = axis, keepdims = true}
+      return mg.zeros_like(y):scatter(axis, at, 1) + (y - y:detach())
+    end)
+
+  define("bilinear(x: float, y: float, W: float, b: float?)",
+    "x W[k] y' + b[k] for each k: x (..., n), y (..., m), W (out, n, m), b (out)",
+    function(x, y, W, b)
+      local s, t, w = x.shape, y.shape, W.shape
+      local n, m = s[#s], t[#t]
+      if #w ~= 3 or n ~= w[2] or m ~= w[3] or b and (b.ndim ~= 1 or b.size ~= w[1]) then
+        raise("bilinear: x %s, y %s, W %s, b %s: expected (..., n), (..., m), (out, n, m), (out)",
+          args.text(s), args.text(t), args.text(w), b and args.text(b.shape) or "nil")
+      end
+      s[#s], t[#t] = nil, nil
+      if args.text(s) ~= args.text(t) then
+        raise("bilinear: x and y differ in their leading axes, %s and %s", args.text(s),
+          args.text(t))
+      end
+      s[#s + 1] = w[1]
+      local r = mg.einsum("bi,oij,bj->bo", x:reshape(-1, n), W, y:reshape(-1, m)):reshape(s)
+      return b and r + b or r
+    end)
+
+  -- A row that pads stays as it is: where it was taken, nothing goes back.
+  define("embedding(index: int64 | uint8, W: array, {padding_idx: int?})",
+    "the rows of W (V, D) that index (any shape, 1..V) names: (..., D); the row padding_idx " ..
+    "(-1: the last) gets no gradient",
+    function(index, W, padding)
       if W.ndim ~= 2 then raise("embedding: W must be 2-d, got shape %s", args.text(W.shape)) end
-      index = args.labels("embedding", "index", index, W.shape[1])
+      local V = W.shape[1]
+      if padding then padding = args.padding("embedding", padding, V) end
+      index = args.labels("embedding", "index", index, V)
       local shape = index.shape
       shape[#shape + 1] = W.shape[2]
-      return W:index_select(1, index:reshape(index.size)):reshape(shape)
+      local rows = W:index_select(1, index:reshape(index.size)):reshape(shape)
+      if not padding or not args.is_tracked(W) then return rows end
+      return where(index:eq(padding):unsqueeze(-1), rows:detach(), rows)
     end)
 
   -- ---- losses ---------------------------------------------------------------------------------
 
-  local REDUCTION = 'reduction: "mean" | "sum" | "none" = "mean"'
+  local REDUCTION, reduced = args.REDUCTION, args.reduce_loss
 
-  local function reduced(loss, how)
-    return how == "mean" and loss:mean() or how == "sum" and loss:sum() or loss
-  end
-
-  -- (N, 1) beside (N) would quietly make an (N, N) loss: shapes must agree, a 0-d one fits all.
-  local function check_pair(op, y, t)
-    if y.ndim > 0 and t.ndim > 0 then args.same_shape(op, "prediction", y, "target", t) end
-  end
+  local function check_pair(op, y, t) args.check_pair(op, "prediction", y, "target", t) end
 
   -- A loss of each element, name(prediction, target, {reduction, more}): fn gives the elements.
   local function elementwise(name, names, more, doc, fn)

@@ -103,9 +103,70 @@ return function(mg, args)
       return off_zero(powers:sum(opts), function(s) return s ^ (1 / p) end)
     end)
 
+  define("nansum(x: array, " .. ALONG .. "})", "sum of what is not nan",
+    function(x, axes, keepdims)
+      return where(x:isnan(), 0, x):sum{axis = axes, keepdims = keepdims}
+    end)
+
+  define("nanmean(x: array, " .. ALONG .. "})", "mean of what is not nan; nan where nothing is",
+    function(x, axes, keepdims)
+      local opts, is = {axis = axes, keepdims = keepdims}, x:isnan()
+      return where(is, 0, x):sum(opts) / is:logical_not():sum(opts)
+    end)
+
+  define("diff(x: array, {n: int(0..) = 1, axis: axis = -1})",
+    "each element less the one before, n times",
+    function(x, n, axis)
+      if x.ndim == 0 then raise "diff: a 0-d Variable has no axis" end
+      for _ = 1, n do
+        local m = x.shape[axis]
+        if m < 2 then return args.narrow(x, axis, 1, 0) end
+        x = args.narrow(x, axis, 2, m) - args.narrow(x, axis, 1, m - 1)
+      end
+      return x
+    end)
+
+  define("trapezoid(y: array, x: array?, {dx: number = 1, axis: axis = -1})",
+    "the integral by trapezoids, of y at places x, which are 1-d or of y's shape, or dx apart",
+    function(y, x, dx, axis)
+      if y.ndim == 0 then raise "trapezoid: a 0-d Variable has no axis" end
+      local m = y.shape[axis]
+      local width = dx
+      if x then
+        if x.ndim == 1 and x.size == m then
+          local dims = {m}
+          for i = 2, y.ndim - axis + 1 do dims[i] = 1 end
+          x = x:reshape(dims)
+        elseif args.text(x.shape) ~= args.text(y.shape) then
+          raise("trapezoid: x %s does not fit y %s", args.text(x.shape), args.text(y.shape))
+        end
+        width = x:diff{axis = axis - y.ndim - 1}
+      end
+      if m < 2 then return args.narrow(y, axis, 1, 0):sum(axis) end
+      local sum = args.narrow(y, axis, 2, m) + args.narrow(y, axis, 1, m - 1)
+      return (sum * width):sum(axis) / 2
+    end)
+
   define("count_nonzero(x: array, " .. ALONG .. "})", "int64: how many elements are not 0",
     function(x, axes, keepdims)
       return x:detach():to("bool"):sum{axis = axes, keepdims = keepdims}
+    end)
+
+  define("isclose(a: array, b: array, " ..
+    "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false})",
+    "bool: |a - b| <= atol + rtol |b|, or both are one infinity",
+    function(a, b, rtol, atol, equal_nan)
+      a, b = a:detach():to("float64"), b:detach():to("float64")
+      local near = (a - b):abs():le(b:abs() * rtol + atol)
+      near = near:logical_and(b:isinf():logical_not()):logical_or(a:eq(b))
+      if equal_nan then near = near:logical_or(a:isnan():logical_and(b:isnan())) end
+      return near
+    end)
+
+  define("isin(x: array, values: array)", "bool: is an element of x one of the values?",
+    function(x, values)
+      local list = values:detach():reshape(values.size)
+      return x:detach():unsqueeze(-1):eq(list):any(-1)
     end)
 
   -- ---- of two arrays, one Lua boolean ---------------------------------------------------------
@@ -123,10 +184,6 @@ return function(mg, args)
       if not args.fit(a.shape, b.shape) then
         raise("allclose: shapes %s and %s do not broadcast", args.text(a.shape), args.text(b.shape))
       end
-      a, b = a:detach():to("float64"), b:detach():to("float64")
-      local near = (a - b):abs():le(b:abs() * rtol + atol)
-      near = near:logical_and(b:isinf():logical_not()):logical_or(a:eq(b))
-      if equal_nan then near = near:logical_or(a:isnan():logical_and(b:isnan())) end
-      return near:all():item()
+      return mg.isclose(a, b, {rtol = rtol, atol = atol, equal_nan = equal_nan}):all():item()
     end)
 end

@@ -49,6 +49,26 @@ return function(mg, args)
       return x:reshape(table.move(shape, last + 1, #shape, first + 1, merged))
     end)
 
+  define("unflatten(x: array, axis: axis, dims: ints(-1..))",
+    "an axis made into several, which have dims; one may be -1",
+    function(x, axis, dims)
+      local shape, n, open = x.shape, 1, nil
+      if #shape == 0 then raise "unflatten: a 0-d Variable has no axes" end
+      for i, d in ipairs(dims) do
+        if d >= 0 then n = n * d
+        elseif open then raise("unflatten: dims %s: only one can be -1", args.text(dims))
+        else open = i end
+      end
+      local size = table.remove(shape, axis)
+      if open and n > 0 and size % n == 0 then dims[open] = size // n end
+      if open and dims[open] < 0 or not open and n ~= size then
+        raise("unflatten: axis %d of %s has %d elements, which dims %s do not make", axis,
+          args.text(x.shape), size, args.text(dims))
+      end
+      for i = #dims, 1, -1 do table.insert(shape, axis, dims[i]) end
+      return x:reshape(shape)
+    end)
+
   define("expand(x: array, dims: ints(-1..)...)",
     "axes of length 1, and new ones in front, repeated uncopied; -1 keeps one",
     function(x, dims)
@@ -234,10 +254,37 @@ return function(mg, args)
       return x
     end)
 
+  -- Which of 1..n stand in a border of these widths and what is within it
+  local BORDER = {
+    reflect = function(i, n)
+      if n == 1 then return 1 end
+      i = (i - 1) % (2 * n - 2)
+      return 1 + (i < n and i or 2 * n - 2 - i)
+    end,
+    replicate = function(i, n) return math.max(1, math.min(i, n)) end,
+    circular = function(i, n) return (i - 1) % n + 1 end,
+  }
+
+  local function bordered(x, axis, before, after, mode)
+    local n, places = x.shape[axis], {}
+    local most = mode == "reflect" and n - 1 or mode == "circular" and n or math.maxinteger
+    if before > most or after > most or n == 0 then
+      raise("pad: %s of %d and %d is more than axis %d of shape %s has", mode, before, after, axis,
+        args.text(x.shape))
+    end
+    for i = 1 - before, n + after do places[#places + 1] = BORDER[mode](i, n) end
+    return x:index_select(axis, places)
+  end
+
   -- A negative width cuts away. The others are written into zeros; another value goes around them.
-  define("pad(x: array, widths: ints, {value: number = 0})",
-    "a border of value; widths are {before, after, ...}, the last axis first",
-    function(x, widths, value)
+  define("pad(x: array, widths: ints, {value: number = 0, " ..
+    'mode: "constant" | "reflect" | "replicate" | "circular" = "constant"})',
+    "a border of value, or of what is there: mirrored at the edge, its outermost, or the other " ..
+    "end; widths are {before, after, ...}, the last axis first",
+    function(x, widths, value, mode)
+      if mode ~= "constant" and value ~= 0 then
+        raise("pad: value %g is of no use to %s", value, mode)
+      end
       local dims = x.shape
       if #widths % 2 == 1 or #widths > 2 * #dims then
         raise("pad: widths must be {before, after} of the last axis, and so on inwards; " ..
@@ -246,6 +293,11 @@ return function(mg, args)
       local first, step = filled(#dims, 1), filled(#dims, 1)
       for i = 1, #widths, 2 do
         local axis, before, after = #dims - i // 2, widths[i], widths[i + 1]
+        if mode ~= "constant" and (before > 0 or after > 0) then
+          x = bordered(x, axis, math.max(before, 0), math.max(after, 0), mode)
+          before, after = math.min(before, 0), math.min(after, 0)
+          dims[axis] = x.shape[axis]
+        end
         local from, to = 1 + math.max(-before, 0), dims[axis] - math.max(-after, 0)
         if to < from - 1 then
           raise("pad: widths %d and %d cut more than axis %d of shape %s has", before, after, axis,
@@ -295,6 +347,16 @@ return function(mg, args)
       if count < 1 then raise("diag: shape %s has no diagonal %d", args.text(shape), k) end
       local first = 1 + (k >= 0 and k or -k * m)
       return x:reshape(n * m)[{{first, first + (count - 1) * (m + 1), m + 1}}]
+    end)
+
+  define("diag_embed(x: array, {offset: int = 0})",
+    "matrices with the last axis of x on diagonal `offset`, zeros elsewhere",
+    function(x, k)
+      if x.ndim == 0 then raise "diag_embed: a 0-d Variable has no axis" end
+      local n = x.shape[x.ndim] + math.abs(k)
+      local on = args.count(n):eq(args.count(n):reshape(n, 1) + k)
+      x = x:pad{0, math.abs(k)}:unsqueeze(k >= 0 and -1 or -2)     -- by rows, or by columns
+      return mg.where(on, x, 0):to(x.dtype)
     end)
 
   -- The two axes last and made one, of which a diagonal is every (m + 1)-th element.
