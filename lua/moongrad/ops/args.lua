@@ -93,6 +93,13 @@ return function(mg)
     if a.ndim > 0 and b.ndim > 0 then args.same_shape(op, name_a, a, name_b, b) end
   end
 
+  -- logsumexp(x) - top, and top, the largest along these axes, which are kept: shifted by it no exp
+  -- overflows, and what is subtracted from the logarithm loses no digits to a large top.
+  function args.log_sum(x, along)
+    local top = x:detach():amax(along)
+    return mg._subz(x, top):exp():sum(along):log(), top
+  end
+
   -- Labels or indices as int64, every one within 1..n. Where one may also be `ignored`, it becomes
   -- 1, and which are not follows; nil where all are not.
   function args.labels(op, name, t, n, ignored)

@@ -63,7 +63,9 @@ return function(mg, args)
     "n numbers evenly from a to b, both included",
     function(a, b, n, dtype)
       local i = (args.count(n) - 1):to(dtype or mg.Config.dtype)
-      local step = n > 1 and (b - a) / (n - 1) or 0
+      local span = math.max(n - 1, 1)
+      local step = (b - a) / span
+      if math.abs(step) == math.huge then step = b / span - a / span end
       return mg.where(i:lt(n / 2), i * step + a, (i - (n - 1)) * step + b)
     end)
 

@@ -44,7 +44,11 @@ return function(mg, args)
     function(x, axis) return mg.softmax(-x, axis) end)
 
   define("log_softmax(x: array, axis: axis = -1)", "x - logsumexp(x) along an axis",
-    function(x, axis) return x - x:logsumexp{axis = axis, keepdims = true} end)
+    function(x, axis)
+      if x.size == 0 then return x - x:logsumexp{axis = axis, keepdims = true} end
+      local rest, top = args.log_sum(x, {axis = axis, keepdims = true})
+      return x - top - rest
+    end)
 
   -- Dropped elements are replaced by 0, so that an inf among them leaves no nan.
   define("dropout(x: float, p: number(0..1) = 0.5)",
@@ -219,7 +223,8 @@ return function(mg, args)
       return weight and weighed("binary_cross_entropy", each, weight) or each
     end)
 
-  -- softplus(x) = max(x, 0) + log1p(exp(-|x|)), with the gradients of log(1 + exp(x)) at 0 as well.
+  -- The target's side of 0 is not taken from a softplus that is as large: softplus(-|x|), whose
+  -- slope at 0 is that of one side, so that both together have the gradient of log(1 + exp(x)).
   elementwise("binary_cross_entropy_with_logits", "x", ", weight: array, pos_weight: array",
     "binary_cross_entropy of sigmoid(x), for x of any size: softplus(x) - x t; " ..
     "pos_weight: of the part of t",
@@ -229,7 +234,8 @@ return function(mg, args)
       if pos_weight then
         each = mg._mulz(1 - t, x:softplus()) + weighed(op, mg._mulz(t, (-x):softplus()), pos_weight)
       else
-        each = mg._subz(x:softplus(), mg._mulz(t, x))
+        local up = x:ge(0)
+        each = where(up, -x, x):softplus() + mg._mulz(where(up, 1 - t, -t), x)
       end
       return weight and weighed(op, each, weight) or each
     end)
@@ -317,7 +323,8 @@ return function(mg, args)
         return reduced(-mg._mulz(given, x:log_softmax(axis)):sum(axis), how)
       end
       local own, counts, kept = picked("cross_entropy", x, axis, shape, given, weight, ignored)
-      local each = x:logsumexp(axis) - own
+      local rest, top = args.log_sum(x, {axis = axis, keepdims = true})
+      local each = rest:reshape(own.shape) - (own - top:reshape(own.shape))
       if counts then each = mg._mulz(counts, each) end
       if smoothing > 0 then
         local all = -x:log_softmax(axis)

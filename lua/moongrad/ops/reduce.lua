@@ -42,49 +42,72 @@ return function(mg, args)
     return where(zero, 0, f(where(zero, 1, s)))
   end
 
-  -- The 2-norm, of numbers divided by the largest: squares neither overflow nor vanish. To see
-  -- first whether the plain sum does would compute it here and now, in the middle of what is lazy
-  -- and recorded.
-  local function length(x, opts)
-    if x.size == 0 then return x:abs():sum(opts) end
-    local top = x:detach():abs():amax{axis = opts.axis, keepdims = true}
-    top = where(top:eq(0):logical_or(top:isinf()), 1, top)
-    local r = off_zero((x / top):square():sum{axis = opts.axis, keepdims = true}, mg.sqrt) * top
-    return opts.keepdims and r or r:sum{axis = opts.axis}
+  -- What numbers are divided by before they are squared, say, so that these neither overflow nor
+  -- vanish. To see first whether the plain sum does would compute it here and now, in the middle of
+  -- what is lazy and recorded.
+  local function scale_of(extreme) -- the largest |x|, or the least
+    return where(extreme:eq(0):logical_or(extreme:isinf()), 1, extreme)
   end
 
-  local function variance(x, axes, keepdims, correction)
+  -- Along axes that were kept, without them: each has one element.
+  local function let_go(r, opts) return opts.keepdims and r or r:sum{axis = opts.axis} end
+
+  -- What is left of n numbers, about 0 on average, as the rounded mean was taken off, counts in no
+  -- variance: Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983. It is
+  -- a constant to gradients, which that mean makes right.
+  local function less_rest(squares, centred, n, along)
+    local rest = centred:detach():sum(along)
+    local part = mg.minimum(rest * (rest / n), squares:detach())
+    return squares - mg.minimum(part, 0x1.fffffffffffffp1023) -- inf stays inf
+  end
+
+  -- The 2-norm; n: that of so many numbers less their mean, which was taken off
+  local function length(x, opts, n)
+    if x.size == 0 then return x:abs():sum(opts) end
+    local along = {axis = opts.axis, keepdims = true}
+    local top = scale_of(x:detach():abs():amax(along))
+    local scaled = x / top
+    local squares = scaled:square():sum(along)
+    if n then squares = less_rest(squares, scaled, n, along) end
+    return let_go(off_zero(squares, mg.sqrt) * top, opts)
+  end
+
+  -- x less its mean, and of how many elements that is
+  local function centre(x, axes)
     local shape, n = x.shape, 1
     for _, a in ipairs(args.axes(axes, shape)) do n = n * (shape[a] or 1) end
-    local centred = x - x:mean{axis = axes, keepdims = true}
-    local sum = centred:square():sum{axis = axes, keepdims = keepdims}
-    return sum / math.max(n - correction, 0)
+    return x - x:mean{axis = axes, keepdims = true}, n
   end
 
   define("var(x: array, " .. ALONG .. ", correction: number = 1})",
-    "variance: squared distances from the mean, summed and divided by n - correction", variance)
+    "variance: squared distances from the mean, summed and divided by n - correction; of float32 "
+      .. "with a mean beyond 10^4 deviations std is more exact",
+    function(x, axes, keepdims, correction)
+      local centred, n = centre(x, axes)
+      local along = {axis = axes, keepdims = keepdims}
+      local squares = centred:square():sum(along)
+      if x.dtype == "float64" then squares = less_rest(squares, centred, n, along) end
+      return squares / math.max(n - correction, 0)
+    end)
 
   define("std(x: array, " .. ALONG .. ", correction: number = 1})",
     "standard deviation; gradient 0 where it is 0",
     function(x, axes, keepdims, correction)
-      local shape, n = x.shape, 1
-      for _, a in ipairs(args.axes(axes, shape)) do n = n * (shape[a] or 1) end
-      local centred = x - x:mean{axis = axes, keepdims = true}
-      return length(centred, {axis = axes, keepdims = keepdims}) / math.max(n - correction, 0) ^ 0.5
+      local centred, n = centre(x, axes)
+      return length(centred, {axis = axes, keepdims = keepdims}, n) /
+        math.max(n - correction, 0) ^ 0.5
     end)
 
-  -- Shifted by the largest, which changes nothing but keeps exp within bounds.
   define("logsumexp(x: array, " .. ALONG .. "})", "log of the sum of exp(x), without overflow",
     function(x, axes, keepdims)
       local shape = x.shape
       local along = {axis = axes, keepdims = true}
-      local sum, top = x, 0
-      if x.size > 0 then
-        top = x:detach():amax(along)
-        sum = mg._subz(x, top)
+      local r
+      if x.size == 0 then r = x:exp():sum(along):log()
+      else
+        local rest, top = args.log_sum(x, along)
+        r = where(top:eq(-math.huge), -math.huge, rest + top)
       end
-      local r = sum:exp():sum(along):log() + top
-      if x.size > 0 then r = where(top:eq(-math.huge), -math.huge, r) end
       return keepdims and r or r:reshape(args.reduced(shape, args.axes(axes, shape), false))
     end)
 
@@ -98,9 +121,14 @@ return function(mg, args)
       if p == 0 then return x:ne(0):to(x.dtype):sum(opts) end
       if p == math.huge then return (x:abs():max(opts)) end
       if p == -math.huge then return (x:abs():min(opts)) end
-      if p < 0 then return (x:abs() ^ p):sum(opts) ^ (1 / p) end
-      local powers = off_zero(x:abs(), function(a) return a ^ p end)
-      return off_zero(powers:sum(opts), function(s) return s ^ (1 / p) end)
+      if x.size == 0 then return x:abs():sum(opts) ^ (1 / p) end
+      local a, along = x:abs(), {axis = axes, keepdims = true}
+      local scale = scale_of(p > 0 and a:detach():amax(along) or a:detach():amin(along))
+      local function root(sums) return sums ^ (1 / p) end
+      a = a / scale
+      if p < 0 then return let_go(root((a ^ p):sum(along)) * scale, opts) end
+      local powers = off_zero(a, function(v) return v ^ p end)
+      return let_go(off_zero(powers:sum(along), root) * scale, opts)
     end)
 
   define("nansum(x: array, " .. ALONG .. "})", "sum of what is not nan",
