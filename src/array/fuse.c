@@ -163,15 +163,22 @@ static bool add_output(ctx *c, fuser *f, array *a, int value) {
 
 /* ---- what is stored, and what is computed again ------------------------------------------------------ */
 
-/* Of a value that is held from outside. What a gradient will read and is dear to compute again is stored. So is
-** what was computed before: not at once, since boxes in Lua outlive their use, and most such holders are gone
-** by the next evaluation. What a row was folded to is little beside the row. */
+/* Is a value that is held from outside, and passed by a program, stored by it?
+**
+**                   a gradient will read it             nobody knows of one
+**   DEAR            at once                             the second time it is computed
+**   CHEAP           the third time                      the third time
+**   either, lean    never                               the third time
+**
+** Not at once, since boxes in Lua outlive their use: most such holders are gone by the next evaluation. What
+** a row was folded to is little beside the row, and what a tape records is not computed twice. What a gradient
+** will read is told by the table's `saves` (graph/apply.c); how long an expression grows before it is
+** evaluated unasked, by `bounded` (lazy.c). */
 static bool is_stored(const arrays *k, const array *a, bool per_row) {
   bool dear = op_table[a->op].cost == DEAR;
   if (per_row || (k->tape && a->size <= SMALL)) return true;
-  if (k->lean) return !a->saved && a->recomputes > 1;
-  if (dear) return a->saved || a->recomputes;
-  return a->recomputes > 1;
+  if (a->saved && (k->lean || dear)) return !k->lean;
+  return a->recomputes >= (dear && !k->lean ? 1 : 2);
 }
 
 static bool find_stored(ctx *c, fuser *f) {
@@ -244,7 +251,7 @@ static void commit(fuser *f) {
 
 /* ---- what goes into one program -------------------------------------------------------------------------- */
 
-static array *body_of(array *a) { return ends(a) ? a->in[0] : a; }
+static array *reduced_of(array *a) { return ends(a) ? a->in[0] : a; }
 
 /* What programs with this output are like: their size, the rows they fold, how reductions end them */
 typedef struct {
@@ -252,7 +259,7 @@ typedef struct {
 } form;
 
 static form form_of(array *a) {
-  const array *x = body_of(a);
+  const array *x = reduced_of(a);
   form f = {x->per_row ? x->size * x->row : x->size, x->row, 0, 0};
   if (ends(a)) f.n = a->n, f.inner = a->inner;
   return f;
@@ -278,7 +285,7 @@ static program *build(ctx *c, fuser *f, const form *m, int n, array *const *a, u
   f->size = m->size;
   f->row = m->row;
   for (int i = 0; i < n; i++) {
-    array *x = body_of(a[i]);
+    array *x = reduced_of(a[i]);
     if (!arr_visit(x, mark, add_value, &(adder){c, f})) return NULL;
     if (x != a[i]) {
       x->uses++; /* the reduction holds it */

@@ -34,8 +34,6 @@ static bool map_into(ctx *c, int op, map_fn *f, int nin, array *const *in, void 
 static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s, dtype t,
                       dtype rt) {
   WORK(c, op);
-  for (int i = 0; i < nin; i++)
-    if (!arr_ready(c, in[i])) return NULL;
   array *r = arr_new(c, rt, s);
   if (r && r->size) map_into(c, op, cpu_kernel(op, t, rt), nin, in, r->p, r->size);
   return r;
@@ -122,10 +120,14 @@ static bool agree(ctx *c, int nin, array *const *in) {
   return true;
 }
 
-static bool none_pending(int nin, array *const *in) {
-  for (int i = 0; i < nin; i++)
+/* Some values are there, and nothing is to be computed first */
+static bool are_there(int nin, array *const *in) {
+  bool some = false;
+  for (int i = 0; i < nin; i++) {
     if (in[i]->state == PENDING) return false;
-  return true;
+    some |= in[i]->state == READY;
+  }
+  return some;
 }
 
 /* Numbers spread along rows, all of them: an op on these is one on a number a row. */
@@ -171,6 +173,8 @@ static array *map_tail(ctx *c, int op, int nin, array *const *in, dtype rt) {
 array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
   dtype t = operand_dtype(op, in), rt = op_result(op, t);
   bool constant = true;
+  if (!c->arrays->tape && are_there(nin, in) && shape_size(s) <= SMALL)
+    return map_now(c, op, nin, in, s, t, rt);
   if (s->n == 0 && hangs(c, nin, in)) return map_tail(c, op, nin, in, rt);
   if (!agree(c, nin, in)) return NULL;
   for (int i = 0; i < nin; i++) constant = constant && in[i]->state == CONST;
@@ -179,9 +183,7 @@ array *arr_map(ctx *c, int op, int nin, array *const *in, const shape *s) {
     for (int i = 0; i < nin; i++) k[i] = in[i]->k;
     return arr_const(c, rt, s, cpu_scalar(op, t, k[0], k[1], k[2]));
   }
-  bool at_once = !c->arrays->tape && shape_size(s) <= SMALL;
   if (c->arrays->tape && shape_size(s) == 0) return arr_const(c, rt, s, (imm){0});
-  if (at_once && none_pending(nin, in)) return map_now(c, op, nin, in, s, t, rt);
   if (all_spread(nin, in)) return map_rows(c, op, nin, in, s);
   return bounded(c, pend(c, op, rt, s, nin, in));
 }
@@ -293,7 +295,9 @@ static array *fold_nothing(ctx *c, int op, dtype t, const shape *s) {
 
 static array *fold(ctx *c, int op, array *x, int first, int last, const shape *s) {
   int64_t rows = 1, n = 1, inner = 1;
-  for (int i = 0; i < x->s.n; i++) *(i < first ? &rows : i > last ? &inner : &n) *= x->s.d[i];
+  for (int i = 0; i < first; i++) rows *= x->s.d[i];
+  for (int i = first; i <= last; i++) n *= x->s.d[i];
+  for (int i = last + 1; i < x->s.n; i++) inner *= x->s.d[i];
   if ((ends(x) || x->tail) && !arr_ready(c, x)) return NULL;
   dtype rt = reduce_dtype(op, x->dtype);
   bool index = op == OP_argmax || op == OP_argmin;

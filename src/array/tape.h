@@ -17,7 +17,7 @@ typedef struct {
   int leaf;               /* LEAF: which */
   int writes, begin, end; /* launches: the first that writes it, the last that reads or writes it */
   int same;               /* the cell that has the same values */
-  size_t place;           /* in the block */
+  size_t place;           /* in the block, from 1; 0: none yet */
   buffer *held;           /* CONSTANT */
   int result;             /* RESULT: the first that stands in it */
 } cell;

@@ -1,8 +1,9 @@
 /* base.h -- the ground floor: errors, dtypes and shapes, buffers of memory, threads, random bits.
 **
 ** Nothing here knows of arrays, graphs or Lua. No function here aborts, prints or jumps: what fails
-** says so in the caller's `ctx` and returns NULL or false. Only the buffer layer is process-wide (and
-** locked); all else hangs on a `ctx`, one per Lua state.
+** says so in the caller's `ctx` and returns NULL or false. Process-wide are the buffer layer, the
+** errand's queue (both locked) and what is found out once (the processor's level, libraries); all else hangs on
+** a `ctx`, one per Lua state.
 */
 #ifndef MG_BASE_H
 #define MG_BASE_H
@@ -147,6 +148,9 @@ typedef struct errand {
 bool errand_begin(errand *t, void (*body)(errand *t)); /* false: there is no thread, and nothing begins */
 void errand_end(errand *t);                       /* it has been done, there or here */
 void errand_drop(errand *t);                      /* it is not touched any more, done or not */
+
+/* ---- the processor ------------------------------------------------------------------------------- */
+
 enum { MAX_THREADS = 4096 };
 int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
 int cpu_count(void);

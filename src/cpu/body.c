@@ -173,13 +173,14 @@ const body *body_of(int op) {
 }
 
 void pool_line(char *line, dtype t, struct constant c) {
-  uint64_t bits[] = {[C_ONES] = ~0ull, [C_SIGN] = 1ull << 63, [C_REST] = ~(1ull << 63)};
-  double d = c.kind == C_LARGEST ? c.k * (t == F64 ? 0x1.fffffffffffffp1023 : 0x1.fffffep127) : c.k;
+  static const uint64_t wide[] = {
+      [C_ONES] = ~0ull, [C_SIGN] = 1ull << 63, [C_REST] = ~(1ull << 63)};
+  static const uint32_t narrow[] = {[C_ONES] = ~0u, [C_SIGN] = 1u << 31, [C_REST] = ~(1u << 31)};
+  double d = c.k;
+  if (c.kind == C_LARGEST) d *= t == F64 ? 0x1.fffffffffffffp1023 : 0x1.fffffep127;
   float f = (float)d;
-  uint32_t half = t == F32 && c.kind != C_ONES ? c.kind == C_SIGN ? 1u << 31 : ~(1u << 31) : ~0u;
-  for (int i = 0; i < POOL_LINE; i += dtype_size[t]) {
-    if (c.kind == C_NUMBER || c.kind == C_LARGEST)
-      memcpy(line + i, t == F64 ? (void *)&d : (void *)&f, dtype_size[t]);
-    else memcpy(line + i, t == F64 ? (void *)&bits[c.kind] : (void *)&half, dtype_size[t]);
-  }
+  const void *one;
+  if (c.kind == C_NUMBER || c.kind == C_LARGEST) one = t == F64 ? (const void *)&d : &f;
+  else one = t == F64 ? (const void *)&wide[c.kind] : &narrow[c.kind];
+  for (int i = 0; i < POOL_LINE; i += dtype_size[t]) memcpy(line + i, one, dtype_size[t]);
 }

@@ -12,7 +12,6 @@
 */
 #define _GNU_SOURCE
 #include "cpu/emit.h"
-#include "cpu/emit.h"
 
 #include <string.h>
 #include <sys/mman.h>

@@ -1,8 +1,9 @@
 /* cpu.h -- what the machine does for the floors above: programs and calls, on views.
 **
 ** The machine knows no arrays. It is given programs with what their leaves and outputs are bound to, or
-** calls of functions of one form. Work is cut by shapes alone, so that the number of threads cannot be
-** seen in any result; partial results meet in a fixed order. What fails, for memory, has written nothing
+** calls of functions of one form. What results hang on - tiles, splits, the order
+** in which partial results meet - comes from what is computed, its shapes and dtypes, never from the number
+** of threads, which only says who does which part. What fails, for memory, has written nothing
 ** that counts.
 */
 #ifndef MG_CPU_H

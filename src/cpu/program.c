@@ -1,4 +1,4 @@
-/* program.c -- programs as data: hash, equality, text. */
+/* program.c -- programs as data: hash, equality, text; equal values merged. */
 #include "cpu/program.h"
 
 #include <stdarg.h>

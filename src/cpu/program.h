@@ -13,7 +13,7 @@
 #include "base/op.h"
 
 enum {
-  MAXVALUES = 4096, /* pending arrays that are gathered into one program, twice over */
+  MAXVALUES = 4096, /* of one program; pending arrays are gathered up to half of it (all of it while a tape records) */
   ROW = 4096        /* elements of the longest row that is folded within a program */
 };
 

@@ -1,8 +1,9 @@
 /* run.c -- running a program by its schedule: tiles, reductions, partial results.
 **
 ** Chunks run on any thread in any order and write where nobody else does. A tile is computed act by act,
-** then fed to the reductions that end the program. Partial results of a row meet pairwise in a fixed order
-** at the end.
+** then fed to the reductions that end the program. Partial results of a row meet at the end, in an order
+** that only the cut knows: neighbours first, then pairs of pairs; columns of float32 one after the other, in
+** double.
 */
 #include <string.h>
 

@@ -58,20 +58,19 @@ static void cut_chunks(cut *c, int64_t most, bool ends, int64_t row) {
 
 static void cut_kinds(cut *c, bool ends) {
   bool whole_rows = c->splits == 1 && c->col_blocks == 1 && c->inner <= c->tile;
-  c->kind = c->rows_per_chunk > 1 || whole_rows ? WHOLE_ROWS
-            : c->inner <= c->tile               ? SPLIT_OF_ROW
-                                                : BLOCK_OF_COLS;
+  if (c->rows_per_chunk > 1 || whole_rows) c->kind = WHOLE_ROWS;
+  else c->kind = c->inner <= c->tile ? SPLIT_OF_ROW : BLOCK_OF_COLS;
   c->chunks = c->rows_per_chunk > 1 ? parts(c->rows, c->rows_per_chunk)
                                     : c->rows * c->splits * c->col_blocks;
-  c->fold = !ends                 ? NO_FOLD
-            : c->inner == 1       ? (c->n <= c->tile ? ROWS_IN_TILE : ROW_BY_TILES)
-            : c->whole <= c->tile ? COLS_IN_TILE
-            : c->inner > c->tile  ? COLS_BY_PARTS
-            : c->inner > SMALL    ? COLS_BY_ROWS
-                                  : COLS_GATHERED;
+  if (!ends) c->fold = NO_FOLD;
+  else if (c->inner == 1) c->fold = c->n <= c->tile ? ROWS_IN_TILE : ROW_BY_TILES;
+  else if (c->whole <= c->tile) c->fold = COLS_IN_TILE;
+  else if (c->inner > c->tile) c->fold = COLS_BY_PARTS;
+  else c->fold = c->inner > SMALL ? COLS_BY_ROWS : COLS_GATHERED;
 }
 
-/* A program that folds rows is cut as sums of columns are, its rows being these. */
+/* A program that folds rows on its way is cut as one that ends with sums of columns: rows that are folded
+** stand where the columns' (inner) would, all of them are the n. */
 static void cut_program(const program *p, cut *c) {
   enum { SEVERAL = 8, LINES = 128 };
   const pvalue *v = program_values(p);
@@ -86,14 +85,15 @@ static void cut_program(const program *p, cut *c) {
       last_axis = q[v[i].space].d[q[v[i].space].n - 1];
   }
   bool ends = p->n > 0, folds = ends || p->row;
-  c->n = ends ? p->n : p->row ? p->size / p->row : p->size;
-  c->inner = ends ? p->inner : p->row ? p->row : 1;
+  if (ends) c->n = p->n, c->inner = p->inner;
+  else if (p->row) c->n = p->size / p->row, c->inner = p->row;
+  else c->n = p->size, c->inner = 1;
   c->whole = c->n * c->inner;
   c->rows = p->size / c->whole;
-  int64_t most =
-      c->inner > 1 ? SMALL : TILE / c->widest; /* what columns add up to: by the shape alone */
+  int64_t most = c->inner > 1 ? SMALL : TILE / c->widest; /* what columns add up to hangs on it */
   /* tiles end with the rows of the reduction, or of a strided input where these are not tiny */
-  c->align = folds ? (c->inner == 1 ? c->n : c->inner) : last_axis >= LINES ? last_axis : most;
+  if (folds) c->align = c->inner == 1 ? c->n : c->inner;
+  else c->align = last_axis >= LINES ? last_axis : most;
   int64_t unit = folds && c->whole <= most ? c->whole : c->align;
   c->tile = unit <= most ? most / unit * unit : most;
   cut_chunks(c, most, ends, p->row);

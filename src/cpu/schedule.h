@@ -18,8 +18,8 @@ enum chunk_kind {
   BLOCK_OF_COLS  /* some of the n of one row, and of each some of inner */
 };
 
-/* What a tile is to the reductions that end the program. Which of these it is hangs on the shape alone, and
-** the bits hang on it. */
+/* What a tile is to the reductions that end the program. The bits hang on it, so it hangs on the program
+** alone: its shape and its widest dtype. */
 enum fold_kind {
   NO_FOLD,
   ROWS_IN_TILE,  /* inner == 1: a tile holds whole rows, each reduced there and then */

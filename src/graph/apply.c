@@ -180,6 +180,25 @@ static node *apply_arrays(graph *G, int op, int n, node *const *in, const shape 
   return node_array(G, r);
 }
 
+/* Arrays of one float dtype and one shape, which are taken as they are */
+INLINE bool alike(int n, node *const *in) {
+  const array *first = in[0]->a;
+  for (int i = 0; i < n; i++) {
+    const array *a = in[i]->a;
+    if (!a || in[i]->flags & (NUMBER | WEAK | DROPPED)) return false;
+    if (a->dtype != first->dtype || (i && !shape_eq(&a->s, &first->s))) return false;
+  }
+  return is_float(first->dtype);
+}
+
+static node *apply_to_alike(graph *G, int op, int n, node *const *in) {
+  array *a[3];
+  for (int i = 0; i < n; i++) a[i] = in[i]->a;
+  node *r = node_array(G, arr_map(&G->c, op, n, a, &a[0]->s));
+  if (!r || !is_float(r->dtype) || !recording(G, n, in)) return r;
+  return record(G, r, op, n, in, saves_of(op, n, in)) ? r : NULL;
+}
+
 static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
   node *x[3] = {NULL, NULL, NULL}, *r;
   dtype t;
@@ -274,6 +293,8 @@ INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {
     }
     return apply_to_scalars(G, op, n, in, t);
   }
+  if (op_table[op].rule < LOGIC && alike(n, in) && in[0]->a->s.n > 0)
+    return apply_to_alike(G, op, n, in);
   /* what is 0-d becomes a scalar when it is computed: now, unless all are 0-d and nobody wants the values */
   bool again = false, lazy = G->recorder || stays_lazy(G, op, n, in);
   for (int i = 0; i < n && !lazy; i++) {

@@ -332,9 +332,9 @@ bool node_shape(const node *n, shape *s) {
 int node_nin(const node *n) {
   if (n->op == OP_NONE) return 0;
   if (n->x && n->x->nin) return n->x->nin;
-  return n->op >= NOP                ? n->in[0] != NULL
-         : n->in[1] || kind_of(n, 1) ? 2
-                                     : n->in[0] || kind_of(n, 0);
+  if (n->op >= NOP) return n->in[0] != NULL;
+  if (n->in[1] || kind_of(n, 1)) return 2;
+  return n->in[0] || kind_of(n, 0);
 }
 
 bool node_has_input(const node *f, int i) {

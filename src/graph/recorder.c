@@ -1,4 +1,5 @@
-/* recorder.c -- what a function that mg.compile records reads and changes of Variables.
+/* recorder.c -- what a function that mg.compile records reads and changes of Variables, and how a replay
+** binds the ones and gives the others their values.
 **
 ** While G->recorder is set, a Variable that was there before and is read gets, for as long as the recording
 ** lasts, a value that stands for its own (a leaf of the tape); likewise its grad. Arguments are seen through

@@ -1,4 +1,5 @@
-/* rules.c -- the gradient rules: the vjp columns of ops.def made functions, and those of shape ops.
+/* rules.c -- the gradient rules: the vjp columns of ops.def made functions, and those of shape ops, indexing,
+** scans, products and samplers. Rules of ops with a file of their own stand beside their bodies.
 **
 ** A rule is written with ops, so that with create_graph its result can be differentiated again. What
 ** it makes on the way is kept in the vjp and dropped together at the end; pointers here are borrowed.

@@ -1,4 +1,5 @@
-/* box.c -- boxes: what Lua holds of nodes. Errors, the two metatables, properties.
+/* box.c -- boxes: what Lua holds of nodes. Errors, what the two metatables have in common, properties.
+** Arithmetic stands in ops.c, indices in subscript.c.
 **
 ** A Variable's box has one handle on its node, a Function's box one ref. An empty box is one that
 ** was freed, or not filled yet. __gc, __close and free are one function. Two boxes of one node

@@ -1,5 +1,5 @@
-/* module.c -- opening the module: the state, the metatables, the table of functions, their docs;
-** memory.
+/* module.c -- opening the module: the state, the metatables, the table of functions, their docs; when the
+** collector runs, mg.eval, random streams, memory and its limits, failures that are asked for.
 **
 ** The state and the metatables are made once for a lua_State, the table of functions as often as
 ** the module is opened (busted opens it for every file). At lua_close finalizers run in reverse
