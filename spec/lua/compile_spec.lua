@@ -1,6 +1,7 @@
 -- mg.compile: what is recorded once and replayed gives what the function gives, to the bit.
 
 local mg = require "moongrad"
+local helper = require "spec.helper"
 local nn, optim = mg.nn, mg.optim
 
 local function flat(v, out)
@@ -756,5 +757,54 @@ describe("compile", function()
     local before = W:totable()
     g(x)
     assert.same({before[1] - 1, before[2] - 2, before[3] - 3}, W:totable())
+  end)
+end)
+
+describe("mg.compile, called by what a replay calls", function()
+  helper.guard(before_each, after_each)
+
+  -- Replays of the form at hand, while calls with others push its record out
+  it("by mg.dynamic", function()
+    local depth, g = 0, nil
+    g = mg.compile(function(x)
+      return {x * mg.dynamic(function()
+        depth = depth + 1
+        if depth < 4 then
+          for n = 1, 3 do assert.equal(3 * n, g(mg.ones(n))[1]:sum():item()) end
+        end
+        depth = depth - 1
+        return 3
+      end), x}
+    end, {max = 1})
+    for _ = 1, 3 do assert(helper.same(g(mg.ones(5))[1], mg.ones(5) * 3)) end
+  end)
+
+  it("by finalizers", function()
+    local p = mg.Variable(mg.ones(3))
+    local opt = mg.optim.Adam{p}
+    local g = mg.compile(function(x, deep)
+      local loss = ((p - x) ^ 2):sum()
+      if not deep then
+        p:cleargrad()
+        loss:backward()
+        opt:step()
+      end
+      return {loss, {x, x + 1}}, loss * 2
+    end, {max = 1})
+    local count = 0
+    mg._hostile(function()
+      count = count + 1
+      g(mg.zeros(count % 4 + 1 == 2 and 1 or 3), count % 3 > 0)
+    end)
+    local ok, err = pcall(function()
+      for _ = 1, 60 do
+        local t, twice = g(mg.zeros(3))
+        assert(helper.same(t[1] * 2, twice))
+        assert(helper.same(t[2][2], mg.ones(3)))
+      end
+    end)
+    mg._hostile(nil)
+    assert(ok, err)
+    assert.is_true(count > 100)
   end)
 end)

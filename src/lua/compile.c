@@ -4,7 +4,9 @@
 ** number, all else itself. Forms are lists of items, a table's keys and values following it; what is no number
 ** stands in a table of Lua's, the user value of the function. A record has the form of its arguments, the modes,
 ** a replay, the form of its results, and whom to ask for numbers before each replay.
-** A replay makes what can fail first: boxes, tables, numbers; then all is done, or nothing.
+** A replay makes what can fail first: boxes, tables, numbers; then all is done, or nothing. What it calls on
+** the way, and finalizers, may call the function, too, and so push out the very record that is replayed: it is
+** looked for again after whatever runs Lua.
 */
 #include <string.h>
 
@@ -34,6 +36,7 @@ typedef struct {
 
 typedef struct record {
   struct record *next;
+  uint64_t id;
   modes m;
   int nargs, nresults;
   bool shares; /* a result stands in several places */
@@ -50,8 +53,17 @@ typedef struct record {
 typedef struct {
   state *S;
   int n, max, most; /* most: Variables among arguments */
-  record *list;     /* the latest used first */
+  bool closed;      /* it was collected; only what Lua finalizes later calls it still */
+  uint64_t calls;
+  record *list; /* the latest used first */
 } compiled;
+
+/* A record while it is replayed, and how often the function had been called before */
+typedef struct {
+  compiled *c;
+  record *r;
+  uint64_t id, calls;
+} use;
 
 /* At the upvalues of the function and of what it calls */
 enum { COMPILED = 3 };
@@ -200,26 +212,36 @@ static bool match(lua_State *L, state *S, const record *r, const item **x, int i
   return true;
 }
 
+/* Is the record still there? Without a call in between it is. */
+static bool is_there(const use *u) {
+  if (!u || u->c->calls == u->calls) return true;
+  const record *r = u->c->list;
+  while (r && !(r == u->r && r->id == u->id)) r = r->next;
+  return r;
+}
+
 /* Pushes a value of the form that begins at *x, with the Variables in the table vars, or, without one, with
-** empty boxes, that are noted. */
-static void build(lua_State *L, state *S, const item **x, int objects, int vars, node ***boxes,
-                  int *nbox) {
-  const item *it = (*x)++;
+** empty boxes, that are noted. False: the record of the form has gone. */
+static bool build(lua_State *L, state *S, const use *u, const item **x, int objects, int vars,
+                  node ***boxes, int *nbox) {
   luaL_checkstack(L, 8, "compile");
-  if (push_item(L, it, objects)) return;
-  if (it->kind == VARIABLE || it->kind == SAME) {
-    if (it->kind == VARIABLE && boxes) {
+  if (!is_there(u)) return false;
+  const item it = *(*x)++;
+  if (push_item(L, &it, objects)) return true;
+  if (it.kind == VARIABLE || it.kind == SAME) {
+    if (it.kind == VARIABLE && boxes) {
       boxes[(*nbox)++] = box_new(L, S);
-      if (vars) lua_pushvalue(L, -1), lua_rawseti(L, vars, it->n + 1);
-    } else lua_rawgeti(L, vars, it->n + 1);
-    return;
+      if (vars) lua_pushvalue(L, -1), lua_rawseti(L, vars, it.n + 1);
+    } else lua_rawgeti(L, vars, it.n + 1);
+    return true;
   }
   lua_createtable(L, 0, 0);
-  for (int n = it->n; n > 0; n--) {
-    build(L, S, x, objects, vars, boxes, nbox);
-    build(L, S, x, objects, vars, boxes, nbox);
+  for (int n = it.n; n > 0; n--) {
+    for (int i = 0; i < 2; i++)
+      if (!build(L, S, u, x, objects, vars, boxes, nbox)) return false;
     lua_rawset(L, -3);
   }
+  return true;
 }
 
 /* ---- records --------------------------------------------------------------------------------------------- */
@@ -245,6 +267,7 @@ static void drop_record(compiled *c, record *r) {
 
 static int compiled_gc(lua_State *L) {
   compiled *c = lua_touserdata(L, 1);
+  c->closed = true;
   while (c->list) drop_record(c, c->list);
   return 0;
 }
@@ -302,6 +325,7 @@ static void push_objects(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &current_objects);
 }
 
+/* Once they are there it allocates nothing. */
 static void set_current(lua_State *L) {
   lua_pushlightuserdata(L, lua_touserdata(L, SESSION));
   lua_rawsetp(L, LUA_REGISTRYINDEX, &current);
@@ -318,6 +342,7 @@ static int take(lua_State *L) {
   record *r = s->made;
   set_current(L);
   TRY(L, S, s->r = recorder_begin(&S->G));
+  set_current(L); /* a finalizer may have recorded another */
   recorder_script(&S->G, r->script, r->nchoice);
   for (int i = 1; i <= r->arguments.nvar; i++) {
     node **b = box_new(L, S);
@@ -328,7 +353,7 @@ static int take(lua_State *L) {
   }
   lua_settop(L, FN);
   const item *x = r->arguments.v;
-  for (int i = 1; i <= r->nargs; i++) build(L, S, &x, OBJECTS, VARS, NULL, NULL);
+  for (int i = 1; i <= r->nargs; i++) build(L, S, NULL, &x, OBJECTS, VARS, NULL, NULL);
   lua_call(L, r->nargs, LUA_MULTRET);
   int n = lua_gettop(L) - VARS;
   lua_newtable(L);
@@ -369,6 +394,7 @@ static record *record_call(lua_State *L, state *S, compiled *c, int objects, int
   call_guarded(L, 4);
   lua_settop(L, at - 1);
   r->next = c->list;
+  r->id = ++c->calls;
   c->list = r;
   c->n++;
   return r;
@@ -414,62 +440,38 @@ static int call_plain(lua_State *L, int nargs) {
   return lua_gettop(L);
 }
 
-/* Asks for the numbers. False: who is asked does not know the record any more */
-static bool ask(lua_State *L, const record *r, int objects) {
-  double *to = r->number;
-  for (int k = 0; k < r->nask; k++) {
-    const question *q = &r->ask[k];
-    lua_rawgeti(L, objects, q->fn);
-    lua_call(L, 0, q->n ? q->n : 1);
+/* Asks for the numbers. False: who is asked does not know the record any more, or it has gone */
+static bool ask(lua_State *L, const use *u, int objects) {
+  for (int k = 0, at = 0; k < u->r->nask; k++) {
+    const question q = u->r->ask[k];
+    lua_rawgeti(L, objects, q.fn);
+    lua_call(L, 0, q.n ? q.n : 1);
     if (lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1)) return false;
-    for (int i = 0; i < q->n; i++) {
-      if (lua_type(L, i - q->n) != LUA_TNUMBER)
-        refuse(L, "dynamic: the function gave a %s, expected a number", kind_of(L, i - q->n));
-      *to++ = lua_tonumber(L, i - q->n);
-    }
-    lua_pop(L, q->n ? q->n : 1);
+    for (int i = 0; i < q.n; i++)
+      if (lua_type(L, i - q.n) != LUA_TNUMBER)
+        refuse(L, "dynamic: the function gave a %s, expected a number", kind_of(L, i - q.n));
+    if (!is_there(u)) return false;
+    for (int i = 0; i < q.n; i++) u->r->number[at++] = lua_tonumber(L, i - q.n);
+    lua_pop(L, q.n ? q.n : 1);
   }
   return true;
 }
 
-static void tell(lua_State *L, const record *r, int objects) {
-  for (int k = 0; k < r->nask; k++) {
-    if (!r->ask[k].done) continue;
-    lua_rawgeti(L, objects, r->ask[k].done);
+static void tell(lua_State *L, const use *u, int objects) {
+  for (int k = 0; is_there(u) && k < u->r->nask; k++) {
+    if (!u->r->ask[k].done) continue;
+    lua_rawgeti(L, objects, u->r->ask[k].done);
     lua_call(L, 0, 0);
   }
 }
 
 /* False: no memory */
-static bool attempt_run(lua_State *L, state *S, record *r, int objects, met *m, node **to,
+static bool attempt_run(lua_State *L, state *S, const use *u, int objects, met *m, node **to,
                         enum replayed *how) {
   *how = REPLAY_OTHER;
-  if (fits(L, S, r, objects, m)) *how = replay_run(&S->G, r->p, m->n, r->number, to);
+  if (is_there(u) && fits(L, S, u->r, objects, m))
+    *how = replay_run(&S->G, u->r->p, m->n, u->r->number, to);
   return *how != REPLAY_FAILED;
-}
-
-/* All that r does; its results are on the top of the stack. */
-static enum replayed run(lua_State *L, state *S, record *r, int objects, met *m) {
-  int n = r->results.nvar, nbox = 0, vars = 0;
-  node **few_boxes[FEW], ***box = few_boxes, *few[FEW], **to = few;
-  enum replayed how;
-  if (n > FEW) {
-    box = lua_newuserdatauv(L, n * (sizeof *box + sizeof *to), 0);
-    to = (node **)(box + n);
-  }
-  if (r->nask && !ask(L, r, objects)) return REPLAY_OTHER;
-  if (r->shares) {
-    lua_newtable(L);
-    vars = lua_gettop(L);
-  }
-  const item *x = r->results.v;
-  for (int i = 0; i < r->nresults; i++) build(L, S, &x, objects, vars, box, &nbox);
-  TRY(L, S, attempt_run(L, S, r, objects, m, to, &how));
-  if (how != REPLAY_DONE) return how;
-  for (int i = 0; i < nbox; i++) *box[i] = to[i];
-  if (r->nask) tell(L, r, objects);
-  if (nbox) made(L, S, *box[nbox - 1]);
-  return how;
 }
 
 static void to_front(compiled *c, record *r) {
@@ -479,6 +481,35 @@ static void to_front(compiled *c, record *r) {
   *at = r->next;
   r->next = c->list;
   c->list = r;
+}
+
+/* All that the record does; its results, *count in number, are on the top of the stack. */
+static enum replayed run(lua_State *L, state *S, const use *u, int objects, met *m, int *count) {
+  if (!is_there(u)) return REPLAY_OTHER;
+  int n = u->r->results.nvar, nresults = u->r->nresults, nbox = 0, vars = 0;
+  bool shares = u->r->shares, asks = u->r->nask;
+  const item *x = u->r->results.v;
+  node **few_boxes[FEW], ***box = few_boxes, *few[FEW], **to = few;
+  enum replayed how;
+  if (n > FEW) {
+    box = lua_newuserdatauv(L, n * (sizeof *box + sizeof *to), 0);
+    to = (node **)(box + n);
+  }
+  if (asks && !(is_there(u) && ask(L, u, objects))) return REPLAY_OTHER;
+  if (shares) {
+    lua_newtable(L);
+    vars = lua_gettop(L);
+  }
+  for (int i = 0; i < nresults; i++)
+    if (!build(L, S, u, &x, objects, vars, box, &nbox)) return REPLAY_OTHER;
+  TRY(L, S, attempt_run(L, S, u, objects, m, to, &how));
+  if (how != REPLAY_DONE) return how;
+  for (int i = 0; i < nbox; i++) *box[i] = to[i];
+  *count = nresults;
+  if (asks) tell(L, u, objects);
+  if (nbox) made(L, S, *box[nbox - 1]);
+  if (is_there(u)) to_front(u->c, u->r);
+  return how;
 }
 
 static void make_room(compiled *c) {
@@ -504,30 +535,31 @@ static int compiled_call(lua_State *L) {
   int nargs = lua_gettop(L), objects = nargs + 1;
   node *few[FEW];
   met m = {.n = few};
-  bool plain = S->G.recorder || S->G.running || S->G.captures;
+  bool plain = c->closed || S->G.recorder || S->G.outside || S->G.running || S->G.captures;
   for (int i = 1; i <= nargs && !plain && S->G.backprop; i++) plain = follows(L, S, i, 0);
   if (plain) return call_plain(L, nargs);
   luaL_checkstack(L, 16, "compile");
   lua_getiuservalue(L, lua_upvalueindex(COMPILED), 2);
   if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
-  int top = lua_gettop(L), nchoice = 0;
-  uint64_t script = 0;
+  int top = lua_gettop(L), nchoice = 0, count = 0;
+  uint64_t script = 0, calls = ++c->calls;
   modes now = modes_now(S, KEY_MODES);
-  for (record *r = c->list, *next; r; r = next) {
+  for (record *r = c->list, *next; r && c->calls == calls; r = next) {
     next = r->next;
     if (r->nargs != nargs || !same_modes(&r->m, &now) || !fits(L, S, r, objects, &m)) continue;
-    enum replayed how = run(L, S, r, objects, &m);
-    if (how == REPLAY_DONE) return to_front(c, r), r->nresults;
+    enum replayed how = run(L, S, &(use){c, r, r->id, calls}, objects, &m, &count);
+    if (how == REPLAY_DONE) return count;
     lua_settop(L, top);
     if (how == REPLAY_UNLIKE && !other_way(r, &script, &nchoice)) return call_plain(L, nargs);
   }
   for (int turn = 0; turn < MOST_TURNS; turn++) {
     make_room(c);
     record *r = record_call(L, S, c, objects, nargs, script, nchoice);
+    use u = {c, r, r->id, c->calls};
     if (r->arguments.nvar > c->most) c->most = r->arguments.nvar;
     if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
-    enum replayed how = run(L, S, r, objects, &m);
-    if (how == REPLAY_DONE) return r->nresults;
+    enum replayed how = run(L, S, &u, objects, &m, &count);
+    if (how == REPLAY_DONE) return count;
     if (how != REPLAY_UNLIKE || !other_way(r, &script, &nchoice)) break;
     lua_settop(L, top);
   }
