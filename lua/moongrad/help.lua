@@ -209,6 +209,15 @@ function help.doc_of(value)
   return mg._docs[value] or type(class) == "table" and class.init and mg._docs[class.init]
 end
 
+-- What a module of this class, or this one, is called with: its forward's doc
+local function call_of(value)
+  local class = type(value) == "table" and (rawget(value, "__index") and value or
+    getmetatable(value))
+  local forward = type(class) == "table" and class.is_module and rawget(class, "forward")
+  local takes, says = (forward and mg._docs[forward] or ""):match "^[^(]*(%b())\n(.*)$"
+  return takes and ("\ncalled with\n  %s: %s"):format(takes, says) or ""
+end
+
 -- The names of the documented methods of a class, or of what is one's; nil: it is none.
 function help.methods(value)
   local class = type(value) == "table" and
@@ -248,7 +257,7 @@ function help.text(what)
   end
   local doc = value ~= nil and help.doc_of(value) or nothing_known(what)
   local methods = help.methods(value)
-  return methods and doc .. "\n" .. wrapped("methods", methods) or doc
+  return methods and doc .. "\n" .. wrapped("methods", methods) .. call_of(value) or doc
 end
 
 function help.help(what) print(help.text(what)) end

@@ -490,4 +490,63 @@ describe("nn", function()
     end
     assert.equal(1, mg.accuracy(net(x), t):item())
   end)
+
+  it("pads convolutions by what is there, to PyTorch's numbers", function()
+    local function sines(...) return (mg.range(1, mg.ones(...).size) * 1.3):sin():reshape(...) end
+    local function of(padding, mode)
+      local conv = nn.Conv2d(2, 2, {3, 4}, {padding = padding, padding_mode = mode})
+      conv.weight.data, conv.bias.data = sines(2, 2, 3, 4), sines(2)
+      return conv(sines(1, 2, 4, 5)), conv
+    end
+    for mode, want in pairs{
+      reflect = {55.14408890283566, 43.761969553740805, 0.883914234983721, 1.65309275474136},
+      replicate = {53.16388782995405, 47.51048546628462, -0.0179074885498338, 1.43094470190618},
+      circular = {20.50165343921391, 29.394728788311227, -1.38434206243622, 2.88834479567584},
+    } do
+      local y, conv = of({1, 2}, mode)
+      assert.same({1, 2, 4, 6}, y.shape)
+      assert(near({y:sum():item(), of("same", mode):sum():item(), y[{1, 2, 1, 1}]:item(),
+                   y[{1, 2, 1, 2}]:item()}, want, 1e-11))
+      assert.equal("Conv2d(2, 2, {3, 4}, padding = {1, 2}, padding_mode = " .. mode .. ")",
+        tostring(conv))
+      local one = nn.Conv1d(1, 1, 3, {padding = 2, dilation = 2, padding_mode = mode})
+      assert.same({1, 1, 7}, one(sines(1, 1, 7)).shape)
+    end
+    local conv = nn.Conv2d(1, 1, 3, {stride = 2, padding = "same", padding_mode = "reflect"})
+    assert(raises('Conv2d: padding "same" is for stride 1 alone, got 2', conv, mg.ones(1, 1, 5, 5)))
+  end)
+
+  it("print options that are not what they are by themselves", function()
+    for want, layer in pairs{
+      ["Linear(2, 3, bias = false)"] = nn.Linear(2, 3, {bias = false}),
+      ["Conv2d(2, 4, {3, 3}, stride = {2, 1}, dilation = {2, 2}, groups = 2)"] =
+        nn.Conv2d(2, 4, 3, {stride = {2, 1}, dilation = 2, groups = 2}),
+      ["ConvTranspose2d(2, 4, {3, 3}, stride = {2, 2}, output_padding = {1, 1})"] =
+        nn.ConvTranspose2d(2, 4, 3, {stride = 2, output_padding = 1}),
+      ["MaxPool2d({3, 3}, stride = {2, 2}, ceil_mode = true)"] =
+        nn.MaxPool2d(3, {stride = 2, ceil_mode = true}),
+      ["AvgPool1d(2, count_include_pad = false)"] = nn.AvgPool1d(2, {count_include_pad = false}),
+      ["Upsample(2, bilinear, align_corners = true)"] =
+        nn.Upsample{scale_factor = 2, mode = "bilinear", align_corners = true},
+      ["BatchNorm(3, momentum = cumulative)"] = nn.BatchNorm(3, {momentum = "cumulative"}),
+      ["InstanceNorm(3, affine = true)"] = nn.InstanceNorm(3, {affine = true}),
+      ["LayerNorm(3, eps = 1e-06, bias = false)"] = nn.LayerNorm(3, {eps = 1e-6, bias = false}),
+      ["RMSNorm(3, eps = 0.1)"] = nn.RMSNorm(3, {eps = 0.1}),
+      ["GRU(2, 3, num_layers = 2, batch_first = true, dropout = 0.5)"] =
+        nn.GRU(2, 3, {num_layers = 2, batch_first = true, dropout = 0.5}),
+      ["RNNCell(2, 3, nonlinearity = relu)"] = nn.RNNCell(2, 3, {nonlinearity = "relu"}),
+      ["LSTMCell(2, 3, bias = false)"] = nn.LSTMCell(2, 3, {bias = false}),
+      ["Flatten(last = 3)"] = nn.Flatten(2, 3), ["Flatten"] = nn.Flatten(),
+      ["GELU(approximate = tanh)"] = nn.GELU{approximate = "tanh"}, ["GELU"] = nn.GELU(),
+      ["Softplus(beta = 2)"] = nn.Softplus{beta = 2}, ["Hardtanh(min = 0)"] = nn.Hardtanh{min = 0},
+      ["LeakyReLU(0.2)"] = nn.LeakyReLU(0.2), ["PReLU(3)"] = nn.PReLU(3),
+      ["Unflatten(2, {2, 3})"] = nn.Unflatten(2, {2, 3}), ["Dropout2d(0.1)"] = nn.Dropout2d(0.1),
+      ["LocalResponseNorm(5, k = 2)"] = nn.LocalResponseNorm(5, {k = 2}),
+      ["Bilinear(2, 3, 4)"] = nn.Bilinear(2, 3, 4),
+    } do
+      assert.equal(want, tostring(layer):match "^[^\n]*")
+    end
+    assert(tostring(nn.MultiHeadAttention(4, 2, {dropout = 0.1, batch_first = true, kdim = 3}))
+      :find("^MultiHeadAttention%(4, 2, dropout = 0.1, kdim = 3, batch_first = true%)"))
+  end)
 end)

@@ -112,6 +112,24 @@ describe("optim", function()
     six("NAdam", {lr = 0.1}, {0.5632998492537865, -0.9121984144859047})
     six("NAdam", {lr = 0.1, weight_decay = 0.5, momentum_decay = 0.1},
       {0.5635333313285704, -0.836859431234098})
+    local function twelve(name, n, opts, want)
+      local p = mg.Variable{1, -2, 0.5}
+      local opt = optim[name]({p}, opts)
+      for _ = 1, n do
+        opt:cleargrads()
+        local y = (p * p * mg.tensor{1, 3, 0.2} + p:sin()):sum()
+        y:backward()
+        opt:step()
+      end
+      assert(near(p, want, 1e-12))
+    end
+    twelve("RAdam", 12, {lr = 0.1, weight_decay = 0.01},
+      {-0.118925147433686, 0.723247010479951, -0.0681457365644926})
+    twelve("RAdam", 30, {lr = 0.1, betas = {0.9, 0.9}},
+      {-0.480502204627427, -0.410949154010977, -1.44240126604454})
+    twelve("Rprop", 12, {lr = 0.05}, {-0.60752092672, -0.0209748879360002, -1.479025112064})
+    assert(raises("Rprop: etas must be two numbers, below 1 and above", optim.Rprop,
+      {mg.Variable(1.0)}, {etas = {1.5, 2}}))
     six("Adamax", {lr = 0.1}, {0.48762186883662306, -0.992650823751015})
     six("Adamax", {lr = 0.1, weight_decay = 0.5}, {0.4854865945652209, -0.9064967368643252})
     six("Adam", {lr = 0.1, betas = {0.9, 0.5}, amsgrad = true},
@@ -149,8 +167,22 @@ describe("optim", function()
   it("has PyTorch's defaults", function()
     local p = {mg.Variable(1.0)}
     local defaults = {SGD = 1e-3, Adam = 1e-3, AdamW = 1e-3, RMSprop = 1e-2, AdaGrad = 1e-2,
-                      AdaDelta = 1.0, NAdam = 2e-3, Adamax = 2e-3, Lion = 1e-4, LBFGS = 1}
+                      AdaDelta = 1.0, NAdam = 2e-3, Adamax = 2e-3, Lion = 1e-4, LBFGS = 1,
+                      RAdam = 1e-3, Rprop = 1e-2}
     for name, lr in pairs(defaults) do assert.equal(lr, optim[name](p).lr) end
+  end)
+
+  it("clears the grads of all groups", function()
+    local a, b, other = mg.Variable(1.0), mg.Variable(2.0), mg.Variable(3.0)
+    local opt = optim.Adam{{params = {a}}, {params = {b}, lr = 1}}
+    local y = a * b * other
+    y:backward()
+    opt:cleargrads()
+    assert.is_nil(a.grad)
+    assert.is_nil(b.grad)
+    assert.is_truthy(other.grad)
+    local model = nn.Linear(2)
+    optim.SGD(model):cleargrads()                -- which has no parameters yet
   end)
 
   it("skips parameters without a gradient, and frozen ones", function()
@@ -535,7 +567,7 @@ describe("optim", function()
 
     it("goes on where it was", function()
       for _, name in ipairs{"SGD", "Adam", "AdamW", "RMSprop", "AdaGrad", "AdaDelta", "NAdam",
-                            "Adamax", "Lion"} do
+                            "Adamax", "Lion", "RAdam", "Rprop"} do
         local opts = name == "SGD" and {momentum = 0.9} or nil
         local a, b = nn.Linear(3, 2), nn.Linear(3, 2)
         local first, second = optim[name](a, opts), optim[name](b, opts)

@@ -37,6 +37,19 @@ describe("schedules", function()
     assert(raises("SGD: lr = -1 is negative", optim.lambda, sgd(), function() return -1 end))
   end)
 
+  it("up and down again and again", function()
+    local function is(mode, want)
+      assert(near(rates(function(o)
+        return optim.cyclic(o, 0.1, 0.5, {up = 3, down = 2, mode = mode, gamma = 0.9})
+      end, #want), want))
+    end
+    is("triangular", {0.1, 0.7 / 3, 1.1 / 3, 0.5, 0.3, 0.1, 0.7 / 3})
+    is("triangular2", {0.1, 0.7 / 3, 1.1 / 3, 0.5, 0.3, 0.1, 0.5 / 3, 0.7 / 3, 0.3, 0.2, 0.1,
+                       0.4 / 3})
+    is("exp_range", {0.1, 0.22, 0.316, 0.3916, 0.23122, 0.1, 0.1708588, 0.22754584, 0.272186884,
+                     0.1774840978, 0.1, 0.141841412812})
+  end)
+
   it("warm restarts", function()
     assert(near(rates(function(o)
       return optim.warm_restarts(o, 3, {t_mult = 2, eta_min = 0.1})
@@ -165,7 +178,8 @@ end)
 describe("a run stopped, saved and resumed", function()
   local rules = {
     SGD = {momentum = 0.9}, Adam = {amsgrad = true}, AdamW = {}, NAdam = {}, Adamax = {}, Lion = {},
-    RMSprop = {centered = true, momentum = 0.5}, AdaGrad = {lr_decay = 0.1}, AdaDelta = {}
+    RMSprop = {centered = true, momentum = 0.5}, AdaGrad = {lr_decay = 0.1}, AdaDelta = {},
+    RAdam = {}, Rprop = {}
   }
   local schedules = {
     cosine = function(o) return optim.cosine(o, 9) end,

@@ -359,6 +359,7 @@ describe("compile", function()
     {"SGD", {lr = 0.1, momentum = 0.9, dampening = 0.5}}, {"Adam", {amsgrad = true}}, {"AdamW", {}},
     {"NAdam", {}}, {"Adamax", {}}, {"Lion", {}}, {"RMSprop", {centered = true, momentum = 0.5}},
     {"AdaGrad", {lr_decay = 0.1}}, {"AdaDelta", {}}, {"Adam", {weight_decay = 0.1}, true},
+    {"RAdam", {}}, {"Rprop", {}},
   } do
     it(("trains with %s: %s"):format(case[1], next(case[2]) or "as it is"), function()
       for _, dtype in ipairs{"float64", "float32"} do

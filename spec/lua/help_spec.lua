@@ -103,8 +103,22 @@ describe("help", function()
     end
     assert.truthy(text "Checkpoint":find("\nmethods\n  best load save$"))
     assert.truthy(text "nn.Linear":find("named_parameters", 1, true))
-    assert.truthy(text(mg.optim.SGD):find "\nmethods\n  add_group add_hook extend load_state ")
+    assert.truthy(text(mg.optim.SGD)
+      :find "\nmethods\n  add_group add_hook cleargrads extend load_state ")
     assert.falsy(text "softmax":find("methods", 1, true))
+  end)
+
+  it("tells what a module is called with", function()
+    local function text(what)
+      return table.concat((helper.printed(mg.help, what)), "\n")
+    end
+    for _, what in ipairs{"LSTM", mg.nn.LSTM, mg.nn.LSTM(2, 3)} do
+      assert.truthy(text(what):find("\ncalled with\n  (x: float, h: variable | list?, c: " ..
+        "variable?, {lengths: array?}): all outputs", 1, true))
+    end
+    local Own = mg.nn.Module:extend "Own"
+    Own.init = mg.checked("Own(self)", "of one's own", function() end)
+    assert.falsy(text(Own):find "called with")
   end)
 
   it("says when it knows nothing, and what is near", function()

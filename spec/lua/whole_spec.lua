@@ -92,7 +92,7 @@ describe("all or nothing:", function()
   for _, case in ipairs{{"SGD"}, {"SGD", {momentum = 0.9, nesterov = true, lr = 0.1}}, {"Adam"},
                         {"AdamW"}, {"RMSprop", {centered = true, momentum = 0.5}}, {"AdaGrad"},
                         {"AdaDelta"}, {"Adam", {amsgrad = true}}, {"NAdam"}, {"Adamax"},
-                        {"Lion"}} do
+                        {"Lion"}, {"RAdam"}, {"Rprop"}} do
     local name, opts = table.unpack(case)
     it("a first and a second step of " .. name .. (opts and " with more" or ""), function()
       local function make()

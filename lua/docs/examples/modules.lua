@@ -70,6 +70,9 @@ mg.test_mode(mg.nn.Dropout(0.5), mg.ones(6))]],
   ["nn.Conv1d"] = shape_of("Conv1d(3, 8, 5)", "mg.rand(2, 3, 20)"),
   ["nn.Conv2d"] = shape_of("Conv2d(3, 8, 3, {padding = 1})", "mg.rand(2, 3, 8, 8)") ..
     "\nlayer.weight.shape",
+  ["optim.RAdam"] = fitted("RAdam", "{lr = 0.1}"),
+  ["optim.Rprop"] = fitted("Rprop", "{lr = 0.01}"),
+  ["optim.cyclic"] = rates("mg.optim.cyclic(opt, 0.1, 0.5, {up = 2})"),
   ["nn.Conv3d"] = shape_of("Conv3d(1, 2, 3)", "mg.rand(1, 1, 5, 5, 5)"),
   ["nn.ConvTranspose1d"] = shape_of("ConvTranspose1d(3, 8, 4, {stride = 2})", "mg.rand(2, 3, 10)"),
   ["nn.ConvTranspose2d"] = shape_of("ConvTranspose2d(3, 8, 2, {stride = 2})",
@@ -304,6 +307,12 @@ p]],
   ["Optimizer:extend"] = [[
 Plain = mg.optim.SGD:extend "Plain"
 Plain({mg.Variable(1)}, {lr = 3}).lr]],
+  ["Optimizer:cleargrads"] = [[
+model = mg.nn.Linear(2, 1)
+opt = mg.optim.SGD(model)
+model(mg.ones(1, 2)):sum():backward()
+opt:cleargrads()
+model.weight.grad]],
   ["Optimizer:step"] = [[
 p = mg.Variable(1)
 opt = mg.optim.SGD({p}, {lr = 0.1})

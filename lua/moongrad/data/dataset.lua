@@ -18,7 +18,16 @@ mg._docs[Dataset] = "Dataset:extend(name)\n" ..
 local function stack(values)
   local dtype = "int64"
   for _, v in ipairs(values) do
-    if mg.is_variable(v) then return mg.stack(values) end
+    if mg.is_variable(v) then
+      for n, other in ipairs(values) do
+        if mg.is_variable(other) and tostring(other.shape) ~= tostring(v.shape) then
+          raise("collate: item %d has shape %s, the first %s: what is of unlike length needs a " ..
+            "collate of its own, as by data.pad_sequence", n, tostring(other.shape),
+            tostring(v.shape))
+        end
+      end
+      return mg.stack(values)
+    end
     if math.type(v) ~= "integer" then dtype = mg.Config.dtype end
   end
   return mg.tensor(values, dtype)

@@ -81,7 +81,8 @@ function Convolution:describe()
   local sizes = ("%s, %d, {%s}"):format(inputs, self.outputs, table.concat(self.kernel, ", "))
   return options(sizes, "stride", self.stride, 1, "padding", self.padding, 0,
     "output_padding", self.output_padding, 0, "dilation", self.dilation, 1,
-    "groups", self.groups, 1, "bias", self.has_bias, true)
+    "groups", self.groups, 1, "bias", self.has_bias, true, "padding_mode", self.padding_mode,
+    "zeros")
 end
 
 local SIZES = "[in_channels: int(1..),] out_channels: int(1..), kernel_size: ints(1..), "
@@ -97,16 +98,44 @@ for axes = 1, 3 do
 
   Conv.init = checked(name .. "(self, " .. SIZES ..
     "{stride: ints(1..) = 1, padding: ints(0..) | \"same\" = 0, dilation: ints(1..) = 1, " ..
-    "groups: int(1..) = 1, bias: bool = true})", DOC:format("conv" .. axes .. "d"),
-    function(self, inputs, outputs, kernel, stride, padding, dilation, groups, bias)
+    "groups: int(1..) = 1, bias: bool = true, " ..
+    'padding_mode: "zeros" | "reflect" | "replicate" | "circular" = "zeros"})',
+    DOC:format("conv" .. axes .. "d") .. "; padding_mode: what stands in the border, as in pad",
+    function(self, inputs, outputs, kernel, stride, padding, dilation, groups, bias, mode)
+      self.padding_mode = mode
       self:prepare(inputs, outputs, kernel,
         {stride = stride, padding = padding, dilation = dilation, groups = groups}, bias)
     end)
 
+  -- The border of x, the last axis first, and none left to the op
+  local function bordered(self, x)
+    local widths = {}
+    for i = axes, 1, -1 do
+      local before, after
+      if self.padding == "same" then
+        local stride = type(self.stride) == "table" and self.stride[i] or self.stride
+        if stride ~= 1 then
+          mg.raise('%s: padding "same" is for stride 1 alone, got %d', name, stride)
+        end
+        local dilation = self.dilation
+        if type(dilation) == "table" then dilation = dilation[i] end
+        local all = (self.kernel[i] - 1) * dilation
+        before, after = all // 2, all - all // 2
+      else
+        before = type(self.padding) == "table" and self.padding[i] or self.padding
+        after = before
+      end
+      widths[#widths + 1], widths[#widths + 2] = before, after
+    end
+    return x:pad(widths, {mode = self.padding_mode}), 0
+  end
+
   Conv.forward = checked(name .. "(self, x: float)", "x through the kernels of weight",
     function(self, x)
       self:prepare_for(x)
-      return op(x, self.weight, self.bias, {stride = self.stride, padding = self.padding,
+      local padding = self.padding
+      if self.padding_mode ~= "zeros" then x, padding = bordered(self, x) end
+      return op(x, self.weight, self.bias, {stride = self.stride, padding = padding,
         dilation = self.dilation, groups = self.groups})
     end)
 end

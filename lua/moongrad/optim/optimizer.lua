@@ -202,6 +202,14 @@ Optimizer.add_group = checked("add_group(self, group: table)",
     groups[#groups + 1] = new_group(self, #groups + 1, given, seen)
   end)
 
+Optimizer.cleargrads = checked("cleargrads(self)",
+  "the grad of every parameter of all groups becomes nil",
+  function(self)
+    for _, group in ipairs(self.groups) do
+      for _, p in named(group.target) do p:cleargrad() end
+    end
+  end)
+
 -- ---- steps ------------------------------------------------------------------------------------
 
 Optimizer.add_hook = checked("add_hook(self, f: function)",

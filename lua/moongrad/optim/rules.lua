@@ -224,7 +224,64 @@ function AdaDelta:update(p, g, s)
   return { p, s.v, s.u }, { p - self.lr * d, v, u }
 end
 
+-- Liu et al., "On the variance of the adaptive learning rate and beyond", arXiv 1908.03265:
+--   m', v' as Adam's     r = 2 / (1 - b2) - 1     r_t = r - 2 t b2^t / (1 - b2^t)
+--   p' = p - lr / (1 - b1^t) m' while r_t <= 5, and then
+--   p' = p - lr / (1 - b1^t) m' c q / (sqrt(v') + eps),
+--   q^2 = (r_t - 4)(r_t - 2) r / ((r - 4)(r - 2) r_t)
+local RAdam = Adam:extend("RAdam", BETAS .. "0",
+  "Adam that steps by m alone until g^2 has been seen often enough")
+RAdam.buffers = { "m", "v" }
+
+local function radam_numbers(self, t)
+  local b1, b2 = self.betas[1], self.betas[2]
+  local rate, c2 = self.lr / (1 - b1 ^ t), 1 - b2 ^ t
+  local most = 2 / (1 - b2) - 1
+  local now = most - 2 * t * b2 ^ t / c2
+  if now <= 5 then return rate, 0 end
+  local r = (now - 4) * (now - 2) * most / ((most - 4) * (most - 2) * now)
+  return 0, rate * math.sqrt(c2 * r)
+end
+
+function RAdam:update(p, g, s)
+  g = decayed(self, p, g)
+  local b1, b2 = self.betas[1], self.betas[2]
+  local plain, by_root = self:numbers(s, radam_numbers)
+  local m = b1 * s.m + (1 - b1) * g
+  local v = b2 * s.v + (1 - b2) * g * g
+  return { p, s.m, s.v }, { p - m * (plain + by_root / (sqrt(v) + self.eps)), m, v }
+end
+
+-- Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning", 1993:
+--   z' = z times etas[2] where g goes on as before, times etas[1] where it turned (and counts as 0
+--   then), within step_sizes     p' = p - sign(g) z'
+local Rprop = Optimizer:extend("Rprop",
+  "lr: number(0..) = 1e-2, etas: numbers(0..) = {0.5, 1.2}, " ..
+    "step_sizes: numbers(0..) = {1e-6, 50}",
+  "steps by the sign of g alone, each element its own, longer while it stays: for whole batches")
+Rprop.buffers = { "g", "z" }
+
+function Rprop:prepare()
+  if #self.etas ~= 2 or self.etas[1] > 1 or self.etas[2] < 1 then
+    raise("Rprop: etas must be two numbers, below 1 and above")
+  elseif #self.step_sizes ~= 2 then
+    raise("Rprop: step_sizes has %d numbers, expected 2", #self.step_sizes)
+  end
+end
+
+local function first_step(self, t) return t == 1 and self.lr or 0 end
+
+function Rprop:update(p, g, s)
+  local kept, low, high = g * s.g, self.step_sizes[1], self.step_sizes[2]
+  local turned = kept:lt(0)
+  local factor = mg.where(kept:gt(0), self.etas[2], mg.where(turned, self.etas[1], 1))
+  local z = ((s.z + self:numbers(s, first_step)) * factor):clamp{min = low, max = high}
+  g = mg.where(turned, 0, g)
+  return { p, s.g, s.z }, { p - g:sign() * z, g, z }
+end
+
 return {
-  Optimizer = Optimizer, SGD = SGD, Adam = Adam, AdamW = AdamW, NAdam = NAdam, Adamax = Adamax,
-  Lion = Lion, RMSprop = RMSprop, AdaGrad = AdaGrad, AdaDelta = AdaDelta
+  Optimizer = Optimizer, SGD = SGD, Adam = Adam, AdamW = AdamW, NAdam = NAdam, RAdam = RAdam,
+  Adamax = Adamax, Lion = Lion, RMSprop = RMSprop, AdaGrad = AdaGrad, AdaDelta = AdaDelta,
+  Rprop = Rprop
 }

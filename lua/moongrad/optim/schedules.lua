@@ -219,6 +219,25 @@ schedules.linear_lr = checked(
     end)
   end)
 
+-- Smith, "Cyclical learning rates for training neural networks", arXiv 1506.01186
+schedules.cyclic = checked(
+  "cyclic(opt: optimizer, base_lr: number(0..), max_lr: number(0..), {up: number(0<..) = 2000, " ..
+    'down: number(0<..) = up, mode: "triangular" | "triangular2" | "exp_range" = "triangular", ' ..
+    "gamma: number(0<..) = 1})",
+  "a schedule: lr from base_lr to max_lr in `up` steps and back in `down`, again and again " ..
+    "(CyclicLR); triangular2: half as high each time, exp_range: times gamma^t",
+  function(opt, low, high, up, down, mode, gamma)
+    local total = up + down
+    return Schedule("cyclic", opt, function(t)
+      local cycle = t // total
+      local part = t / total - cycle
+      local height = part <= up / total and part * total / up or (1 - part) * total / down
+      if mode == "triangular2" then height = height / 2.0 ^ cycle end
+      if mode == "exp_range" then height = height * gamma ^ t end
+      return low + (high - low) * height
+    end)
+  end)
+
 schedules.polynomial = checked(
   "polynomial(opt: optimizer, n: number(0<..), {power: number(0..) = 1})",
   "a schedule: lr times (1 - t/n)^power, down to 0 in n steps (PolynomialLR)",
