@@ -2,6 +2,7 @@
 -- that is run while the page is made, and what stands near them.
 
 local catalog = require "docs.catalog"
+local errors = require "docs.errors"
 local examples = require "docs.examples"
 local html = require "docs.html"
 local session = require "docs.session"
@@ -179,6 +180,19 @@ local function arguments(e)
   return table.concat(rows, "\n")
 end
 
+-- What e refuses: the calls, and what they raise
+local function refused(e)
+  local list = errors.of(e)
+  if #list == 0 then return "" end
+  local rows = {'<details class="errors"><summary>Errors</summary>', "<table>"}
+  for _, each in ipairs(list) do
+    rows[#rows + 1] = ("<tr><td><code>%s</code></td><td>%s</td></tr>"):format(escape(each.call),
+      escape(each.message))
+  end
+  rows[#rows + 1] = "</table></details>"
+  return table.concat(rows, "\n")
+end
+
 local function shown_call(e)
   if e.kind == "property" then return e.path end
   local own = e.text:match "^[%w_]+(.*)$"
@@ -211,6 +225,7 @@ local function section(e, list, by_name)
   end
   local example = examples.of(e)
   if example then out[#out + 1] = html.session(session.run(example)) end
+  out[#out + 1] = refused(e)
   local also = near(e, list)
   if #also > 0 then
     out[#out + 1] = '<p class="soft">See also ' .. table.concat(also, ", ") .. "</p>"
@@ -243,7 +258,8 @@ local function index_page(groups, list)
   local out = {"<h1>Reference</h1>", [[
 <p>All names, with what they take, from the signatures that calls are checked by: whatever does not
 fit raises an error at the line of the call, which names the function, the argument and the shapes.
-<code>mg.help "softmax"</code> says the same in the REPL.</p>
+Those that an op, a function or a constructor raises stand on its page under Errors, with calls that
+raised them while the page was made. <code>mg.help "softmax"</code> says the same in the REPL.</p>
 <p>In a signature stand arguments with their types, then, in braces, options, given by name in one
 table behind the arguments. A value after = is taken where nothing was given; a type with ? may be
 nil; an argument in brackets may be left out though others follow.</p>]]}

@@ -21,6 +21,13 @@ print(y, x.grad)
 -- `make install` puts the module, these pages, the man page and the annotations for editors under
 -- `PREFIX` (default `/usr/local`).
 --
+-- ## In a terminal, in a notebook
+--
+-- `make repl`, or `moongrad` once it is installed, shows what one types: `mg` is there, Tab
+-- completes names, `?softmax` is help, plots stand as text where there is no display. `moongrad
+-- program.lua` runs a program. `make jupyter` installs a kernel for Jupyter's notebooks.
+-- `man moongrad` lists all names.
+--
 -- ## In an editor
 --
 -- `make meta` writes annotations of all names for lua-language-server; `.luarc.json` points to
