@@ -117,7 +117,9 @@ local refused = {
     mg.roll({1, 2, 3}, {1, 2}, 1)]],
   pad = [[
     mg.pad({1, 2}, {1})
-    mg.pad({1, 2}, {-2, -1})]],
+    mg.pad({1, 2}, {-2, -1})
+    mg.pad({1, 2}, {2, 0}, {mode = "reflect"})
+    mg.pad({1, 2}, {1, 1}, {mode = "reflect", value = 3})]],
   tril = "mg.tril{1, 2}",
   triu = "mg.triu{1, 2}",
   diag = [[
@@ -213,7 +215,8 @@ local refused = {
     mg.linear(mg.ones(5, 3), mg.ones(4, 3), mg.ones(3))]],
   embedding = [[
     mg.embedding({1, 4}, mg.ones(3, 2))
-    mg.embedding({1, 2}, mg.ones(3))]],
+    mg.embedding({1, 2}, mg.ones(3))
+    mg.embedding({1, 2}, mg.ones(3, 2), {padding_idx = 4})]],
   scaled_dot_product_attention = [[
     mg.scaled_dot_product_attention(mg.ones(2), mg.ones(2), mg.ones(2))
     mg.scaled_dot_product_attention(mg.ones(3, 2), mg.ones(4, 3), mg.ones(4, 3))
@@ -282,6 +285,74 @@ local refused = {
     mg.instance_norm(mg.ones(2, 3, 4), mg.zeros(3))
     mg.instance_norm(mg.ones(2, 3, 4), {use_input_stats = false})]],
 
+  -- margins, distances, sequences, pictures
+  hardtanh = "mg.hardtanh({1, 2}, {min = 1, max = 0})",
+  prelu = "mg.prelu(mg.ones(2, 3), mg.ones(2))",
+  cross = "mg.cross({1, 2}, {1, 2})",
+  cov = "mg.cov(mg.ones(2, 2, 2))",
+  corrcoef = "mg.corrcoef{1, 2}",
+  matrix_exp = "mg.matrix_exp(mg.ones(2, 3))",
+  tensordot = [[
+    mg.tensordot(mg.ones(2, 3), mg.ones(4, 5), 1)
+    mg.tensordot({1, 2}, {1, 2}, 2)
+    mg.tensordot(mg.ones(2, 3), mg.ones(3, 2), {3, 1})
+    mg.tensordot(mg.ones(2, 3), mg.ones(3, 2), {1})]],
+  normalize = "mg.normalize({1, 2}, {axis = 2})",
+  cosine_similarity = "mg.cosine_similarity(mg.ones(2, 3), mg.ones(2, 4))",
+  pairwise_distance = "mg.pairwise_distance(mg.ones(2, 3), mg.ones(2, 4))",
+  margin_ranking_loss = [[
+    mg.margin_ranking_loss({1, 2}, {1, 2, 3}, {1, -1})
+    mg.margin_ranking_loss({1, 2}, {2, 1}, {1, 0})]],
+  hinge_embedding_loss = [[
+    mg.hinge_embedding_loss({1, 2}, {1, -1, 1})
+    mg.hinge_embedding_loss({1, 2}, {1, 0})]],
+  soft_margin_loss = [[
+    mg.soft_margin_loss({1, 2}, {1, -1, 1})
+    mg.soft_margin_loss({1, 2}, {1, 0})]],
+  cosine_embedding_loss = [[
+    mg.cosine_embedding_loss({{1, 2}}, {{1, 2}}, {1, 1})
+    mg.cosine_embedding_loss({{1, 2}}, {{1, 2}}, {0})]],
+  triplet_margin_loss = "mg.triplet_margin_loss(mg.ones(2, 3), mg.ones(2, 4), mg.ones(2, 3))",
+  multi_margin_loss = [[
+    mg.multi_margin_loss(mg.ones(2, 3, 4), {1, 2})
+    mg.multi_margin_loss(mg.ones(2, 3), {1, 4})
+    mg.multi_margin_loss(mg.ones(2, 3), {1})
+    mg.multi_margin_loss(mg.ones(2, 3), {1, 2}, {weight = {1, 2}})]],
+  multilabel_soft_margin_loss = "mg.multilabel_soft_margin_loss(mg.ones(2, 3), mg.ones(2, 4))",
+  poisson_nll_loss = "mg.poisson_nll_loss({1, 2}, {1, 2, 3})",
+  gaussian_nll_loss = [[
+    mg.gaussian_nll_loss({1, 2}, {1, 2}, {1, 2, 3})
+    mg.gaussian_nll_loss({1, 2}, {1, 2}, {1, -1})]],
+  ctc_loss = [[
+    mg.ctc_loss(mg.ones(5), {2}, {5}, {1})
+    mg.ctc_loss(mg.ones(5, 1, 3), {{2, 3}}, {5}, {2}, {blank = 4})
+    mg.ctc_loss(mg.ones(5, 1, 3), {{2}, {3}}, {5}, {1})
+    mg.ctc_loss(mg.ones(5, 1, 3), {{2, 3}}, {5, 5}, {2})
+    mg.ctc_loss(mg.ones(5, 1, 3), {{2, 3}}, {9}, {2})
+    mg.ctc_loss(mg.ones(5, 1, 3), {{2, 4}}, {5}, {2})
+    mg.ctc_loss(mg.ones(5, 2, 3), {2, 3, 2}, {5, 5}, {1, 1})]],
+  dropout1d = "mg.dropout1d({1, 2}, 0.5)",
+  dropout2d = "mg.dropout2d({1, 2}, 0.5)",
+  dropout3d = "mg.dropout3d({1, 2}, 0.5)",
+  bilinear = [[
+    mg.bilinear(mg.ones(5, 2), mg.ones(5, 3), mg.ones(4, 3, 2))
+    mg.bilinear(mg.ones(5, 2), mg.ones(6, 3), mg.ones(4, 2, 3))]],
+  diff = "mg.diff(1)",
+  trapezoid = [[
+    mg.trapezoid(1)
+    mg.trapezoid({1, 2}, {1, 2, 3})]],
+  unflatten = [[
+    mg.unflatten(1, 1, {1})
+    mg.unflatten(mg.ones(6), 1, {-1, -1})
+    mg.unflatten(mg.ones(6), 1, {4, 2})]],
+  diag_embed = "mg.diag_embed(1)",
+  pixel_shuffle = "mg.pixel_shuffle(mg.ones(1, 3, 2, 2), 2)",
+  pixel_unshuffle = "mg.pixel_unshuffle(mg.ones(1, 3, 3, 2), 2)",
+  channel_shuffle = "mg.channel_shuffle(mg.ones(1, 3, 2), 2)",
+  local_response_norm = "mg.local_response_norm({1, 2}, 3)",
+  affine_grid = "mg.affine_grid(mg.ones(1, 2, 2), {1, 1, 4, 4})",
+  grid_sample = "mg.grid_sample(mg.ones(1, 1, 4, 4), mg.ones(2, 4, 4, 2))",
+
   -- gradients
   grad = [[
     mg.grad(function(x) return x end)(mg.ones(3))
@@ -302,7 +373,9 @@ local refused = {
     mg.tensor(1):backward()
     mg.ones{2, dtype = "int64"}:backward()
     local y = mg.Variable(2):exp(); y:backward(); y:backward()
-    local x = mg.Variable(2); local y = x * x; x.data = 3; y:backward{create_graph = true}]],
+    local x = mg.Variable(2); local y = x * x; x.data = 3; y:backward{create_graph = true}
+    local x = mg.Variable(0); local y = x:sqrt()
+      mg.using_config("debug", true, function() y:backward() end)]],
   vjp = [[
     mg.vjp(function(x) return x, x end, {1, 2})
     mg.vjp(function(x) return {x, 1} end, mg.ones(2))
