@@ -112,6 +112,71 @@ local function within(inside, x, safe, log_prob)
   return mg.where(inside, log_prob(mg.where(inside, x, safe)), -INF)
 end
 
+-- ---- differences that would cancel ------------------------------------------------------------
+
+-- sum of c[i] x^(i - 1)
+local function polynomial(x, c)
+  local y = c[#c]
+  for i = #c - 1, 1, -1 do y = y * x + c[i] end
+  return y
+end
+
+local ATANH, EXP = {}, {}
+for i = 1, 14 do ATANH[i], EXP[i] = 2 / (2 * i + 1), (-1) ^ (i + 1) end
+for i = 1, 14 do
+  for k = 2, i + 1 do EXP[i] = EXP[i] / k end
+end
+
+-- u - log(1 + u) of small u: with s = u / (2 + u) the logarithm is 2 atanh(s), and u - 2 s = s u.
+local function less_log(u)
+  local s = u / (u + 2)
+  local square = s * s
+  return s * (u - square * polynomial(square, ATANH))
+end
+
+-- near(u) where |u| < 0.3, else `far`
+local function by_size(u, near, far)
+  local small = u:abs():lt(0.3)
+  return mg.where(small, near(mg.where(small, u, 0)), far)
+end
+
+-- log(1 + u), or l, which is the same, where u has lost what it is made of
+local function log_of(u, l)
+  local plain = u:gt(-0.9):logical_and(u:lt(1e15))
+  return mg.where(plain, mg.where(plain, u, 0):log1p(), l)
+end
+
+-- q - p - p log(q / p), 0 or more; d = q - p, l = log(q) - log(p)
+local function gap(p, d, l)
+  local u = d / p
+  return by_size(u, function(v) return p * less_log(v) end, d - mg._mulz(p, log_of(u, l)))
+end
+
+-- r - 1 - log(r), r = q / p
+local function ratio_gap(p, q)
+  local u = (q - p) / p
+  return by_size(u, less_log, u - log_of(u, q:log() - p:log()))
+end
+
+-- a + exp(-a) - 1, a from 0
+local function decay_gap(a)
+  return by_size(a, function(u) return u * u * polynomial(u, EXP) end, a + (-a):expm1())
+end
+
+-- Stirling: lgamma(k) = (k - 1/2) log(k) - k + log(2 pi) / 2 + rest(k); digamma(k) = log(k) -
+-- 1 / (2 k) - the other one. Of k from LARGE on.
+local LARGE = 16
+local REST = {1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156}
+local SLOPE = {1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12}
+local function stirling_rest(k) return polynomial((1 / k) ^ 2, REST) / k end
+local function stirling_slope(k) return polynomial((1 / k) ^ 2, SLOPE) * (1 / k) ^ 2 end
+
+-- far(k) where k is large, else near(k): each sees harmless numbers elsewhere
+local function by_stirling(k, near, far)
+  local large = k:ge(LARGE)
+  return mg.where(large, far(mg.where(large, k, LARGE)), near(mg.where(large, 1, k)))
+end
+
 -- ---- what all have ----------------------------------------------------------------------------
 
 Distribution.rsample = checked("rsample(self, dims: shape...)",
@@ -262,16 +327,29 @@ D.Gamma = family("Gamma", {{"concentration", "positive"}, {"rate", "positive"}},
 
 function D.Gamma:draw(shape) return mg.gamma(self.concentration, self.rate, shape) end
 
+-- Of large k by the distance of its mean (Loader, "Fast and accurate computation of binomial
+-- probabilities", 2000).
 function D.Gamma:log_density(x)
   local k, rate = self.concentration, self.rate
-  return within(x:ge(0), x, 1, function(v)
-    return mg.xlogy(k, rate) + mg.xlogy(k - 1, v) - rate * v - k:lgamma()
+  local inside = x:ge(0):logical_and(x:lt(INF)):logical_and(x:gt(0):logical_or(k:lt(LARGE)))
+  return within(inside, x, 1, function(v)
+    return by_stirling(k, function(a)
+      return mg.xlogy(a, rate) + mg.xlogy(a - 1, v) - rate * v - a:lgamma()
+    end, function(a)
+      local l = v:log()
+      return 0.5 * (a:log() - LOG_2PI) - stirling_rest(a) - l -
+        gap(a, rate * v - a, rate:log() + l - a:log())
+    end)
   end)
 end
 
 function D.Gamma:uncertainty()
-  local k = self.concentration
-  return k - self.rate:log() + k:lgamma() + (1 - k) * k:digamma()
+  return by_stirling(self.concentration, function(k)
+    return k + k:lgamma() + (1 - k) * k:digamma()
+  end, function(k)
+    return 0.5 * (k:log() + LOG_2PI + 1) + stirling_rest(k) - 0.5 / k +
+      (k - 1) * stirling_slope(k)
+  end) - self.rate:log()
 end
 
 -- ---- on 0..1 ----------------------------------------------------------------------------------
@@ -287,14 +365,35 @@ D.Beta = family("Beta", {{"concentration1", "positive"}, {"concentration0", "pos
     end
   })
 
-local function log_beta(a, b) return a:lgamma() + b:lgamma() - (a + b):lgamma() end
+-- lgamma(a) + lgamma(b) - lgamma(a + b)
+local function log_beta(a, b)
+  local swap = a:lt(b)                             -- not maximum, which at a tie is half of each
+  local most, least = mg.where(swap, b, a), mg.where(swap, a, b)
+  local large = most:ge(LARGE)
+  local safe = mg.where(large, most, LARGE)
+  local u, sum = least / safe, safe + least
+  local far = by_size(u, function(v) return safe * less_log(v) end, least - safe * u:log1p()) +
+    0.5 * u:log1p() - least * sum:log() + stirling_rest(safe) - stirling_rest(sum)
+  local near = mg.where(large, 1, most)
+  return least:lgamma() + mg.where(large, far, near:lgamma() - (near + least):lgamma())
+end
 
 function D.Beta:draw(shape) return mg.beta(self.concentration1, self.concentration0, shape) end
 
 function D.Beta:log_density(x)
   local a, b = self.concentration1, self.concentration0
-  return within(x:ge(0):logical_and(x:le(1)), x, 0.5, function(v)
-    return mg.xlogy(a - 1, v) + mg.xlogy(b - 1, 1 - v) - log_beta(a, b)
+  local large = a:ge(LARGE):logical_and(b:ge(LARGE))
+  local ends = x:eq(0):logical_or(x:eq(1)):logical_and(large)
+  local inside = x:ge(0):logical_and(x:le(1)):logical_and(ends:logical_not())
+  return within(inside, x, 0.5, function(v)
+    local other = (-v):log1p()
+    local plain = mg.xlogy(a - 1, v) + mg._mulz(b - 1, other) - log_beta(a, b)
+    local k, l = mg.where(large, a, LARGE), mg.where(large, b, LARGE)
+    local n, log_v = k + l, v:log()
+    local near = gap(k, n * v - k, n:log() + log_v - k:log()) +
+      gap(l, k - n * v, n:log() + other - l:log())
+    local rest = stirling_rest(n) - stirling_rest(k) - stirling_rest(l)
+    return mg.where(large, 0.5 * ((k / n * l):log() - LOG_2PI) + rest - log_v - other - near, plain)
   end)
 end
 
@@ -352,14 +451,17 @@ end
 function D.Bernoulli:log_density(x)
   local inside = x:eq(0):logical_or(x:eq(1))
   return within(inside, x, 0, function(v)
-    if self.by_logits then return v * self.given - self.given:softplus() end
-    return mg.xlogy(v, self.given) + mg.xlogy(1 - v, 1 - self.given)
+    local given = self.given
+    if not self.by_logits then return mg.xlogy(v, given) + mg._mulz(1 - v, (-given):log1p()) end
+    local up = given:ge(0)
+    return -(mg.where(up, -given, given):softplus() + mg._mulz(mg.where(up, 1 - v, -v), given))
   end)
 end
 
 function D.Bernoulli:uncertainty()
-  local p, q = self.probs, self.by_logits and (-self.given):sigmoid() or 1 - self.given
-  return -(mg.xlogy(p, p) + mg.xlogy(q, q))
+  local x = self.given
+  if not self.by_logits then return -(mg.xlogy(x, x) + mg._mulz(1 - x, (-x):log1p())) end
+  return mg._mulz(x:sigmoid(), (-x):softplus()) + mg._mulz((-x):sigmoid(), x:softplus())
 end
 
 D.Categorical = by_probs("Categorical", "0 or more",
@@ -416,7 +518,12 @@ function D.Poisson:pick(shape) return mg.poisson(self.rate, shape) end
 function D.Poisson:log_density(x)
   local inside = x:ge(0):logical_and(x:eq(x:floor()))
   return within(inside, x, 0, function(v)
-    return mg.xlogy(v, self.rate) - self.rate - (v + 1):lgamma()
+    local rate = self.rate
+    return by_stirling(v, function(k)
+      return mg.xlogy(k, rate) - rate - (k + 1):lgamma()
+    end, function(k)
+      return -0.5 * (k:log() + LOG_2PI) - stirling_rest(k) - gap(k, rate - k, rate:log() - k:log())
+    end)
   end)
 end
 
@@ -498,15 +605,18 @@ end
 
 local KL = {}
 
+-- 0.5 (r^2 - 1 - log(r^2)), r = p.scale / q.scale, and the distance
 function KL.Normal(p, q)
-  local ratio = (p.scale / q.scale) ^ 2
-  return 0.5 * (ratio + ((p.loc - q.loc) / q.scale) ^ 2 - 1 - ratio:log())
+  local d = (p.scale - q.scale) / q.scale
+  local u = d * (d + 2)
+  local spread = by_size(u, less_log, u - log_of(u, 2 * (p.scale:log() - q.scale:log())))
+  return 0.5 * (spread + ((p.loc - q.loc) / q.scale) ^ 2)
 end
 
 function KL.Laplace(p, q)
-  local ratio, off = p.scale / q.scale, p.loc - q.loc
+  local off = p.loc - q.loc
   off = mg.where(off:lt(0), -off, off)             -- smooth at 0, as all of it: not abs, for that
-  return -ratio:log() + off / q.scale + ratio * (-(off / p.scale)):exp() - 1
+  return ratio_gap(q.scale, p.scale) + p.scale / q.scale * decay_gap(off / p.scale)
 end
 
 function KL.Uniform(p, q)
@@ -514,14 +624,11 @@ function KL.Uniform(p, q)
   return mg.where(outside, INF, ((q.high - q.low) / (p.high - p.low)):log())
 end
 
-function KL.Exponential(p, q)
-  local ratio = q.rate / p.rate
-  return ratio - ratio:log() - 1
-end
+function KL.Exponential(p, q) return ratio_gap(p.rate, q.rate) end
 
 function KL.Gamma(p, q)
   local a, b, c, d = p.concentration, p.rate, q.concentration, q.rate
-  return c * (b / d):log() + c:lgamma() - a:lgamma() + (a - c) * a:digamma() + (d - b) * (a / b)
+  return a * ratio_gap(b, d) + (a - c) * (a:digamma() + d:log() - b:log()) + c:lgamma() - a:lgamma()
 end
 
 function KL.Beta(p, q)
@@ -543,9 +650,14 @@ local function share(p, log_p, log_q)
 end
 
 function KL.Bernoulli(p, q)
-  local function logs(d)
-    if d.by_logits then return -(-d.given):softplus(), -d.given:softplus() end
-    return d.given:log(), (-d.given):log1p()
+  if not p.by_logits and not q.by_logits then
+    local d, not_p = q.given - p.given, 1 - p.given
+    return gap(p.given, d, q.given:log() - p.given:log()) +
+      gap(not_p, -d, (-q.given):log1p() - (-p.given):log1p())
+  end
+  local function logs(it)
+    if it.by_logits then return -(-it.given):softplus(), -it.given:softplus() end
+    return it.given:log(), (-it.given):log1p()
   end
   local log_p, log_not_p = logs(p)
   local log_q, log_not_q = logs(q)
@@ -557,9 +669,7 @@ function KL.Categorical(p, q)
   return share(p.probs, p.log_probs, q.log_probs):sum(-1)
 end
 
-function KL.Poisson(p, q)
-  return mg.xlogy(p.rate, p.rate) - mg.xlogy(p.rate, q.rate) - p.rate + q.rate
-end
+function KL.Poisson(p, q) return gap(p.rate, q.rate - p.rate, q.rate:log() - p.rate:log()) end
 
 function KL.MultivariateNormal(p, q)
   local n = p.event_shape[1]

@@ -3,6 +3,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local D = mg.distributions
 
 local FLOATS = {float64 = 2.0 ^ -52, float32 = 2.0 ^ -23}
 
@@ -104,5 +105,69 @@ describe("digits far out", function()
   it("linspace from end to end of what there is", function()
     local far = 0x1.8p1023
     assert(helper.same(mg.linspace(-far, far, 5), mg.tensor{-far, -far / 2, 0, far / 2, far}))
+  end)
+
+  it("densities of large parameters", function()
+    for _, c in ipairs{
+      {D.Gamma(100, 1), 100, -3.2223569567543533}, {D.Gamma(1e6, 1), 1001000, -8.32736031232006},
+      {D.Gamma(1e10, 1), 1e10, -12.431863998183234}, {D.Gamma(20, 1e200), 1e200, -math.huge},
+      {D.Gamma(2, 1), math.huge, -math.huge}, {D.Gamma(20, 1), 0, -math.huge},
+      {D.Beta(2, 1e10), 1e-12, 18.41068074405336}, {D.Beta(1e8, 1e8), 0.5, 9.331122608361428},
+      {D.Beta(15, 17), 0.5, 1.434726847697597}, {D.Beta(20, 20), 1, -math.huge},
+      {D.Poisson(1e6), 1e6, -7.826693895520143}, {D.Poisson(20), 15, -2.9632872805310267},
+      {D.Poisson(1e15), 1e15, -18.188326730660015}, {D.Poisson(0), 20, -math.huge},
+      {D.Bernoulli(1e-20), 0, -1e-20}, {D.Bernoulli(1), 0, -math.huge}, {D.Bernoulli(1), 1, 0},
+      {D.Bernoulli(nil, {logits = 40}), 1, -4.248354255291589e-18},
+      {D.Bernoulli(nil, {logits = -40}), 1, -40},
+    } do
+      assert(exact(c[3], c[1]:log_prob(mg.tensor(c[2], "float64")), 24))
+    end
+    assert(exact(2.7503679194875697, D.Gamma(15, 1):entropy(), 24))
+    assert(exact(12.931863998141568, D.Gamma(1e10, 1):entropy(), 8))
+    assert(exact(4.705170185988091e-19, D.Bernoulli(1e-20):entropy(), 8))
+    assert(exact(1.7418252446695515e-16, D.Bernoulli(nil, {logits = 40}):entropy(), 8))
+    for _, f in ipairs{
+      function(k, r, x) return D.Gamma(k, r):log_prob(x) end,
+      function(a, b, x) return D.Beta(a, b + 14):log_prob(x / 40) end,
+      function(a) return D.Gamma(a, 2):entropy() end,
+    } do
+      local ok, message = helper.differentiable(f, {mg.tensor{2.5, 15.9, 16.1, 30},
+        mg.tensor{0.5, 1.9, 2.1, 20}, mg.tensor{3, 9, 7.5, 2}}, 1e-6)
+      assert(ok, message)
+    end
+  end)
+
+  it("divergences of what is alike", function()
+    local near = 1 + 2.0 ^ -20
+    for _, c in ipairs{
+      {D.Normal(0, 1), D.Normal(0, near), 9.0949325617189274e-13},
+      {D.Normal(0, 1), D.Normal(2.0 ^ -30, 1), 2.0 ^ -61},
+      {D.Normal(0, 1e-200), D.Normal(0, 1), 460.01701859880914},
+      {D.Laplace(0, 1), D.Laplace(0, near), 4.5474677264592584e-13},
+      {D.Laplace(0, 1), D.Laplace(2.0 ^ -30, 1), 2.0 ^ -61 * (1 - 2.0 ^ -30 / 3)},
+      {D.Exponential(1), D.Exponential(near), 4.5474706176609158e-13},
+      {D.Poisson(1), D.Poisson(near), 4.5474706176609158e-13},
+      {D.Poisson(0), D.Poisson(3), 3}, {D.Poisson(3), D.Poisson(0), math.huge},
+      {D.Gamma(1, 1), D.Gamma(1, near), 4.5474706176609158e-13},
+      {D.Bernoulli(0.25), D.Bernoulli(0.25 + 2.0 ^ -20), 2.4253150928044054e-12},
+      {D.Bernoulli(0), D.Bernoulli(0.5), 0.6931471805599453},
+      {D.Bernoulli(1), D.Bernoulli(0.5), 0.6931471805599453},
+      {D.Bernoulli(0.5), D.Bernoulli(1), math.huge},
+    } do
+      assert(exact(c[3], D.kl(c[1], c[2]), 24))
+      assert.equal(0, D.kl(c[1], c[1]):item())
+    end
+    for _, f in ipairs{
+      function(a, b, x, y) return D.kl(D.Normal(a, x), D.Normal(b, y)) end,
+      function(a, b, x, y) return D.kl(D.Laplace(a, x), D.Laplace(b, y)) end,
+      function(a, b) return D.kl(D.Poisson(a), D.Poisson(b)) end,
+      function(a, b, x, y) return D.kl(D.Gamma(x, a), D.Gamma(y, b)) end,
+      function(a, b) return D.kl(D.Bernoulli(a / 4), D.Bernoulli(b / 4)) end,
+    } do
+      local ok, message = helper.differentiable(f, {mg.tensor{1, 1, 1, 2, 0.5, 3},
+        mg.tensor{1.01, 1.29, 1.31, 1.45, 0.51, 0.1}, mg.tensor{2, 2, 2, 1, 4, 0.3},
+        mg.tensor{2.5, 2, 2.01, 1.45, 0.51, 0.4}}, 1e-6)
+      assert(ok, message)
+    end
   end)
 end)
