@@ -7,6 +7,7 @@
 #   make demo-mpi   train a network in two processes
 #   make test       run spec/; the last line is "N passed, N failed"
 #   make repl       what people type is run and shown, names are completed: the command `moongrad`
+#   make env        prints what lets Lua find this checkout from anywhere: eval "$(make -s env)"
 #   make jupyter    a kernel for Jupyter's notebooks, for this user; ipykernel comes from PyPI
 #   make install    into $(DESTDIR)$(PREFIX)/{share,lib}/lua/5.4, with docs, man page and annotations
 #                   if not DOCS=no; `make uninstall` takes it away
@@ -44,7 +45,7 @@ DOCS   = yes
 SHELL       = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: docs meta rock build demo test repl jupyter build/jupyter install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers tensorboard clean packages \
+.PHONY: docs meta rock build demo test repl env jupyter build/jupyter install uninstall lint asan asan-core tsan fuzz bench bench-check bench-peers tensorboard clean packages \
         compile
 
 build:
@@ -56,7 +57,7 @@ packages.build   := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libsleef-dev l
                     libopenblas-openmp-dev zlib1g-dev libstb-dev
 packages.meta    := $(packages.build)
 packages.jupyter := $(packages.build) python3 python3-venv
-packages.repl    := $(packages.build) lua-readline
+packages.repl    := $(packages.build) lua-readline gnuplot-nox
 packages.demo    := $(packages.build) graphviz gnuplot-nox dataset-fashion-mnist
 packages.docs    := $(packages.demo)
 packages.install := $(if $(filter yes,$(DOCS)),$(packages.docs),$(packages.build))
@@ -201,6 +202,10 @@ demo: build
 
 repl: build
 	@$(LUA) -e 'require("moongrad.repl").main{"-i"}'
+
+env:
+	@echo "export LUA_PATH_5_4='$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;'" \
+	  "LUA_CPATH_5_4='$(CURDIR)/lua/?.so;;'"
 
 # Without PyPI there is no ipykernel: then the kernel's spec is left out.
 build/jupyter: packages

@@ -73,6 +73,16 @@ describe("README.md", function()
   end)
 end)
 
+describe("make env", function()
+  it("lets Lua find a checkout from anywhere", function()
+    local command = [[cd %s && unset MAKEFLAGS LUA_PATH_5_4 LUA_CPATH_5_4 &&
+      eval "$(make -s -C %s env)" && lua5.4 -e 'print(require("moongrad").version)']]
+    local pipe = io.popen(command:format(child.folder(finally), child.here))
+    assert.equal(require "moongrad".version .. "\n", pipe:read "a")
+    pipe:close()
+  end)
+end)
+
 describe("the rockspec", function()
   it("is of the version that the module says it is, and README tells of it", function()
     local version = require "moongrad".version

@@ -2,8 +2,9 @@
 --
 -- Variables, gradients, a fit, and a network: what there is, in the order one meets it.
 --
--- Everything below runs as it stands, by `lua5.4 lua/guides/first_hour.lua` in a checkout, or
--- line by line in `make repl`. The module is one table.
+-- Everything below runs as it stands, line by line in `make repl`, or by `lua5.4
+-- lua/guides/first_hour.lua` in a checkout that is installed or that `eval "$(make -s env)"` has
+-- told Lua of. The module is one table.
 
 local mg = require "moongrad"
 

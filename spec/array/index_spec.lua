@@ -331,6 +331,10 @@ describe("assigning to an index", function()
     row[2] = 5
     assert(exact(row, {0, 5}))
     local x = mg.Variable{1, 2, 3}
+    local leaf = mg.Variable{{1, 2}, {3, 4}}
+    assert(raises("made by reshape: of x[i][j] = v say x[{i, j}] = v", function()
+      leaf[1][2] = 0
+    end))
     assert(raises("index: only a leaf can be written into; this Variable was made by square",
       function() x:square()[1] = 0 end))
     assert(raises("index: x.data is frozen", function() x.data[1] = 0 end))

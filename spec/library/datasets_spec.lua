@@ -107,6 +107,8 @@ describe("datasets of datasets:", function()
     assert(raises("Concat: item 4 is not in 1..3", data.Concat(numbers(3)).get,
       data.Concat(numbers(3)), 4))
     assert(raises("Concat: needs datasets", data.Concat))
+    assert(raises("Concat: needs datasets", data.Concat, {}))
+    assert.equal(5, #data.Concat{numbers(3), numbers(2)})
   end)
 
   it("random_split", function()

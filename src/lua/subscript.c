@@ -535,8 +535,9 @@ int variable_set_subscript(lua_State *L) {
   key k;
   node_shape(x, &s);
   if (node_has_creator(x))
-    refuse(L, "index: only a leaf can be written into; this Variable was made by %s",
-           x->op < NOP ? op_table[x->op].name : "a Function");
+    refuse(L, "index: only a leaf can be written into; this Variable was made by %s%s",
+           x->op < NOP ? op_table[x->op].name : "a Function",
+           x->op == OP_reshape || x->op == OP_slice ? ": of x[i][j] = v say x[{i, j}] = v" : "");
   if (x->flags & FROZEN)
     refuse(L, "index: x.data is frozen: a value written into it would be lost");
   if (x->flags & PART)

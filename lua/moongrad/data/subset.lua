@@ -42,9 +42,12 @@ subset.Subset = Subset
 
 local Concat = dataset.Dataset:extend("Concat")
 
-Concat.init = checked("Concat(self, ...)", "the items of these datasets, one after the other",
+Concat.init = checked("Concat(self, ...)",
+  "the items of these datasets, or of those in a list, one after the other",
   function(self, ...)
-    self.parts, self.first, self.length = { ... }, {}, 0
+    local parts = { ... }
+    if #parts == 1 and type(parts[1]) == "table" and not parts[1].get then parts = parts[1] end
+    self.parts, self.first, self.length = table.move(parts, 1, #parts, 1, {}), {}, 0
     if #self.parts == 0 then raise("Concat: needs datasets") end
     local all = true
     for i, ds in ipairs(self.parts) do
