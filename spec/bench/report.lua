@@ -63,6 +63,7 @@ function report.plain(row, times)
   against(row, r, "pytorch", best(figures, {"torch", "compile"}), "PyTorch")
   against(row, r, "eager", times.torch and "torch", "eager")
   against(row, r, "casadi", times.casadi and "casadi", "CasADi")
+  against(row, r, "jax", times.jax and "jax", "JAX")
   if row.most then
     r.bound = ("<= %.4g %s"):format(row.most, row.memory and "MB" or row.unit or "ms")
     r.excess = figures.moongrad / row.most

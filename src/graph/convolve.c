@@ -176,7 +176,8 @@ static bool whole(call *c, int op, node *x, node *w, node *bias, const how *h, i
   }
   if (r && single) {
     node_shape(r, &s);
-    memmove(s.d, s.d + 1, --s.n * sizeof *s.d);
+    s.n--;
+    for (int i = 0; i < s.n; i++) s.d[i] = s.d[i + 1];
     node *flat = op_reshape(G, r, &s);
     node_drop(G, r);
     r = flat;

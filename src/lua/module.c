@@ -419,11 +419,8 @@ static void add_all(lua_State *L, const entry *e, const char *title) {
   for (; e->name; e++) add(L, e->name, e->f, doc_of(e), e->method);
 }
 
-__attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
-  luaL_checkversion(L);
-  if (cpu_level() < 2)
-    luaL_error(L, "moongrad needs a processor of level x86-64-v2 (SSE4.2, POPCNT) or later");
-  lua_settop(L, 0);
+/* STATE, VARIABLE_META and the methods: made once, found again later */
+static void push_shared(lua_State *L) {
   push_state(L);
   luaL_newmetatable(L, "moongrad.Variable");
   state *S = lua_touserdata(L, STATE);
@@ -439,6 +436,10 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, guard_meta);
   S->guard = lua_topointer(L, -1);
   lua_pop(L, 1);
+}
+
+/* MODULE and MODULE_DOCS */
+static void push_module(lua_State *L) {
   lua_newtable(L);
   lua_newtable(L);
   lua_createtable(L, 0, 1); /* docs keep nobody alive */
@@ -449,6 +450,9 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_setfield(L, MODULE_DOCS, "groups");
   lua_pushvalue(L, VARIABLE_METHODS);
   lua_setfield(L, MODULE_DOCS, "methods");
+}
+
+static void add_public(lua_State *L) {
   add_ops(L, 'e', "elementwise");
   add_ops(L, 'r', "reductions");
   add_all(L, reduce_entries, "reductions");
@@ -475,12 +479,19 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
                {module_entries, "memory and threads"}};
   for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
     add_all(L, rooms[i].entries, rooms[i].title);
+}
+
+static void add_define(lua_State *L) {
   lua_pushvalue(L, MODULE);
   for (int i = STATE; i <= MODULE_DOCS; i++) lua_pushvalue(L, i);
   luaL_setfuncs(L, define_functions, MODULE_DOCS);
   lua_settop(L, MODULE_DOCS);
   lua_pushvalue(L, MODULE_DOCS);
   lua_setfield(L, MODULE, "_docs");
+}
+
+/* What only Lua's side of the library calls, and specs */
+static void add_private(lua_State *L) {
   add(L, "_attempt", attempt_call, NULL, false);
   add(L, "_attempt_values", attempt_values, NULL, false);
   add(L, "_commit", commit, NULL, false);
@@ -489,6 +500,9 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
   add(L, "_profile", profile_call, NULL, false);
+}
+
+static void add_values(lua_State *L) {
   lua_pushvalue(L, STATE);
   lua_pushvalue(L, VARIABLE_META);
   lua_getglobal(L, "string");
@@ -507,6 +521,19 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   lua_setfield(L, MODULE, "version");
   push_newaxis(L);
   lua_setfield(L, MODULE, "newaxis");
+}
+
+__attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
+  luaL_checkversion(L);
+  if (cpu_level() < 2)
+    luaL_error(L, "moongrad needs a processor of level x86-64-v2 (SSE4.2, POPCNT) or later");
+  lua_settop(L, 0);
+  push_shared(L);
+  push_module(L);
+  add_public(L);
+  add_define(L);
+  add_private(L);
+  add_values(L);
   lua_settop(L, MODULE);
   return 1;
 }

@@ -248,12 +248,74 @@ static void one_param(scan *c, param *p, int n) {
   }
 }
 
+/* The parameters, what `...` may be (*rest: it is there), and how many stand before the options */
+static int parameters(scan *c, param *p, param *more, bool *rest, int *nargs) {
+  int n = 0;
+  bool done = accept(c, ")");
+  while (!done && !accept(c, "{")) {
+    if (accept(c, "...")) {
+      *rest = true;
+      if (accept(c, ":")) more->kinds = 0, types(c, more);
+    } else {
+      bool skip = accept(c, "[");
+      one_param(c, &p[n], n);
+      p[n].skip = skip;
+      p[n].optional |= skip;
+      if (skip) expect(c, ","), expect(c, "]");
+      n++;
+      if (skip) continue;
+    }
+    done = accept(c, ")");
+    if (!done) expect(c, ",");
+  }
+  *nargs = n;
+  if (done) return n;
+  do {
+    one_param(c, &p[n], n);
+    p[n++].optional = true;
+  } while (accept(c, ","));
+  expect(c, "}");
+  expect(c, ")");
+  return n;
+}
+
+/* How many results `-> name, ...` promises; *gives: where the names begin */
+static int results_of(scan *c, const char **gives) {
+  int n = 1;
+  *gives = NULL;
+  if (accept(c, "->")) {
+    blanks(c);
+    *gives = c->at;
+    for (n = 0; n == 0 || accept(c, ","); n++) {
+      blanks(c);
+      size_t len = word_len(c->at);
+      if (len == 0) bad(c, "name expected");
+      c->at += len;
+    }
+  }
+  blanks(c);
+  if (*c->at) bad(c, "nothing expected");
+  return n;
+}
+
+/* What holds of all parameters together */
+static void summarize(signature *g, scan *c) {
+  for (int i = 0; i < g->n; i++) g->plain = g->plain && !g->p[i].skip && !g->p[i].spread;
+  for (int i = g->n - 1; i >= 0; i--)
+    if (g->p[i].kinds & (K_ARRAY | K_LIST)) g->first = i;
+  for (int i = 0; i < g->n; i++)
+    if (g->p[i].kinds & (K_AXIS | K_AXES | K_NEW_AXIS)) {
+      g->axes = true;
+      if (g->first < 0 || g->first > i) bad(c, "an axis stands after the first array");
+    }
+}
+
 /* Pushes the userdata made of the text on top, whose first line counts. */
 static signature *compile(lua_State *L) {
   param p[MAXPARAM + 1], more = {.kinds = K_ANY};
-  int top = lua_gettop(L), n = 0, nargs;
+  int top = lua_gettop(L), nargs;
   bool rest = false;
-  const char *doc = lua_tostring(L, top);
+  const char *doc = lua_tostring(L, top), *gives;
   luaL_checkstack(L, 12, NULL);
   lua_newtable(L);
   lua_pushlstring(L, doc, strcspn(doc, "\n"));
@@ -264,46 +326,7 @@ static signature *compile(lua_State *L) {
   const char *name = keep(&c, text, len);
   c.at += len;
   expect(&c, "(");
-  bool done = accept(&c, ")");
-  while (!done && !accept(&c, "{")) {
-    if (accept(&c, "...")) {
-      rest = true;
-      if (accept(&c, ":")) more.kinds = 0, types(&c, &more);
-    } else {
-      bool skip = accept(&c, "[");
-      one_param(&c, &p[n], n);
-      p[n].skip = skip;
-      p[n].optional |= skip;
-      if (skip) expect(&c, ","), expect(&c, "]");
-      n++;
-      if (skip) continue;
-    }
-    done = accept(&c, ")");
-    if (!done) expect(&c, ",");
-  }
-  nargs = n;
-  if (!done) {
-    do {
-      one_param(&c, &p[n], n);
-      p[n++].optional = true;
-    } while (accept(&c, ","));
-    expect(&c, "}");
-    expect(&c, ")");
-  }
-  int results = 1;
-  const char *gives = NULL;
-  if (accept(&c, "->")) {
-    blanks(&c);
-    gives = c.at;
-    for (results = 0; results == 0 || accept(&c, ","); results++) {
-      blanks(&c);
-      size_t len = word_len(c.at);
-      if (len == 0) bad(&c, "name expected");
-      c.at += len;
-    }
-  }
-  blanks(&c);
-  if (*c.at) bad(&c, "nothing expected");
+  int n = parameters(&c, p, &more, &rest, &nargs), results = results_of(&c, &gives);
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
   *g = (signature){name, text, gives, nargs, n, -1, results, rest, false, !rest, false, more};
   memcpy(g->p, p, n * sizeof *p);
@@ -314,14 +337,7 @@ static signature *compile(lua_State *L) {
     lua_pop(L, 1);
     g->self = true;
   }
-  for (int i = 0; i < n; i++) g->plain = g->plain && !p[i].skip && !p[i].spread;
-  for (int i = n - 1; i >= 0; i--)
-    if (p[i].kinds & (K_ARRAY | K_LIST)) g->first = i;
-  for (int i = 0; i < n; i++)
-    if (p[i].kinds & (K_AXIS | K_AXES | K_NEW_AXIS)) {
-      g->axes = true;
-      if (g->first < 0 || g->first > i) bad(&c, "an axis stands after the first array");
-    }
+  summarize(g, &c);
   lua_pushvalue(L, c.keep);
   lua_setiuservalue(L, -2, 1);
   lua_replace(L, top);
