@@ -139,6 +139,9 @@ describe("averages of parameters", function()
       error "no"
     end))
     assert.equal(3, model.weight:item())
+    local co = coroutine.create(function() average:apply(coroutine.yield) end)
+    assert.is_false(coroutine.resume(co))          -- they would stay while it waits
+    assert.equal(3, model.weight:item())
     average:copy()
     assert.equal(2, model.weight:item())
     assert.is_true(model.weight.requires_grad)

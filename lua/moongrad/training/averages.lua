@@ -41,7 +41,8 @@ Average.apply = checked("apply(self, fn: function, ...)",
       averages[#averages + 1] = self.values[name] or p.data
     end
     mg.assign(params, averages)
-    local results = table.pack(pcall(fn, ...))
+    -- within a mode no coroutine can yield: the averages do not stay while it waits
+    local results = table.pack(pcall(mg.using_config, "train", mg.Config.train, fn, ...))
     mg.assign(params, own)
     if not results[1] then error(results[2], 0) end
     return table.unpack(results, 2, results.n)
