@@ -102,6 +102,13 @@ describe("digits far out", function()
     assert(ok, message)
   end)
 
+  it("interpolate beside infinities", function()
+    local x = mg.Variable{{{0, math.huge, 2}}}
+    local y = mg.interpolate(x, {size = {3}, mode = "linear"})
+    assert(helper.same(y, mg.tensor{{{0, math.huge, 2}}}))
+    assert(helper.same(mg.gradients(y:sum(), x), mg.ones(1, 1, 3)))
+  end)
+
   it("linspace from end to end of what there is", function()
     local far = 0x1.8p1023
     assert(helper.same(mg.linspace(-far, far, 5), mg.tensor{-far, -far / 2, 0, far / 2, far}))

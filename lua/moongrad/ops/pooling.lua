@@ -162,7 +162,7 @@ return function(mg, args)
     for i = axis, x.ndim do dims[#dims + 1] = i == axis and to or 1 end
     for k, places in ipairs(at) do
       local w = mg.tensor(weight[k], x.dtype):reshape(dims)
-      local part = x:index_select(axis, places) * w
+      local part = mg._mulz(w, x:index_select(axis, places)) -- 0 of inf is 0
       sum = sum and sum + part or part
     end
     return sum
