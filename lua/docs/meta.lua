@@ -15,6 +15,7 @@ local TYPES = {
   ["function"] = "function", table = "table", tree = "moongrad.Tree", any = "any",
   axis = "integer", new_axis = "integer", axes = "integer|integer[]", ints = "integer|integer[]",
   shape = "integer|integer[]", pair = "integer|integer[]", numbers = "number[]",
+  strings = "string[]",
   module = "moongrad.nn.Module", optimizer = "moongrad.optim.Optimizer",
   schedule = "moongrad.Schedule", sampler = "moongrad.data.Sampler",
   tokenizer = "moongrad.data.Tokenizer",

@@ -27,7 +27,7 @@ reference.types = {
   {"axes", "an axis, or a table of them"},
   {"ints, shape", "whole numbers in a table, or one; as dims they may stand side by side"},
   {"pair", "a whole number for both, or a table of two"},
-  {"numbers", "a table of numbers"},
+  {"numbers, strings", "a table of numbers, of strings"},
   {"tree", "a Variable or number, or a table, a list or a module of trees"},
   {"module, optimizer, schedule, sampler, tokenizer", "an object of such a class"},
 }
@@ -130,6 +130,7 @@ local WORDS = {
   tree = "a Variable or a tree of them", axis = "an axis", new_axis = "where the new axis goes",
   axes = "an axis or a table of them", ints = "a whole number or a table of them",
   shape = "dims", pair = "a whole number, or two in a table", numbers = "a table of numbers",
+  strings = "a table of strings",
 }
 
 -- "1..", "0<..1" in words

@@ -9,6 +9,7 @@ local mg = require "moongrad"
 local Object = require "moongrad.class"
 local json = require "moongrad.io.json"
 local picture = require "moongrad.io.picture"
+local folders = require "moongrad.io.folder"
 local checked, raise = mg.checked, mg.raise
 
 -- ---- protobuf ---------------------------------------------------------------------------------
@@ -48,8 +49,6 @@ end
 
 -- ---- files ------------------------------------------------------------------------------------
 
-local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
-
 local function open(path, mode)
   local f, problem = io.open(path, mode)
   if not f then raise("log: cannot write %s", problem) end
@@ -72,10 +71,15 @@ local function step_of(self, name, step)
   return step
 end
 
-local function number_of(name, v)
-  if mg.is_variable(v) then v = v:item() end
+local function number_of(op, name, v)
+  if mg.is_variable(v) then
+    if v.size ~= 1 then
+      raise("%s: %s has shape %s, expected one element", op, name, tostring(v.shape))
+    end
+    v = v:item()
+  end
   if type(v) == "boolean" then v = v and 1 or 0 end
-  if type(v) ~= "number" then raise("scalar: %s is a %s, expected a number", name, type(v)) end
+  if type(v) ~= "number" then raise("%s: %s is a %s, expected a number", op, name, type(v)) end
   return v
 end
 
@@ -86,14 +90,14 @@ local function check_name(name)
 end
 
 -- {name, value}, in order of names
-local function sorted(values)
+local function sorted(op, values)
   local list = {}
   for name, v in pairs(values) do
-    if type(name) ~= "string" then raise("scalars: a %s is no name", type(name)) end
+    if type(name) ~= "string" then raise("%s: a %s is no name", op, type(name)) end
     check_name(name)
-    list[#list + 1] = {name, number_of(name, v)}
+    list[#list + 1] = {name, number_of(op, name, v)}
   end
-  if #list == 0 then raise("scalars: the table is empty") end
+  if #list == 0 then raise("%s: the table is empty", op) end
   table.sort(list, function(a, b) return a[1] < b[1] end)
   return list
 end
@@ -110,9 +114,7 @@ end
 local opened = 0
 
 function Events:open(path)
-  if not os.execute("mkdir -p " .. quote(path) .. " 2>/dev/null") then
-    raise("log: cannot make %s", path)
-  end
+  folders.make("log", path)
   opened = opened + 1
   self.name = ("%s/events.out.tfevents.%010d.%s.%s.%d"):format(path, os.time(),
     word_of("/etc/hostname", "^[%w.-]+", "host"), word_of("/proc/self/stat", "^%d+", "0"), opened)
@@ -170,16 +172,30 @@ local function json_number(v)
     math.type(v) == "integer" and tostring(v) or shortest(v)
 end
 
-function Lines:open(path, append) self.file = open(path, append and "ab" or "wb") end
+-- Behind a line that was cut off begins a new one.
+function Lines:open(path, append)
+  local f <close> = append and io.open(path, "rb")
+  local cut = f and f:seek("end", -1) and f:read(1) ~= "\n"
+  self.file = open(path, append and "ab" or "wb")
+  if cut then put(self, "\n") end
+end
 
 function Lines:line(name, step, parts)
   put(self, ('{"step":%d,"time":%s,%s}\n'):format(step_of(self, name, step),
     mg._format("%.3f", mg._now()), table.concat(parts, ",")))
 end
 
+-- What stands in each line or row beside
+local function check_free(self, name)
+  if name == "step" or name == "time" then
+    raise("log: in %s the name %s is taken", self.path, name)
+  end
+end
+
 function Lines:rows(list, step)
   local parts, names = {}, {}
   for i, e in ipairs(list) do
+    check_free(self, e[1])
     names[i] = e[1]
     parts[i] = json.quote(e[1]) .. ":" .. json_number(e[2])
   end
@@ -187,6 +203,7 @@ function Lines:rows(list, step)
 end
 
 function Lines:string(name, s, step)
+  check_free(self, name)
   self:line(name, step, {json.quote(name) .. ":" .. json.quote(s)})
 end
 
@@ -207,7 +224,11 @@ function Rows:open(path, append, columns)
     if keys[1] ~= "step" or keys[2] ~= "time" or t.step.dtype ~= "int64" then
       raise("log: %s is no log", path)
     end
-    columns = table.move(keys, 3, #keys, 1, {})
+    local known = table.move(keys, 3, #keys, 1, {})
+    if columns and table.concat(columns, "\0") ~= table.concat(known, "\0") then
+      raise("log: %s has the columns %s", path, table.concat(known, ", "))
+    end
+    columns = known
     self.row_step = #t.step > 0 and t.step[-1]:item() or nil
   end
   self.file = open(path, head and "ab" or "wb")
@@ -218,6 +239,8 @@ function Rows:take(columns, written)
   local cells = {"step", "time"}
   self.columns, self.known = columns, {}
   for i, name in ipairs(columns) do
+    check_free(self, name)
+    if self.known[name] then raise("log: two columns are called %s", name) end
     cells[i + 2], self.known[name] = cell(name), true
   end
   if not written then put(self, table.concat(cells, ",") .. "\n") end
@@ -229,6 +252,7 @@ function Rows:rows(list, step)
     (self.row_step or 0) + 1
   if self.row and step ~= self.row_step then self:flush() end
   for _, e in ipairs(list) do
+    check_free(self, e[1])
     if self.columns and not self.known[e[1]] then
       raise("log: %s has no column %s; those of the first row are all, or columns = {...}",
         self.path, e[1])
@@ -273,10 +297,10 @@ end
 
 method("scalar", "name: string, value: any, step: int?",
   "a number, or a Variable of one; without a step they are counted for each name, from 1",
-  function(self, name, value, step) self:rows(sorted{[name] = value}, step) end)
+  function(self, name, value, step) self:rows(sorted("scalar", {[name] = value}), step) end)
 
 method("scalars", "values: table, step: int?", "numbers by name, of one step",
-  function(self, values, step) self:rows(sorted(values), step) end)
+  function(self, values, step) self:rows(sorted("scalars", values), step) end)
 
 method("image", "name: string, x: array, step: int?, {columns: int(1..)?}",
   "a picture (H, W) or (C, H, W), or a grid of (N, C, H, W); uint8, or floats 0..1",
@@ -320,19 +344,16 @@ Rows.__gc = function(self) pcall(close, self) end
 
 -- log(path, {append, columns})
 local function log(path, append, columns)
-  if path == "" or path:find "\0" then raise("log: the path %q is none", path) end
+  folders.check("log", path)
   local kind = path:match "%.(%w+)$"
   local class = kind == "csv" and Rows or kind == "jsonl" and Lines or Events
   if class == Events and append then raise("log: append is for .csv and .jsonl") end
   if columns and class ~= Rows then raise("log: columns are those of a .csv") end
-  for i, name in ipairs(columns or {}) do
-    if type(name) ~= "string" then raise("log: column %d is a %s", i, type(name)) end
-    check_name(name)
-  end
+  for _, name in ipairs(columns or {}) do check_name(name) end
   local self = class()
   self.path, self.steps = path, {}
   self:open(path, append, columns)
   return self
 end
 
-return checked("log(path: string, {append: bool = false, columns: table?})", "", log)
+return checked("log(path: string, {append: bool = false, columns: strings?})", "", log)

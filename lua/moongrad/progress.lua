@@ -88,8 +88,11 @@ return mg.checked('progress(what: any, text: string = "progress", total: int(0..
     "batches or any iterator; bar:set(note) changes what stands at its end",
   function(what, text, total)
     local iterator = what
-    if math.tointeger(what) then
+    if type(what) == "number" then
       total = math.tointeger(what)
+      if not total or total < 0 then
+        mg.raise("progress: a number must be whole and not negative, got %s", tostring(what))
+      end
       local i = 0
       iterator = function()
         i = i + 1

@@ -104,7 +104,7 @@ describe("datasets of datasets:", function()
     local x, t = data.Concat(numbers(3), numbers(2)):take(mg.tensor({5, 1, 4, 3}, "int64"))
     assert(near(x, {2, 1, 1, 3}))
     assert(near(t, {20, 10, 10, 30}))
-    assert(raises("Concat: item 4 is not in 1..3", data.Concat(numbers(3)).get,
+    assert(raises("get: item 4 is not in 1..3", data.Concat(numbers(3)).get,
       data.Concat(numbers(3)), 4))
     assert(raises("Concat: needs datasets", data.Concat))
     assert(raises("Concat: needs datasets", data.Concat, {}))

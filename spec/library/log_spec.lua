@@ -142,7 +142,7 @@ describe("a log of scalars", function()
     log:close()
     assert.equal("step,time,loss,acc\n1,1.000,1,\n2,1.000,,2\n", child.read(path))
     assert(raises("columns are those of a .csv", mg.log, path .. ".jsonl", {columns = {"x"}}))
-    assert(raises("column 1 is a number", mg.log, path, {columns = {1}}))
+    assert(raises("columns[1] is a number", mg.log, path, {columns = {1}}))
   end)
 
   it("has a line for each call as .jsonl", function()

@@ -112,6 +112,20 @@ describe("a picture", function()
     assert.is_nil(io.open(to))
   end)
 
+  it("has black for colours that its palette has not", function()
+    local zlib, to = require "zlib", child.folder(finally) .. "/x.png"
+    local function chunk(name, data)
+      local sum = (">I4"):pack(math.tointeger(zlib.crc32()(name .. data)))
+      return (">I4"):pack(#data) .. name .. data .. sum
+    end
+    local rows = zlib.deflate()("\0\0\1\2\0\255\1\0", "finish")
+    local head = (">I4I4BBBBB"):pack(3, 2, 8, 3, 0, 0, 0)
+    child.write(to, "\x89PNG\r\n\x1a\n" .. chunk("IHDR", head) ..
+      chunk("PLTE", "\1\2\3\4\5\6") .. chunk("IDAT", rows) .. chunk("IEND", ""))
+    assert.same({{{1, 4, 0}, {0, 4, 1}}, {{2, 5, 0}, {0, 5, 2}}, {{3, 6, 0}, {0, 6, 3}}},
+      mg.load(to):totable())
+  end)
+
   it("that is damaged is refused", function()
     local folder = child.folder(finally)
     local function damaged(name, change)

@@ -220,7 +220,7 @@ describe("an error", function()
       tells("backward: the result has nan: log made nan of finite values at model.lua:3",
         "local y = mg.log(x - 1)\ny = (y * 2 + 1):reshape(2, 1)\ny = mg.cat({y, y}):tanh()",
         "y:sum():backward()")
-      tells("backward: the result has nan: sub made nan of inf at model.lua:4; " ..
+      tells("gradients: backward: the result has nan: sub made nan of inf at model.lua:4; " ..
         "div made inf of finite values at model.lua:3",
         "local y = 1 / x\ny = y - y", "mg.gradients(y:sum(), x)")
       tells("backward: the result has nan: mul made nan of inf at model.lua:3; " ..
@@ -310,12 +310,13 @@ describe("an error", function()
     end
 
     it("names the op and the line that made it", function()
-      local released = "model.lua:5: backward: this graph was released by an earlier backward; " ..
-        "pass retain_graph = true to the first (%s made at model.lua:3)"
-      tells(released:format "sigmoid", "local y = x:sigmoid() y:backward()", "y:backward()")
-      tells(released:format "checkpoint", "local y = mg.checkpoint(mg.exp, x) y:backward()",
+      local released = "model.lua:5: %sbackward: this graph was released by an earlier " ..
+        "backward; pass retain_graph = true to the first (%s made at model.lua:3)"
+      tells(released:format("", "sigmoid"), "local y = x:sigmoid() y:backward()", "y:backward()")
+      tells(released:format("", "checkpoint"), "local y = mg.checkpoint(mg.exp, x) y:backward()",
         "y:backward()")
-      tells(released:format "div", "local y = mg.softmax(x) y:backward()", "mg.gradients(y, {x})")
+      tells(released:format("gradients: ", "div"), "local y = mg.softmax(x) y:backward()",
+        "mg.gradients(y, {x})")
       tells("model.lua:5: leaky_relu: this operand has no gradient " ..
         "(leaky_relu made at model.lua:3)",
         "local y = mg.leaky_relu(x, mg.Variable{0.1, 0.2})", "y:sum():backward()")

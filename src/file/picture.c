@@ -54,6 +54,10 @@ static uint32_t big32(const uint8_t *p) {
   return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static void store32(uint8_t *p, uint32_t v) {
+  for (int i = 0; i < 4; i++) p[i] = v >> (24 - 8 * i);
+}
+
 static bool early(ctx *c) { return fail(c, "it ends too early"); }
 static bool damaged(ctx *c, const char *why) { return fail(c, "it is damaged: %s", why); }
 
@@ -174,9 +178,26 @@ static bool has_room(ctx *c, const picture *x) {
   return m.limit && m.live + 3 * (size_t)size > m.limit ? fail_memory(c, 3 * size) : true;
 }
 
-bool picture_read(ctx *c, const uint8_t *bytes, int64_t n, picture *x) {
-  if (!picture_about(c, bytes, n, x) || !has_room(c, x)) return false;
-  if (bytes[0] == SIGNATURE[0] && !check_pixels(c, bytes, x)) return false;
+/* For colours beyond the end of a palette stb_image takes what stood in memory; here they are black. The
+** file with a palette of 256 colours, or itself; NULL: no memory. */
+static const uint8_t *with_palette(ctx *c, const uint8_t *p, int64_t *n) {
+  enum { COLOURS = 3 * 256 };
+  int64_t at = 8, length = big32(p + at);
+  if (p[8 + 8 + 9] != 3) return p; /* the kind of colours */
+  while (memcmp(p + at + 4, "PLTE", 4) != 0 && memcmp(p + at + 4, "IEND", 4) != 0)
+    at += 12 + length, length = big32(p + at);
+  if (length >= COLOURS || length % 3 || memcmp(p + at + 4, "PLTE", 4) != 0) return p;
+  uint8_t *q = mg_alloc(c, *n + COLOURS - length);
+  if (!q) return NULL;
+  memcpy(q, p, at + 8 + length);
+  store32(q + at, COLOURS);
+  memset(q + at + 8 + length, 0, COLOURS - length);
+  memcpy(q + at + 8 + COLOURS, p + at + 8 + length, *n - at - 8 - length);
+  *n += COLOURS - length;
+  return q;
+}
+
+static bool decode(ctx *c, const uint8_t *bytes, int64_t n, picture *x) {
   int w, h, channels;
   wanted = 0;
   x->p = x->bits == 16
@@ -191,6 +212,15 @@ bool picture_read(ctx *c, const uint8_t *bytes, int64_t n, picture *x) {
   return damaged(c, "it has two sizes");
 }
 
+bool picture_read(ctx *c, const uint8_t *bytes, int64_t n, picture *x) {
+  if (!picture_about(c, bytes, n, x) || !has_room(c, x)) return false;
+  if (bytes[0] != SIGNATURE[0]) return decode(c, bytes, n, x);
+  const uint8_t *whole = check_pixels(c, bytes, x) ? with_palette(c, bytes, &n) : NULL;
+  bool ok = whole && decode(c, whole, n, x);
+  if (whole != bytes) mg_free((void *)whole);
+  return ok;
+}
+
 void picture_free(picture *x) {
   if (x->p) stbi_image_free(x->p);
   x->p = NULL;
@@ -203,10 +233,6 @@ typedef struct {
   bool (*put)(void *arg, const void *p, int64_t n);
   void *arg;
 } sink;
-
-static void store32(uint8_t *p, uint32_t v) {
-  for (int i = 0; i < 4; i++) p[i] = v >> (24 - 8 * i);
-}
 
 static bool chunk(sink *s, const char *name, const void *data, int64_t n) {
   uint8_t head[8], tail[4];

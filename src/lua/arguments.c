@@ -13,12 +13,8 @@
 
 /* The message on top becomes an error, with the signature behind it. */
 static _Noreturn void refuse_shown(lua_State *L, const signature *g) {
-  push_path(L);
-  push_where(L);
-  lua_pushfstring(L, "%s%s: %s%s\n  %s", lua_tostring(L, -1), g->name, lua_tostring(L, -3),
-                  lua_tostring(L, -2), g->text);
-  lua_error(L);
-  __builtin_unreachable();
+  lua_pushfstring(L, "%s: %s", g->name, lua_tostring(L, -1));
+  raise_here(L, g->text);
 }
 
 /* 1 in a call x:name(...): arguments are counted after x. */
@@ -56,7 +52,8 @@ static void push_types(lua_State *L, const param *p) {
               {K_INTS, "a table of whole numbers"},
               {K_SHAPE, "a table of dims"},
               {K_PAIR, "a whole number or a table of two"},
-              {K_NUMBERS, "a table of numbers"}};
+              {K_NUMBERS, "a table of numbers"},
+              {K_STRINGS, "a table of strings"}};
   int base = lua_gettop(L), n;
   luaL_checkstack(L, 40, NULL);
   for (size_t i = 0; i < sizeof says / sizeof *says; i++)
@@ -100,6 +97,13 @@ static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
 
 static _Noreturn void extra_argument(lua_State *L, const reading *r, int at) {
   const signature *g = r->g;
+  if (at < r->top && g->n > g->nargs && lua_type(L, at) == LUA_TTABLE) {
+    at++; /* the table is one of options, if nothing followed */
+    push_kind(L, at);
+    lua_pushfstring(L, "argument %d, %s, is one too many", at - self_counts(L, g),
+                    lua_tostring(L, -1));
+    refuse_shown(L, g);
+  }
   push_kind(L, at);
   const char *kind = lua_tostring(L, -1);
   if (g->n > g->nargs && lua_type(L, at) != LUA_TTABLE)
@@ -316,7 +320,7 @@ static void check_bounds(lua_State *L, const signature *g, const param *p, int a
   if (!p->bounded) return;
   if ((p->above ? v > p->low : v >= p->low) && (p->below ? v < p->high : v <= p->high)) return;
   if (element) name = lua_pushfstring(L, "%s[%d]", name, element);
-  const char *said = v != v ? "nan" : push_number_text(L, at);
+  const char *said = push_number_text(L, at);
   bool open = p->high == INFINITY;
   if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", name, said);
   else if (open && p->above && p->low == 0)
@@ -445,6 +449,17 @@ static void give_numbers(lua_State *L, const signature *g, const param *p, int a
   }
 }
 
+static void give_strings(lua_State *L, const signature *g, const param *p, int at) {
+  int n = (int)lua_rawlen(L, at);
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    if (lua_rawgeti(L, at, i) != LUA_TSTRING)
+      refuse(L, "%s: %s[%d] is a %s, expected a string", g->name, p->name, i, kind_of(L, -1));
+    check_no_nul(L, -1, g->name);
+    lua_rawseti(L, -2, i);
+  }
+}
+
 /* Other keys than 1..n are somebody's mistake, unless they were read as options. */
 static void only_own_keys(lua_State *L, const signature *g, int at, bool by_option) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, at);
@@ -460,7 +475,7 @@ static void give_array(lua_State *L, state *S, const reading *r, int i, int at) 
   const param *p = i < g->n ? &g->p[i] : &g->more;
   bool floats = p->dtypes & (1 << F64 | 1 << F32);
   if (to_box(L, at)) lua_pushvalue(L, at);
-  else push_values(L, S, at, g->name, floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : I64);
+  else push_values(L, S, at, g->name, floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : WHOLE_NUMBERS);
   node *x = to_node(L, -1);
   if (p->dtypes >> x->dtype & 1) return;
   bool whole = p->dtypes & 1 << I64;
@@ -559,6 +574,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
         return lua_pushvalue(L, at);
       if (k & LISTS) only_own_keys(L, g, at, at > r->top);
       if (k & K_NUMBERS) return give_numbers(L, g, p, at);
+      if (k & K_STRINGS) return give_strings(L, g, p, at);
       if (k & K_INTS && !t->to) return give_all_ints(L, g, p, at);
       if (k & K_LIST) return give_list(L, S, r, i, at);
       break;
@@ -654,7 +670,7 @@ static int read_values(lua_State *L, attrs *to) {
     const param *p = &g->p[i];
     int at = r.at[i];
     bool given = at && !lua_isnil(L, at);
-    if (p->spread && (given || !p->optional)) give_spread(L, S, &r, i, &t);
+    if (p->spread && (given || !p->optional || r.spread > 1)) give_spread(L, S, &r, i, &t);
     else if (given) give(L, S, &r, i, at, &t);
     else if (p->usual) give_usual(L, S, &r, i, &t);
     else if (p->optional) give_nothing(L, &t, p);
@@ -725,6 +741,14 @@ static int checked_call(lua_State *L) {
   lua_insert(L, base);
   lua_callk(L, n, LUA_MULTRET, base - 1, finish);
   return finish(L, LUA_OK, base - 1);
+}
+
+/* Within a call its signature is compiled. */
+const char *checked_name(lua_State *L, int i) {
+  if (lua_tocfunction(L, i) != checked_call || !lua_getupvalue(L, i, 3)) return NULL;
+  const signature *g = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return g ? g->name : NULL;
 }
 
 static int check(lua_State *L) { return sig_values(L); }

@@ -66,7 +66,10 @@ extern const luaL_Reg mask_meta[];
 /* Raises at the nearest line of a script, the library's own Lua left out. */
 __attribute__((noreturn, format(printf, 2, 3))) void refuse(lua_State *L, const char *fmt, ...);
 void push_where(lua_State *L);
-void push_path(lua_State *L); /* "; in model[2] (Linear)", or "": where in nested modules we are */
+/* Raises the message on top there. Where it does not begin with the name of the function that the
+** script called, this comes first: "bernoulli: lt: shapes (8) and (3) do not broadcast"; behind it stands
+** where in nested modules we are, "; in model[2] (Linear)", and the text of a signature, or NULL. */
+_Noreturn void raise_here(lua_State *L, const char *signature);
 /* The core gave nothing. Without memory: makes room, once, and returns for another try. Else raises
 ** what the core said. */
 void failed(lua_State *L, state *S, int tries);
@@ -86,6 +89,7 @@ static inline attempt first_try(lua_State *L, state *S) {
 }
 
 const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
+const char *check_no_nul(lua_State *L, int i, const char *who); /* a string without NULs */
 const char *push_number_text(lua_State *L, int i); /* as tostring, with a point in any locale */
 
 /* ---- boxes (box.c) --------------------------------------------------------------------------- */
@@ -166,7 +170,8 @@ static inline void made(lua_State *L, state *S, node *n) {
 /* ---- conversions (convert.c) ----------------------------------------------------------------- */
 
 /* Pushes a box with the values of a number, boolean, table or Variable, untracked; t < 0: whatever
-** dtype fits. */
+** dtype fits; WHOLE_NUMBERS: int64, of whole numbers alone. */
+enum { WHOLE_NUMBERS = NDTYPE };
 node **push_values(lua_State *L, state *S, int i, const char *who, int t);
 void push_imm(lua_State *L, dtype t, imm v);
 int64_t check_whole(lua_State *L, int i, const char *who, const char *what);
@@ -205,6 +210,7 @@ void sig_count(lua_State *L, int n); /* there are n arguments; more are refused 
 int signature_new(lua_State *L); /* signature(text): a function that gives its arguments back, checked */
 int signature_parameters(lua_State *L);
 void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
+const char *checked_name(lua_State *L, int i);     /* of such a function at i, else NULL */
 bool signature_has_method(lua_State *L);           /* that on top: does it begin with an array? */
 int name_distance(const char *a, const char *b);   /* 9: nobody meant b by a */
 

@@ -5,6 +5,7 @@
 ** was freed, or not filled yet. __gc, __close and free are one function. Two boxes of one node
 ** are equal.
 */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,22 +13,33 @@
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
-void push_where(lua_State *L) {
+/* Pushes the nearest line of a script; the name of the last of the library's own functions on the way
+** there that have signatures and are written in Lua: the one that the script called. */
+static const char *push_place(lua_State *L) {
   state *S = get_state(L);
+  const char *name = NULL;
   lua_Debug ar;
   for (int level = 0; lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline <= 0) continue; /* C */
+    lua_getinfo(L, "Slf", &ar);
+    if (ar.currentline <= 0) { /* C */
+      const char *checked = checked_name(L, -1);
+      if (checked) name = checked;
+    }
+    lua_pop(L, 1);
+    if (ar.currentline <= 0) continue;
     if (S->library && strncmp(ar.source, S->library, S->library_len) == 0) continue;
     lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
-    return;
+    return name;
   }
   lua_pushliteral(L, "");
+  return name;
 }
+
+void push_where(lua_State *L) { push_place(L); }
 
 /* The modules whose calls are under way, from the innermost on, go to the function that module.lua has
 ** left; nothing of modules is known here but the function that calls them. */
-void push_path(lua_State *L) {
+static void push_path(lua_State *L) {
   enum { DEEP = 300, MOST = 40 };
   lua_Debug ar;
   int base = lua_gettop(L), n = 0;
@@ -68,18 +80,30 @@ static int set_path(lua_State *L) {
   return 0;
 }
 
+void raise_here(lua_State *L, const char *signature) {
+  int text = lua_gettop(L);
+  const char *said = lua_tostring(L, text), *name = push_place(L);
+  if (name) {
+    size_t len = strlen(name);
+    bool begins = strncmp(said, name, len) == 0 && !isalnum((unsigned char)said[len]);
+    lua_pushfstring(L, begins && said[len] != '_' ? "" : "%s: ", name);
+  } else lua_pushliteral(L, "");
+  lua_pushvalue(L, text);
+  push_path(L);
+  lua_pushfstring(L, signature ? "\n  %s" : "", signature);
+  lua_concat(L, 5);
+  lua_error(L);
+  __builtin_unreachable();
+}
+
 void refuse(lua_State *L, const char *fmt, ...) {
   char text[600];
   va_list ap;
   va_start(ap, fmt);
   vprint_text(text, sizeof text, fmt, ap);
   va_end(ap);
-  push_where(L);
   lua_pushstring(L, text);
-  push_path(L);
-  lua_concat(L, 3);
-  lua_error(L);
-  __builtin_unreachable();
+  raise_here(L, NULL);
 }
 
 void failed(lua_State *L, state *S, int tries) {
@@ -103,9 +127,18 @@ static node **creator_box(lua_State *L, int i) {
 
 const char *push_number_text(lua_State *L, int i) {
   char text[40];
+  lua_Number v = lua_tonumber(L, i);
+  if (v != v) return lua_pushliteral(L, "nan"); /* a nan's sign is none */
   if (lua_isinteger(L, i)) print_text(text, sizeof text, LUA_INTEGER_FMT, lua_tointeger(L, i));
-  else print_text(text, sizeof text, LUA_NUMBER_FMT, lua_tonumber(L, i));
+  else print_text(text, sizeof text, LUA_NUMBER_FMT, v);
   return lua_pushstring(L, text);
+}
+
+const char *check_no_nul(lua_State *L, int i, const char *who) {
+  size_t len;
+  const char *name = lua_tolstring(L, i, &len);
+  if (strlen(name) < len) refuse(L, "%s: the name %s... has a NUL", who, name);
+  return name;
 }
 
 const char *kind_of(lua_State *L, int i) {
@@ -319,6 +352,7 @@ static void set_property(lua_State *L, state *S, int which) {
     case NAME:
       if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING)
         refuse(L, "name: a %s, expected a string or nil", kind_of(L, 3));
+      if (!lua_isnil(L, 3)) check_no_nul(L, 3, "name");
       TRY(L, S, node_set_name(&S->G, node_at(L, 1), lua_tostring(L, 3)));
       break;
     case REQUIRES_GRAD:

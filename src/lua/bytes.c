@@ -175,11 +175,8 @@ void file_failed(lua_State *L, state *S, int tries) {
   char text[sizeof c->msg];
   memcpy(text, c->msg, sizeof text);
   c->err = OK;
-  push_where(L);
   lua_pushfstring(L, "%s: %s", label(L), text);
-  lua_remove(L, -2);
-  lua_concat(L, 2);
-  lua_error(L);
+  raise_here(L, NULL);
 }
 
 static reader *new_reader(lua_State *L) {

@@ -21,7 +21,7 @@ int64_t check_whole(lua_State *L, int i, const char *who, const char *what) {
   int64_t v = 0;
   if (whole(L, i, &v)) return v;
   if (lua_type(L, i) == LUA_TNUMBER)
-    refuse(L, "%s: %s must be a whole number, not %g", who, what, lua_tonumber(L, i));
+    refuse(L, "%s: %s must be a whole number, not %s", who, what, push_number_text(L, i));
   refuse(L, "%s: %s must be a whole number, not a %s", who, what, kind_of(L, i));
 }
 
@@ -318,6 +318,7 @@ typedef struct {
   const char *who;
   dtype t;
   bool numbers, booleans; /* which of them may stand in the table */
+  bool whole;             /* numbers that are no whole ones are refused */
   shape s;
   int64_t path[MAXDIM]; /* where we are, from 1 */
   void *p;              /* the next element */
@@ -360,11 +361,21 @@ static _Noreturn void ragged_depth(reader *r, int n) {
          path_text(r, n, true, b), n == r->s.n ? expected : "table");
 }
 
+static _Noreturn void no_whole(reader *r) {
+  char place[200];
+  refuse(r->L, "%s: element %s is %s, expected a whole number", r->who,
+         path_text(r, r->s.n, false, place), push_number_text(r->L, -1));
+}
+
 static void read_odd(reader *r) { /* what is not a number for a float */
   imm v;
   int type = lua_type(r->L, -1);
   if (type == LUA_TNUMBER && r->numbers) {
-    if (lua_isinteger(r->L, -1)) v = imm_cast((imm){.i = lua_tointeger(r->L, -1)}, I64, r->t);
+    int is_whole = 0;
+    int64_t whole = lua_tointegerx(r->L, -1, &is_whole);
+    if (lua_isinteger(r->L, -1) || (r->whole && is_whole))
+      v = imm_cast((imm){.i = whole}, I64, r->t);
+    else if (r->whole) no_whole(r);
     else v = imm_cast((imm){.f = lua_tonumber(r->L, -1)}, F64, r->t);
   } else if (type == LUA_TBOOLEAN && r->booleans)
     v = imm_cast((imm){.i = lua_toboolean(r->L, -1)}, BOOL, r->t);
@@ -436,7 +447,11 @@ static void read_table(lua_State *L, state *S, int i, const char *who, int t, no
   }
   bool boolean = lua_isboolean(L, -1);
   lua_pop(L, 1);
-  if (t < 0) {
+  if (t == WHOLE_NUMBERS) {
+    rd.whole = true;
+    rd.booleans = false;
+    t = I64;
+  } else if (t < 0) {
     rd.numbers = !boolean;
     rd.booleans = boolean;
     t = boolean ? BOOL : S->G.dtype;
@@ -468,11 +483,13 @@ node **push_values(lua_State *L, state *S, int i, const char *who, int t) {
   switch (lua_type(L, i)) {
     case LUA_TTABLE: read_table(L, S, i, who, t, r); return r;
     case LUA_TBOOLEAN:
+      if (t == WHOLE_NUMBERS) refuse(L, "%s: a boolean, expected a whole number", who);
       from = BOOL;
       v.i = lua_toboolean(L, i);
       break;
     case LUA_TNUMBER:
-      if (lua_isinteger(L, i)) v.i = lua_tointeger(L, (from = I64, i));
+      if (t == WHOLE_NUMBERS) t = I64, from = I64, v.i = check_whole(L, i, who, "the value");
+      else if (lua_isinteger(L, i)) v.i = lua_tointeger(L, (from = I64, i));
       else v.f = lua_tonumber(L, i);
       break;
     default:
@@ -499,7 +516,10 @@ static int make_variable(lua_State *L) {
   sig_values(L);
   node *n = *push_values(L, S, 1, "Variable", -1);
   if (is_float(n->dtype)) n->flags |= TRACKED;
-  if (lua_isstring(L, 2)) TRY(L, S, node_set_name(&S->G, n, lua_tostring(L, 2)));
+  if (lua_isstring(L, 2)) {
+    const char *name = check_no_nul(L, 2, "Variable");
+    TRY(L, S, node_set_name(&S->G, n, name));
+  }
   made(L, S, n);
   return 1;
 }
@@ -585,6 +605,7 @@ static int make_range(lua_State *L) {
     if (!whole(L, 1, &a.i) || !whole(L, 3, &d.i))
       refuse(L, "range: %s needs whole numbers", dtype_name[t]);
   }
+  if (n <= 1) d = (imm){0}; /* it may be infinite */
   node **r = box_new(L, S);
   TRY(L, S, *r = node_array(&S->G, arr_iota(&S->G.c, t, n < 0 ? 0 : (int64_t)n, a, d)));
   made(L, S, *r);

@@ -241,6 +241,7 @@ static int function_define(lua_State *L) {
   sig_check(L);
   if (lua_type(L, 1) != LUA_TTABLE)
     refuse(L, "Function: a %s, expected a table {name =, forward =, backward =}", kind_of(L, 1));
+  if (lua_getfield(L, 1, "name") == LUA_TSTRING) check_no_nul(L, -1, "Function");
   lua_getfield(L, 1,
                "forward"); /* what guards its fields refuses here: it gets another metatable */
   lua_settop(L, 1);

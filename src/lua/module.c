@@ -5,6 +5,7 @@
 ** the module is opened (busted opens it for every file). At lua_close finalizers run in reverse
 ** order of creation: the state is made before all boxes, so it is closed after them.
 */
+#include <math.h>
 #include <string.h>
 
 #include "lua/binding.h"
@@ -202,6 +203,11 @@ static int eval(lua_State *L) {
 
 /* _format(fmt, ...): string.format, upvalue 3, with a point in any locale */
 static int format(lua_State *L) {
+  for (int i = lua_gettop(L); i > 1; i--) { /* a nan's sign is none */
+    if (lua_type(L, i) != LUA_TNUMBER || lua_tonumber(L, i) == lua_tonumber(L, i)) continue;
+    lua_pushnumber(L, NAN);
+    lua_replace(L, i);
+  }
   lua_pushvalue(L, lua_upvalueindex(3));
   lua_insert(L, 1);
   void *was = point_begin();
@@ -213,11 +219,7 @@ static int format(lua_State *L) {
 /* raise(fmt, ...) */
 static int raise_error(lua_State *L) {
   format(L);
-  push_where(L);
-  lua_insert(L, -2);
-  push_path(L);
-  lua_concat(L, 3);
-  return lua_error(L);
+  raise_here(L, NULL);
 }
 
 /* _library(prefix): chunks whose names begin so are passed over when an error looks for its

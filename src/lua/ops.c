@@ -126,6 +126,10 @@ static int clamp(lua_State *L) {
   sig_values(L);
   bool min = !lua_isnil(L, 2), max = !lua_isnil(L, 3);
   if (!min && !max) refuse(L, "clamp: needs options min, max or both");
+  for (int i = 2; i <= 3; i++) {
+    lua_Number bound = lua_type(L, i) == LUA_TNUMBER ? lua_tonumber(L, i) : 0;
+    if (bound != bound) refuse(L, "clamp: %s is nan", i == 2 ? "min" : "max");
+  }
   if (min && max) return map_clamp(L);
   node *x = to_node(L, 1), *bound = to_node(L, min ? 2 : 3);
   bool fraction = is_float(x->dtype);

@@ -20,7 +20,7 @@
 **   axes              a number or a table of them
 **   ints, shape       whole numbers in a table, or one; shape: as dims
 **   pair              a number, for both, or a table of two
-**   numbers           a table of numbers
+**   numbers, strings  a table of numbers, of strings without NULs
 **   another word w    an object that says is_w
 **
 ** Behind the arguments may stand what it gives: max(x: array, axis: axis) -> values, indices
@@ -130,7 +130,8 @@ static const struct {
              {"ints", K_INTS, 0},
              {"shape", K_SHAPE, 0},
              {"pair", K_PAIR, 0},
-             {"numbers", K_NUMBERS, 0}};
+             {"numbers", K_NUMBERS, 0},
+             {"strings", K_STRINGS, 0}};
 
 static void one_type(scan *c, param *p) {
   blanks(c);

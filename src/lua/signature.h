@@ -25,11 +25,12 @@ enum kind {
   K_NUMBERS = 1 << 17,
   K_CHOICE = 1 << 18,
   K_OBJECT = 1 << 19,
-  K_VARIABLE = 1 << 20
+  K_VARIABLE = 1 << 20,
+  K_STRINGS = 1 << 21
 };
 enum {
   FROM_NUMBER = K_INT | K_NUMBER | K_AXIS | K_NEW_AXIS | K_AXES | K_INTS | K_SHAPE | K_PAIR,
-  LISTS = K_AXES | K_INTS | K_SHAPE | K_PAIR | K_NUMBERS | K_LIST, /* from a table without names */
+  LISTS = K_AXES | K_INTS | K_SHAPE | K_PAIR | K_NUMBERS | K_STRINGS | K_LIST, /* from a table without names */
   TABLES = K_TABLE | K_TREE | K_ANY | K_OBJECT                     /* from any table */
 };
 enum { MAXPARAM = 32, EVERY = (1 << NDTYPE) - 1 };

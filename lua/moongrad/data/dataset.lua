@@ -94,13 +94,32 @@ local function span(i, j)
   return positions
 end
 
+-- Item i of n, if that is known, from the end if it is negative
+local function place(op, i, n)
+  local k = n and i < 0 and i + n + 1 or i
+  if n and (k < 1 or k > n) then raise("%s: item %d is not in 1..%d", op, i, n) end
+  return k
+end
+
+local function length(ds)
+  local len = getmetatable(ds).__len
+  return len ~= Dataset.__len and len(ds) or nil
+end
+
+local function places(ds, i, j)
+  local n = length(ds)
+  local first, last = place("batch", i, n), place("batch", j, n)
+  if last < first then raise("batch: there are no items from %d to %d", i, j) end
+  return first, last
+end
+
 -- The methods of a class, by what gives an item and what gives the items i..j. What they do is
 -- said of Dataset.
 local one, several = mg.signature "get(i: int)", mg.signature "batch(i: int, j: int)"
 local function gives(class, get, batch)
-  function class:get(...) return get(self, one(...)) end
+  function class:get(...) return get(self, place("get", one(...), length(self))) end
   if batch then
-    function class:batch(...) return batch(self, several(...)) end
+    function class:batch(...) return batch(self, places(self, several(...))) end
   end
 end
 
@@ -126,8 +145,12 @@ local function gives_picks(class)
 end
 
 Dataset.batch = checked("batch(self, i: int, j: int)",
-  "the items i..j, each value stacked along a new axis 1",
-  function(self, i, j) return collate(self, span(i, j)) end)
+  "the items i..j, each value stacked along a new axis 1; -1 is the last",
+  function(self, i, j)
+    i, j = places(self, i, j)
+    if self.take then return self:take(mg.range(i, j, { dtype = "int64" })) end
+    return collate(self, span(i, j))
+  end)
 
 function Dataset:__tostring()
   local name = getmetatable(self).__name

@@ -19,14 +19,21 @@ local checked, raise = mg.checked, mg.raise
 local DataLoader = Object:extend("DataLoader")
 
 local function check_transforms(transform)
-  local list = type(transform) == "function" and { transform } or transform or {}
+  local function is_function(f)
+    local meta = getmetatable(f)
+    return type(f) == "function" or type(meta) == "table" and meta.__call ~= nil
+  end
+  local list, n = is_function(transform) and { transform } or transform or {}, 0
   for i, f in ipairs(list) do
-    if type(f) ~= "function" then
+    if not is_function(f) then
       raise("DataLoader: transform %d is a %s, expected a function", i, type(f))
     end
+    n = i
   end
-  if next(list) ~= nil and #list == 0 then
-    raise("DataLoader: the transforms have keys, expected a list")
+  for k in pairs(list) do
+    if math.type(k) ~= "integer" or k < 1 or k > n then
+      raise("DataLoader: the transforms have the key %s, expected a list", tostring(k))
+    end
   end
   return list
 end
@@ -145,10 +152,12 @@ DataLoader.state = checked("state(self)",
   "how many passes were begun: the seed's orders go on from it, with the next pass",
   function(self) return { pass = self.pass } end)
 
+local loaded = mg.signature "load_state({pass: int(0..)})"
 DataLoader.load_state = checked("load_state(self, state: table)", "takes what state() gave",
   function(self, t)
-    if math.type(t.pass) ~= "integer" then raise("load_state: pass is missing") end
-    self.pass = t.pass
+    local pass = loaded(t)
+    if not pass then raise("load_state: pass is missing") end
+    self.pass = pass
     return self
   end)
 

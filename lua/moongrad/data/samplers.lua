@@ -3,6 +3,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local dataset = require "moongrad.data.dataset"
 local checked, raise = mg.checked, mg.raise
 
 local Sampler = Object:extend("Sampler")
@@ -21,6 +22,7 @@ RandomSampler.init = checked(
   "RandomSampler(self, ds: any, {replacement: bool = false, num_samples: int(1..)?})",
   "items by chance: all in random order, or num_samples of them, with replacement perhaps",
   function(self, ds, replacement, n)
+    dataset.check("RandomSampler", ds)
     self.length, self.replacement, self.n = #ds, replacement, n or #ds
     if not replacement and self.n > self.length then
       raise("RandomSampler: num_samples = %d of %d items needs replacement", self.n, self.length)

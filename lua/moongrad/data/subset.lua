@@ -29,7 +29,6 @@ Subset.init = checked("Subset(self, ds: any, positions: array)",
     self.ds, self.positions = ds, positions
     if dataset.takes(ds) then
       self.take = function(_, index) return ds:take(positions[index]) end
-      self.batch = function(_, i, j) return ds:take(positions[{ { i, j } }]) end
       self.ahead = ds.ahead and function(_, index) return ds:ahead(positions[index]) end
     end
   end)
@@ -45,20 +44,19 @@ local Concat = dataset.Dataset:extend("Concat")
 Concat.init = checked("Concat(self, ...)",
   "the items of these datasets, or of those in a list, one after the other",
   function(self, ...)
-    local parts = { ... }
-    if #parts == 1 and type(parts[1]) == "table" and not parts[1].get then parts = parts[1] end
-    self.parts, self.first, self.length = table.move(parts, 1, #parts, 1, {}), {}, 0
-    if #self.parts == 0 then raise("Concat: needs datasets") end
-    local all = true
-    for i, ds in ipairs(self.parts) do
+    local parts, n, all = { ... }, select("#", ...), true
+    if n == 1 and type(parts[1]) == "table" and not parts[1].get then
+      parts, n = parts[1], #parts[1]
+    end
+    self.parts, self.first, self.length = table.move(parts, 1, n, 1, {}), {}, 0
+    if n == 0 then raise("Concat: needs datasets") end
+    for i = 1, n do
+      local ds = self.parts[i]
       dataset.check("Concat", ds)
       self.first[i], self.length = self.length, self.length + #ds
       all = all and dataset.takes(ds)
     end
-    if all then
-      self.take = self.take_all
-      self.batch = function(ds, i, j) return ds:take_all(mg.range(i, j, { dtype = "int64" })) end
-    end
+    if all then self.take = self.take_all end
   end)
 
 -- The part that item i is in, and its position there

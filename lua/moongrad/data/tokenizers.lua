@@ -57,15 +57,22 @@ function ByteTokenizer.__len() return 256 end
 ByteTokenizer.state = checked("state(self)", "nothing but its kind",
   function() return { kind = "ByteTokenizer" } end)
 
-local function check_kind(t, kind)
+-- What stands in the state of a tokenizer of this kind, by the signature that it has
+local loaded = {
+  ByteTokenizer = mg.signature "load_state({kind: string})",
+  CharTokenizer = mg.signature "load_state({kind: string, chars: string})",
+  BPETokenizer = mg.signature "load_state({kind: string, merges: int64})",
+}
+local function read_state(t, kind)
   if t.kind ~= kind then
     raise("load_state: this is no state of a %s", kind)
   end
+  return select(2, loaded[kind](t))
 end
 
 ByteTokenizer.load_state = checked("load_state(self, state: table)", "what state() gave",
   function(self, t)
-    check_kind(t, "ByteTokenizer")
+    read_state(t, "ByteTokenizer")
     return self
   end)
 
@@ -108,9 +115,9 @@ CharTokenizer.state = checked("state(self)", "its characters, as mg.save wants t
 
 CharTokenizer.load_state = checked("load_state(self, state: table)", "takes what state() gave",
   function(self, t)
-    check_kind(t, "CharTokenizer")
-    if type(t.chars) ~= "string" then raise("load_state: chars is missing") end
-    learn(self, t.chars)
+    local chars = read_state(t, "CharTokenizer")
+    if not chars then raise("load_state: chars is missing") end
+    learn(self, chars)
     return self
   end)
 
@@ -250,12 +257,11 @@ BPETokenizer.state = checked("state(self)", "its merges, int64 (n, 2), as mg.sav
 
 BPETokenizer.load_state = checked("load_state(self, state: table)", "takes what state() gave",
   function(self, t)
-    check_kind(t, "BPETokenizer")
-    local merges = t.merges
-    if not mg.is_variable(merges) or merges.ndim ~= 2 or merges.shape[2] ~= 2 then
+    local merges = read_state(t, "BPETokenizer")
+    if not merges or merges.ndim ~= 2 or merges.shape[2] ~= 2 then
       raise("load_state: merges is no list of pairs")
     end
-    local list = merges:to("int64"):totable()
+    local list = merges:totable()
     for i, pair in ipairs(list) do
       if math.min(pair[1], pair[2]) < 1 or math.max(pair[1], pair[2]) > 255 + i then
         raise("load_state: merge %d is of tokens that are not there", i)

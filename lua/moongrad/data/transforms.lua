@@ -40,7 +40,7 @@ local function cut(x, h, w, first)
 end
 
 transforms.RandomCrop = checked(
-  "RandomCrop(size: pair, {padding: pair = 0, value: number = 0})",
+  "RandomCrop(size: pair(1..), {padding: pair(0..) = 0, value: number = 0})",
   "a transform: a part of size (h, w) of each picture, anywhere, after a border of padding rows " ..
     "and columns of value was put around it",
   function(size, padding, value)
@@ -60,7 +60,7 @@ transforms.RandomCrop = checked(
     end
   end)
 
-transforms.CenterCrop = checked("CenterCrop(size: pair)",
+transforms.CenterCrop = checked("CenterCrop(size: pair(1..))",
   "a transform: the middle of size (h, w) of each picture",
   function(size)
     return function(x)
@@ -75,11 +75,13 @@ transforms.CenterCrop = checked("CenterCrop(size: pair)",
 
 local function per_channel(v)
   local x = mg.tensor(v)
+  if not x:isfinite():all():item() then raise("Normalize: mean and std must be finite") end
   if x.ndim > 1 then raise("Normalize: expected a number or a list, one for each channel") end
   return x:reshape(x.size, 1, 1)
 end
 
-transforms.Normalize = checked("Normalize(mean: number | numbers, std: number | numbers)",
+transforms.Normalize = checked(
+  "Normalize(mean: number | numbers, std: number(0<..) | numbers(0<..))",
   "a transform: (x - mean) / std, of each channel its own",
   function(mean, std)
     local m, s = per_channel(mean), per_channel(std)
@@ -125,7 +127,7 @@ transforms.RandomRotation = checked("RandomRotation(degrees: number(0..180))",
     end
   end)
 
-transforms.Resize = checked("Resize(size: pair)",
+transforms.Resize = checked("Resize(size: pair(1..))",
   "a transform: pictures of size (h, w), each element bilinear between its four neighbours, as " ..
     "interpolate {align_corners = false}",
   function(size)

@@ -9,16 +9,17 @@ local csv = {ending = "csv"}
 -- What says nothing: nan among numbers, "" among strings.
 local MISSING = {"", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"}
 
-csv.options = 'header: bool | table | "auto" = "auto", delimiter: string?, missing: table?, ' ..
+csv.options = 'header: bool | strings | "auto" = "auto", delimiter: string?, missing: strings?, ' ..
   "dtype: dtype?"
 csv.loading = mg.signature("load(path: string, {list: bool = false, " .. csv.options .. "})")
-csv.saving = mg.signature("save(path: string, x: any, {columns: table?, header: bool = true, " ..
+csv.saving = mg.signature("save(path: string, x: any, {columns: strings?, header: bool = true, " ..
   "delimiter: string?})")
 
 local function delimiter_of(f, delimiter)
   delimiter = delimiter or f:label():find "%.tsv$" and "\t" or ","
-  if #delimiter ~= 1 or delimiter:find '[\r\n"]' then
-    raise("%s: the delimiter is %q, expected one character, and no quote", f:label(), delimiter)
+  if #delimiter ~= 1 or delimiter:find '[\r\n\0"%w.+%-]' then
+    raise("%s: the delimiter is %q, expected one character that is no quote and stands in no " ..
+      "number or word", f:label(), delimiter)
   end
   return delimiter
 end
@@ -66,7 +67,14 @@ local function columns_of(label, t, order)
   local columns, names = {}, {}
   if order and not t[1] then names = order
   else
-    for k in pairs(t) do names[#names + 1] = k end
+    for k in pairs(t) do
+      if type(k) ~= "string" and math.type(k) ~= "integer" then
+        raise("%s: a %s is no name of a column", label, type(k))
+      elseif type(k) == "string" and k:find "\0" then
+        raise("%s: the name %q has a NUL", label, k)
+      end
+      names[#names + 1] = k
+    end
     table.sort(names, function(a, b)
       if type(a) ~= type(b) then return type(a) == "number" end
       return a < b
@@ -97,6 +105,11 @@ local function length_of(label, name, c)
     return #c
   elseif type(c) ~= "table" then
     raise("%s: column %s is a %s, expected a Variable or a table", label, name, type(c))
+  end
+  for k in pairs(c) do
+    if math.type(k) ~= "integer" or k < 1 or k > #c then
+      raise("%s: column %s has the key %s", label, name, tostring(k))
+    end
   end
   return #c
 end
@@ -130,8 +143,11 @@ function csv.put(w, x, names, header, delimiter)
     raise("%s: a table of columns or a Variable of two axes is expected, got a %s", label, type(x))
   end
   if names and #names > 0 and header then
-    local row = {}
-    for i, name in ipairs(names) do row[i] = quoted(name, delimiter) end
+    local row, seen = {}, {}
+    for i, name in ipairs(names) do
+      if seen[name] then raise("%s: two columns are called %s", label, name) end
+      row[i], seen[name] = quoted(name, delimiter), true
+    end
     w:write(table.concat(row, delimiter), "\n")
   end
   mg._csv(w, columns, rows or 0, delimiter)

@@ -229,7 +229,9 @@ local function split(given)
   if type(given) ~= "table" or mg.is_variable(given) then return nil, given end
   local names, opts = {}, {}
   for k, v in pairs(given) do
-    if math.type(k) ~= "integer" then opts[k] = v
+    if type(k) == "string" then opts[k] = v
+    elseif math.type(k) ~= "integer" or k < 1 or k > #given then
+      raise("load: unknown option %s", tostring(k))
     elseif type(v) ~= "string" then raise("load: name %d is a %s, expected a string", k, type(v))
     else names[#names + 1] = v end
   end

@@ -8,7 +8,7 @@ local picture = {ending = "png"}
 
 picture.loading = mg.signature "load(path: string, {list: bool = false, dtype: dtype?})"
 picture.saving = mg.signature("save(path: string, x: any, " ..
-  "{columns: int(1..)?, padding: int(0..) = 2})")
+  "{columns: int(1..)?, padding: int(0..)?})")
 
 function picture.get(r, names, list, dtype)
   if names then raise("%s: a picture holds one array, and no names", r:label()) end
@@ -60,8 +60,10 @@ local function pixels(label, x, columns, padding)
   if not mg.is_variable(x) then raise("%s: a Variable is expected, got a %s", label, type(x)) end
   x = x:detach()
   if x.size == 0 then raise("%s: %s has no pixels", label, shape(x)) end
-  if x.ndim == 4 then x = picture.grid(x, columns, padding)
-  elseif columns then raise("%s: columns are those of a grid, of (N, C, H, W)", label) end
+  if x.ndim == 4 then x = picture.grid(x, columns, padding or 2)
+  elseif columns or padding then
+    raise("%s: columns are those of a grid, of (N, C, H, W); so is padding", label)
+  end
   local channels = x.ndim == 3 and x.shape[1] or x.ndim == 2 and 1
   if not channels or channels > 4 then
     raise("%s: %s is no picture: (H, W), (C, H, W) of 1 to 4 channels, or (N, C, H, W) for a grid",
@@ -80,7 +82,7 @@ end
 
 -- A picture as the bytes of a PNG; its height, width and channels
 function picture.png(label, x, columns)
-  local bytes = pixels(label, x, columns, 2)
+  local bytes = pixels(label, x, columns)
   return mg._png(nil, bytes), table.unpack(bytes.shape)
 end
 

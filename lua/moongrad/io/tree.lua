@@ -82,8 +82,9 @@ function tree.encode(t)
     end
     local class = getmetatable(v)
     if class and class ~= SHAPE then
-      raise("save: %s is a %s, not a plain table; save its :state(), if it has one",
-        path == "" and "argument 2" or path, type(class) == "table" and class.__name or "object")
+      raise("save: %s is %s, not a plain table; save its :state(), if it has one",
+        path == "" and "argument 2" or path,
+        type(class) == "table" and class.__name and "a " .. class.__name or "an object")
     end
     flat = flat and depth == 0
     local keys, list, strings = keys_of(v, path)

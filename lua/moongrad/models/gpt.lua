@@ -91,11 +91,25 @@ GPT.init = checked("GPT(self, vocab_size: int(1..), {block_size: int(1..) = 64, 
     self.lm_head.weight = self.transformer.wte.weight
   end)
 
+-- It is empty, or what calls have left there.
+local function check_cache(cache, n)
+  if next(cache) == nil then return end
+  local ok = math.type(cache.length) == "integer"
+  for i = 1, n do
+    local past = cache[i]
+    ok = ok and type(past) == "table" and mg.is_variable(past.k) and mg.is_variable(past.v)
+  end
+  if not ok then
+    raise "GPT: cache must be an empty table, or one that earlier calls were given"
+  end
+end
+
 GPT.forward = checked("GPT(self, tokens: int64 | uint8, {cache: table?})",
   "logits of the next token at each place; cache: an empty table, that keeps what later calls " ..
   "with it go on from",
   function(self, tokens, cache)
     if tokens.ndim ~= 2 then raise("GPT: tokens must be (N, T), got %s", tokens.shape) end
+    if cache then check_cache(cache, #self.transformer.h) end
     local t = self.transformer
     local T, before = tokens.shape[2], cache and cache.length or 0
     if before + T > self.block_size then
@@ -103,12 +117,18 @@ GPT.forward = checked("GPT(self, tokens: int64 | uint8, {cache: table?})",
     end
     local x = t.wte(tokens) + t.wpe(mg.range(before + 1, before + T, {dtype = "int64"}))
     x = mg.dropout(x, self.dropout)
+    local kept = {}
     for i, block in ipairs(t.h) do
-      if cache then cache[i] = cache[i] or {} end
-      x = block(x, cache and cache[i])
+      local past = cache and cache[i] or {}
+      kept[i] = cache and {k = past.k, v = past.v}
+      x = block(x, kept[i])
     end
-    if cache then cache.length = before + T end
-    return self.lm_head(t.ln_f(x))
+    x = self.lm_head(t.ln_f(x))
+    if cache then
+      table.move(kept, 1, #kept, 1, cache)
+      cache.length = before + T
+    end
+    return x
   end)
 
 -- One of logits (N, V) each: the largest, with noise that makes it a sample (Gumbel 1954)

@@ -42,7 +42,12 @@ init.calculate_gain = checked(
   "what keeps the variance of values through an activation", gain)
 
 init.uniform = checked("uniform(p: variable, low: number = 0, high: number = 1)",
-  "uniform in low..high", uniform)
+  "uniform in low..high", function(p, low, high)
+    if not (low <= high and high - low < math.huge) then
+      raise("uniform: low must be no more than high, both finite")
+    end
+    return uniform(p, low + 0.0, high + 0.0)
+  end)
 
 init.normal = checked("normal(p: variable, mean: number = 0, std: number(0..) = 1)",
   "from a normal distribution", normal)
@@ -67,7 +72,10 @@ init.trunc_normal = checked(
   "b: number = 2})",
   "from a normal distribution, but for what lies outside a..b",
   function(p, mean, std, a, b)
-    if a >= b then raise("trunc_normal: a must be below b, got %g and %g", a, b) end
+    if a >= b or a ~= a or b ~= b then
+      raise("trunc_normal: a must be below b, got %g and %g", a, b)
+    end
+    mean = mean + 0.0
     local ends = mg.tensor{(a - mean) / std, (b - mean) / std}
     local low, high = table.unpack((ends * math.sqrt(0.5)):erf():totable())
     local u = mg.rand{dtype = "float64", table.unpack(p.shape)} * (high - low) + low

@@ -73,9 +73,10 @@ return function(mg, args)
     "nan becomes 0, infinities the largest finite values, or what is given; no gradient there",
     function(x, nan, above, below)
       if x.dtype ~= "float64" and x.dtype ~= "float32" then return x:to "int64" end
-      local y = nan == 0 and x or where(x:isnan(), nan, x)
+      local y = replaced(x)
+      if nan ~= 0 then y = where(x:isnan(), nan, y) end
       if above then y = where(x:eq(huge), above, y) end
       if below then y = where(x:eq(-huge), below, y) end
-      return nan ~= 0 and above and below and y or replaced(y)
+      return y
     end)
 end

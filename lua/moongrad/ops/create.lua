@@ -63,6 +63,7 @@ return function(mg, args)
     "n numbers evenly from a to b, both included",
     function(a, b, n, dtype)
       local i = (args.count(n) - 1):to(dtype or mg.Config.dtype)
+      a, b = a + 0.0, b + 0.0
       local span = math.max(n - 1, 1)
       local step = (b - a) / span
       if math.abs(step) == math.huge then step = b / span - a / span end

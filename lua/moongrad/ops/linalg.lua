@@ -180,8 +180,13 @@ return function(mg, args)
     "x times itself, n times: x (..., m, m); of n < 0 the inverse, of 0 the identity",
     function(x, n)
       local m = check_matrices("matrix_power", "x", x, true)
-      if n < 0 then x, n = x:inv(), -n end
       local power
+      if n == math.mininteger then                -- there is no -n
+        x = x:inv()
+        x, n = x:matmul(x), -(n // 2)
+      elseif n < 0 then
+        x, n = x:inv(), -n
+      end
       while n > 0 do
         if n % 2 == 1 then power = power and power:matmul(x) or x end
         n = n // 2

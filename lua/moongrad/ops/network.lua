@@ -259,11 +259,15 @@ return function(mg, args)
 
   -- A target as it is meant: probabilities, which have x's axes, or labels, which have one less;
   -- and whether it is labels.
+  local whole = {}
+  for _, op in ipairs{"cross_entropy", "nll_loss"} do
+    whole[op] = mg.signature(op .. "(labels: int64)")
+  end
   local function target(op, x, t)
     if type(t) ~= "userdata" then
       local numbers = mg.tensor(t)
       if numbers.ndim == x.ndim then return numbers, false end
-      return mg.tensor(t, "int64"), true
+      return whole[op](t), true
     end
     local dtype = t.dtype
     if dtype == "bool" then raise("%s: labels must be int64, got bool", op) end

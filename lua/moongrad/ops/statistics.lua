@@ -115,9 +115,12 @@ return function(mg, args)
         if span ~= span or span == math.huge then
           raise("histogram: x spreads from %s to %s; say range = {low, high}", low, high)
         end
+        if bins == math.maxinteger then raise("histogram: %d bins are too many", bins) end
         edges = mg.linspace(low, high, bins + 1, {dtype = x.dtype == "float32" and x.dtype or nil})
       elseif bins.ndim ~= 1 or bins.size < 2 then
         raise("histogram: edges have shape %s, expected 1-d, 2 or more", args.text(bins.shape))
+      elseif not mg._truth(bins[{{2, -1}}]:ge(bins[{{1, -2}}]):all()) then
+        raise "histogram: the edges must rise"
       end
       local n = edges.size - 1
       local low, high = edges[1], edges[-1]

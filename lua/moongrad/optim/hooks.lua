@@ -95,7 +95,7 @@ hooks.clip_value = checked("clip_value(max: number(0..))",
   end)
 
 -- Those that an earlier hook took away stay away.
-hooks.weight_decay = checked("weight_decay(rate: number)",
+hooks.weight_decay = checked("weight_decay(rate: number(0..))",
   "for opt:add_hook: adds rate * p to each grad",
   function(rate)
     return function(params)

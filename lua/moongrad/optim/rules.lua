@@ -14,7 +14,7 @@ end
 -- momentum 0: p' = p - lr g.  Otherwise b' = momentum b + (1 - dampening) g (the first one is g)
 -- and p' = p - lr b', or p - lr (g + momentum b') with nesterov.
 local SGD = Optimizer:extend("SGD",
-  "lr: number(0..) = 1e-3, momentum: number(0..) = 0, dampening: number = 0, " ..
+  "lr: number(0..) = 1e-3, momentum: number(0..) = 0, dampening: number(0..) = 0, " ..
     "nesterov: bool = false, weight_decay: number(0..) = 0",
   "p - lr g, with momentum if any; opt:step() updates. Parameters may come in groups with " ..
     "options of their own: {{params = a, lr = 0.1}, {params = b}}")

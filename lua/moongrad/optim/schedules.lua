@@ -108,7 +108,9 @@ local function numbers(t, name, n)
     raise("load_state: %s must be %d numbers: the optimizer's groups differ", name, n)
   end
   for i, v in ipairs(list) do
-    if type(v) ~= "number" then raise("load_state: %s[%d] is a %s", name, i, type(v)) end
+    if type(v) ~= "number" or v ~= v then
+      raise("load_state: %s[%d] is %s, expected a number", name, i, tostring(v))
+    end
   end
   return copy(list)
 end
@@ -125,9 +127,17 @@ local function read(self, t, fields)
     raise("load_state: this is %s, not of %s", type(what) == "string" and "the state of " .. what
       or "no schedule's state", self.kind)
   end
+  local known = { kind = true, base = true, lr = true, parts = true }
   for _, name in ipairs { "t", table.unpack(self.kept) } do
     if type(t[name]) ~= "number" then raise("load_state: %s is missing", name) end
+    known[name] = true
     field(fields, self, name, t[name])
+  end
+  if math.type(t.t) ~= "integer" or t.t < 0 then
+    raise("load_state: t is %s, expected a number of steps", tostring(t.t))
+  end
+  for name in pairs(t) do
+    if not known[name] then raise("load_state: %s is unexpected", tostring(name)) end
   end
   field(fields, self, "base", numbers(t, "base", #self.holders))
   local parts = type(t.parts) == "table" and t.parts or {}

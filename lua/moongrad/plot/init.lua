@@ -54,12 +54,47 @@ for _, kind in ipairs(KINDS) do
   readers["panel " .. kind] = reader(PANEL, PICTURE, layers[kind].options)
 end
 
+-- The keys of a list are 1..n, and no others.
+local function check_list(what, list)
+  local n, most = 0, 0
+  for key in pairs(list) do
+    if math.type(key) ~= "integer" or key < 1 then
+      raise("plot: %s: a list is expected, it has the key %s", what, tostring(key))
+    end
+    n, most = n + 1, math.max(most, key)
+  end
+  if n < most then
+    raise("plot: %s: a list is expected, of its %d values some are nil", what, most)
+  end
+  return list
+end
+
+-- Strings and numbers, no more than there are `things`
+local function check_texts(what, list, n, things)
+  for i, v in ipairs(check_list(what, list or {})) do
+    if type(v) ~= "string" and type(v) ~= "number" then
+      raise("plot: %s[%d] is a %s, expected a string or a number", what, i, type(v))
+    end
+  end
+  if list and n and #list > n then
+    raise("plot: there are %d %s for %d %s", #list, what, n, things)
+  end
+end
+
+local function check_finite(what, list)
+  for i, v in ipairs(list or {}) do
+    if type(v) == "number" and (v ~= v or math.abs(v) == math.huge) then
+      raise("plot: %s[%d] is %g", what, i, v)
+    end
+  end
+end
+
 local function part(given)
   local list, named = {}, {}
   for key, v in pairs(given) do
     if math.type(key) == "integer" then list[key] = v else named[key] = v end
   end
-  return list, named
+  return check_list("layers", list), named
 end
 
 local function kind_of(named)
@@ -93,7 +128,9 @@ local KEYS = {["top right"] = "inside right top", ["top left"] = "inside left to
               outside = "outside right top", none = "off"}
 
 local function limits(axis, pair, log)
-  if #pair ~= 2 or pair[1] == pair[2] then raise("plot: %slim is {from, to}", axis) end
+  if #pair ~= 2 or not (pair[1] < pair[2] or pair[1] > pair[2]) then
+    raise("plot: %slim is {from, to}", axis)
+  end
   if (log or ""):find(axis) and not (pair[1] > 0 and pair[2] > 0) then
     raise("plot: an axis of logarithms cannot show %s from %g to %g", axis, pair[1], pair[2])
   end
@@ -135,6 +172,9 @@ local function layers_of(curves, kind, opts)
     list[#list + 1] = {kind = own or "curve", options = o, style = style}
   end
   if #list == 0 then raise("plot: neither a curve nor an image") end
+  for _, what in ipairs{"labels", "styles"} do
+    check_texts(what, opts[what], #list, "layers")
+  end
   return list
 end
 
@@ -144,6 +184,12 @@ local function panel(sheet, given)
   if type(curves[1]) == "number" then curves = {curves} end
   local kind = kind_of(named)
   local opts = readers[kind and "panel " .. kind or "panel"](named)
+  for _, axis in ipairs{"x", "y"} do
+    check_texts(axis .. "ticks", opts[axis .. "ticks"])
+    check_finite(axis .. "ticks", opts[axis .. "ticks"])
+  end
+  check_finite("hlines", opts.hlines)
+  check_finite("vlines", opts.vlines)
   local list = layers_of(curves, kind, opts)
   local lines, drawn, all, image = {}, {}, {}, nil
   local function add(format, ...) lines[#lines + 1] = format:format(...) end
@@ -223,7 +269,7 @@ local function script_of(sheet, given, kind, path)
     local list, named = part(given)
     if #list > 0 or kind_of(named) then raise("plot: layers stand in each of the plots") end
     picture = readers.panel(named)
-    for i, p in ipairs(picture.plots) do
+    for i, p in ipairs(check_list("plots", picture.plots)) do
       local opts
       if mg.is_variable(p) then p = {p} end
       if type(p) ~= "table" then raise("plot: plots[%d] is a %s", i, type(p)) end
@@ -235,6 +281,7 @@ local function script_of(sheet, given, kind, path)
     if #panels == 0 then raise("plot: plots is empty") end
   else
     panels[1], images[1], picture = panel(sheet, given)
+    if picture.columns then raise("plot: columns are those of several plots") end
   end
   if picture.size and (#picture.size ~= 2 or picture.size[1] < 40 or picture.size[2] < 10 or
      picture.size[1] > 20000 or picture.size[2] > 20000) then

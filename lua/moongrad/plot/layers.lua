@@ -235,7 +235,9 @@ local function places(w, h, extent)
   if not extent then return ("array=(%d,%d) origin=(1,1) dx=1 dy=1"):format(w, h) end
   if #extent ~= 4 then raise("plot: extent is {left, right, bottom, top} of an image") end
   local left, right, bottom, top = table.unpack(extent)
-  if left == right or bottom == top then raise("plot: extent is empty") end
+  if not (math.abs(right - left) < math.huge and math.abs(top - bottom) < math.huge) then
+    raise("plot: extent must be finite")
+  elseif left == right or bottom == top then raise("plot: extent is empty") end
   return mg._format("array=(%d,%d) origin=(%.17g,%.17g) dx=%.17g dy=%.17g%s%s", w, h,
     math.min(left, right), math.min(bottom, top), math.abs(right - left) / math.max(w - 1, 1),
     math.abs(top - bottom) / math.max(h - 1, 1), right < left and " flipx" or "",
@@ -316,7 +318,10 @@ layers.contour = {
     elseif #o.levels == 0 then raise "plot: levels is empty"
     else
       local list = {}
-      for i, v in ipairs(o.levels) do list[i] = mg._format("%.17g", v) end
+      for i, v in ipairs(o.levels) do
+        if v ~= v or math.abs(v) == math.huge then raise("plot: levels[%d] is %g", i, v) end
+        list[i] = mg._format("%.17g", v)
+      end
       levels = "discrete " .. table.concat(list, ", ")
     end
     local name = "$contour" .. at.number

@@ -10,21 +10,35 @@ local function options(given, curves)
   local t = {}
   for k, v in pairs(given) do t[k] = v end
   t.live = nil
-  for i, c in ipairs(curves) do t[i] = {c.x, c.y, label = given.labels and given.labels[i]} end
+  for i, c in ipairs(curves) do
+    local curve = {}
+    for k, v in pairs(type(given[i]) == "table" and given[i] or {}) do curve[k] = v end
+    curve[1], curve[2] = c.x, c.y
+    t[i] = curve
+  end
   return t
 end
 
 -- show(options, path): draws them there; text(options): as characters
 function Live:init(given, show, text)
   self.given, self.show, self.text, self.curves, self.drawn = given, show, text, {}, os.time()
+  for i, curve in ipairs(given) do
+    if type(curve) ~= "table" or #curve > 0 then
+      raise("plot: layer %d: a live plot begins without points, its curves are {} or {style = ...}",
+        i)
+    end
+  end
   for i = 1, given.labels and #given.labels or 0 do self.curves[i] = {x = {}, y = {}} end
-  text(options(given, {{x = {}, y = {}}})) -- what is wrong is said at once
+  text(options(given, self:now())) -- what is wrong is said at once
   self.redraws = given.path or os.execute "test -t 1"
 end
 
+-- The curves as they are; before there are any an empty one
+function Live:now() return #self.curves > 0 and self.curves or {{x = {}, y = {}}} end
+
 function Live:draw()
   self.drawn = os.time()
-  local now = options(self.given, #self.curves > 0 and self.curves or {{x = {}, y = {}}})
+  local now = options(self.given, self:now())
   if self.given.path or mg._display then return self.show(now) end
   local lines = self.text(now)
   if self.lines then io.write(("\27[%dA\27[J"):format(self.lines)) end

@@ -175,19 +175,17 @@ end
 -- ---- for Lua ----------------------------------------------------------------------------------
 
 local function read_times(t)
-  if mg.is_variable(t) then
-    if t.requires_grad then
-      mg.raise("odeint: the times are tracked, but there are no gradients by them")
-    elseif t.ndim ~= 1 then
-      mg.raise("odeint: the times have shape %s, expected one axis", tostring(t.shape))
-    end
-    t = t:to("float64"):totable()
+  if not mg.is_variable(t) then t = mg.tensor(t, "float64") end
+  if t.requires_grad then
+    mg.raise("odeint: the times are tracked, but there are no gradients by them")
+  elseif t.ndim ~= 1 then
+    mg.raise("odeint: the times have shape %s, expected one axis", tostring(t.shape))
   end
+  t = t:to("float64"):totable()
   if #t == 0 then mg.raise("odeint: there are no times") end
   local times = {}
   for i, v in ipairs(t) do
-    if type(v) ~= "number" then mg.raise("odeint: time %d is a %s", i, type(v)) end
-    times[i] = v + 0.0
+    times[i] = v
     if v ~= v or i > 1 and (times[i] - times[i - 1]) * (times[2] - times[1]) <= 0 then
       mg.raise("odeint: the times must rise, or fall, but time %d is %g after %g", i, times[i],
         times[i - 1])

@@ -64,21 +64,21 @@ Average.state = checked("state(self)", "the averages, by name, and how many went
   return t
 end)
 
+local loaded = mg.signature "load_state({count: int(0..), values: table})"
 Average.load_state = checked("load_state(self, state: table)", "takes what state() gave",
   function(self, t)
-    if math.type(t.count) ~= "integer" or type(t.values) ~= "table" then
-      raise("load_state: this is no state of averages")
-    end
+    local count, averages = loaded(t)
+    if not count or not averages then raise("load_state: this is no state of averages") end
     local values = {}
     for name, p in self.model:named_parameters() do
-      local v = t.values[name]
+      local v = averages[name]
       if not mg.is_variable(v) or table.concat(v.shape, ",") ~= table.concat(p.shape, ",") then
-        if t.count > 0 then raise("load_state: %s is missing, or of another shape", name) end
+        if count > 0 then raise("load_state: %s is missing, or of another shape", name) end
       else
         values[name] = mg.tensor(v, p.dtype)
       end
     end
-    self.count, self.values = t.count, values
+    self.count, self.values = count, values
     return self
   end)
 

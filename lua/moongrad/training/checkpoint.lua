@@ -5,6 +5,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local folders = require "moongrad.io.folder"
 local checked, raise = mg.checked, mg.raise
 
 local Checkpoint = Object:extend("Checkpoint")
@@ -13,8 +14,6 @@ local function ranks()
   local dist = package.loaded["moongrad.dist"]
   return dist and dist.size > 1 and dist or nil
 end
-
-local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
 
 local function check_parts(parts)
   local some = false
@@ -67,6 +66,7 @@ Checkpoint.init = checked(
     "last `keep` and the one of the best metric stay. Between passes: a loader's place within " ..
     "one is not kept",
   function(self, folder, parts, keep, mode)
+    folders.check("Checkpoint", folder)
     check_parts(parts)
     self.folder, self.parts, self.keep, self.mode = folder, parts, keep, mode
   end)
@@ -75,7 +75,7 @@ local function write(self, epoch, metric)
   if mg.is_variable(metric) then metric = metric:item() end
   local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
   for name, part in pairs(self.parts) do t.parts[name] = part:state() end
-  os.execute("mkdir -p " .. quote(self.folder))
+  folders.make("save", self.folder)
   local list = read_index(self)
   for i = #list, 1, -1 do
     if list[i].epoch >= epoch then table.remove(list, i) end -- a run that was set back

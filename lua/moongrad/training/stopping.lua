@@ -36,12 +36,12 @@ EarlyStopping.step = checked("step(self, metric: number | variable)",
 EarlyStopping.state = checked("state(self)", "the best number and how long ago it was",
   function(self) return { best = self.best, bad = self.bad } end)
 
+local loaded = mg.signature "load_state({best: number, bad: int(0..)})"
 EarlyStopping.load_state = checked("load_state(self, state: table)", "takes what state() gave",
   function(self, t)
-    if type(t.best) ~= "number" or math.type(t.bad) ~= "integer" then
-      raise("load_state: this is no state of EarlyStopping")
-    end
-    self.best, self.bad, self.stopped = t.best, t.bad, t.bad > self.patience
+    local best, bad = loaded(t)
+    if not best or not bad then raise("load_state: this is no state of EarlyStopping") end
+    self.best, self.bad, self.stopped = best, bad, bad > self.patience
     return self
   end)
 

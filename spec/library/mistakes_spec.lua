@@ -1,0 +1,282 @@
+-- What is a mistake is an error that says so, in the name of the function that was called: nothing
+-- is taken for something else, cut, wrapped around, or passed over.
+
+local mg = require "moongrad"
+local child = require "spec.child"
+local helper = require "spec.helper"
+local raises = helper.raises
+local nan, inf = 0 / 0, math.huge
+
+local function refuses(text, fn, ...) assert(raises(text, fn, ...)) end
+
+describe("an error of a function that others do the work for", function()
+  it("begins with its name", function()
+    refuses("bernoulli: lt: shapes (8) and (3) do not broadcast", mg.bernoulli, mg.ones(3), {8})
+    refuses("histogram: ", mg.histogram, mg.ones(3), math.maxinteger)
+    refuses("Normal: add: shapes (3) and (2)", mg.distributions.Normal, mg.ones(3), mg.ones(2))
+    refuses("Linear: linear: x (4) does not fit", mg.nn.Linear(3, 2), mg.ones(4))
+    refuses("Sequential: linear: x (4)", mg.nn.Sequential(mg.nn.Linear(3, 2)), mg.ones(4))
+    local ok, message = pcall(mg.softmax, mg.ones(3), 2)
+    assert(not ok and message:find ": softmax: axis 2 is out of range", message)
+  end)
+
+  it("is a function's of the script where that calls", function()
+    refuses("mul: shapes (3) and (4) do not broadcast", function()
+      mg.grad(function(x) return (x * mg.ones(4)):sum() end)(mg.ones(3))
+    end)
+    local _, message = pcall(mg.grad(function(x) return (x * mg.ones(4)):sum() end), mg.ones(3))
+    assert(message:find ":%d+: mul: shapes", message)
+  end)
+end)
+
+describe("whole numbers", function()
+  it("are not made of others where an op asks for them", function()
+    for _, bad in ipairs{1.5, nan, inf} do
+      local text = "element 1 is " .. (bad ~= bad and "nan" or bad) .. ", expected a whole number"
+      refuses("embedding: " .. text, mg.embedding, {bad}, mg.ones(3, 2))
+      refuses("gather: " .. text, mg.gather, mg.ones(3), 1, {bad})
+      refuses("one_hot: " .. text, mg.one_hot, {bad}, 3)
+      refuses("bincount: " .. text, mg.bincount, {bad})
+      refuses("cross_entropy: " .. text, mg.cross_entropy, mg.ones(2, 3), {bad, 1})
+      refuses("nll_loss: " .. text, mg.nll_loss, mg.ones(2, 3), {bad, 1})
+    end
+    refuses("element 1 is a boolean", mg.embedding, {true}, mg.ones(3, 2))
+    refuses("must be a whole number, not 1.5", mg.embedding, 1.5, mg.ones(3, 2))
+    assert.same({{1, 1}}, mg.embedding({1.0}, mg.ones(3, 2)):totable())
+  end)
+
+  it("do not wrap around", function()
+    local most, least = math.maxinteger, math.mininteger
+    assert.equal(0, mg.linspace(least, most, 3)[2]:item())
+    local a = mg.tensor{{1, 0}, {0, 2}}
+    assert.same({{1, 0}, {0, 0}}, mg.matrix_power(a, least):totable())
+    local p = mg.nn.init.uniform(mg.Variable{1, 2}, -1, most)
+    assert(p:min():item() >= -1)
+    refuses("bins are too many", mg.histogram, mg.ones(3), most)
+  end)
+end)
+
+describe("numbers", function()
+  it("that cannot be meant are refused", function()
+    refuses("clamp: min is nan", mg.clamp, {1, 2}, {min = nan})
+    refuses("uniform: low must be no more than high", mg.nn.init.uniform, mg.Variable{1}, 5, 1)
+    refuses("dampening must be", mg.optim.SGD, {mg.Variable{1}}, {dampening = nan})
+    refuses("rate = -1 is negative", mg.optim.weight_decay, -1)
+    refuses("histogram: the edges must rise", mg.histogram, {1, 2}, {1, 3, 2})
+    refuses("progress: a number must be whole and not negative", mg.progress, -1)
+    refuses("progress: got a string", mg.progress, "3")
+  end)
+
+  it("that take the place of others stay what they are", function()
+    local y = mg.nan_to_num({nan, inf, -inf}, {nan = inf})
+    assert.same({inf, mg.nan_to_num(mg.tensor(inf)):item()}, y[{{1, 2}}]:totable())
+    assert.equal(inf, mg.nan_to_num(mg.tensor(inf), {posinf = inf}):item())
+    y = mg.nan_to_num(mg.tensor(-inf), {neginf = nan}):item()
+    assert(y ~= y)
+    assert.same({1}, mg.range(1, 5, inf):totable())
+  end)
+end)
+
+describe("arguments", function()
+  it("behind a nil are not passed over", function()
+    refuses("transpose: axes[1] must be a whole number, not a nil", mg.transpose, mg.ones(2, 3),
+      nil, 5)
+    refuses("Concat: the dataset is a nil", mg.data.Concat, mg.data.Spiral(), nil,
+      mg.data.Spiral())
+  end)
+
+  it("that are one too many are counted", function()
+    local path = child.folder(finally) .. "/a.npz"
+    mg.save(path, {a = mg.ones(1)})
+    refuses("load: argument 3, a number, is one too many", mg.load, path, {list = true}, 3)
+  end)
+
+  it("and names have no NULs", function()
+    refuses("the name a... has a NUL", mg.Variable, {1}, "a\0b")
+    refuses("the name a... has a NUL", function() mg.Variable{1}.name = "a\0b" end)
+    refuses("Function: the name f... has a NUL", mg.Function,
+      {name = "f\0", forward = print, backward = print})
+    refuses("the path", mg.training.Checkpoint, "a\0b", {model = mg.nn.Linear(1, 1)})
+    refuses("the path", mg.training.Checkpoint, "", {model = mg.nn.Linear(1, 1)})
+  end)
+
+  it("in lists are all read", function()
+    local function decay(_, y) return -y end
+    refuses("odeint: tensor: element 2 is a nil", mg.odeint, decay, 1.0, {0, nil, 1})
+    refuses("a table of data has the key x", mg.odeint, decay, 1.0, {0, 1, x = 2})
+    local strings = mg.signature "f(names: strings)"
+    assert.same({"a", "b"}, (strings{"a", "b"}))
+    refuses("names[2] is a number, expected a string", strings, {"a", 1})
+    refuses("names[2] is a nil, expected a string", strings, {"a", nil, "b"})
+    refuses("unknown option x", strings, {"a", x = "b"})
+    refuses("has a NUL", strings, {"a\0"})
+  end)
+end)
+
+describe("data", function()
+  local data = mg.data
+  local pairs_of = data.TensorDataset(mg.range(1, 6), mg.range(1, 6))
+  local text = data.Text{text = ("abc "):rep(50), length = 5}
+  local twice = pairs_of:map(function(x, t) return 2 * x, t end)
+
+  it("have items 1..n, and -1 is the last", function()
+    for _, ds in ipairs{pairs_of, text, twice, data.Subset(pairs_of, {1, 3}),
+                        data.Concat(pairs_of, pairs_of)} do
+      local n = #ds
+      assert(mg.equal((ds:get(-1)), (ds:get(n))))
+      assert(mg.equal((ds:batch(1, -1)), (ds:batch(1, n))))
+      for _, i in ipairs{0, n + 1, -n - 1} do
+        refuses(("get: item %d is not in 1..%d"):format(i, n), ds.get, ds, i)
+        refuses(("batch: item %d is not in 1..%d"):format(i, n), ds.batch, ds, 1, i)
+      end
+      refuses("batch: there are no items from 2 to 1", ds.batch, ds, 2, 1)
+    end
+  end)
+
+  it("are gone through by what can be", function()
+    refuses("RandomSampler: the dataset is a number", data.RandomSampler, 3)
+    local halve = setmetatable({}, {__call = function(_, x) return x / 2 end})
+    for x in data.DataLoader(pairs_of, {batch_size = 6, transform = halve}) do
+      assert.equal(3, x[6]:item())
+    end
+    refuses("the transforms have the key foo", data.DataLoader, pairs_of,
+      {transform = {halve, foo = halve}})
+  end)
+
+  it("are changed by sizes and numbers that can be", function()
+    for _, size in ipairs{0, -3} do
+      for _, name in ipairs{"RandomCrop", "CenterCrop", "Resize"} do
+        refuses(name .. ": size must be at least 1", data[name], size)
+      end
+    end
+    refuses("padding = -1 is negative", data.RandomCrop, 2, {padding = -1})
+    refuses("std must be positive", data.Normalize, 0, 0)
+    refuses("must be finite", data.Normalize, nan, 1)
+  end)
+end)
+
+describe("a state", function()
+  it("holds what state() gives, and nothing that cannot be", function()
+    local model = mg.nn.Linear(2, 1)
+    local opt = mg.optim.SGD(model)
+    local ema = mg.training.EMA(model)
+    ema:update()
+    for _, object in ipairs{
+      mg.data.DataLoader(mg.data.Spiral()), mg.training.EarlyStopping(3), ema,
+      mg.optim.cosine(opt, 10), mg.optim.plateau(opt), mg.data.ByteTokenizer(),
+      mg.data.CharTokenizer "abc", mg.data.BPETokenizer("abab", 258),
+    } do
+      local state = object:state()
+      object:load_state(state)
+      state.foo = 1
+      refuses("foo", object.load_state, object, state)
+      state.foo = nil
+      for name, value in pairs(state) do
+        local counts = name == "pass" or name == "bad" or name == "count" or name == "t"
+        if math.type(value) == "integer" and counts and not state.rest then
+          state[name] = -1
+          assert.is_false((pcall(object.load_state, object, state)), name)
+          state[name] = value
+        end
+      end
+      object:load_state(state)
+    end
+  end)
+end)
+
+describe("tables as text", function()
+  it("are written so that they can be read", function()
+    local path = child.folder(finally) .. "/a.csv"
+    for delimiter in (".1-+eN\0"):gmatch "." do
+      refuses("the delimiter is", mg.save, path, mg.ones(2, 2), {delimiter = delimiter})
+    end
+    refuses("has a NUL", mg.save, path, {["a\0b"] = {1}})
+    refuses("two columns are called a", mg.save, path, mg.ones(2, 2), {columns = {"a", "a"}})
+    refuses("columns[2] is a nil", mg.save, path, {a = {1}, b = {2}}, {columns = {"a", nil, "b"}})
+    refuses("column a has the key x", mg.save, path, {a = {1, x = 2}})
+    refuses("a boolean is no name", mg.save, path, {[true] = {1}})
+  end)
+
+  it("are read by names that are names", function()
+    local path = child.folder(finally) .. "/a.csv"
+    mg.save(path, {a = {1, 2}})
+    refuses("unknown option x", mg.load, path, {missing = {x = "?"}})
+    refuses("header[1] is a number", mg.load, path, {header = {5}})
+    refuses("unknown option -1", mg.load, path, {[-1] = "a"})
+  end)
+end)
+
+describe("a log", function()
+  it("has names that its file does not have", function()
+    local folder = child.folder(finally)
+    for _, ending in ipairs{"csv", "jsonl"} do
+      local log <close> = mg.log(folder .. "/a." .. ending)
+      refuses("the name step is taken", log.scalar, log, "step", 1)
+      refuses("the name time is taken", log.scalars, log, {time = 1})
+      refuses("scalars: loss is a string, expected a number", log.scalars, log, {loss = "x"})
+      refuses("scalars: loss has shape (2)", log.scalars, log, {loss = mg.ones(2)})
+    end
+    refuses("two columns are called a", mg.log, folder .. "/b.csv", {columns = {"a", "a"}})
+  end)
+
+  it("goes on behind what was written, columns and all", function()
+    local folder = child.folder(finally)
+    local log = mg.log(folder .. "/a.csv", {columns = {"a", "b"}})
+    log:scalar("a", 1)
+    log:close()
+    refuses("has the columns a, b", mg.log, folder .. "/a.csv", {append = true, columns = {"b"}})
+    child.write(folder .. "/a.jsonl", '{"step":1,"los')
+    log = mg.log(folder .. "/a.jsonl", {append = true})
+    log:scalar("loss", 1, 2)
+    log:close()
+    assert(child.read(folder .. "/a.jsonl"):find '^{"step":1,"los\n{"step":2,[^\n]*}\n$')
+  end)
+end)
+
+describe("a plot", function()
+  it("draws all that it is given, or says why not", function()
+    local path = child.folder(finally) .. "/a.svg"
+    local function no(text, t)
+      t.path = path
+      refuses("plot: " .. text, mg.plot, t)
+    end
+    no("layers: a list is expected, of its 3 values some are nil", {{1, 2}, nil, {3, 4}})
+    no("layers: a list is expected, it has the key 0", {{1, 2}, [0] = {1, 2}})
+    no("plots: a list is expected, it has the key a", {plots = {a = {{1, 2}}}})
+    no("labels: a list is expected, it has the key a", {{1, 2}, labels = {a = "b"}})
+    no("there are 3 labels for 1 layers", {{1, 2}, labels = {"a", "b", "c"}})
+    no("labels[1] is a table", {{1, 2}, labels = {{}}})
+    no("xticks[1] is a table", {{1, 2}, xticks = {{}}})
+    no("xticks[1] is nan", {{1, 2}, xticks = {nan}})
+    no("hlines[1] is inf", {{1, 2}, hlines = {inf}})
+    no("xlim is {from, to}", {{1, 2}, xlim = {nan, 1}})
+    no("extent must be finite", {image = mg.ones(2, 2), extent = {0, nan, 0, 1}})
+    no("levels[1] is nan", {contour = mg.rand(3, 3), levels = {nan}})
+    no("columns are those of several plots", {{1, 2}, columns = 3})
+    no("layer 1: a live plot begins without points", {{1, 2}, live = true})
+  end)
+end)
+
+describe("a picture", function()
+  it("alone has no grid's options", function()
+    local path = child.folder(finally) .. "/a.png"
+    refuses("so is padding", mg.save, path, mg.ones(2, 2), {padding = 1})
+    refuses("so is padding", mg.save, path, mg.ones(2, 2), {columns = 1})
+  end)
+end)
+
+describe("a cache of a GPT", function()
+  it("is its own", function()
+    local gpt = mg.models.GPT(10, {block_size = 8, n_layer = 2, n_head = 2, n_embd = 4})
+    local tokens = mg.tensor({{1, 2, 3}}, "int64")
+    for _, cache in ipairs{{1}, {x = 1}, {{}, {}}, {length = 2}} do
+      refuses("GPT: cache must be an empty table", gpt, tokens, {cache = cache})
+    end
+    local cache = {}
+    gpt(tokens, {cache = cache})
+    refuses("GPT: ", gpt, mg.tensor({{11}}, "int64"), {cache = cache})
+    assert.equal(3, cache.length)
+    local y = gpt(mg.tensor({{4}}, "int64"), {cache = cache})
+    assert(mg.allclose(y[{{}, 1}], gpt(mg.tensor({{1, 2, 3, 4}}, "int64"))[{{}, 4}]))
+  end)
+end)
