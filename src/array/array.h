@@ -208,7 +208,9 @@ typedef struct launch {
 bool launch_watched(ctx *c, const launch *l);
 static inline bool launch_run(ctx *c, const launch *l) {
   switch (l->kind) {
-    case PROGRAM: return cpu_run(c, l->s, l->leaf, l->to, l->scratch);
+    case PROGRAM:
+      if (l->s) return cpu_run(c, l->s, l->leaf, l->to, l->scratch);
+      return cpu_run_number(l->p, l->leaf, l->to), true;
     case CALL: return l->fn(c, l->attr, l->in, l->out);
     default: return l->map(l->r, l->x[0], l->x[1], l->x[2], l->n), true;
   }

@@ -254,18 +254,24 @@ static void give(gaps *f, size_t at, size_t bytes) {
   }
 }
 
+/* May output k of the program be written over input i? */
+static bool in_place(ctx *c, const program *p, int k, int i) {
+  if (program_is_number(p)) return true; /* it is planned when it is run again */
+  const schedule *s = cpu_schedule(c, p);
+  if (!s) return c->err = OK, false;
+  return cpu_in_place(s, k, i);
+}
+
 /* Output k of the program is written over an input that is needed no more; NULL: over none */
 static cell *over(ctx *c, tape *t, noted *n, int at, int k) {
-  const schedule *s = cpu_schedule(c, n->l.p);
   cell *x = cell_of(t, &n->out[k]);
-  if (!s) return c->err = OK, NULL;
   for (int i = 0; i < n->nin; i++) {
     cell *y = cell_of(t, &n->in[i]);
     if (!y || y->kind != TEMPORARY || y->end != at || y->bytes != x->bytes || n->in[i].off)
       continue;
     int often = 0;
     for (int j = 0; j < n->nin; j++) often += n->in[j].cell == n->in[i].cell;
-    if (often == 1 && cpu_in_place(s, k, i)) return y;
+    if (often == 1 && in_place(c, n->l.p, k, i)) return y;
   }
   return NULL;
 }
@@ -425,7 +431,5 @@ void tape_over(ctx *c, tape *t, int result, int leaf) {
     if (in >= 0 || n->in[i].off) return;
     in = i;
   }
-  const schedule *s = in < 0 ? NULL : cpu_schedule(c, n->l.p);
-  if (in >= 0 && !s) c->err = OK;
-  if (in < 0 || (s && cpu_in_place(s, k, in))) r->over = leaf;
+  if (in < 0 || in_place(c, n->l.p, k, in)) r->over = leaf;
 }

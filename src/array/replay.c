@@ -9,14 +9,20 @@
 
 enum { SMALL_BLOCK = 1 << 16 }; /* bytes up to which a tape keeps its block between replays */
 
-/* Schedules, and scratch for any of them, for as long as they are kept */
+/* Schedules, and scratch for any of them, for as long as they are kept. Many tapes run once: single numbers are
+** computed op by op then, and planned when the tape runs again. */
 static bool look_up(ctx *c, tape *t) {
   size_t scratch = 0;
+  bool again = t->looked, all = true;
   for (int turn = 0; turn < 2; turn++) {
     uint64_t kept = cpu_kept(c);
     for (int i = 0; i < t->nlaunch; i++) {
       noted *n = t->launch[i];
       if (n->l.kind != PROGRAM) continue;
+      if (!again && program_is_number(n->l.p)) {
+        all = false;
+        continue;
+      }
       if (!(n->l.s = cpu_schedule(c, n->l.p))) return false;
       size_t bytes = cpu_scratch(c, n->l.s);
       if (bytes > scratch) scratch = bytes;
@@ -26,7 +32,8 @@ static bool look_up(ctx *c, tape *t) {
     if (!t->each) break;
   }
   t->threads = c->threads;
-  t->planned = true;
+  t->looked = true;
+  t->planned = all;
   scratch = rounded(scratch);
   if (scratch > t->scratch && t->own) buf_unref(t->own), t->own = NULL;
   if (scratch > t->scratch) t->scratch = scratch;
@@ -110,7 +117,7 @@ static bool run(ctx *c, tape *t, void *scratch) {
       if (l.kind == PROGRAM) l.leaf = n->drawn;
     }
     if (l.kind == PROGRAM) {
-      if (t->each && !(l.s = cpu_schedule(c, l.p))) return false;
+      if (t->each && l.s && !(l.s = cpu_schedule(c, l.p))) return false;
       l.scratch = t->each ? NULL : scratch;
     }
     bool ok;

@@ -82,7 +82,7 @@ struct tape {
   buffer *own;                  /* the block, where it is small */
   uint64_t kept;
   int threads;
-  bool planned, each; /* each: schedules are looked up launch by launch */
+  bool looked, planned, each; /* each: schedules are looked up launch by launch */
   int unlike;
   patch *patch; /* those of the block, of leaves, of results */
   int in_block, in_leaves, in_results;

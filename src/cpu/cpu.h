@@ -38,6 +38,9 @@ size_t cpu_scratch(ctx *c, const schedule *s); /* bytes that a run takes beside 
 ** for it, nothing is written. */
 bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out, void *scratch);
 
+/* A program of single numbers without a schedule, op by op: for one that may be run once */
+void cpu_run_number(const program *p, const binding *leaf, void *const *out);
+
 /* The kernels for what is small: dense, up to SMALL elements, on this thread */
 enum { SMALL = 512 };
 typedef void map_fn(void *r, const void *a, const void *b, const void *d, int64_t n);

@@ -45,6 +45,10 @@ typedef struct program {
   /* space[nspace], value[nvalue], output[noutput] follow */
 } program;
 
+/* Is it of single numbers? Such a one stores nothing before it has read all. */
+static inline bool program_is_number(const program *p) {
+  return p->size == 1 && !p->n && !p->row;
+}
 static inline const space *program_spaces(const program *p) { return (const space *)(p + 1); }
 static inline const pvalue *program_values(const program *p) {
   return (const pvalue *)(program_spaces(p) + p->nspace);

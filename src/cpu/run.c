@@ -533,7 +533,7 @@ static size_t partial(const schedule *s) { /* results of each reduction */
 }
 
 size_t cpu_scratch(ctx *c, const schedule *s) {
-  if (s->scalar) return 0;
+  if (program_is_number(s->asked)) return 0;
   size_t bytes = tiles_of(s, workers_of(c, s));
   for (int k = 0; k < s->noutput; k++)
     if (s->output[k].op) bytes += partial(s);
@@ -577,7 +577,38 @@ static void run_scalar(const schedule *s, const binding *leaf, void *const *out)
   s->scalar(leaf, out, block);
 }
 
+static imm leaf_number(const pvalue *v, const binding *b) {
+  imm k = b->k;
+  if (v->leaf == LEAF_INPUT) return imm_load(v->dtype, b->p);
+  if (v->leaf == LEAF_NUMBER) return v->dtype == F32 ? imm_cast(k, F64, F32) : k;
+  if (v->dtype == F64) return random_f64(b->seed, b->k.i, 0, 1, &k.f), k;
+  float r;
+  random_f32(b->seed, b->k.i, 0, 1, &r);
+  return (imm){.f = r};
+}
+
+void cpu_run_number(const program *p, const binding *leaf, void *const *out) {
+  const pvalue *v = program_values(p);
+  const poutput *o = program_outputs(p);
+  imm k[p->nvalue + 1];
+  for (int i = 0; i < p->nvalue; i++, v++) {
+    const int16_t *in = v->in;
+    if (v->leaf) {
+      k[i] = leaf_number(v, &leaf[in[0]]);
+      continue;
+    }
+    imm x[3] = {{0}, {0}, {0}};
+    dtype from = program_values(p)[in[v->op == OP_where]].dtype;
+    for (int j = 0; j < 3 && in[j] >= 0; j++) x[j] = k[in[j]];
+    if (v->op == OP_to) k[i] = imm_cast(x[0], from, v->dtype);
+    else if (v->op == OP_reshape || v->op == OP_broadcast_to) k[i] = x[0];
+    else k[i] = cpu_scalar(v->op, from, x[0], x[1], x[2]);
+  }
+  for (int i = 0; i < p->noutput; i++) imm_store(o[i].dtype, out[i], k[o[i].value]);
+}
+
 bool cpu_run(ctx *c, const schedule *s, const binding *leaf, void *const *out, void *scratch) {
+  if (!s->scalar && program_is_number(s->asked)) return cpu_run_number(s->asked, leaf, out), true;
   if (s->scalar) {
     cpu_count_run(c, s);
     run_scalar(s, leaf, out);

@@ -329,8 +329,6 @@ static schedule *blank(ctx *c, const program *of) {
   return s;
 }
 
-static bool is_scalar(const program *p) { return p->size == 1 && !p->n && !p->row; }
-
 static schedule *make_scalar(ctx *c, const program *of, codes *k) {
   schedule *s = blank(c, of);
   if (s && (s->memory = s->drawn = mg_alloc(c, (of->nvalue + 1) * sizeof *s->drawn)) &&
@@ -341,9 +339,9 @@ static schedule *make_scalar(ctx *c, const program *of, codes *k) {
 }
 
 static schedule *make(ctx *c, const program *of, codes *k) {
-  if (k && is_scalar(of)) return make_scalar(c, of, k);
+  if (k && program_is_number(of)) return make_scalar(c, of, k);
   schedule *s = blank(c, of);
-  if (!s) return NULL;
+  if (!s || program_is_number(of)) return s;
   planner p = {.c = c,
                .s = s,
                .p = &s->p,
@@ -391,7 +389,7 @@ static void forget_all(struct cpu *m) {
 }
 
 static bool is_worth_code(const program *p) {
-  return p->size >= WORTH || p->nvalue > FEW || is_scalar(p);
+  return p->size >= WORTH || p->nvalue > FEW || program_is_number(p);
 }
 
 static bool has_code(const schedule *s) { return s->nloop || s->scalar; }
@@ -430,10 +428,11 @@ const schedule *cpu_schedule(ctx *c, const program *p) {
 bool cpu_in_place(const schedule *s, int out, int leaf) {
   const pvalue *v = program_values(&s->p);
   const output *o = &s->output[out];
-  if (!s->scalar && o->op) return false;
+  if (program_is_number(&s->p)) return true;
+  if (o->op) return false;
   for (int i = 0; i < s->nvalue; i++)
     if (v[i].leaf == LEAF_INPUT && v[i].in[0] == leaf)
-      return v[i].space < 0 && (s->scalar || s->last[i] <= s->position[o->value]);
+      return v[i].space < 0 && s->last[i] <= s->position[o->value];
   return true;
 }
 
