@@ -78,8 +78,9 @@ print(at, mg.grad(f)(mg.tensor{1, 2, 3}))
 -- instructions then, takes 1 us instead of 30; the fifth derivative of tanh in 200 points 10
 -- instead of 190; a chain of 1,000 sin and mul with its gradient 14 ns an op; an Adam step of a
 -- 2-32-10 network 15 us instead of 180, of a 784-1000-1000-10 one, which is products, 15.8 ms
--- instead of 16.6. Recording takes two to four plain calls. It does not pay for a function that is
--- called with another shape each time, or whose Lua decides by values.
+-- instead of 16.6. The first call takes two to three plain ones; programs of single numbers get
+-- their machine code with the second, as many records are never met again. It does not pay for a
+-- function that is called with another shape each time, or whose Lua decides by values.
 --
 -- `mg.launches` shows a record as it is replayed: `@64` is a place in its block, `#2` an address.
 

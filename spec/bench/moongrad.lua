@@ -543,9 +543,17 @@ local words, prints = {}, {}
 for i = 6, #arg do words[#words + 1] = math.tointeger(arg[i]) or arg[i] end
 local memory, threads, times = arg[2] == "memory", math.tointeger(arg[3]), math.tointeger(arg[4])
 if mg then mg.set_num_threads(threads) end
-local compiled = words[#words] == "compiled" and table.remove(words)
+local way = (words[#words] == "compiled" or words[#words] == "first") and table.remove(words)
 local step = case[arg[5]](table.unpack(words))
-if compiled then step = mg.compile(step) end
+if way == "compiled" then step = mg.compile(step) end
+if way == "first" then
+  local f = step
+  step = function()                                -- nothing of it is planned
+    mg._code {off = true}
+    mg._code {off = false}
+    return mg.compile(f)()
+  end
+end
 for _, r in ipairs {step()} do prints[#prints + 1] = print_of(r) end
 io.stdout:setvbuf "line"
 print("ready " .. table.concat(prints, " "))

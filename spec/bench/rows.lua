@@ -5,6 +5,7 @@
 --   unit, per      how times are shown (ms if nothing is said), and what one run is divided by
 --   threads        {n, ...}: instead of the peers, moongrad and the limit with each of them
 --   sizes          run holds a %d, and the row is run for each of these
+--   first          a fresh mg.compile(step) is called once; the limit is step, called plainly
 --   neighbour      a busy process has one of the processors; the limit is moongrad on one thread
 --   memory         not time but bytes: how far the process's high-water mark rises; `times` runs
 -- and the bound, of which a row has one:
@@ -80,6 +81,14 @@ for _, case in ipairs {
   local name, title, run = table.unpack(case)
   row {name, title, run, unit = "us", eager = 0.33}
   row {name .. "_compiled", "same, mg.compile", run .. " compiled", unit = "us", peer = 1}
+end
+for _, case in ipairs {
+  {"goldstein", "Goldstein-Price, value and gradient", "goldstein f64"},
+  {"pinn", "PINN step above", "pinn f32 256"},
+} do
+  local name, title, run = table.unpack(case)
+  row {name .. "_first", title .. ", mg.compile's first call (limit: a plain one)", run .. " first",
+       unit = "us", first = true, limit = 3}
 end
 row {"start", "start, load, first gradient, end", "start f64", most = 10}
 

@@ -121,7 +121,7 @@ end
 local function measure(row, words, entries)
   local all, missing = {}, {}
   for _, entry in ipairs(entries) do
-    local one, why = enter(entry.name, row, words, entry.threads)
+    local one, why = enter(entry.name, row, entry.words or words, entry.threads)
     if one then
       one.key = entry.key or entry.name
       if all[1] then compare(row, words, all[1], one) end
@@ -168,6 +168,10 @@ end
 
 local function run(row)
   local plain = {{name = "moongrad", threads = 2}, {name = "limit", threads = 2}}
+  if row.first then
+    plain[2] = {name = "moongrad", key = "limit", threads = 2, words = row[3]:match "(.*) first$"}
+    return report.plain(row, scaled(row, measure(row, row[3], plain), row.per or 1))
+  end
   if row.neighbour then plain[2] = {name = "moongrad", key = "limit", threads = 1} end
   if row.sizes then
     local series = {}

@@ -252,13 +252,8 @@ INLINE dtype of_scalars(int op, int n, node *const *in) {
   return t;
 }
 
-INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t) {
-  imm k[3] = {{0}, {0}, {0}};
-  for (int i = 0; i < n; i++)
-    k[i] = in[i]->dtype == t ? in[i]->k : imm_cast(in[i]->k, in[i]->dtype, t);
-  node *r = node_new(G, op_result(op, t));
-  if (!r) return NULL;
-  r->k = launch_scalar(&G->c, op, t, k[0], k[1], k[2]);
+/* r, which op made of these; k: the numbers among them */
+INLINE node *from_scalars(graph *G, node *r, int op, int n, node *const *in, const imm *k) {
   if (!is_float(r->dtype) || !recording(G, n, in)) return r;
   if (!room_for(G, r, n)) return NULL;
   uint32_t saves = saves_of(op, n, in);
@@ -268,6 +263,45 @@ INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t)
   }
   made_by(r, op, saves);
   return r;
+}
+
+INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t) {
+  imm k[3] = {{0}, {0}, {0}};
+  for (int i = 0; i < n; i++)
+    k[i] = in[i]->dtype == t ? in[i]->k : imm_cast(in[i]->k, in[i]->dtype, t);
+  node *r = node_new(G, op_result(op, t));
+  if (!r) return NULL;
+  r->k = launch_scalar(&G->c, op, t, k[0], k[1], k[2]);
+  return from_scalars(G, r, op, n, in, k);
+}
+
+/* While a function is recorded 0-d floats are arrays: the dtype of those that are of one, numbers among them;
+** NDTYPE: something else stands there */
+static dtype of_recorded(int op, int n, node *const *in) {
+  dtype t = NDTYPE;
+  if (op_table[op].rule > TEST) return NDTYPE;
+  for (int i = 0; i < n; i++) {
+    const node *x = in[i];
+    if (x->flags & NUMBER) continue;
+    if (x->flags & (DROPPED | WEAK) || !is_float(x->dtype) || (x->a && x->a->s.n)) return NDTYPE;
+    if (t != NDTYPE && t != x->dtype) return NDTYPE;
+    t = x->dtype;
+  }
+  return t;
+}
+
+static node *apply_recorded(graph *G, int op, int n, node *const *in, dtype t) {
+  imm k[3] = {{0}, {0}, {0}};
+  array *a[3] = {NULL, NULL, NULL}, *r = NULL;
+  bool ok = true;
+  for (int i = 0; i < n && ok; i++) {
+    if (!in[i]->a) k[i] = in[i]->dtype == t ? in[i]->k : imm_cast(in[i]->k, in[i]->dtype, t);
+    ok = (a[i] = in[i]->a ? arr_ref(in[i]->a) : arr_scalar(&G->c, t, k[i]));
+  }
+  if (ok) r = arr_map(&G->c, op, n, a, &(shape){0});
+  for (int i = 0; i < n; i++) arr_unref(a[i]);
+  node *made = node_array(G, r);
+  return made ? from_scalars(G, made, op, n, in, k) : NULL;
 }
 
 /* All are 0-d, one is pending at least, and no gradient saves values of theirs or the result. */
@@ -295,6 +329,8 @@ INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {
   }
   if (op_table[op].rule < LOGIC && alike(n, in) && in[0]->a->s.n > 0)
     return apply_to_alike(G, op, n, in);
+  if (__builtin_expect(G->recorder != NULL, 0) && (t = of_recorded(op, n, in)) != NDTYPE)
+    return apply_recorded(G, op, n, in, t);
   /* what is 0-d becomes a scalar when it is computed: now, unless all are 0-d and nobody wants the values */
   bool again = false, lazy = G->recorder || stays_lazy(G, op, n, in);
   for (int i = 0; i < n && !lazy; i++) {

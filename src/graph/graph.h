@@ -157,6 +157,7 @@ bool node_set_creator(graph *G, node *x, node *f);
 void node_set_grad(graph *G, node *n, node *g);       /* takes g's handle over; NULL clears */
 node *node_grad(graph *G, node *n);                   /* borrowed, to be read; or NULL */
 void recorder_grad(graph *G, node *n, bool write);
+void recorder_made(graph *G, node *n);                /* a new node */
 bool recorder_knows(const graph *G, const node *n);   /* it was there before the recording began */
 extra *node_extra(graph *G, node *n);                 /* made at first need */
 bool node_assign(graph *G, int n, node *const *targets, node *const *values); /* shapes checked; dtypes cast */
@@ -265,7 +266,8 @@ enum replayed replay_run(graph *G, replay *p, node *const *arguments, const doub
 int replay_choice(const replay *p);           /* of the last run that was UNLIKE: the choice, from 0, or NO_CHOICE */
 bool replay_takes(const replay *p, int i, const node *n); /* has argument i the form of n? */
 void replay_free(graph *G, replay *p);
-void graph_forget(graph *G, uint64_t since);  /* what was made later loses values and graph */
+/* What was made later loses values and graph: `made`, places that it had, some perhaps twice; n < 0: look for all */
+void graph_forget(graph *G, uint64_t since, int64_t n, node *const *made);
 
 /* ---- backward (backward.c) ---------------------------------------------------------------------- */
 

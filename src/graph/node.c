@@ -77,6 +77,7 @@ node *node_new(graph *G, dtype t) {
   n->dtype = t;
   n->id = ++G->ids;
   if (__builtin_expect(G->outside, 0)) n->flags = OUTSIDE;
+  if (__builtin_expect(G->recorder != NULL, 0)) recorder_made(G, n);
   G->live++;
   return n;
 }
@@ -441,18 +442,21 @@ void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), 
     }
 }
 
-void graph_forget(graph *G, uint64_t since) {
-  for (slab *s = G->slabs; s; s = s->next)
-    for (node *n = s->n; n < s->n + SLAB; n++) {
-      if (!n->refs || n->id <= since || n->flags & OUTSIDE) continue;
-      n->refs++;
-      if (node_has_creator(n)) node_release(G, n);
-      if (n->a && (n->a->state == PENDING || arr_recorded(n->a))) {
-        if (!(n->flags & DROPPED)) lose_value(G, n);
-        n->flags |= UNREAL;
-      }
-      node_unref(G, n);
-    }
+static void forget(graph *G, node *n, uint64_t since) {
+  if (!n->refs || n->id <= since || n->flags & OUTSIDE) return;
+  n->refs++;
+  if (node_has_creator(n)) node_release(G, n);
+  if (n->a && (n->a->state == PENDING || arr_recorded(n->a))) {
+    if (!(n->flags & DROPPED)) lose_value(G, n);
+    n->flags |= UNREAL;
+  }
+  node_unref(G, n);
+}
+
+void graph_forget(graph *G, uint64_t since, int64_t n, node *const *made) {
+  for (int64_t i = 0; i < n; i++) forget(G, made[i], since);
+  for (slab *s = n < 0 ? G->slabs : NULL; s; s = s->next)
+    for (int i = 0; i < SLAB; i++) forget(G, &s->n[i], since);
 }
 
 extra *node_extra_at(graph *G, node *n, int nat, const attr *at) {

@@ -50,6 +50,9 @@ struct recorder {
   int n, nleaf;
   size_t room, leaf_room;
   nodemap places; /* in v */
+  node **made;    /* where nodes were made */
+  int64_t nmade;  /* -1: there was no memory to note it */
+  size_t made_room;
   leaf *leaf;
   int narg, nnumber;
   bool failed; /* for memory, where nobody could be told */
@@ -161,6 +164,14 @@ void recorder_grad(graph *G, node *n, bool write) {
   x->grad_stand = node_ref(n->grad);
 }
 
+void recorder_made(graph *G, node *n) {
+  recorder *r = G->recorder;
+  if (r->nmade < 0) return;
+  if (mg_grow(&G->c, (void **)&r->made, &r->made_room, (r->nmade + 1) * sizeof *r->made))
+    r->made[r->nmade++] = n;
+  else G->c.err = OK, r->nmade = -1;
+}
+
 /* ---- begin ---------------------------------------------------------------------------------------------- */
 
 recorder *recorder_begin(graph *G) {
@@ -268,9 +279,10 @@ static void put_back(graph *G, recorder *r) {
     if (x->grad_stand) node_unref(G, x->grad_stand);
     arr_unref(x->stand);
   }
-  graph_forget(G, r->since);
+  graph_forget(G, r->since, r->nmade, r->made);
   for (int i = 0; i < r->n; i++) node_drop(G, r->v[i].n);
   mg_free(r->v);
+  mg_free(r->made);
   nodemap_free(&r->places);
   mg_free(r->leaf);
   mg_free(r);
@@ -376,6 +388,9 @@ replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
   array **all = p ? mg_alloc(c, most * (sizeof *all + sizeof(bool))) : NULL;
   bool *sinks = all ? (bool *)(all + most) : NULL;
   bool ok = all && collect(G, r, p, results, all);
+  if (ok)
+    graph_forget(G, r->since, r->nmade,
+                 r->made); /* now nobody holds what is not needed: it is not stored */
   for (int i = 0; ok && i < p->nall; i++) sinks[i] = false;
   for (int i = 0; ok && i < p->neffect; i++)
     if (!p->e[i].grad) sinks[p->e[i].result] = true;
