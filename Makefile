@@ -304,11 +304,18 @@ made = cd build/docs/work && \
   LUA_PATH_5_4='$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;' \
   LUA_CPATH_5_4='$(CURDIR)/lua/?.so;;' $(LUA) '$(CURDIR)/lua/docs/make.lua' $1 '$(CURDIR)/build'
 
-meta: build
+# Made again where a source is younger: who has made them as a user installs them as root.
+documented := $(shell find lua src spec/bench -name '*.lua' -o -name '*.[ch]' -o -name '*.md' -o \
+  -name '*.def' -o -name '*.css' -o -name '*.svg')
+
+meta: build/meta/moongrad.lua
+docs: build/docs/gallery.html
+
+build/meta/moongrad.lua: $(documented) Makefile | build
 	@mkdir -p build/docs/work
 	@$(call made,meta)
 
-docs: build
+build/docs/gallery.html: $(documented) Makefile | build build/meta/moongrad.lua
 	@rm -rf build/docs && mkdir -p build/docs/work
 	@$(call made,docs)
 	@$(call made,gallery)
@@ -329,8 +336,8 @@ install: build $(if $(filter yes,$(DOCS)),meta docs)
 	@printf '%s\n' '#!/usr/bin/env $(LUA)' \
 	  'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
 	  'package.cpath = "$(LIBDIR)/?.so;" .. package.cpath' \
-	  'require("moongrad.repl").main(arg)' >build/moongrad
-	@install -D -m 755 build/moongrad '$(DESTDIR)$(BINDIR)/moongrad'
+	  'require("moongrad.repl").main(arg)' | \
+	  install -D -m 755 /dev/stdin '$(DESTDIR)$(BINDIR)/moongrad'
 ifeq ($(DOCS),yes)
 	@install -D -m 644 build/meta/moongrad.lua '$(DESTDIR)$(DATADIR)/meta/moongrad.lua'
 	@install -D -m 644 build/man/moongrad.3 '$(DESTDIR)$(MANDIR)/man3/moongrad.3'

@@ -1,5 +1,6 @@
 -- session.lua -- runs a text line by line, as the interactive Lua does, and gives what is then on
--- the screen: `> ` before what was typed, and below it the values and what was printed.
+-- the screen: `> ` before what was typed, and below it the values and what was printed. Progress,
+-- which goes to stderr, is not shown.
 --
 -- An entry goes on over lines until it is whole. A line that begins with ! must raise, and its
 -- message stands below it; anywhere else an error is one of session.run.
@@ -47,10 +48,11 @@ function session.run(text)
     code = code and code .. "\n" .. line or line
     local chunk, err = compile(code, raises, env)
     if chunk then
-      local printed = print
+      local printed, stderr = print, io.stderr
       print = function(...) add_lines(out, shown(...)) end -- luacheck: ignore
+      io.stderr = {write = function(self) return self end} -- luacheck: ignore
       local message = add_results(out, pcall(chunk))
-      print = printed -- luacheck: ignore
+      print, io.stderr = printed, stderr -- luacheck: ignore
       if (message ~= nil) ~= raises then
         error(("%s\n%s"):format(code, message or "it was to raise an error"), 0)
       end
