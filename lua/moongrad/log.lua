@@ -336,7 +336,7 @@ end)
 
 for _, class in ipairs{Log, Events, Lines, Rows} do
   class.close = close
-  class.__close = close
+  class.__close = function(self) close(self) end -- which gets the error, too
   class.__tostring = function(self) return ("Log(%s)"):format(self.path) end
 end
 

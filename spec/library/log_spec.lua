@@ -108,6 +108,18 @@ end)
 describe("a log of scalars", function()
   helper.guard(before_each, after_each)
 
+  it("is written when its block ends by an error, which goes on", function()
+    local path = child.folder(finally) .. "/a.csv"
+    now_is(2.5)
+    local ok, err = pcall(function()
+      local log <close> = mg.log(path)
+      log:scalar("loss", 1)
+      error("mine", 0)
+    end)
+    assert.same({false, "mine"}, {ok, err})
+    assert.equal("step,time,loss\n1,2.500,1\n", child.read(path))
+  end)
+
   it("has a row for each step as .csv", function()
     local path = child.folder(finally) .. "/a.csv"
     now_is(2.5)

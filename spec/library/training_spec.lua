@@ -132,6 +132,23 @@ describe("averages of parameters", function()
     assert(near(value(series(training.EMA, {1, 2})), d * 1 + (1 - d) * 2))
   end)
 
+  it("come back without memory at any place", function()
+    local model = nn.Linear(4, 3)
+    local average = training.SWA(model)
+    average:update()
+    model.weight.data = model.weight + 1
+    local own, n, failures = model.weight:totable(), 1, 0
+    repeat
+      collectgarbage()
+      mg._fail_at(n, 3)
+      local ok = pcall(average.apply, average, function() return model(mg.ones(1, 4)):totable() end)
+      mg._fail_at(0)
+      n, failures = n + 1, failures + (ok and 0 or 1)
+      assert.same(own, model.weight:totable())
+    until ok
+    assert.is_true(failures > 10)
+  end)
+
   it("stand in for a call, and come back from it and from errors", function()
     local average, model = series(training.SWA, {1, 3})
     assert.is_false(pcall(average.apply, average, function()

@@ -127,6 +127,7 @@ int commit(lua_State *L) {
 typedef struct {
   guard g;
   bool begun; /* fn has been called and has not returned: what it did is to be undone */
+  bool lent;  /* that is undone when it returns, too: values alone */
   uint64_t seed, counter;
   int n;
   struct {
@@ -140,9 +141,9 @@ static void put_back(state *S, guard *g) {
   int n = k->n;
   g->end = NULL;
   k->n = 0;
-  if (k->begun) S->G.c.seed = k->seed, S->G.c.counter = k->counter;
+  if (k->begun && !k->lent) S->G.c.seed = k->seed, S->G.c.counter = k->counter;
   for (int i = 0; i < n; i++) {
-    if (!k->begun) node_drop(&S->G, k->kept[i].grad);
+    if (!k->begun || k->lent) node_drop(&S->G, k->kept[i].grad);
     else node_set_grad(&S->G, k->kept[i].x, k->kept[i].grad);
     if (!k->begun) arr_unref(k->kept[i].value);
     else if (k->kept[i].value) node_set_value(&S->G, k->kept[i].x, k->kept[i].value);
@@ -155,11 +156,11 @@ static int run(lua_State *L) {
   keeper *k = lua_touserdata(L, 1);
   k->begun = true;
   lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
-  k->begun = false;
+  k->begun = k->lent;
   return lua_gettop(L) - 1;
 }
 
-static int attempt_with(lua_State *L, bool values) {
+static int attempt_with(lua_State *L, bool values, bool lent) {
   state *S = get_state(L);
   luaL_checktype(L, 1, LUA_TTABLE);
   int n = (int)lua_rawlen(L, 1);
@@ -169,6 +170,7 @@ static int attempt_with(lua_State *L, bool values) {
   }
   keeper *k = guard_new(L, sizeof *k + n * sizeof *k->kept);
   k->begun = false;
+  k->lent = lent;
   k->seed = S->G.c.seed;
   k->counter = S->G.c.counter;
   k->n = 0;
@@ -191,10 +193,13 @@ static int attempt_with(lua_State *L, bool values) {
 }
 
 /* _attempt({params}, fn, ...): fn(...). If it fails, their grads and the random stream are as before. */
-int attempt_call(lua_State *L) { return attempt_with(L, false); }
+int attempt_call(lua_State *L) { return attempt_with(L, false, false); }
 
 /* _attempt_values: their values too, which are kept meanwhile. */
-int attempt_values(lua_State *L) { return attempt_with(L, true); }
+int attempt_values(lua_State *L) { return attempt_with(L, true, false); }
+
+/* _lend({params}, fn, ...): fn(...), after which, however it ends, they have the values they had. */
+int lend(lua_State *L) { return attempt_with(L, true, true); }
 
 const entry assign_entries[] = {
     {"assign", assign,

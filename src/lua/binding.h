@@ -305,6 +305,7 @@ void check_callable(lua_State *L, int i, const char *who); /* a function, or wha
 int commit(lua_State *L);
 int attempt_call(lua_State *L);
 int attempt_values(lua_State *L);
+int lend(lua_State *L);
 
 /* ---- where time and memory go (report.c) ---------------------------------------------------- */
 

@@ -496,6 +496,7 @@ static void add_define(lua_State *L) {
 static void add_private(lua_State *L) {
   add(L, "_attempt", attempt_call, NULL, false);
   add(L, "_attempt_values", attempt_values, NULL, false);
+  add(L, "_lend", lend, NULL, false);
   add(L, "_commit", commit, NULL, false);
   add(L, "_fail_at", fail_at, NULL, false);
   add(L, "_hostile", set_hostile, NULL, false);

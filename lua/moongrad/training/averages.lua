@@ -35,17 +35,15 @@ Average.apply = checked("apply(self, fn: function, ...)",
   "fn(...) while the model has the averages for parameters, as in mg.test_mode(fn, ...)",
   function(self, fn, ...)
     if self.count == 0 then raise("apply: there are no averages yet; say update() after steps") end
-    local params, own, averages = {}, {}, {}
+    local params, averages = {}, {}
     for name, p in self.model:named_parameters() do
-      params[#params + 1], own[#own + 1] = p, p.data
+      params[#params + 1] = p
       averages[#averages + 1] = self.values[name] or p.data
     end
-    mg.assign(params, averages)
-    -- within a mode no coroutine can yield: the averages do not stay while it waits
-    local results = table.pack(pcall(mg.using_config, "train", mg.Config.train, fn, ...))
-    mg.assign(params, own)
-    if not results[1] then error(results[2], 0) end
-    return table.unpack(results, 2, results.n)
+    return mg._lend(params, function(...)
+      mg.assign(params, averages)
+      return fn(...)
+    end, ...)
   end)
 
 Average.copy = checked("copy(self)", "the model's parameters become the averages", function(self)
