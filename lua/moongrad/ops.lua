@@ -22,8 +22,10 @@ return {
   {"ops.linalg", "linear algebra", [[cdist cholesky_solve corrcoef cov cross dot kron lstsq
     matrix_exp matrix_power outer tensordot trace]]},
   {"ops.einsum", "linear algebra", "einsum"},
-  {"ops.pooling", "pooling", [[adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d
-    adaptive_max_pool2d avg_pool1d avg_pool2d interpolate max_pool1d max_pool2d]]},
+  {"ops.convolution", "convolution", "conv_transpose3d"},
+  {"ops.pooling", "pooling", [[adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d
+    interpolate max_pool1d max_pool2d max_pool3d]]},
   {"ops.normalization", "normalization",
     "batch_norm group_norm instance_norm layer_norm rms_norm"},
   {"ops.network", "networks", [[accuracy alpha_dropout bilinear binary_cross_entropy

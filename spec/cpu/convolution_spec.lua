@@ -93,7 +93,7 @@ end
 -- ---- trials -----------------------------------------------------------------------------------
 
 local CONV = {mg.conv1d, mg.conv2d, mg.conv3d}
-local TRANSPOSE = {mg.conv_transpose1d, mg.conv_transpose2d}
+local TRANSPOSE = {mg.conv_transpose1d, mg.conv_transpose2d, mg.conv_transpose3d}
 
 -- x's and w's dims, options
 local CASES = {
@@ -152,17 +152,15 @@ describe("a convolution", function()
         for i = 1, rank do
           more[i] = back[i] - ((out[i] - 1) * s[i] - 2 * p[i] + d[i] * (k[i] - 1) + 1)
         end
-        if rank <= 2 then
-          local options = {stride = s, padding = p, dilation = d, groups = o.groups,
-            output_padding = more}
-          local function f(a, b) return TRANSPOSE[rank](a, b, nil, options) end
-          local a, b = mg.Variable(g:to(dtype)), mg.Variable(w)
-          assert(near(f(a, b), gx, tol))
-          local y, _, gw = plain(x, w:to "float64", o, function() return g end)
-          local got = gradients(f, {a, b}, x:to(dtype))
-          assert(near(got[1], y, tol))
-          assert(near(got[2], gw, tol))
-        end
+        local options = {stride = s, padding = p, dilation = d, groups = o.groups,
+          output_padding = more}
+        local function f(a, b) return TRANSPOSE[rank](a, b, nil, options) end
+        local a, b = mg.Variable(g:to(dtype)), mg.Variable(w)
+        assert(near(f(a, b), gx, tol))
+        local y, _, gw = plain(x, w:to "float64", o, function() return g end)
+        local got = gradients(f, {a, b}, x:to(dtype))
+        assert(near(got[1], y, tol))
+        assert(near(got[2], gw, tol))
       end
     end)
   end

@@ -142,6 +142,11 @@ mg.conv2d(x, w, {padding = "same"}).shape
 mg.conv2d(x, w, mg.tensor{10}, {stride = 2})]],
   conv3d = "mg.conv3d(mg.ones(1, 1, 4, 4, 4), mg.ones(2, 1, 3, 3, 3)).shape",
   conv_transpose1d = "mg.conv_transpose1d({{1, 2}}, {{{1, 1, 1}}}, {stride = 2})",
+  conv_transpose3d = "mg.conv_transpose3d(mg.ones(1, 1, 2, 2, 2), mg.ones(1, 1, 2, 2, 2)).shape",
+  max_pool3d = "mg.max_pool3d(mg.range(1, 64):reshape(1, 4, 4, 4), 2):squeeze()",
+  avg_pool3d = "mg.avg_pool3d(mg.range(1, 64):reshape(1, 4, 4, 4), 2):squeeze()",
+  adaptive_max_pool3d = "mg.adaptive_max_pool3d(mg.rand(2, 5, 6, 7), {2, 2, 1}).shape",
+  adaptive_avg_pool3d = "mg.adaptive_avg_pool3d(mg.rand(2, 5, 6, 7), 1).shape",
   conv_transpose2d = "mg.conv_transpose2d(mg.ones(1, 1, 2, 2), mg.ones(1, 1, 2, 2)):squeeze()",
 
   ["x.data"] = [[

@@ -73,6 +73,12 @@ mg.test_mode(mg.nn.Dropout(0.5), mg.ones(6))]],
   ["optim.RAdam"] = fitted("RAdam", "{lr = 0.1}"),
   ["optim.Rprop"] = fitted("Rprop", "{lr = 0.01}"),
   ["optim.cyclic"] = rates("mg.optim.cyclic(opt, 0.1, 0.5, {up = 2})"),
+  ["nn.ConvTranspose3d"] = shape_of("ConvTranspose3d(2, 1, 2, {stride = 2})",
+                                    "mg.rand(1, 2, 3, 3, 3)"),
+  ["nn.MaxPool3d"] = shape_of("MaxPool3d(2)", "mg.rand(1, 3, 4, 4, 4)"),
+  ["nn.AvgPool3d"] = shape_of("AvgPool3d(2)", "mg.rand(1, 3, 4, 4, 4)"),
+  ["nn.AdaptiveMaxPool3d"] = shape_of("AdaptiveMaxPool3d(2)", "mg.rand(1, 3, 5, 5, 5)"),
+  ["nn.AdaptiveAvgPool3d"] = shape_of("AdaptiveAvgPool3d(1)", "mg.rand(1, 3, 5, 5, 5)"),
   ["nn.Conv3d"] = shape_of("Conv3d(1, 2, 3)", "mg.rand(1, 1, 5, 5, 5)"),
   ["nn.ConvTranspose1d"] = shape_of("ConvTranspose1d(3, 8, 4, {stride = 2})", "mg.rand(2, 3, 10)"),
   ["nn.ConvTranspose2d"] = shape_of("ConvTranspose2d(3, 8, 2, {stride = 2})",
@@ -503,6 +509,21 @@ tokenizer:encode "lower"]],
   ["data.pad_sequence"] = [[
 mg.data.pad_sequence({mg.tensor{1, 2}, mg.tensor{3}}, {batch_first = true})]],
   ["data.CenterCrop"] = pictures .. "mg.data.CenterCrop(1)(x)",
+  ["data.Grayscale"] = "mg.data.Grayscale()(mg.rand(2, 3, 4, 4)).shape",
+  ["data.RandomGrayscale"] = "mg.data.RandomGrayscale(0.5)(mg.rand(2, 3, 4, 4)).shape",
+  ["data.ColorJitter"] = "jitter = mg.data.ColorJitter{brightness = 0.2, hue = 0.1}\n" ..
+    "jitter(mg.rand(2, 3, 4, 4)):max():item() <= 1",
+  ["data.RandomErasing"] = pictures .. "mg.data.RandomErasing(1)(x)",
+  ["data.RandomAffine"] = pictures .. "mg.data.RandomAffine(10, {translate = {0.1, 0.1}})(x).shape",
+  ["data.RandomResizedCrop"] = pictures .. "mg.data.RandomResizedCrop(2)(x).shape",
+  ["data.MixUp"] = [[
+mix = mg.data.MixUp{classes = 3}
+x, t = mix(mg.rand(2, 1, 4, 4), mg.tensor({1, 3}, "int64"))
+t:sum(2)]],
+  ["data.CutMix"] = [[
+mix = mg.data.CutMix{classes = 3}
+x, t = mix(mg.rand(2, 1, 4, 4), mg.tensor({1, 3}, "int64"))
+x.shape, t.shape]],
   ["data.RandomCrop"] = pictures .. "mg.data.RandomCrop(2)(x)",
   ["data.RandomHorizontalFlip"] = pictures .. "mg.data.RandomHorizontalFlip(1)(x)",
   ["data.RandomVerticalFlip"] = pictures .. "mg.data.RandomVerticalFlip(1)(x)",

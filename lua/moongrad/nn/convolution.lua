@@ -140,7 +140,7 @@ for axes = 1, 3 do
     end)
 end
 
-for axes = 1, 2 do
+for axes = 1, 3 do
   local name = "ConvTranspose" .. axes .. "d"
   local op = mg["conv_transpose" .. axes .. "d"]
   local Conv = Convolution:extend(name)

@@ -40,14 +40,14 @@ end
 
 local WINDOWS = "kernel_size: %s(1..), {stride: %s(1..) = kernel_size, padding: %s(0..) = 0, "
 
-for axes, kind in ipairs{"int", "pair"} do
+for axes, kind in ipairs{"int", "pair", "ints"} do
   local windows = WINDOWS:gsub("%%s", kind)
   local d = axes .. "d"
   layer("MaxPool" .. d, "max_pool" .. d,
     windows .. "dilation: " .. kind .. "(1..) = 1, ceil_mode: bool = false}",
     "the largest of each window", {"stride", "padding", "dilation", "ceil_mode"})
   layer("AvgPool" .. d, "avg_pool" .. d, windows .. "ceil_mode: bool = false, " ..
-    "count_include_pad: bool = true" .. (axes == 2 and ", divisor_override: int(1..)}" or "}"),
+    "count_include_pad: bool = true" .. (axes >= 2 and ", divisor_override: int(1..)}" or "}"),
     "the average of each window",
     {"stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"})
   local shared = "output_size: " .. kind .. "(1..)"

@@ -119,6 +119,80 @@ return function(mg, args)
     "the average of each of n windows that share x (N, C, L) out",
     function(x, n) return adaptive_avg("adaptive_avg_pool1d", x, 1, {n}) end)
 
+  -- ---- three axes -----------------------------------------------------------------------------
+
+  -- Windows of blocks are windows of planes, and then of rows of these: the largest of all is the
+  -- largest of the largest, and an average counts what stands in all, axis by axis.
+
+  local function triple(op, name, v)
+    if #v ~= 1 and #v ~= 3 then
+      raise("%s: %s has %d numbers, expected one or three", op, name, #v)
+    end
+    return #v == 3 and v or {v[1], v[1], v[1]}
+  end
+
+  -- pool(v, k) of the last two axes of x, k = 2, then of the one before, k = 1, as axis 3 of 4
+  local function by_axes(op, x, pool)
+    local s = x.shape
+    local rank = #s
+    if rank ~= 4 and rank ~= 5 then
+      raise("%s: x must be (N, C, D, H, W) or (C, D, H, W), got shape %s", op, args.text(s))
+    end
+    local planes = args.product(s, 1, rank - 3)
+    x = pool(x:reshape(planes, s[rank - 2], s[rank - 1], s[rank]), 2)
+    local h, w = x.shape[3], x.shape[4]
+    x = pool(x:reshape(planes, 1, s[rank - 2], h * w), 1)
+    s[rank - 2], s[rank - 1], s[rank] = x.shape[3], h, w
+    return x:reshape(s)
+  end
+
+  -- Two of three numbers, or the first and `other`
+  local function two(v, k, other) return k == 2 and {v[2], v[3]} or {v[1], other} end
+
+  define("max_pool3d(x: float, kernel: ints(1..), {" .. max_options "ints",
+    "the largest of each window of x (N, C, D, H, W), as max_pool2d",
+    function(x, kernel, stride, padding, dilation, ceil_mode)
+      local op <const> = "max_pool3d"
+      kernel, stride = triple(op, "kernel", kernel), triple(op, "stride", stride)
+      padding, dilation = triple(op, "padding", padding), triple(op, "dilation", dilation)
+      return by_axes(op, x, function(v, k)
+        return max_pool(op, v, 2, two(kernel, k, 1), two(stride, k, 1), two(padding, k, 0),
+          two(dilation, k, 1), ceil_mode)
+      end)
+    end)
+
+  define("avg_pool3d(x: float, kernel: ints(1..), {" ..
+    avg_options("ints"):gsub("}%)$", ", divisor_override: int(1..)})"),
+    "the average of each window of x (N, C, D, H, W), as avg_pool2d",
+    function(x, kernel, stride, padding, ceil_mode, count, divisor)
+      local op <const> = "avg_pool3d"
+      kernel, stride = triple(op, "kernel", kernel), triple(op, "stride", stride)
+      padding = triple(op, "padding", padding)
+      local y = by_axes(op, x, function(v, k)
+        return avg_pool(op, v, 2, two(kernel, k, 1), two(stride, k, 1), two(padding, k, 0),
+          ceil_mode, count, divisor and 1)
+      end)
+      return divisor and y / divisor or y
+    end)
+
+  define("adaptive_max_pool3d(x: float, n: ints(1..))",
+    "the largest of each of n by n by n windows that share x (N, C, D, H, W) out; n or {d, h, w}",
+    function(x, n)
+      n = triple("adaptive_max_pool3d", "n", n)
+      return by_axes("adaptive_max_pool3d", x, function(v, k)
+        return adaptive_max("adaptive_max_pool3d", v, 2, two(n, k, v.shape[4]))
+      end)
+    end)
+
+  define("adaptive_avg_pool3d(x: float, n: ints(1..))",
+    "the average of each of n by n by n windows that share x (N, C, D, H, W) out; n or {d, h, w}",
+    function(x, n)
+      n = triple("adaptive_avg_pool3d", "n", n)
+      return by_axes("adaptive_avg_pool3d", x, function(v, k)
+        return adaptive_avg("adaptive_avg_pool3d", v, 2, two(n, k, v.shape[4]))
+      end)
+    end)
+
   -- ---- interpolation ---------------------------------------------------------------------------
 
   -- An axis of n elements becomes `to` of them, each the sum of a few, of which the k-th stands at
