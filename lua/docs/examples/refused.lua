@@ -355,6 +355,26 @@ local refused = {
   affine_grid = "mg.affine_grid(mg.ones(1, 2, 2), {1, 1, 4, 4})",
   grid_sample = "mg.grid_sample(mg.ones(1, 1, 4, 4), mg.ones(2, 4, 4, 2))",
 
+  -- blocks
+  conv_transpose3d = [[
+    mg.conv_transpose3d(mg.ones(1, 2, 3, 3, 3), mg.ones(3, 1, 2, 2, 2))
+    mg.conv_transpose3d(mg.ones(1, 2, 3, 3, 3), mg.ones(2, 1, 2, 2, 2), mg.ones(2))
+    mg.conv_transpose3d(mg.ones(1, 2, 3, 3, 3), mg.ones(2, 1, 2, 2, 2), {stride = {1, 2}})
+    mg.conv_transpose3d(mg.ones(1, 2, 3, 3, 3), mg.ones(2, 1, 2, 2, 2), {output_padding = 1})
+    mg.conv_transpose3d(mg.ones(1, 2, 3, 3, 3), mg.ones(2, 1, 2, 2, 2), {padding = 2})]],
+  max_pool3d = [[
+    mg.max_pool3d(mg.ones(4, 4), 2)
+    mg.max_pool3d(mg.ones(1, 4, 4, 4), {2, 2})]],
+  avg_pool3d = [[
+    mg.avg_pool3d(mg.ones(4, 4), 2)
+    mg.avg_pool3d(mg.ones(1, 4, 4, 4), {2, 2})]],
+  adaptive_max_pool3d = [[
+    mg.adaptive_max_pool3d(mg.ones(4, 4), 2)
+    mg.adaptive_max_pool3d(mg.ones(1, 4, 4, 4), {2, 2})]],
+  adaptive_avg_pool3d = [[
+    mg.adaptive_avg_pool3d(mg.ones(4, 4), 2)
+    mg.adaptive_avg_pool3d(mg.ones(1, 4, 4, 4), {2, 2})]],
+
   -- gradients
   grad = [[
     mg.grad(function(x) return x end)(mg.ones(3))
