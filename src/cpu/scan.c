@@ -40,10 +40,10 @@ enum { PART = 1 << 15, COLS = 64 };
   }
 
 #define PROD(T, S) SCAN(prod, T, S, 1, y[k] = (T)(run[k] *= x[k]))
-/* Between i - 1 and i lies a[i], whichever way one goes. */
+/* Between i - 1 and i lies a[i], whichever way one goes. It is of gradients: 0 absorbs. */
 #define LINEAR(T)                                                                                  \
   SCAN(linear, T, double, 0,                                                                       \
-       y[k] = (T)(run[k] = x[k] + (i ? run[k] * a[s->reverse ? k + s->inner : k] : 0)))
+       y[k] = (T)(run[k] = x[k] + (run[k] != 0 ? run[k] * a[s->reverse ? k + s->inner : k] : 0)))
 
 /* log(exp(x[0]) + ... + exp(x[i])): the largest, and the sum of the others' share of it */
 typedef struct {

@@ -449,14 +449,14 @@ node *logcumsumexp_grad(vjp *v, int i, node *g) {
   node *x = use(v, i), *y = result(v, 0), *before = vjp_shifted(v, y, (int)at.axis, -INFINITY);
   node *step = U(exp, T(where, B(eq, before, y), N(0), B(sub, before, y)));
   node *share = U(exp, T(where, B(eq, x, y), N(0), B(sub, x, y)));
-  return B(mul, share, linear_scan(v, g, step, at.axis, true));
+  return P(linear_scan(v, g, step, at.axis, true), share);
 }
 
 /* What comes before x[i] times g[i] + x[i + 1] (g[i + 1] + x[i + 2] (g[i + 2] + ...)): no division */
 node *cumprod_grad(vjp *v, int i, node *g) {
   ATTRS(v->f->x, int64_t axis);
   node *after = linear_scan(v, g, use(v, i), at.axis, true);
-  return B(mul, vjp_shifted(v, result(v, 0), (int)at.axis, 1), after);
+  return P(after, vjp_shifted(v, result(v, 0), (int)at.axis, 1));
 }
 
 node *vjp_swapped(vjp *v, node *n) { /* last two axes */

@@ -178,7 +178,7 @@ return function(mg, args)
     "full: with log(t!), by Stirling's formula where t > 1",
     function(x, t, log_input, full, eps, how)
       check_pair("poisson_nll_loss", "prediction", x, "target", t)
-      local loss = log_input and x:exp() - t * x or x - t * (x + eps):log()
+      local loss = log_input and x:exp() - mg._mulz(t, x) or x - mg.xlogy(t, x + eps)
       if full then loss = loss + log_factorial(t) end
       return reduced(loss, how)
     end)

@@ -83,7 +83,7 @@ local function scaled(e, y, z, rtol, atol)
     local sum, n = 0, 0
     for j, v in ipairs(e) do
       local most = mg.maximum(y[j]:detach():abs(), z[j]:detach():abs())
-      sum = sum + ((v:detach() / (atol + rtol * most)) ^ 2):sum():to "float64"
+      sum = sum + (mg._divz(v:detach(), atol + rtol * most) ^ 2):sum():to "float64"
       n = n + v.size
     end
     return n == 0 and 0 or math.sqrt((sum / n):item())
