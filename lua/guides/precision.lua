@@ -15,6 +15,14 @@ print(mg.hypot(3e200, 4e200), mg.logaddexp(1000, 1000), mg.expm1(1e-12))
 print(mg.erfc(20), mg.logsigmoid(-1000), mg.softmax{1000, 1001})
 print(mg.std{1e9, 1e9 + 1, 1e9 + 2}, mg.norm{3e-200, 4e-200})
 
+-- What is composed of them keeps its digits as well: losses of large logits, densities of large
+-- parameters, divergences of what is nearly alike.
+
+local D = mg.distributions
+print(mg.log_softmax{1e8, 1e8}, mg.norm({1e200, 1e200}, {p = 3}))
+print(mg.binary_cross_entropy_with_logits(mg.tensor{40}, mg.tensor{1}))
+print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)))
+
 -- Further off are
 --
 -- - the slope of `tanh`, by 2 units of 1, and of `sigmoid`, by one: 1 - tanh^2 is made of the
@@ -25,6 +33,12 @@ print(mg.std{1e9, 1e9 + 1, 1e9 + 2}, mg.norm{3e-200, 4e-200})
 -- - the slope of `erfinv`, by 2 y^2 of the result y: exp(y^2) magnifies its rounding
 -- - slopes of `pow` and `hypot` of subnormal results: as many digits as these have
 -- - `x ^ n` for whole n up to 64, by n / 2: products
+-- - `logsumexp`, `log_softmax` and `cross_entropy` of what is nearly certain, and their slopes
+--   there, by 1 unit of 1: the logarithm is that of a rounded sum
+-- - `var` of float32, by the square of the mean's rounding: beyond 10^4 deviations from 0 `std` or
+--   float64 has more digits
+-- - `mean` and `sum` where sums on the way leave the range of the dtype
+-- - entropies and divergences of `Beta` and `Dirichlet`, by units of the lgamma they are made of
 --
 -- ## Which bits are the same
 --
