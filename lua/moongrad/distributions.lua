@@ -37,7 +37,8 @@ local TESTS = {
   ["a number"] = function(x) return x:isnan():logical_not() end
 }
 
--- Sets the fields to Variables of one shape. rows: name, value, what must hold of it.
+-- Sets the fields to Variables of one shape. rows: name, value, what must hold of it, and what it
+-- is called where that is another name.
 local function set(self, validate, rows)
   local class, shape, dtype = getmetatable(self).__name, nil, nil
   for _, row in ipairs(rows) do                    -- a number never widens
@@ -50,7 +51,7 @@ local function set(self, validate, rows)
     if not mg.is_variable(x) then x = mg.tensor(x, dtype) end
     if x.dtype:sub(1, 5) ~= "float" then x = x:to(dtype) end
     rows[i][2] = x
-    if validate and row[3] then check(class, row[1], x, row[3], TESTS[row[3]]) end
+    if validate and row[3] then check(class, row[4] or row[1], x, row[3], TESTS[row[3]]) end
     local sum = shape and mg.no_grad(function()
       return mg.empty(table.unpack(shape)) + mg.empty(table.unpack(x.shape))
     end)
@@ -244,9 +245,9 @@ local function by_probs(name, holds, doc, fields, prepare)
         raise("%s: needs probs or {logits =}, one of them", name)
       end
       self.by_logits = probs == nil
-      if probs then set(self, validate, {{"given", probs, holds}})
-      else set(self, validate, {{"given", logits, "a number"}}) end
-      prepare(self)
+      if probs then set(self, validate, {{"given", probs, holds, "probs"}})
+      else set(self, validate, {{"given", logits, "a number", "logits"}}) end
+      prepare(self, validate)
     end)
   return class
 end
@@ -255,7 +256,7 @@ end
 
 local D = {}
 
-D.Normal = family("Normal", {{"loc"}, {"scale", "positive"}},
+D.Normal = family("Normal", {{"loc", "a number"}, {"scale", "positive"}},
   "the normal distribution of mean loc and standard deviation scale", {
     mean = function(self) return self.loc end,
     variance = function(self) return self.scale ^ 2 end,
@@ -270,7 +271,7 @@ end
 
 function D.Normal:uncertainty() return self.scale:log() + (0.5 + 0.5 * LOG_2PI) end
 
-D.Laplace = family("Laplace", {{"loc"}, {"scale", "positive"}},
+D.Laplace = family("Laplace", {{"loc", "a number"}, {"scale", "positive"}},
   "exp(-|x - loc| / scale) / (2 scale)", {
     mean = function(self) return self.loc end,
     variance = function(self) return 2 * self.scale ^ 2 end
@@ -478,8 +479,15 @@ D.Categorical = by_probs("Categorical", "0 or more",
   logits = function(self) return self.log_probs end,
   mean = function() raise "Categorical: labels have no mean" end,
   variance = function() raise "Categorical: labels have no variance" end
-}, function(self)
+}, function(self, validate)
   last_is_event(self, "Categorical")
+  if self.event_shape[1] == 0 then raise "Categorical: there are no labels" end
+  if validate and not self.by_logits then
+    check("Categorical", "probs", self.given, "finite, and some above 0", function(x)
+      local sum = x:sum(-1)
+      return sum:gt(0):logical_and(sum:lt(INF))
+    end)
+  end
   self.n, self.event_shape = self.event_shape[1], mg.empty().shape
 end)
 
@@ -495,7 +503,13 @@ D.Categorical.log_prob = checked("log_prob(self, x: array)",
   "the logarithm of the probability of each label x, from 1",
   function(self, x)
     local logs = self.log_probs
-    if x.dtype:sub(1, 5) == "float" then x = x:to "int64" end
+    if x.dtype:sub(1, 5) == "float" then
+      local labels = x:to "int64"
+      if not mg.no_grad(function() return mg._truth(labels:eq(x):all()) end) then
+        raise "log_prob: labels must be whole numbers"
+      end
+      x = labels
+    end
     local wide = mg.no_grad(function() return mg.zeros(x.shape) + mg.empty(self.batch_shape) end)
     local shape = {table.unpack(wide.shape)}
     local index = x:expand(shape):unsqueeze(-1)
@@ -550,15 +564,23 @@ D.MultivariateNormal = extend("MultivariateNormal", {
 D.MultivariateNormal.names = {"loc", "scale_tril"}
 
 D.MultivariateNormal.init = checked("MultivariateNormal(self, loc: array, " ..
-  "covariance_matrix: array?, {scale_tril: array?})",
+  "covariance_matrix: array?, {scale_tril: array?, validate_args: bool = true})",
   "normal along the last axis, of mean loc (..., n) and a covariance (..., n, n), or its lower " ..
     "Cholesky factor scale_tril",
-  function(self, loc, covariance, scale)
+  function(self, loc, covariance, scale, validate)
     if (covariance == nil) == (scale == nil) then
       raise "MultivariateNormal: needs a covariance matrix or {scale_tril =}, one of them"
     end
+    local name = "MultivariateNormal"
+    if validate and covariance and covariance.ndim >= 2 and
+      covariance.shape[covariance.ndim] == covariance.shape[covariance.ndim - 1] then
+      check(name, "the covariance", covariance, "symmetric", function(x)
+        local near = 1e-6 + 1e-5 * x.T:abs()
+        return (x - x.T):abs():le(near)
+      end)
+    end
     local L = scale or covariance:cholesky()
-    set(self, true, {{"loc", loc}})
+    set(self, validate, {{"loc", loc, "a number"}})
     last_is_event(self, "MultivariateNormal")
     local n, s = self.event_shape[1], L.shape
     if #s < 2 or s[#s] ~= n or s[#s - 1] ~= n then
@@ -567,6 +589,12 @@ D.MultivariateNormal.init = checked("MultivariateNormal(self, loc: array, " ..
     local outer = mg.no_grad(function()
       return mg.empty(table.unpack(self.batch_shape)) + mg.empty(table.unpack(s, 1, #s - 2))
     end)
+    if validate and scale then
+      check(name, "scale_tril", L, "lower triangular", function(x) return x:eq(x:tril()) end)
+      check(name, "the diagonal of scale_tril", L, "positive", function(x)
+        return x:diagonal{axis1 = -2, axis2 = -1}:gt(0)
+      end)
+    end
     self.batch_shape, self.scale_tril = outer.shape, L
     self.loc = self.loc:expand(full_shape(self, {}))
   end)

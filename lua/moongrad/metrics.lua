@@ -5,6 +5,7 @@ local mg = require "moongrad"
 local checked, raise = mg.checked, mg.raise
 
 local metrics = {}
+local MOST = 1 << 28 -- classes: their square is a number of elements
 
 -- Both as int64 (n), and the number of classes
 local function read(op, predicted, labels, classes)
@@ -17,13 +18,20 @@ local function read(op, predicted, labels, classes)
       table.concat(labels.shape, ", "))
   end
   local n = labels.size
-  predicted, labels = predicted:reshape(n):to "int64", labels:reshape(n):to "int64"
+  local function whole(x)
+    local y = x:reshape(n):to "int64"
+    if not y:eq(x:reshape(n)):all():item() then raise("%s: labels must be whole numbers", op) end
+    return y
+  end
+  predicted, labels = whole(predicted), whole(labels)
   if n == 0 then raise("%s: there are no labels", op) end
   local low = math.min(predicted:min():item(), labels:min():item())
   local high = math.max(predicted:max():item(), labels:max():item())
   classes = classes or high
   if low < 1 or high > classes then
     raise("%s: label %d is not in 1..%d", op, low < 1 and low or high, classes)
+  elseif classes > MOST then
+    raise("%s: %d classes are too many", op, classes)
   end
   return predicted, labels, classes
 end

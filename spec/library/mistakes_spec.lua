@@ -280,3 +280,44 @@ describe("a cache of a GPT", function()
     assert(mg.allclose(y[{{}, 1}], gpt(mg.tensor({{1, 2, 3, 4}}, "int64"))[{{}, 4}]))
   end)
 end)
+
+describe("a distribution", function()
+  local D = mg.distributions
+
+  it("has parameters that are its own", function()
+    refuses("Normal: loc must be a number", D.Normal, nan, 1)
+    refuses("Laplace: loc must be a number", D.Laplace, nan, 1)
+    refuses("Bernoulli: logits must be a number", D.Bernoulli, nil, {logits = nan})
+    for _, probs in ipairs{{0, 0}, {inf, 1}} do
+      refuses("Categorical: probs must be finite, and some above 0", D.Categorical, probs)
+    end
+    refuses("Categorical: there are no labels", D.Categorical, mg.zeros(0))
+    local function normal(...) return D.MultivariateNormal({0, 0}, ...) end
+    refuses("loc must be a number", D.MultivariateNormal, {nan, 0}, mg.eye(2))
+    refuses("the covariance must be symmetric", normal, {{1, 0.5}, {0, 1}})
+    refuses("scale_tril must be lower triangular", normal, nil, {scale_tril = {{1, 5}, {0, 1}}})
+    refuses("the diagonal of scale_tril must be positive", normal, nil,
+      {scale_tril = {{-1, 0}, {0, 1}}})
+  end)
+
+  it("of labels, and metrics, know whole numbers alone", function()
+    local d = D.Categorical{0.5, 0.5}
+    refuses("log_prob: labels must be whole numbers", d.log_prob, d, {1.5})
+    assert.equal(math.log(0.5), d:log_prob({1.0})[1]:item())
+    local matrix = mg.metrics.confusion_matrix
+    refuses("confusion_matrix: labels must be whole numbers", matrix, {1.5, 2}, {1, 2})
+    refuses("confusion_matrix: labels must be whole numbers", matrix, {1, 2}, {1, nan})
+    refuses("classes are too many", matrix, {1, 2}, {1, 2}, {classes = math.maxinteger})
+  end)
+end)
+
+describe("a solver", function()
+  local function decay(_, y) return -y end
+
+  it("takes what it uses", function()
+    refuses("odeint: rk4 takes steps of one length, and no rtol", mg.odeint, decay, 1.0, {0, 1},
+      {method = "rk4", rtol = 1e-3})
+    refuses("odeint: step = ", mg.odeint, decay, 1.0, {0, 1}, {method = "rk4", step = 1e-320})
+    refuses("root: f gave a nil", mg.root, function() end, mg.ones(2))
+  end)
+end)

@@ -239,6 +239,12 @@ return mg.checked("odeint(f: function, y: tree, times: array | table, {" ..
                     step = step, max_steps = max_steps}
       states = adaptive(slope, m, leaves, times, opts, run, info)
     else
+      if rtol or atol then
+        mg.raise("odeint: %s takes steps of one length, and no rtol or atol", method)
+      elseif step and math.abs(times[#times] - times[1]) / step > 2 ^ 53 then
+        mg.raise("odeint: step = %g is too small to come from %g to %g", step, times[1],
+          times[#times])
+      end
       states = fixed(slope, m, leaves, times, step, run, info)
     end
     local out = {}

@@ -23,6 +23,9 @@ return mg.checked("root(f: function, x: tree, " ..
       local y = f(v.tree(x))
       if type(y) == "number" then y = mg.tensor(y) end
       if not mg.is_variable(y) then
+        if type(y) ~= "table" then
+          mg.raise("root: f gave a %s, expected a Variable or a tree of them", type(y))
+        end
         local parts = {}
         for i, part in ipairs(mg.tree_leaves(y)) do
           if not mg.is_variable(part) then part = mg.tensor(part) end
