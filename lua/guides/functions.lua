@@ -50,6 +50,15 @@ local Round = mg.Function{name = "round_through",
   backward = function(_, gy) return gy end}
 print(mg.grad(function(v) return (Round(v) ^ 2):sum() end)(mg.tensor{0.4, 1.6}))
 
+-- What is no Variable among the arguments (a string, a number beside Variables, a table of options,
+-- nil) comes to `forward` as it is, and stands at its place in `self.inputs`; `backward` gives
+-- gradients for the Variables alone, or one for each argument.
+
+local Affine = mg.Function{name = "affine",
+  forward = function(_, v, factor, options) return v * factor + options.shift end,
+  backward = function(self, gy) return gy * self.inputs[2] end}
+print(Affine(mg.Variable{1, 2}, 3, {shift = 1}))
+
 -- Mistakes name the Function: a backward that gives too few gradients, or the wrong shape.
 
 local Wrong = mg.Function{name = "wrong",

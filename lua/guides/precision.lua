@@ -86,7 +86,19 @@ print(mg.tensor({1.9, -1.9}):to "int64")
 
 -- ## Where a nan came from
 --
--- `mg.Config.debug` records the line that made each Function, and errors in backward say it.
+-- `mg.detect_anomaly(fn, ...)` calls fn and tells which op made the first nan or infinity that a
+-- result or a gradient has, and at which line. It looks at each result as soon as it is made, which
+-- is slow; what a mask hides alarms nobody.
+
+print(pcall(mg.detect_anomaly, function(v)
+  local root = (v - 1):sqrt()
+  return (root * 2 + 1):sum()
+end, mg.tensor{0.5, 4}))
+print(pcall(mg.detect_anomaly, function(v) v:sqrt():sum():backward() end, mg.Variable{0, 4}))
+print(mg.detect_anomaly(function(v) return mg.where(v:gt(0), v:log(), 0) end, mg.tensor{-1, 1}))
+
+-- Over a whole program `mg.Config.debug = true` does the same to every backward. It also records
+-- the line that made each Function, and errors in backward say it.
 
 mg.using_config("debug", true, function()
   local Bad = mg.Function{name = "bad", forward = function(_, v) return v end,

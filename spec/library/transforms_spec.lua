@@ -121,6 +121,17 @@ describe("transforms", function()
     assert(helper.same(a, first()))
   end)
 
+  it("give one result", function()
+    local ds = data.TensorDataset(x, mg.range(1, 300))
+    local function first(transform)
+      return data.DataLoader(ds, {batch_size = 50, transform = transform}):batches()()
+    end
+    assert(raises("DataLoader: transform 2 gave 2 results: it is given a batch's first value",
+      first, {data.ColorJitter{}, function(v, t) return v, t end}))
+    assert(raises("DataLoader: transform 1 gave nothing", first, {function() end}))
+    assert(raises("MixUp: expected x (N, ...) and labels", first, {data.MixUp{classes = 3}}))
+  end)
+
   it("mix pictures and labels alike", function()
     local t = int{1, 2, 3, 1}
     local four = mg.stack{mg.full({1, 4, 4}, 1), mg.full({1, 4, 4}, 2), mg.full({1, 4, 4}, 3),

@@ -103,16 +103,23 @@ local function fetch(self, order, i, j)
   return dataset.collate(ds, positions)
 end
 
+-- What transform i gave: a second result would be lost.
+local function only(i, x, ...)
+  if x == nil then raise("DataLoader: transform %d gave nothing", i) end
+  if select("#", ...) > 0 then
+    raise("DataLoader: transform %d gave %d results: it is given a batch's first value, and " ..
+      "changes that alone", i, 1 + select("#", ...))
+  end
+  return x
+end
+
 local function finish(self, seed, first, ...)
   if first == nil then raise("DataLoader: the dataset gave a batch of nothing") end
   local list = self.transforms
   if #list == 0 then return first, ... end
   return seeded(seed, function()
     local x = first
-    for i, f in ipairs(list) do
-      x = f(x)
-      if x == nil then raise("DataLoader: transform %d gave nothing", i) end
-    end
+    for i, f in ipairs(list) do x = only(i, f(x)) end
     return x
   end), ...
 end
