@@ -402,6 +402,32 @@ function case.lenet(dtype, batch)
   end
 end
 
+function case.residual(dtype, blocks, c, size, n)
+  local p, kept = {}, {}
+  for i = 1, 2 * blocks do
+    p[3*i - 2] = leaf(input(dtype, c, c, 3, 3) / (9 * c) ^ 0.5)
+    p[3*i - 1] = leaf(mg.ones {c, dtype = DTYPE[dtype]})
+    p[3*i] = leaf(mg.zeros {c, dtype = DTYPE[dtype]})
+    kept[i] = {mg.zeros {c, dtype = DTYPE[dtype]}, mg.ones {c, dtype = DTYPE[dtype]}}
+  end
+  local images = input(dtype, n, c, size, size)
+  local opt = mg.optim.SGD(p, {lr = 1e-3, momentum = 0.9})
+  local function normed(i, x)
+    return mg.batch_norm(mg.conv2d(x, p[3*i - 2], nil, {padding = 1}), kept[i][1], kept[i][2],
+      p[3*i - 1], p[3*i])
+  end
+  return function()
+    local x = images
+    for i = 1, 2 * blocks, 2 do x = mg.relu(x + normed(i + 1, mg.relu(normed(i, x)))) end
+    local loss = (x * x):mean()
+    for i = 1, #p do p[i]:cleargrad() end
+    loss:backward()
+    opt:step()
+    mg.eval(loss, table.unpack(p))
+    return loss, p[1]
+  end
+end
+
 function case.adam(dtype, arrays, n)
   local p = {}
   for i = 1, arrays do p[i] = variable(dtype, n) end

@@ -119,7 +119,7 @@ class Jax:
     def conv(x, w, b, p):
         y = jax.lax.conv_general_dilated(x, w, (1, 1), [(p, p)] * 2,
                                          dimension_numbers=("NCHW", "OIHW", "NCHW"))
-        return y + b[:, None, None]
+        return y if b is None else y + b[:, None, None]
 
     def im2col(x, k, p):
         y = jax.lax.conv_general_dilated_patches(x, (k, k), (1, 1), [(p, p)] * 2)
@@ -473,6 +473,33 @@ class case:
 
         def step():
             loss = loss_of(p, x, t)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            return loss.detach(), p[0].detach()
+        return step
+
+    def residual(dtype, blocks, c, size, n):
+        p = []
+        for _ in range(2 * blocks):
+            p += [array(dtype, c, c, 3, 3, scale=math.sqrt(9 * c)),
+                  lib.array(np.ones(c, np.float32)), lib.array(np.zeros(c, np.float32))]
+        x = array(dtype, n, c, size, size)
+        norms = [lib.batch_norm(lib.array(np.zeros(c, np.float32)), lib.array(np.ones(c, np.float32)))
+                 for _ in range(2 * blocks)]
+
+        def net(p, x):
+            for i in range(0, 2 * blocks, 2):
+                w = p[3 * i:3 * i + 6]
+                h = relu(norms[i](lib.conv(x, w[0], None, 1), w[1], w[2]))
+                x = relu(x + norms[i + 1](lib.conv(h, w[3], None, 1), w[4], w[5]))
+            return (x * x).mean()
+        if peer == "jax":
+            return jax_training(net, p, (x,), "momentum")
+        loss_of, opt = lib.wrap(net), optimizer(p, "SGD", momentum=0.9)
+
+        def step():
+            loss = loss_of(p, x)
             opt.zero_grad()
             loss.backward()
             opt.step()

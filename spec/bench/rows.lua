@@ -158,6 +158,8 @@ row {"conv_second", "conv2d 20 -> 50, 5x5, of 64x20x12x12 f32, gradients",
      "conv_grad f32 64 20 12 50 5 0", peer = 1}
 row {"im2col", "im2col 3x3 of 32x64x32x32 f32", "im2col f32 32 64 32 3 1", peer = 1}
 row {"lenet", "LeNet 20-50-500, batch 64, f32, momentum step", "lenet f32 64", peer = 1}
+row {"residual", "two residual blocks, 64 channels, 32x32, batch 32, f32, momentum step",
+     "residual f32 2 64 32 32", peer = 1}
 
 group "Growth and threads"
 row {"growth_nodes", "10^3..10^6 scalar ops, gradient, per op", "scalar f64 %d", unit = "us",
