@@ -9,7 +9,7 @@ local path = arg[quick and 2 or 1] or "build/fashion_resnet.png"
 
 mg.seed(1)
 mg.Config.dtype = "float32"
-local WIDTH, EPOCHS = quick and 4 or 24, quick and 1 or 12
+local WIDTH, EPOCHS = quick and 4 or 32, quick and 1 or 15
 
 -- relu(x + f(x)); where the number of channels grows, pictures are halved and x is projected.
 local Block = nn.Module:extend "Block"
