@@ -57,6 +57,10 @@ describe("a Dataset", function()
     local told = "Endless has no length: function Endless:__len() ... end says how many items"
     assert(raises(told, data.DataLoader, D()))
     assert(raises(told, data.random_split, D(), {0.5, 0.5}))
+    for _, n in ipairs{-3, 2.5, 0 / 0, "many"} do
+      local ds = setmetatable({get = function() return 1 end}, {__len = function() return n end})
+      assert(raises("DataLoader: the dataset's length is " .. tostring(n), data.DataLoader, ds))
+    end
     assert(raises("DataLoader: the dataset has no length: give it a metamethod __len",
       data.DataLoader, {get = function(_, i) return i end}))
   end)

@@ -47,6 +47,10 @@ local function check(op, ds)
   if type(ds) == "table" and #ds == 0 and not (meta and meta.__len) then
     raise("%s: the dataset has no length: give it a metamethod __len, or items at 1, 2, ...", op)
   end
+  local known, n = pcall(function() return #ds end)
+  if known and not (type(n) == "number" and math.tointeger(n) and n >= 0) then
+    raise("%s: the dataset's length is %s, expected a whole number from 0", op, tostring(n))
+  end
 end
 
 function Dataset:__len()
