@@ -146,6 +146,80 @@ describe("compile", function()
     assert.equal(1, n[1])
   end)
 
+  it("takes a Variable that f captures, too, for the one that it is", function()
+    local function both(make, times)
+      local out = {}
+      for k, compiled in ipairs{false, true} do
+        local f, call, captured = make()
+        local g, lines = compiled and mg.compile(f) or f, {}
+        for i = 1, times do
+          lines[#lines + 1] = bits{call(g, i)}
+          for _, v in ipairs(captured) do
+            lines[#lines + 1] = bits(v)
+            lines[#lines + 1] = v.grad and bits(v.grad) or "none"
+          end
+        end
+        out[k] = table.concat(lines, "\n")
+      end
+      assert.equal(out[1], out[2])
+    end
+    both(function()                                -- given, while the optimizer has them
+      local params = {W = mg.Variable{1, 2}, b = mg.Variable(0.5)}
+      local opt = optim.Adam({params.W, params.b}, {lr = 0.1})
+      return function(p, x)
+        local loss = ((p.W * x + p.b) ^ 2):sum()
+        p.W:cleargrad()
+        p.b:cleargrad()
+        loss:backward()
+        opt:step()
+        return loss
+      end, function(g, i) return g(params, mg.tensor{i, 2}) end, {params.W, params.b}
+    end, 4)
+    both(function()                                -- sometimes, and another in between
+      local W = mg.Variable{1, 2}
+      return function(x)
+        W:cleargrad()
+        x:cleargrad()
+        local loss = (x * W + x):sum()
+        loss:backward()
+        W.data = W.data - 0.1 * W.grad
+        return loss, x.grad
+      end, function(g, i) return g(i % 2 == 0 and W or mg.Variable{7, i}) end, {W}
+    end, 6)
+    both(function()                                -- an error would come of two that differ
+      local W = mg.Variable{1, 2}
+      return function(x)
+        W:cleargrad();
+        (W * 2):sum():backward()
+        return x.grad + 1
+      end, function(g) return g(W) end, {W}
+    end, 3)
+    both(function()                                -- and given back, or written to
+      local W = mg.tensor{1, 2}
+      return function(x, y)
+        mg.assign({x}, {x * 2})
+        return y, W + x, W
+      end, function(g, i) return g(W, mg.tensor{i}) end, {W}
+    end, 3)
+    local W = mg.Variable{1, 2}
+    local f, n = counted(function(x) return (W * x):sum() end)
+    local g = mg.compile(f)
+    for _ = 1, 3 do g(W) end
+    assert.equal(2, n[1])
+    for _ = 1, 3 do g(mg.Variable{3, 4}) end
+    assert.equal(3, n[1])
+    local fails = mg.compile(function(x) return W * x + mg.ones(3) end)
+    assert.truthy(message(fails, W):find "add: shapes")
+    local nothing = mg.compile(function(x)
+      (W * x):sum():backward()
+      W.data = W * 2
+      error "here"
+    end)
+    assert.truthy(message(nothing, W):find "here")
+    assert.equal(bits{1, 2}, bits(W))
+    assert.is_nil(W.grad)
+  end)
+
   it("adds to a grad that is there, and records again where there was none", function()
     local W = mg.Variable{1, 2}
     local f, n = counted(function(x) (W * x):sum():backward() end)
@@ -539,18 +613,40 @@ describe("compile", function()
     assert.equal(4, opt:state()["1.step"]:item())
   end)
 
-  it("leaves memory where the first call left it", function()
-    local model = nn.Sequential(nn.Linear(5, 16), mg.tanh, nn.Linear(16, 3))
+  -- A model with all that a step changes, its step and a list of all that; wrong(): an error inside
+  local function whole_step(wrong)
+    mg.seed(3)
+    local model = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm(16), mg.tanh, nn.Dropout(0.3),
+      nn.Linear(16, 3))
     local opt = optim.Adam(model)
-    local x, t = mg.eval(mg.randn(20, 5)) or mg.randn(20, 5), mg.randint(1, 3, {20})
-    mg.eval(x, t)
-    local g = mg.compile(function(a, b)
+    local schedule = optim.cosine(opt, 2000)
+    local function step(a, b)
       local loss = mg.cross_entropy(model(a), b)
       model:cleargrads()
       loss:backward()
       opt:step()
+      schedule:step()
+      if wrong then wrong(loss) end
       return loss
-    end)
+    end
+    local function all()
+      local out = {bits(mg.get_rng_state()), opt.lr, schedule.t}
+      for _, state in ipairs{model:state(), opt:state()} do
+        local names = {}
+        for k in pairs(state) do names[#names + 1] = k end
+        table.sort(names)
+        for _, k in ipairs(names) do out[#out + 1] = k .. " " .. bits(state[k]) end
+      end
+      for p in model:parameters() do out[#out + 1] = p.grad and bits(p.grad) or "none" end
+      return table.concat(out, "\n")
+    end
+    local x, t = mg.randn(20, 5), mg.randint(1, 3, {20})
+    mg.eval(x, t)
+    return mg.compile(step), x, t, all
+  end
+
+  it("leaves memory where the first call left it", function()
+    local g, x, t = whole_step()
     g(x, t):free()
     g(x, t):free()
     collectgarbage()
@@ -560,6 +656,38 @@ describe("compile", function()
     collectgarbage()
     collectgarbage()
     assert.equal(live, mg.memory().live)
+  end)
+
+  it("leaves a model, its optimizer and its schedule as they were after any error", function()
+    local fails
+    local g, x, t, all = whole_step(function(loss)
+      if fails then fails(loss) end
+    end)
+    local wrong = {
+      function() return g(mg.ones(20, 6), t) end,
+      function() return g(x, t[{ {1, 9} }]) end,
+      function() return g(x[{ {1, 1} }], t[{ {1, 1} }]) end, -- there is no variance of one
+    }
+    for turn = 1, 3 do                             -- nothing is recorded; then it is
+      local before = all()
+      for i, call in ipairs(wrong) do
+        assert.is_false(pcall(call), i)
+        assert.equal(before, all(), i)
+      end
+      for i, how in ipairs{
+        function(loss) return loss:item() end, function() error "here" end,
+        function(loss) return loss + mg.ones(7, 7) + mg.ones(5) end,
+      } do
+        fails = how
+        assert.equal(turn > 1, (pcall(g, x, t)))   -- a replay has no Lua to fail
+        if turn == 1 then assert.equal(before, all(), i) end
+        assert.is_false(pcall(g, x[{ {1, 10 + i} }], t[{ {1, 10 + i} }]))
+        if turn == 1 then assert.equal(before, all(), i) end
+      end
+      fails = nil
+      g(x, t)
+      assert.not_equal(before, all())
+    end
   end)
 
   it("writes new values over the old ones that nobody else sees", function()

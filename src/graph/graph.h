@@ -27,7 +27,7 @@ enum flag {                   /* node.flags */
   RELEASED = 8,               /* a backward has used up what was saved */
   DROPPED = 16,               /* the value was let go: nobody had a handle */
   FROZEN = 32,                /* x.data: writing into it would be lost */
-  ASSIGNED = 128,             /* a target of the assign under way */
+  ASSIGNED = 128,             /* a target of the assign under way, or an argument of the replay that begins */
   PART = 64,                  /* x[...] or x.T, not recorded: writing into it would not reach x */
   OUTSIDE = 256,              /* made while a recording paused: it was there before, as it were */
   UNREAL = 512,               /* made while a function was recorded by mg.compile: it has no value */
@@ -244,7 +244,11 @@ typedef struct recorder recorder;
 typedef struct replay replay;
 
 recorder *recorder_begin(graph *G);           /* from now on nothing is computed */
-node *recorder_argument(graph *G, node *of);  /* new handle: what f is given in its place */
+/* New handle: what f is given in its place. itself: the Variable, which the record is for then */
+node *recorder_argument(graph *G, node *of, bool itself);
+/* Which arguments f reads otherwise, too, from `from` on, -1: none. Such a record will not do: they are to be given
+** as they are. */
+int recorder_met(const recorder *r, int from);
 node *recorder_number(graph *G, int *index);  /* new handle: a number that is asked for before each replay */
 void recorder_pause(graph *G, recorder *r);   /* what is done until recorder_resume is done, and not recorded */
 void recorder_resume(graph *G, recorder *r);

@@ -3,7 +3,7 @@
 **
 ** While G->recorder is set, a Variable that was there before and is read gets, for as long as the recording
 ** lasts, a value that stands for its own (a leaf of the tape); likewise its grad. Arguments are seen through
-** stand-ins, Variables of the recording. So everything is computed from leaves, numbers, and constants made
+** stand-ins, Variables of the recording, unless the function captures them as well. So everything is computed from leaves, numbers, and constants made
 ** on the way. When the recording ends, whatever stands in a Variable or its grad and did not before is an
 ** effect: replays give it to them, all together, when nothing can fail any more. Then all Variables are as
 ** they were, and those that were made meanwhile have no value.
@@ -20,6 +20,7 @@ typedef struct {
   imm k;
   array *stand; /* what is read in its place; NULL: its value was not read */
   bool tracked;
+  bool met; /* an argument: its Variable was read otherwise, too */
   bool grad_met, grad_read;
   node *grad;       /* its grad before: a handle */
   node *grad_stand; /* a reference */
@@ -50,8 +51,11 @@ struct recorder {
   int n, nleaf;
   size_t room, leaf_room;
   nodemap places; /* in v */
-  node **made;    /* where nodes were made */
-  int64_t nmade;  /* -1: there was no memory to note it */
+  nodemap origin; /* the places of arguments by their Variables */
+  node **itself;  /* by argument: it, a handle, or NULL */
+  size_t itself_room;
+  node **made;   /* where nodes were made */
+  int64_t nmade; /* -1: there was no memory to note it */
   size_t made_room;
   leaf *leaf;
   int narg, nnumber;
@@ -69,6 +73,8 @@ static touched *add(graph *G, recorder *r, node *n, node *of) {
   if (!mg_grow(&G->c, (void **)&r->v, &r->room, (r->n + 1) * sizeof *r->v) ||
       !nodemap_put(&G->c, &r->places, n, r->n))
     return NULL;
+  int place = nodemap_get(&r->origin, n);
+  if (place >= 0) r->v[place].met = true;
   touched *x = &r->v[r->n++];
   *x = (touched){.n = node_hold(n), .of = of, .argument = -1, .tracked = node_tracked(of)};
   return x;
@@ -187,17 +193,33 @@ recorder *recorder_begin(graph *G) {
   return r;
 }
 
-node *recorder_argument(graph *G, node *of) {
+static bool note_itself(graph *G, recorder *r, node *n) {
+  size_t bytes = (r->narg + 1) * sizeof *r->itself;
+  if (!mg_grow(&G->c, (void **)&r->itself, &r->itself_room, bytes)) return false;
+  r->itself[r->narg++] = n ? node_hold(n) : NULL;
+  return true;
+}
+
+node *recorder_argument(graph *G, node *of, bool itself) {
   recorder *r = G->recorder;
+  if (itself) return note_itself(G, r, of) ? node_hold(of) : NULL;
   if (!compute(G, r, of)) return NULL;
   array *a = stand_in(G, r, of, VALUE, r->n);
   node *n = node_array(G, a);
   touched *x = n ? add(G, r, n, of) : NULL;
   if (!x) return node_drop(G, n), NULL;
   x->stand = arr_ref(a);
-  x->argument = r->narg++;
+  x->argument = r->narg;
+  if (!note_itself(G, r, NULL) || !nodemap_put(&G->c, &r->origin, of, r->n - 1))
+    return node_drop(G, n), NULL;
   n->flags |= of->flags & TRACKED;
   return n;
+}
+
+int recorder_met(const recorder *r, int from) {
+  for (int i = 0; i < r->n; i++)
+    if (r->v[i].met && r->v[i].argument >= from) return r->v[i].argument;
+  return -1;
 }
 
 node *recorder_number(graph *G, int *index) {
@@ -256,7 +278,8 @@ struct replay {
   subject *v;
   leaf *leaf;
   effect *e;
-  int *argument;                              /* the leaf of each argument's value */
+  int *argument;                              /* the leaf of each argument's value; -1: it is */
+  node **itself;                              /* this Variable, a handle */
   int n, nleaf, neffect, narg, nresult, nall; /* nall: of the tape */
   tape_leaf_at *at;
 };
@@ -281,6 +304,9 @@ static void put_back(graph *G, recorder *r) {
   }
   graph_forget(G, r->since, r->nmade, r->made);
   for (int i = 0; i < r->n; i++) node_drop(G, r->v[i].n);
+  for (int i = 0; r->itself && i < r->narg; i++) node_drop(G, r->itself[i]);
+  mg_free(r->itself);
+  nodemap_free(&r->origin);
   mg_free(r->v);
   mg_free(r->made);
   nodemap_free(&r->places);
@@ -298,6 +324,7 @@ void recorder_abort(graph *G, recorder *r) {
 void replay_free(graph *G, replay *p) {
   if (!p) return;
   for (int i = 0; i < p->n; i++) node_drop(G, p->v[i].n);
+  for (int i = 0; i < p->narg; i++) node_drop(G, p->itself[i]);
   tape_free(p->t);
   mg_free(p);
 }
@@ -314,7 +341,7 @@ static bool value_now(graph *G, const touched *x, array **a) {
 static replay *blank(graph *G, const recorder *r, int nresult) {
   size_t bytes = sizeof(replay) + r->n * sizeof(subject) + r->nleaf * sizeof(leaf) +
                  2 * r->n * sizeof(effect) + r->nleaf * sizeof(tape_leaf_at) +
-                 (r->narg + 1) * sizeof(int);
+                 (r->narg + 1) * (sizeof(node *) + sizeof(int));
   replay *p = mg_alloc(&G->c, bytes);
   if (!p) return NULL;
   memset(p, 0, bytes);
@@ -322,10 +349,15 @@ static replay *blank(graph *G, const recorder *r, int nresult) {
   p->leaf = (leaf *)(p->v + r->n);
   p->at = (tape_leaf_at *)(p->leaf + r->nleaf);
   p->e = (effect *)(p->at + r->nleaf);
-  p->argument = (int *)(p->e + 2 * r->n);
+  p->itself = (node **)(p->e + 2 * r->n);
+  p->argument = (int *)(p->itself + r->narg + 1);
   p->nleaf = r->nleaf;
   p->narg = r->narg;
   p->nresult = nresult;
+  for (int i = 0; i < r->narg; i++) {
+    p->argument[i] = -1;
+    if (r->itself[i]) p->itself[i] = node_hold(r->itself[i]);
+  }
   if (r->nleaf) memcpy(p->leaf, r->leaf, r->nleaf * sizeof *p->leaf);
   for (int i = 0; i < r->nleaf; i++) {
     const leaf *l = &r->leaf[i];
@@ -382,7 +414,6 @@ static void offer(ctx *c, replay *p, tape *t, int i) {
 replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
   ctx *c = &G->c;
   tape *t = r->t;
-  for (int i = 0; i < n; i++) node_read(G, results[i]); /* what is given back as it is */
   replay *p = blank(G, r, n);
   int most = n + 2 * r->n + 1;
   array **all = p ? mg_alloc(c, most * (sizeof *all + sizeof(bool))) : NULL;
@@ -430,6 +461,7 @@ static bool is_dense(const leaf *l) {
 int replay_choice(const replay *p) { return tape_unlike(p->t); }
 
 bool replay_takes(const replay *p, int i, const node *n) {
+  if (p->itself[i]) return p->itself[i] == n;
   const leaf *l = &p->leaf[p->argument[i]];
   if (n->a && n->a->state != READY && !is_dense(l)) return false;
   return has_layout(l, n);
@@ -456,7 +488,18 @@ static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
   return REPLAY_DONE;
 }
 
+/* Is an argument one of the Variables that the function captures, and not so in the record? */
+static bool meet(const replay *p, node *const *arguments) {
+  bool some = false;
+  for (int i = 0; i < p->narg; i++)
+    if (!p->itself[i]) arguments[i]->flags |= ASSIGNED;
+  for (int i = 0; i < p->n; i++) some |= p->v[i].n && p->v[i].n->flags & ASSIGNED;
+  for (int i = 0; i < p->narg; i++) arguments[i]->flags &= ~ASSIGNED;
+  return some;
+}
+
 static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const double *numbers) {
+  if (meet(p, arguments)) return REPLAY_OTHER;
   for (int i = 0; i < p->n; i++) {
     const subject *x = &p->v[i];
     const node *n = x->n ? x->n : arguments[x->argument];

@@ -278,13 +278,22 @@ typedef struct {
   guard g;
   recorder *r;
   record *made;
-  bool done; /* it is complete */
+  bool done;       /* it is complete */
+  uint8_t *itself; /* by argument: it is given as it is, as f captures it, too */
+  bool met;        /* there are more of these than was known */
 } session;
+
+/* Which arguments have to be given as they are? */
+static bool look_for_met(session *s) {
+  for (int i = -1; (i = recorder_met(s->r, i + 1)) >= 0;) s->itself[i] = s->met = true;
+  return s->met;
+}
 
 static void end(state *S, guard *g) {
   session *s = (session *)g;
   recorder *r = s->r;
   g->end = NULL;
+  if (r) look_for_met(s);
   s->r = NULL;
   if (r) recorder_abort(&S->G, r);
   if (!s->done) record_free(S, s->made);
@@ -306,6 +315,9 @@ static bool finish(lua_State *L, state *S, session *s) {
     lua_pop(L, 1);
   }
   recorder *rec = s->r;
+  for (int i = 0; i < n; i++) node_read(&S->G, v[i]); /* what is given back as it is */
+  if (look_for_met(s)) return true;
+  s->done = true;
   r->nchoice = recorder_choices(rec, &r->script);
   s->r = NULL; /* it ends in any case */
   r->p = recorder_end(&S->G, rec, n, v);
@@ -347,7 +359,7 @@ static int take(lua_State *L) {
   for (int i = 1; i <= r->arguments.nvar; i++) {
     node **b = box_new(L, S);
     lua_rawgeti(L, VARS, i);
-    TRY(L, S, *b = recorder_argument(&S->G, node_at(L, -1)));
+    TRY(L, S, *b = recorder_argument(&S->G, node_at(L, -1), s->itself[i - 1]));
     lua_pop(L, 1);
     lua_rawseti(L, VARS, i);
   }
@@ -362,21 +374,34 @@ static int take(lua_State *L) {
   r->nresults = n;
   for (int i = 0; i < r->results.n; i++) r->shares |= r->results.v[i].kind == SAME;
   if (r->nnumber) TRY(L, S, r->number = mg_alloc(&S->G.c, r->nnumber * sizeof *r->number));
-  if (!finish(L, S, s)) failed(L, S, 1);
-  s->done = true;
+  if (!finish(L, S, s)) {
+    s->done = false;
+    failed(L, S, 1);
+  }
   return 0;
 }
 
-/* Of what is called with the arguments at 1..nargs; it becomes the first of c's list. */
-static record *record_call(lua_State *L, state *S, compiled *c, int objects, int nargs,
-                           uint64_t script, int nchoice) {
+static bool is_tracked(lua_State *L, int vars, int n) {
+  bool some = false;
+  for (int i = 1; i <= n && !some; i++) {
+    lua_rawgeti(L, vars, i);
+    some = node_tracked(node_at(L, -1));
+    lua_pop(L, 1);
+  }
+  return some;
+}
+
+/* Of what is called with the arguments at 1..nargs; it becomes the first of c's list. NULL: f captures arguments,
+** as `itself` says now: once more. f may have run into an error for that, where they are tracked. */
+static record *record_once(lua_State *L, state *S, compiled *c, int objects, int nargs,
+                           uint64_t script, int nchoice, uint8_t **itself) {
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
   lua_pushcclosure(L, take, 2);
   int at = lua_gettop(L);
   session *s = guard_new(L, sizeof *s);
   s->r = NULL;
   s->made = NULL;
-  s->done = false;
+  s->done = s->met = false;
   s->g.end = end;
   lua_insert(L, at); /* the guard below what is called */
   lua_pushvalue(L, at);
@@ -390,13 +415,39 @@ static record *record_call(lua_State *L, state *S, compiled *c, int objects, int
   r->script = script;
   r->nchoice = nchoice;
   for (int i = 1; i <= nargs; i++) describe(L, S, &r->arguments, i, objects, lua_gettop(L), 0);
+  int vars = lua_gettop(L), n = r->arguments.nvar;
+  if (!*itself) {
+    *itself = lua_newuserdatauv(L, n + 1, 0);
+    memset(*itself, 0, n + 1);
+    lua_insert(L, at++); /* it stays below */
+    vars++;
+  }
+  s->itself = *itself;
   lua_getiuservalue(L, lua_upvalueindex(COMPILED), 1);
-  call_guarded(L, 4);
+  if (is_tracked(L, vars, n)) {
+    int status = lua_pcall(L, 4, 0, 0);
+    end(S, &s->g);
+    if (status != LUA_OK && !s->met) lua_error(L);
+  } else call_guarded(L, 4);
+  bool met = s->met;
   lua_settop(L, at - 1);
+  if (met) return NULL;
   r->next = c->list;
   r->id = ++c->calls;
   c->list = r;
   c->n++;
+  return r;
+}
+
+enum { MOST_TURNS = 4 }; /* records made for one call */
+
+/* NULL: each shows that f captures more of its arguments. */
+static record *record_call(lua_State *L, state *S, compiled *c, int objects, int nargs,
+                           uint64_t script, int nchoice) {
+  uint8_t *itself = NULL;
+  record *r = NULL;
+  for (int turn = 0; turn < MOST_TURNS && !r; turn++)
+    r = record_once(L, S, c, objects, nargs, script, nchoice, &itself);
   return r;
 }
 
@@ -518,8 +569,6 @@ static void make_room(compiled *c) {
   if (c->n >= c->max) drop_record(c, last);
 }
 
-enum { MOST_TURNS = 4 }; /* records made for one call */
-
 /* Where r went the wrong way: how a record goes that does not. False: there is no other way. */
 static bool other_way(const record *r, uint64_t *script, int *nchoice) {
   int k = replay_choice(r->p);
@@ -555,6 +604,7 @@ static int compiled_call(lua_State *L) {
   for (int turn = 0; turn < MOST_TURNS; turn++) {
     make_room(c);
     record *r = record_call(L, S, c, objects, nargs, script, nchoice);
+    if (!r) break;
     use u = {c, r, r->id, c->calls};
     if (r->arguments.nvar > c->most) c->most = r->arguments.nvar;
     if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
