@@ -53,6 +53,11 @@ describe("whole numbers", function()
     local p = mg.nn.init.uniform(mg.Variable{1, 2}, -1, most)
     assert(p:min():item() >= -1)
     refuses("bins are too many", mg.histogram, mg.ones(3), most)
+    for _, layer in ipairs{"LSTM", "GRU", "LSTMCell"} do
+      refuses(layer .. ": rand: a dim must be a whole number", mg.nn[layer], 2, most)
+    end
+    refuses("a dim must be a whole number", mg.nn.MultiHeadAttention, most, 1)
+    refuses("GPT: ", mg.models.GPT, 2, {n_embd = most, n_head = 1})
   end)
 end)
 
@@ -98,6 +103,18 @@ describe("arguments", function()
       {name = "f\0", forward = print, backward = print})
     refuses("the path", mg.training.Checkpoint, "a\0b", {model = mg.nn.Linear(1, 1)})
     refuses("the path", mg.training.Checkpoint, "", {model = mg.nn.Linear(1, 1)})
+  end)
+
+  it("that say one thing twice are refused", function()
+    local x, y = mg.Variable{1}, mg.Variable{2}
+    refuses("assign: targets 1 and 3 are the same", mg.assign, {x, y, x}, {{3}, {4}, {5}})
+    assert.equal(1, x:item())
+  end)
+
+  it("of no dtype are none", function()
+    refuses("frombytes: no dtype", mg.frombytes, "", "float32\0", {0})
+    refuses("index_add: uint8 values cannot be added up", mg.index_add,
+      mg.ones{2, dtype = "uint8"}, 1, {1}, {1})
   end)
 
   it("in lists are all read", function()
@@ -195,6 +212,13 @@ describe("tables as text", function()
     refuses("columns[2] is a nil", mg.save, path, {a = {1}, b = {2}}, {columns = {"a", nil, "b"}})
     refuses("column a has the key x", mg.save, path, {a = {1, x = 2}})
     refuses("a boolean is no name", mg.save, path, {[true] = {1}})
+  end)
+
+  it("have rows that end with CR, too", function()
+    local path = child.folder(finally) .. "/a.csv"
+    child.write(path, 'a,b\r1,"x\ry"\r\r2,z\r')
+    local t = mg.load(path)
+    assert.same({{1, 2}, {"x\ry", "z"}}, {t.a:totable(), t.b})
   end)
 
   it("are read by names that are names", function()

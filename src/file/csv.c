@@ -1,7 +1,7 @@
 /* csv.c -- fields of comma-separated text (RFC 4180), and the numbers in them.
 **
-** A field that begins with a quote ends with one; within, two stand for one. Rows end with LF or CRLF;
-** empty ones are passed over.
+** A field that begins with a quote ends with one; within, two stand for one. Rows end with LF, CRLF or
+** CR; empty ones are passed over.
 */
 #define _GNU_SOURCE
 #include "file/csv.h"
@@ -18,12 +18,10 @@ void csv_open(csv *r, const char *p, int64_t n, char delimiter) {
   if (n >= 3 && memcmp(p, bom, 3) == 0) r->p += 3;
 }
 
-static bool at_break(const csv *r, const char *p) {
-  return *p == '\n' || (*p == '\r' && p + 1 < r->end && p[1] == '\n');
-}
+static bool is_break(char c) { return c == '\n' || c == '\r'; }
 
 static void pass_break(csv *r) {
-  r->p += *r->p == '\r' ? 2 : 1;
+  r->p += *r->p == '\r' && r->p + 1 < r->end && r->p[1] == '\n' ? 2 : 1;
   r->line++;
   r->begins = true;
 }
@@ -44,7 +42,7 @@ static const char *quoted(csv *r, const char *p, cell *f) {
 }
 
 int csv_next(csv *r, cell *f) {
-  while (r->begins && r->p < r->end && at_break(r, r->p)) pass_break(r);
+  while (r->begins && r->p < r->end && is_break(*r->p)) pass_break(r);
   if (r->begins && r->p == r->end) return CSV_END;
   *f = (cell){.quoted = r->p < r->end && *r->p == '"'};
   r->begins = false;
@@ -52,14 +50,13 @@ int csv_next(csv *r, cell *f) {
   if (f->quoted && !(p = quoted(r, p, f))) return CSV_OPEN;
   if (!f->quoted) {
     f->p = p;
-    while (p < r->end && *p != r->delimiter && *p != '\n') p++;
-    if (p < r->end && *p == '\n' && p > f->p && p[-1] == '\r') p--;
+    while (p < r->end && *p != r->delimiter && !is_break(*p)) p++;
     f->n = p - f->p;
   }
   r->p = p;
   if (p == r->end) r->begins = true; /* an empty row follows: the end */
   else if (*p == r->delimiter) return r->p++, CSV_MORE;
-  else if (at_break(r, p)) pass_break(r);
+  else if (is_break(*p)) pass_break(r);
   else return CSV_BEHIND;
   return CSV_LAST;
 }

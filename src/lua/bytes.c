@@ -17,7 +17,9 @@ enum { PIECE = 1 << 15 };
 static storage check_storage(lua_State *L, int i, const char *who) {
   if (lua_type(L, i) != LUA_TSTRING)
     refuse(L, "%s: dtype is a %s, expected a string", who, kind_of(L, i));
-  int s = storage_find(lua_tostring(L, i));
+  size_t len;
+  const char *name = lua_tolstring(L, i, &len);
+  int s = strlen(name) == len ? storage_find(name) : -1;
   if (s >= 0) return s;
   luaL_Buffer b;
   luaL_buffinit(L, &b);

@@ -145,10 +145,12 @@ local refused = {
     mg.index_select({1, 2}, 1, {{1, 2}})]],
   index_add = [[
     mg.index_add({1, 2}, 1, {1, 2}, {1, 2, 3})
-    mg.index_add({1, 2}, 1, {1, 3}, {1, 2})]],
+    mg.index_add({1, 2}, 1, {1, 3}, {1, 2})
+    mg.index_add(mg.ones{2, dtype = "uint8"}, 1, {1}, {1})]],
   scatter_add = [[
     mg.scatter_add({1, 2}, 1, {1, 2}, {1})
-    mg.scatter_add({1, 2}, 1, {1, 3}, {1, 2})]],
+    mg.scatter_add({1, 2}, 1, {1, 3}, {1, 2})
+    mg.scatter_add({true, false}, 1, {1}, {1})]],
   scatter = [[
     mg.scatter({1, 2}, 1, {1, 2}, {1})
     mg.scatter({1, 2}, 1, {1, 3}, {1, 2})]],

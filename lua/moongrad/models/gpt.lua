@@ -4,13 +4,14 @@
 
 local mg = require "moongrad"
 local nn = mg.nn
+local times = require "moongrad.nn.kinds".times
 local Module, checked, raise = nn.Module, mg.checked, mg.raise
 
 local Attention = Module:extend "Attention"
 
 function Attention:init(config)
   self.heads, self.dropout = config.n_head, config.dropout
-  self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, {bias = config.bias})
+  self.c_attn = nn.Linear(config.n_embd, times(3, config.n_embd), {bias = config.bias})
   self.c_proj = nn.Linear(config.n_embd, config.n_embd, {bias = config.bias})
 end
 
@@ -41,8 +42,9 @@ local MLP = Module:extend "MLP"
 
 function MLP:init(config)
   self.dropout = config.dropout
-  self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, {bias = config.bias})
-  self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, {bias = config.bias})
+  local inner = times(4, config.n_embd)
+  self.c_fc = nn.Linear(config.n_embd, inner, {bias = config.bias})
+  self.c_proj = nn.Linear(inner, config.n_embd, {bias = config.bias})
 end
 
 function MLP:forward(x)

@@ -6,6 +6,7 @@
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
 local Module, Parameter = module.Module, module.Parameter
+local times = require "moongrad.nn.kinds".times
 local options_of = require "moongrad.nn.describe"
 local checked, raise = mg.checked, mg.raise
 
@@ -39,7 +40,7 @@ MultiHeadAttention.init = checked(
     self.batch_first, self.dtype = batch_first, dtype
     kdim, vdim = kdim or width, vdim or width
     if kdim == width and vdim == width then
-      self.in_proj_weight = xavier(3 * width, width, dtype)
+      self.in_proj_weight = xavier(times(3, width), width, dtype)
     else
       self.q_proj_weight = xavier(width, width, dtype)
       self.k_proj_weight = xavier(width, kdim, dtype)

@@ -30,4 +30,7 @@ local function adopt(v, as)
   if mg.is_variable(v) then kinds[mg._outlive(v)] = as or "parameter" end
 end
 
-return { Parameter = Parameter, Buffer = Buffer, kind = kind, adopt = adopt }
+-- k times n as a dim: a float where no integer is so large, which is refused as one.
+local function times(k, n) return n > math.maxinteger // k and k * (n + 0.0) or k * n end
+
+return { times = times, Parameter = Parameter, Buffer = Buffer, kind = kind, adopt = adopt }

@@ -5,6 +5,7 @@
 
 local mg = require "moongrad"
 local module = require "moongrad.nn.module"
+local times = require "moongrad.nn.kinds".times
 local options_of = require "moongrad.nn.describe"
 local Module, Parameter, checked, raise = module.Module, module.Parameter, mg.checked, mg.raise
 
@@ -17,7 +18,7 @@ local function text(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
 -- weight_ih, weight_hh, bias_ih and bias_hh of one direction of one layer, with this ending
 local function parameters(self, inputs, ending)
-  local bound, rows = 1 / math.sqrt(self.hidden_size), GATES[self.cell] * self.hidden_size
+  local bound, rows = 1 / math.sqrt(self.hidden_size), times(GATES[self.cell], self.hidden_size)
   local function uniform(...)
     return Parameter((2 * mg.rand{dtype = self.dtype, ...} - 1) * bound)
   end
