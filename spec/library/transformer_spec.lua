@@ -96,6 +96,18 @@ describe("a Transformer", function()
     assert.is_false(one.requires_grad)
   end)
 
+  it("prints what its layers are made with", function()
+    local text = tostring(nn.Transformer(8, 2, {num_encoder_layers = 1, num_decoder_layers = 1,
+      dim_feedforward = 16, dropout = 0, norm_first = true}))
+    local options = "(dropout = 0, norm_first = true)"
+    for _, line in ipairs{"encoder.layers.0: TransformerEncoderLayer" .. options,
+        "decoder.layers.0: TransformerDecoderLayer" .. options,
+        "decoder.layers.0.multihead_attn: MultiHeadAttention(8, 2)",
+        "decoder.layers.0.linear1: Linear(8, 16)", "decoder.norm: LayerNorm(8)"} do
+      assert(text:find("\n  " .. line .. "\n", 1, true), text)
+    end
+  end)
+
   it("drops in training alone", function()
     local model = nn.Transformer(8, 2, {num_encoder_layers = 1, num_decoder_layers = 1,
       dim_feedforward = 16, dropout = 0.5})

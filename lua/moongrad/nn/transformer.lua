@@ -5,6 +5,7 @@
 local mg = require "moongrad"
 local Module = require "moongrad.nn.module".Module
 local MultiHeadAttention = require "moongrad.nn.attention".MultiHeadAttention
+local options = require "moongrad.nn.describe"
 local checked = mg.checked
 
 local layers = {}
@@ -93,6 +94,12 @@ TransformerDecoderLayer.forward = checked("TransformerDecoderLayer(self, " .. DE
     end)
     return added(self, "norm3", x, function(v) return feed(self, v) end)
   end)
+
+for _, class in ipairs{TransformerEncoderLayer, TransformerDecoderLayer} do
+  function class:describe()
+    return options("", "dropout", self.dropout, 0.1, "norm_first", self.norm_first, false)
+  end
+end
 
 -- ---- stacks -----------------------------------------------------------------------------------
 
