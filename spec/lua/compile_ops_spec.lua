@@ -86,6 +86,17 @@ local function compare(f, xs)
   for i = 1, 3 do assert.equal(want[i], bits{g(table.unpack(xs))}) end
 end
 
+-- The operands' elements, one by one: the first replay computes numbers op by op, others by machine
+-- code.
+local function each_number(op, xs, f)
+  if op.kind ~= "elementwise" then return end
+  for i = 1, xs[1].size do
+    local ys = {}
+    for k, x in ipairs(xs) do ys[k] = x:reshape(x.size)[i] end
+    f(ys)
+  end
+end
+
 -- The shape of the result, or the sample itself, needs a value: these raise.
 local reads_values = {nonzero = true, _lu_solve = true}
 
@@ -99,6 +110,10 @@ describe("compiled", function()
         if not pcall(f, table.unpack(xs)) then return end -- not of this dtype
         compare(f, xs)
         if dtype:find "float" and not sample.refuses then compare(with_gradient(f, xs), xs) end
+        each_number(op, xs, function(ys)
+          compare(f, ys)
+          if dtype:find "float" and not sample.refuses then compare(with_gradient(f, ys), ys) end
+        end)
       end)
     end
   end
