@@ -12,7 +12,7 @@ local luassert = require "luassert"
 local element = require "moongrad.element"
 local is_variable = mg.is_variable
 
-local SHOWN = 5
+local SHOWN, DEPTH = 5, 100
 
 local function dims(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
@@ -63,15 +63,22 @@ local function difference(a, b, opts)
     opts.atol, table.concat(lines, "\n"))
 end
 
--- The same of trees. at: where they stand
-local function unlike(a, b, at, opts)
+-- The same of trees, whose other leaves are equal or not. at: where they stand
+local function unlike(a, b, at, opts, depth)
+  if depth > DEPTH then error("allclose: a table nests too deep, or stands in itself", 0) end
+  if rawequal(a, b) and type(a) ~= "table" and not is_variable(a) and type(a) ~= "number" then
+    return nil
+  end
   local x, y = values(a), values(b)
   if x and y then
     local text = difference(x, y, opts)
     return text and at .. text
   end
   if x or y or type(a) ~= "table" or type(b) ~= "table" then
-    local function kind(v, known) return known and "an array" or type(v) end
+    local strings = type(a) == "string" and type(b) == "string"
+    local function kind(v, known)
+      return known and "an array" or strings and ("%q"):format(v) or type(v)
+    end
     return ("%sis %s, expected %s"):format(at == "" and "the value " or at, kind(a, x), kind(b, y))
   end
   for k in pairs(b) do
@@ -79,7 +86,8 @@ local function unlike(a, b, at, opts)
   end
   for k, v in pairs(a) do
     if b[k] == nil then return ("%s%s is one too many"):format(at, tostring(k)) end
-    local text = unlike(v, b[k], ("%s%s: "):format(at:gsub(": $", "."), tostring(k)), opts)
+    local path = ("%s%s: "):format(at:gsub(": $", "."), tostring(k))
+    local text = unlike(v, b[k], path, opts, depth + 1)
     if text then return text end
   end
   return nil
@@ -87,7 +95,7 @@ end
 
 -- Each gives nil, or what is wrong.
 local function allclose(a, b, rtol, atol, equal_nan)
-  return unlike(a, b, "", {rtol = rtol, atol = atol, equal_nan = equal_nan})
+  return unlike(a, b, "", {rtol = rtol, atol = atol, equal_nan = equal_nan}, 0)
 end
 
 local function shape(x, expected)

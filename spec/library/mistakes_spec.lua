@@ -345,3 +345,49 @@ describe("a solver", function()
     refuses("root: f gave a nil", mg.root, function() end, mg.ones(2))
   end)
 end)
+
+describe("an optimizer", function()
+  local optim = mg.optim
+
+  it("and its like take all of a list", function()
+    local p, q = mg.Variable{1, 2}, mg.Variable{1}
+    for _, list in ipairs{{p, nil, q}, {p, x = q}} do
+      refuses("SGD: the table of parameters has the key", optim.SGD, list)
+      refuses("clip_grad_norm: the table of parameters has the key", optim.clip_grad_norm, list, 1)
+    end
+    local opt = optim.SGD{p}
+    local schedule = optim.cosine(opt, 3)
+    refuses("chained: the list of schedules has the key x", optim.chained, {schedule, x = 1})
+    refuses("sequential: the list of schedules has the key 3", optim.sequential,
+      {schedule, nil, schedule}, {1})
+    refuses("milestones[1] must be", optim.multistep, opt, {nan})
+  end)
+
+  it("has options that fit together, whenever they are assigned", function()
+    local opt = optim.Adam{mg.Variable{1, 2}}
+    refuses("betas has 1 numbers, expected 2", function() opt.betas = {0.5} end)
+    assert.same({0.9, 0.999}, opt.betas)
+    local sgd = optim.SGD({mg.Variable{1}}, {momentum = 0.9, nesterov = true})
+    refuses("nesterov needs momentum", function() sgd.momentum = 0 end)
+    assert.equal(0.9, sgd.momentum)
+  end)
+
+  it("without an update says so", function()
+    local p = mg.Variable{1}
+    local opt = optim.Optimizer:extend("Lazy", "lr: number = 1"){p}
+    p.grad = mg.ones(1)
+    refuses("Lazy: no update method", opt.step, opt)
+  end)
+end)
+
+describe("assert.allclose", function()
+  it("compares all leaves of trees, and finds their end", function()
+    local a = require "moongrad.luassert"
+    a.allclose({n = "x", v = {1, 2}}, {n = "x", v = mg.tensor{1, 2}})
+    a.is_not.allclose({n = "x"}, {n = "y"})
+    local ring = {}
+    ring.ring = ring
+    local ok, message = pcall(a.allclose, ring, ring)
+    assert(not ok and tostring(message):find "nests too deep", message)
+  end)
+end)

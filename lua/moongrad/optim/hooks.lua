@@ -14,8 +14,12 @@ local function parameters(op, target)
       raise("%s: parameter %d is a %s, expected a Variable", op, i, type(p))
     end
   end
-  if next(target) ~= nil and #target == 0 then
-    raise("%s: the table of parameters has keys, expected a list", op)
+  local n = 0
+  for _ in ipairs(target) do n = n + 1 end
+  for k in pairs(target) do
+    if math.type(k) ~= "integer" or k < 1 or k > n then
+      raise("%s: the table of parameters has the key %s, expected a list", op, tostring(k))
+    end
   end
   return target
 end

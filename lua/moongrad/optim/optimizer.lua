@@ -28,6 +28,11 @@ local raise, tidy, checked, gather = mg.raise, mg.tidy, mg.checked, mg._gather
 local Optimizer = Object:extend("Optimizer")
 Optimizer:_refuse_torch "an optimizer"
 Optimizer.is_optimizer = true
+
+function Optimizer:update()
+  raise("%s: no update method", getmetatable(self).__name)
+end
+
 Optimizer.buffers = {}
 
 mg._docs[Optimizer] = "Optimizer:extend(name, options, doc)\n" ..
@@ -54,8 +59,15 @@ local function write(self, name, value)
       "there is no field " .. tostring(name), near and ("; did you mean %s?"):format(near) or "")
   end
   local given = { class.check { [name] = value } }
+  local before = rawget(values, name)
   for i, option in ipairs(class.names) do
     if option == name then values[name] = given[i] end
+  end
+  if not class.prepare then return end
+  local ok, problem = pcall(class.prepare, self)   -- it looks at the options together
+  if not ok then
+    values[name] = before
+    error(problem, 0)
   end
 end
 
@@ -65,7 +77,13 @@ local function check_parameters(name, target)
       "size was left out has none before its first call)" or
       "%s: the table of parameters has keys, expected a list", name)
   end
-  local seen = {}
+  local seen, n = {}, 0
+  for _ in ipairs(target) do n = n + 1 end
+  for k in pairs(target) do
+    if math.type(k) ~= "integer" or k < 1 or k > n then
+      raise("%s: the table of parameters has the key %s, expected a list", name, tostring(k))
+    end
+  end
   for i, p in ipairs(target) do
     if not mg.is_variable(p) then
       raise("%s: parameter %d is a %s, expected a Variable", name, i, type(p))

@@ -200,7 +200,7 @@ schedules.step = checked("step(opt: optimizer, size: number(0<..), {gamma: numbe
   end)
 
 schedules.multistep = checked(
-  "multistep(opt: optimizer, milestones: numbers, {gamma: number(0..) = 0.1})",
+  "multistep(opt: optimizer, milestones: numbers(0..), {gamma: number(0..) = 0.1})",
   "a schedule: lr times gamma at each of the milestones, numbers of steps (MultiStepLR)",
   function(opt, milestones, gamma)
     return Schedule("multistep", opt, function(t, base)
@@ -304,6 +304,13 @@ schedules.warmup = checked(
   end)
 
 local function check_parts(op, parts)
+  local n = 0
+  for _ in ipairs(parts) do n = n + 1 end
+  for k in pairs(parts) do
+    if math.type(k) ~= "integer" or k < 1 or k > n then
+      raise("%s: the list of schedules has the key %s", op, tostring(k))
+    end
+  end
   if #parts == 0 or not (type(parts[1]) == "table" and parts[1].is_schedule) then
     raise("%s: expected a list of schedules", op)
   end
@@ -323,7 +330,7 @@ schedules.chained = checked("chained(schedules: table)",
     end)
   end)
 
-schedules.sequential = checked("sequential(schedules: table, milestones: numbers)",
+schedules.sequential = checked("sequential(schedules: table, milestones: numbers(0..))",
   "a schedule: the first of these up to the first milestone, a number of steps, then the next, " ..
     "counting from there, and so on (SequentialLR)",
   function(parts, milestones)
