@@ -567,6 +567,13 @@ describe("compile", function()
     assert.equal(bits(f(mg.tensor(5))), bits(g(mg.tensor(5))))
   end)
 
+  it("says that nothing is to be seen while it records", function()
+    for _, look in ipairs{mg.profile, mg.launches} do
+      local e = message(mg.compile(function(x) return look(mg.sin, x) end), mg.ones(3))
+      assert.truthy(e:find("compile_spec.lua:%d+: %w+: .*give it that function"), e)
+    end
+  end)
+
   it("says what goes by values, and what to do", function()
     local p = mg.Variable{1, 2}
     local opt = optim.LBFGS({p})

@@ -44,6 +44,8 @@ static int run(lua_State *L) {
 static int launches_call(lua_State *L) {
   state *S = get_state(L);
   check_callable(L, 1, "launches");
+  if (S->G.recorder)
+    refuse(L, "launches: nothing runs while mg.compile records; give it that function");
   if (S->G.arrays.watched) refuse(L, "launches: a profile is running, or another launches");
   session *s = guard_new(L, sizeof *s);
   lua_insert(L, 1);

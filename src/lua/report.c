@@ -47,6 +47,8 @@ static void add_row(lua_State *L, const profile_row *r, int op) {
 int profile_call(lua_State *L) {
   state *S = get_state(L);
   check_callable(L, 1, "profile");
+  if (S->G.recorder)
+    refuse(L, "profile: nothing runs while mg.compile records; give it that function");
   if (S->G.arrays.watched) refuse(L, "profile: one is running already");
   session *s = guard_new(L, sizeof *s);
   lua_insert(L, 1);
