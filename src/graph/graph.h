@@ -255,7 +255,8 @@ void recorder_resume(graph *G, recorder *r);
 uint64_t recorder_serial(const graph *G);      /* another for each */
 /* Which way a record goes where there are two, by the bits of `script`, of which there are n; then all are true. */
 void recorder_script(graph *G, uint64_t script, int n);
-/* Is x true? *yes: what it is taken for; a replay in which it is not so is UNLIKE, by this choice. */
+/* Is x true? *yes: what it is taken for; a replay in which it is not so ends as REPLAY_BRANCH,
+** by this choice. */
 bool recorder_choose(graph *G, node *x, bool *yes);
 int recorder_choices(const recorder *r, uint64_t *script);
 bool recorder_truth(graph *G, node *x);       /* a replay in which x, of size 1, is not true is none */
@@ -263,11 +264,12 @@ bool recorder_truth(graph *G, node *x);       /* a replay in which x, of size 1,
 replay *recorder_end(graph *G, recorder *r, int n, node *const *results);
 void recorder_abort(graph *G, recorder *r);   /* likewise, and nothing was recorded */
 
-enum replayed { REPLAY_FAILED, REPLAY_DONE, REPLAY_UNLIKE, REPLAY_OTHER };
-/* Of arguments like those that were recorded. UNLIKE: f is to be called instead; OTHER: what it captures is
-** of another form, it is to be recorded again. The results are new handles. */
+enum replayed { REPLAY_FAILED, REPLAY_DONE, REPLAY_BRANCH, REPLAY_STALE };
+/* Of arguments like those that were recorded. BRANCH: values go another way than was recorded, which is to be
+** recorded too, or f called instead; STALE: what f captures is of another form, it is to be recorded again. The
+** results are new handles. */
 enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers, node **results);
-int replay_choice(const replay *p);           /* of the last run that was UNLIKE: the choice, from 0, or NO_CHOICE */
+int replay_choice(const replay *p);           /* of the last run that ended as BRANCH: the choice, from 0, or NO_CHOICE */
 bool replay_takes(const replay *p, int i, const node *n); /* has argument i the form of n? */
 void replay_free(graph *G, replay *p);
 /* What was made later loses values and graph: `made`, places that it had, some perhaps twice; n < 0: look for all */

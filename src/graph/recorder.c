@@ -469,11 +469,11 @@ bool replay_takes(const replay *p, int i, const node *n) {
 
 /* The leaf's address. REPLAY_DONE: it is there. */
 static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
-  if (!n) return REPLAY_OTHER;
+  if (!n) return REPLAY_STALE;
   if (n->a || n->flags & DROPPED) {
     if (!node_ready(G, n)) return REPLAY_FAILED;
   } else node_read(G, n);
-  if (!has_layout(l, n)) return REPLAY_OTHER;
+  if (!has_layout(l, n)) return REPLAY_STALE;
   if (!n->a) {
     imm_store(l->dtype, &l->store, n->k);
     *at = (tape_leaf_at){NULL, &l->store, false};
@@ -481,7 +481,7 @@ static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
   }
   array *a = n->a;
   if (a->state == CONST) {
-    if (!is_dense(l)) return REPLAY_OTHER;
+    if (!is_dense(l)) return REPLAY_STALE;
     if (!(a = l->dense = arr_copy(&G->c, a))) return REPLAY_FAILED;
   }
   *at = (tape_leaf_at){a, a->p, l->offered && a == n->a && arr_sole(a, 1)};
@@ -499,12 +499,12 @@ static bool meet(const replay *p, node *const *arguments) {
 }
 
 static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const double *numbers) {
-  if (meet(p, arguments)) return REPLAY_OTHER;
+  if (meet(p, arguments)) return REPLAY_STALE;
   for (int i = 0; i < p->n; i++) {
     const subject *x = &p->v[i];
     const node *n = x->n ? x->n : arguments[x->argument];
-    if (x->tracked != node_tracked(n)) return REPLAY_OTHER;
-    if (x->grad_read && x->grad_there != (n->grad != NULL)) return REPLAY_OTHER;
+    if (x->tracked != node_tracked(n)) return REPLAY_STALE;
+    if (x->grad_read && x->grad_there != (n->grad != NULL)) return REPLAY_STALE;
   }
   for (int i = 0; i < p->nleaf; i++) {
     leaf *l = &p->leaf[i];
@@ -587,7 +587,7 @@ static enum replayed run(graph *G, replay *p, node *const *arguments, array **al
     return REPLAY_DONE;
   }
   drop_nodes(G, p, all, made, results);
-  return tape_unlike(p->t) != ALIKE ? REPLAY_UNLIKE : REPLAY_FAILED;
+  return tape_unlike(p->t) != ALIKE ? REPLAY_BRANCH : REPLAY_FAILED;
 }
 
 enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers,

@@ -519,7 +519,7 @@ static void tell(lua_State *L, const use *u, int objects) {
 /* False: no memory */
 static bool attempt_run(lua_State *L, state *S, const use *u, int objects, met *m, node **to,
                         enum replayed *how) {
-  *how = REPLAY_OTHER;
+  *how = REPLAY_STALE;
   if (is_there(u) && fits(L, S, u->r, objects, m))
     *how = replay_run(&S->G, u->r->p, m->n, u->r->number, to);
   return *how != REPLAY_FAILED;
@@ -536,7 +536,7 @@ static void to_front(compiled *c, record *r) {
 
 /* All that the record does; its results, *count in number, are on the top of the stack. */
 static enum replayed run(lua_State *L, state *S, const use *u, int objects, met *m, int *count) {
-  if (!is_there(u)) return REPLAY_OTHER;
+  if (!is_there(u)) return REPLAY_STALE;
   int n = u->r->results.nvar, nresults = u->r->nresults, nbox = 0, vars = 0;
   bool shares = u->r->shares, asks = u->r->nask;
   const item *x = u->r->results.v;
@@ -546,13 +546,13 @@ static enum replayed run(lua_State *L, state *S, const use *u, int objects, met 
     box = lua_newuserdatauv(L, n * (sizeof *box + sizeof *to), 0);
     to = (node **)(box + n);
   }
-  if (asks && !(is_there(u) && ask(L, u, objects))) return REPLAY_OTHER;
+  if (asks && !(is_there(u) && ask(L, u, objects))) return REPLAY_STALE;
   if (shares) {
     lua_newtable(L);
     vars = lua_gettop(L);
   }
   for (int i = 0; i < nresults; i++)
-    if (!build(L, S, u, &x, objects, vars, box, &nbox)) return REPLAY_OTHER;
+    if (!build(L, S, u, &x, objects, vars, box, &nbox)) return REPLAY_STALE;
   TRY(L, S, attempt_run(L, S, u, objects, m, to, &how));
   if (how != REPLAY_DONE) return how;
   for (int i = 0; i < nbox; i++) *box[i] = to[i];
@@ -599,7 +599,7 @@ static int compiled_call(lua_State *L) {
     enum replayed how = run(L, S, &(use){c, r, r->id, calls}, objects, &m, &count);
     if (how == REPLAY_DONE) return count;
     lua_settop(L, top);
-    if (how == REPLAY_UNLIKE && !other_way(r, &script, &nchoice)) return call_plain(L, nargs);
+    if (how == REPLAY_BRANCH && !other_way(r, &script, &nchoice)) return call_plain(L, nargs);
   }
   for (int turn = 0; turn < MOST_TURNS; turn++) {
     make_room(c);
@@ -610,7 +610,7 @@ static int compiled_call(lua_State *L) {
     if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
     enum replayed how = run(L, S, &u, objects, &m, &count);
     if (how == REPLAY_DONE) return count;
-    if (how != REPLAY_UNLIKE || !other_way(r, &script, &nchoice)) break;
+    if (how != REPLAY_BRANCH || !other_way(r, &script, &nchoice)) break;
     lua_settop(L, top);
   }
   return call_plain(L, nargs);
