@@ -88,28 +88,6 @@ function any_entry(name, path, value)
   return entry(name, path, "function", value, help.doc_of(value))
 end
 
--- What has methods and is no class to be named: name, doc, how one is made.
-local objects = {
-  {"Schedule", "what the schedules of mg.optim give", function()
-    return mg.optim.cosine(mg.optim.SGD({mg.Variable(1)}, {lr = 1}), 2)
-  end},
-  {"Plateau", "what mg.optim.plateau gives", function()
-    return mg.optim.plateau(mg.optim.SGD({mg.Variable(1)}, {lr = 1}))
-  end},
-  {"Log", "what mg.log gives of a path", function()
-    local path = os.tmpname()
-    os.remove(path)
-    local log = mg.log(path .. ".jsonl")
-    log:close()
-    os.remove(path .. ".jsonl")
-    return log
-  end},
-  {"Live", "what mg.plot gives with live = true", function()
-    return require "moongrad.plot.live"
-  end},
-  {"Bar", "what mg.progress gives, being its own iterator", function() return mg.progress(0) end},
-}
-
 -- Parents that no module shows, but which have methods
 local function parents(groups)
   local shown, list = {}, {}
@@ -135,11 +113,9 @@ end
 
 local function object_entries(groups)
   local list = parents(groups)
-  for _, object in ipairs(objects) do
-    local name, doc, make = table.unpack(object)
-    local value = make()
-    local class = rawget(value, "__index") and value or getmetatable(value).__index
-    if type(class) ~= "table" then class = getmetatable(value) end
+  for _, object in ipairs(help.objects) do
+    local name, doc = object[1], object[2]
+    local class = help.class_of(object)
     list[#list + 1] = {name = name, path = name, kind = "class", value = class, doc = doc,
                        text = name, members = methods(class, name)}
   end
@@ -148,24 +124,9 @@ end
 
 -- ---- Variables --------------------------------------------------------------------------------
 
-local PROPERTIES = {
-  {"data", "the same values, untracked and frozen; assigned: new ones, nothing recorded"},
-  {"grad", "the gradient that backward left here, or nil; assigned: nil or values of x's shape"},
-  {"creator", "the Function that x came from, or nil: its name, inputs, outputs, generation, id"},
-  {"generation", "0 of a leaf; of a result one more than the largest of its inputs"},
-  {"id", "a whole number, the same as long as x lives: a key for tables"},
-  {"name", "a string or nil; assigned: shown in messages, graphs and mg.memory{by = \"name\"}"},
-  {"requires_grad", "true where gradients come; of a leaf it can be assigned"},
-  {"shape", "a table of whole numbers, which prints as (2, 3) and is compared by value"},
-  {"ndim", "how many axes there are"},
-  {"size", "how many elements there are"},
-  {"dtype", "\"float64\", \"float32\", \"int64\", \"uint8\" or \"bool\""},
-  {"T", "x with its last two axes exchanged"},
-}
-
 function catalog.properties()
   local list = {}
-  for i, p in ipairs(PROPERTIES) do
+  for i, p in ipairs(help.properties) do
     list[i] = {name = p[1], path = "x." .. p[1], kind = "property", text = p[1], doc = p[2]}
   end
   return list

@@ -179,6 +179,70 @@ local function all_text()
   return table.concat(lists, "\n")
 end
 
+-- Properties of Variables
+help.properties = {
+  {"data", "the same values, untracked and frozen; assigned: new ones, nothing recorded"},
+  {"grad", "the gradient that backward left here, or nil; assigned: nil or values of x's shape"},
+  {"creator", "the Function that x came from, or nil: its name, inputs, outputs, generation, id"},
+  {"generation", "0 of a leaf; of a result one more than the largest of its inputs"},
+  {"id", "a whole number, the same as long as x lives: a key for tables"},
+  {"name", "a string or nil; assigned: shown in messages, graphs and mg.memory{by = \"name\"}"},
+  {"requires_grad", "true where gradients come; of a leaf it can be assigned"},
+  {"shape", "a table of whole numbers, which prints as (2, 3) and is compared by value"},
+  {"ndim", "how many axes there are"},
+  {"size", "how many elements there are"},
+  {"dtype", "\"float64\", \"float32\", \"int64\", \"uint8\" or \"bool\""},
+  {"T", "x with its last two axes exchanged"},
+}
+
+-- What has methods and is no class to be named: name, doc, how one is made.
+help.objects = {
+  {"Schedule", "what the schedules of mg.optim give", function()
+    return mg.optim.cosine(mg.optim.SGD({mg.Variable(1)}, {lr = 1}), 2)
+  end},
+  {"Plateau", "what mg.optim.plateau gives", function()
+    return mg.optim.plateau(mg.optim.SGD({mg.Variable(1)}, {lr = 1}))
+  end},
+  {"Log", "what mg.log gives of a path", function()
+    local path = os.tmpname()
+    os.remove(path)
+    local log = mg.log(path .. ".jsonl")
+    log:close()
+    os.remove(path .. ".jsonl")
+    return log
+  end},
+  {"Live", "what mg.plot gives with live = true", function()
+    return require "moongrad.plot.live"
+  end},
+  {"Bar", "what mg.progress gives, being its own iterator", function() return mg.progress(0) end},
+}
+
+-- The class of one of help.objects
+function help.class_of(object)
+  local value = object[3]()
+  local class = rawget(value, "__index") and value or getmetatable(value).__index
+  return type(class) == "table" and class or getmetatable(value)
+end
+
+-- A class that has no place in a module, though those that are made from it or by its functions do;
+-- and what it is.
+local function unplaced(name)
+  for _, object in ipairs(help.objects) do
+    if object[1] == name then return help.class_of(object), object[2] end
+  end
+  for _, module in ipairs(MODULES) do
+    local names = help.members(mg[module])
+    table.sort(names)
+    for _, of in ipairs(names) do
+      local meta = type(mg[module][of]) == "table" and getmetatable(mg[module][of])
+      local above = meta and meta.__index
+      if type(above) == "table" and rawget(above, "__name") == name then
+        return above, ("what mg.%s.%s and the like have"):format(module, of)
+      end
+    end
+  end
+end
+
 -- ---- one thing --------------------------------------------------------------------------------
 
 -- The value of a name such as "softmax", "nn.Linear", "Linear", "Module:parameters" or "x:sum".
@@ -194,6 +258,7 @@ local function find(path)
       for _, module in ipairs(MODULES) do
         if value == nil then value = rawget(mg[module], name) end
       end
+      if value == nil then value = unplaced(name) end
     else
       value = type(from) == "table" and from[name] or nil
     end
@@ -251,7 +316,19 @@ end
 function help.text(what)
   if what == nil or what == mg or what == "mg" then return all_text() end
   local value = what
-  if type(what) == "string" then value = find(what) end
+  if type(what) == "string" then
+    for _, p in ipairs(help.properties) do
+      if what == "x." .. p[1] or what == "Variable." .. p[1] then
+        return ("x.%s\n%s"):format(p[1], p[2])
+      end
+    end
+    value = find(what)
+    local class, doc = unplaced(what)
+    if class and class == value and not help.doc_of(class) then
+      local methods = help.methods(class)
+      return what .. "\n" .. doc .. (methods and "\n" .. wrapped("methods", methods) or "")
+    end
+  end
   for _, name in ipairs(MODULES) do
     if value ~= nil and value == rawget(mg, name) then return wrapped(name, help.members(value)) end
   end

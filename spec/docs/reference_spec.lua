@@ -30,6 +30,22 @@ describe("the reference", function()
     assert.equal("", table.concat(lost, " "), "examples of what is not there")
   end)
 
+  it("says what mg.help says", function()
+    local help, others = require "moongrad.help", {}
+    local function look(e)
+      local ok, text = pcall(help.text, e.path)
+      if not ok or e.doc and not text:find(e.doc, 1, true) then others[#others + 1] = e.path end
+      for _, m in ipairs(e.members or {}) do
+        if m.name ~= "forward" then look(m) end
+      end
+    end
+    for _, p in ipairs(catalog.properties()) do look(p) end
+    for _, group in ipairs(catalog.groups()) do
+      for _, e in ipairs(group.entries) do look(e) end
+    end
+    assert.equal("", table.concat(others, " "))
+  end)
+
   it("is a man page as well, with every name", function()
     local text = require "docs.man".text "November 26, 2026"
     for line in text:gmatch "[^\n]+" do
