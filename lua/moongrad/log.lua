@@ -173,12 +173,14 @@ local function json_number(v)
 end
 
 -- Behind a line that was cut off begins a new one.
-function Lines:open(path, append)
+local function open_lines(self, path, append)
   local f <close> = append and io.open(path, "rb")
   local cut = f and f:seek("end", -1) and f:read(1) ~= "\n"
   self.file = open(path, append and "ab" or "wb")
   if cut then put(self, "\n") end
 end
+
+Lines.open = open_lines
 
 function Lines:line(name, step, parts)
   put(self, ('{"step":%d,"time":%s,%s}\n'):format(step_of(self, name, step),
@@ -231,7 +233,7 @@ function Rows:open(path, append, columns)
     columns = known
     self.row_step = #t.step > 0 and t.step[-1]:item() or nil
   end
-  self.file = open(path, head and "ab" or "wb")
+  open_lines(self, path, head)
   if columns then self:take(columns, head) end
 end
 
