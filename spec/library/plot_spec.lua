@@ -99,6 +99,12 @@ describe("plot", function()
       {image = mg.ones(2, 2), extent = {1}}))
   end)
 
+  it("shows a curve of one point", function()
+    local path = child.folder(finally) .. "/one.svg"
+    mg.plot{{3}, path = path}
+    assert.truthy(child.read(path):find "<use xlink:href='#gpPt%d+' transform=")
+  end)
+
   it("draws in characters", function()
     local path = child.folder(finally) .. "/a.txt"
     mg.plot{mg.range(1, 10), style = "points", path = path}

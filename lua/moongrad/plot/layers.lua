@@ -133,6 +133,7 @@ layers.curve = {
     local form = (STYLES[o.style or at.style]):format(o.width)
     local again = at.number > #COLOURS and not o.color
     if again and form:find "^lines lw" then form = form .. " dt 2" end
+    if #ys == 1 and form:find "^lines lw" then form = "points pt 7" end  -- of one there is no line
     if o.errors then
       clauses[#clauses + 1] = ("%s using 1:2:3 with yerrorbars ps 0 lw 1.5 %s notitle"):format(
         sheet:columns{x, ys, beside(o.errors, ys, "errors")}, lc)
