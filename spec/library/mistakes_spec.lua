@@ -156,7 +156,7 @@ describe("data", function()
     for x in data.DataLoader(pairs_of, {batch_size = 6, transform = halve}) do
       assert.equal(3, x[6]:item())
     end
-    refuses("the transforms have the key foo", data.DataLoader, pairs_of,
+    refuses("the list of transforms has the key foo", data.DataLoader, pairs_of,
       {transform = {halve, foo = halve}})
   end)
 

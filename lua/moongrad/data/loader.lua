@@ -12,6 +12,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local check_list = require "moongrad.list"
 local dataset = require "moongrad.data.dataset"
 local seeded = require "moongrad.data.seeded"
 local checked, raise = mg.checked, mg.raise
@@ -23,18 +24,13 @@ local function check_transforms(transform)
     local meta = getmetatable(f)
     return type(f) == "function" or type(meta) == "table" and meta.__call ~= nil
   end
-  local list, n = is_function(transform) and { transform } or transform or {}, 0
+  local list = is_function(transform) and { transform } or transform or {}
   for i, f in ipairs(list) do
     if not is_function(f) then
       raise("DataLoader: transform %d is a %s, expected a function", i, type(f))
     end
-    n = i
   end
-  for k in pairs(list) do
-    if math.type(k) ~= "integer" or k < 1 or k > n then
-      raise("DataLoader: the transforms have the key %s, expected a list", tostring(k))
-    end
-  end
+  check_list("DataLoader", "the list of transforms", list)
   return list
 end
 

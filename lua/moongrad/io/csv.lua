@@ -3,6 +3,7 @@
 
 local mg = require "moongrad.core"
 local raise = mg.raise
+local check_list = require "moongrad.list"
 
 local csv = {ending = "csv"}
 
@@ -106,12 +107,7 @@ local function length_of(label, name, c)
   elseif type(c) ~= "table" then
     raise("%s: column %s is a %s, expected a Variable or a table", label, name, type(c))
   end
-  for k in pairs(c) do
-    if math.type(k) ~= "integer" or k < 1 or k > #c then
-      raise("%s: column %s has the key %s", label, name, tostring(k))
-    end
-  end
-  return #c
+  return check_list(label, "column " .. name, c)
 end
 
 local function quoted(name, delimiter)

@@ -175,23 +175,18 @@ return function(mg, args)
       return divisor and y / divisor or y
     end)
 
-  define("adaptive_max_pool3d(x: float, n: ints(1..))",
-    "the largest of each of n by n by n windows that share x (N, C, D, H, W) out; n or {d, h, w}",
-    function(x, n)
-      n = triple("adaptive_max_pool3d", "n", n)
-      return by_axes("adaptive_max_pool3d", x, function(v, k)
-        return adaptive_max("adaptive_max_pool3d", v, 2, two(n, k, v.shape[4]))
+  local function adaptive3d(op, what, pool)
+    define(op .. "(x: float, n: ints(1..))", "the " .. what ..
+      " of each of n by n by n windows that share x (N, C, D, H, W) out; n or {d, h, w}",
+      function(x, n)
+        n = triple(op, "n", n)
+        return by_axes(op, x, function(v, k)
+          return pool(op, v, 2, two(n, k, v.shape[4]))
+        end)
       end)
-    end)
-
-  define("adaptive_avg_pool3d(x: float, n: ints(1..))",
-    "the average of each of n by n by n windows that share x (N, C, D, H, W) out; n or {d, h, w}",
-    function(x, n)
-      n = triple("adaptive_avg_pool3d", "n", n)
-      return by_axes("adaptive_avg_pool3d", x, function(v, k)
-        return adaptive_avg("adaptive_avg_pool3d", v, 2, two(n, k, v.shape[4]))
-      end)
-    end)
+  end
+  adaptive3d("adaptive_max_pool3d", "largest", adaptive_max)
+  adaptive3d("adaptive_avg_pool3d", "average", adaptive_avg)
 
   -- ---- interpolation ---------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 -- the others make functions for optimizer:add_hook. All grads change together, or none does.
 
 local mg = require "moongrad"
+local check_list = require "moongrad.list"
 local checked, raise = mg.checked, mg.raise
 
 local hooks = {}
@@ -14,13 +15,7 @@ local function parameters(op, target)
       raise("%s: parameter %d is a %s, expected a Variable", op, i, type(p))
     end
   end
-  local n = 0
-  for _ in ipairs(target) do n = n + 1 end
-  for k in pairs(target) do
-    if math.type(k) ~= "integer" or k < 1 or k > n then
-      raise("%s: the table of parameters has the key %s, expected a list", op, tostring(k))
-    end
-  end
+  check_list(op, "the table of parameters", target)
   return target
 end
 

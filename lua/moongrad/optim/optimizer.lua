@@ -21,6 +21,7 @@
 --   function Sign:update(p, g) return { p }, { p - self.lr * g:sign() } end
 
 local mg = require "moongrad"
+local check_list = require "moongrad.list"
 local Object = require "moongrad.class"
 local kind = require "moongrad.nn.kinds".kind
 local raise, tidy, checked, gather = mg.raise, mg.tidy, mg.checked, mg._gather
@@ -77,13 +78,8 @@ local function check_parameters(name, target)
       "size was left out has none before its first call)" or
       "%s: the table of parameters has keys, expected a list", name)
   end
-  local seen, n = {}, 0
-  for _ in ipairs(target) do n = n + 1 end
-  for k in pairs(target) do
-    if math.type(k) ~= "integer" or k < 1 or k > n then
-      raise("%s: the table of parameters has the key %s, expected a list", name, tostring(k))
-    end
-  end
+  local seen = {}
+  check_list(name, "the table of parameters", target)
   for i, p in ipairs(target) do
     if not mg.is_variable(p) then
       raise("%s: parameter %d is a %s, expected a Variable", name, i, type(p))

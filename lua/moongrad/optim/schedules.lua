@@ -10,6 +10,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local check_list = require "moongrad.list"
 local checked, raise = mg.checked, mg.raise
 
 local Schedule = Object:extend("Schedule")
@@ -304,13 +305,7 @@ schedules.warmup = checked(
   end)
 
 local function check_parts(op, parts)
-  local n = 0
-  for _ in ipairs(parts) do n = n + 1 end
-  for k in pairs(parts) do
-    if math.type(k) ~= "integer" or k < 1 or k > n then
-      raise("%s: the list of schedules has the key %s", op, tostring(k))
-    end
-  end
+  check_list(op, "the list of schedules", parts)
   if #parts == 0 or not (type(parts[1]) == "table" and parts[1].is_schedule) then
     raise("%s: expected a list of schedules", op)
   end
