@@ -87,7 +87,8 @@ static bool put_at(call *c, bool line, bool put(ctx *, array *, int, array *, ar
   WORK(&G->c, c->op);
   if (!line && all_points(c)) return as_line(c);
   if (!check_index(c, (int)at.axis, line)) return false;
-  if (c->in[0]->dtype == U8 || c->in[0]->dtype == BOOL)
+  bool adds = c->op != OP_scatter, narrow = c->in[0]->dtype == U8 || c->in[0]->dtype == BOOL;
+  if (adds && narrow)
     return fail(&G->c, "%s: %s values cannot be added up in place", op_table[c->op].name,
                 dtype_name[c->in[0]->dtype]);
   if (c->in[2]->dtype != c->in[0]->dtype) { /* src as x */

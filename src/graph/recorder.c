@@ -193,25 +193,23 @@ recorder *recorder_begin(graph *G) {
   return r;
 }
 
-static bool note_itself(graph *G, recorder *r, node *n) {
-  size_t bytes = (r->narg + 1) * sizeof *r->itself;
-  if (!mg_grow(&G->c, (void **)&r->itself, &r->itself_room, bytes)) return false;
-  r->itself[r->narg++] = n ? node_hold(n) : NULL;
-  return true;
-}
-
+/* Who finds no memory tries again: what may fail comes before what counts. */
 node *recorder_argument(graph *G, node *of, bool itself) {
   recorder *r = G->recorder;
-  if (itself) return note_itself(G, r, of) ? node_hold(of) : NULL;
+  size_t bytes = (r->narg + 1) * sizeof *r->itself;
+  if (!mg_grow(&G->c, (void **)&r->itself, &r->itself_room, bytes)) return NULL;
+  if (itself) {
+    r->itself[r->narg++] = node_hold(of);
+    return node_hold(of);
+  }
   if (!compute(G, r, of)) return NULL;
   array *a = stand_in(G, r, of, VALUE, r->n);
   node *n = node_array(G, a);
-  touched *x = n ? add(G, r, n, of) : NULL;
+  touched *x = n && nodemap_put(&G->c, &r->origin, of, r->n) ? add(G, r, n, of) : NULL;
   if (!x) return node_drop(G, n), NULL;
   x->stand = arr_ref(a);
   x->argument = r->narg;
-  if (!note_itself(G, r, NULL) || !nodemap_put(&G->c, &r->origin, of, r->n - 1))
-    return node_drop(G, n), NULL;
+  r->itself[r->narg++] = NULL;
   n->flags |= of->flags & TRACKED;
   return n;
 }
