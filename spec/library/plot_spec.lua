@@ -286,6 +286,8 @@ describe("plot's layers", function()
       {{{1, 2}, {3, 4}}, xlim = {5, 6}}, {histogram = {nan, 1}}, {histogram = {nan}},
       {{-1, -2}, log = "y"}, {{bars = {nan, 1}}}, {heatmap = {{nan, 1}}, values = true},
       {contour = {{1, 2}, {3, 4}}, levels = {9}}, {contour = {{nan, nan}, {nan, nan}}},
+      {{image = {{1}, {2}}, extent = {-1, 0, 5, 2}}, xlim = {0, 3}},
+      {image = {{1, 2}, {3, 4}}, xlim = {5, 6}}, {heatmap = {{1, 2}, {3, 4}}, xlim = {5, 6}},
       {image = {{nan, nan}}}, {heatmap = {{1}}}, {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}},
     } do
       given.path = path

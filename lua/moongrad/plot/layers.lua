@@ -245,10 +245,20 @@ local function places(w, h, extent)
     top > bottom and " flipy" or "")
 end
 
+-- Is one of w columns within the limits of x?
+local function columns_seen(w, extent, at)
+  local x = numbers(w)
+  if extent then
+    local left, right = math.min(extent[1], extent[2]), math.max(extent[1], extent[2])
+    x = (x - 1) * ((right - left) / math.max(w - 1, 1)) + left
+  end
+  return visible(x, x, {xlim = at.xlim, log = (at.log or ""):match "x"})
+end
+
 -- (H, W) by the palette, (3, H, W) as it is
 layers.image = {
   options = {"image: array", "extent: numbers"},
-  draw = function(sheet, o)
+  draw = function(sheet, o, at)
     local x = o.image:detach()
     local clause
     if x.ndim ~= 2 and (x.ndim ~= 3 or x.shape[1] ~= 3) or x.size == 0 then
@@ -256,6 +266,7 @@ layers.image = {
     end
     local h, w = x.shape[x.ndim - 1], x.shape[x.ndim]
     local where = places(w, h, o.extent)
+    if not columns_seen(w, o.extent, at) then return {clauses = {}} end
     if x.ndim == 2 then
       clause = sheet:add(values(x, 2, "image"):tobytes(), where .. " format='%float64'") ..
         " using 1 with image notitle"
@@ -272,10 +283,11 @@ layers.image = {
 -- Cells, perhaps with their values
 layers.heatmap = {
   options = {"heatmap: array", "values: bool = false"},
-  draw = function(sheet, o)
+  draw = function(sheet, o, at)
     local x = values(o.heatmap, 2, "heatmap")
     if x.size == 0 then raise("plot: heatmap has shape %s", shape(x)) end
     local h, w = table.unpack(x.shape)
+    if not columns_seen(w, nil, at) then return {clauses = {}} end
     local clauses = {sheet:add(x:tobytes(), places(w, h) .. " format='%float64'") ..
       " using 1 with image notitle"}
     if o.values then
