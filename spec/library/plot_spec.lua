@@ -210,7 +210,11 @@ describe("plot's layers", function()
     text, data = script{image = mg.tensor{{{0, 1}}, {{0.5, 2}}, {{1, -1}}}}
     has(text, "using 1:2:3 with rgbimage")
     has(text, "set yrange [] reverse")
-    assert.equal("\0\128\255\255\255\0", data)
+    has(text, "array=(2,2) origin=(1,0.75) dx=1 dy=0.5") -- of one row gnuplot draws nothing
+    assert.equal(("\0\128\255\255\255\0"):rep(2), data)
+    text, data = script{image = mg.tensor{{7}}, extent = {0, 1, 4, 2}}
+    has(text, "array=(2,2) origin=(-0.25,1.5) dx=0.5 dy=1 format")
+    assert.same({7, 7, 7, 7}, {table.unpack(doubles(data, 0, 4), 1, 4)})
     text = script{heatmap = {{1, 2}, {3, 4}}, values = true, yticks = {"a", "b"}, clim = {0, 1 / 0}}
     has(text, "set ytics ('a' 1, 'b' 2)")
     has(text, "set cbrange [0:*]")

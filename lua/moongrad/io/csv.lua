@@ -107,7 +107,8 @@ local function length_of(label, name, c)
   elseif type(c) ~= "table" then
     raise("%s: column %s is a %s, expected a Variable or a table", label, name, type(c))
   end
-  return check_list(label, "column " .. name, c)
+  check_list(label, "column " .. name, c)
+  return #c
 end
 
 local function quoted(name, delimiter)

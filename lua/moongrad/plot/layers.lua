@@ -231,18 +231,40 @@ layers.histogram = {
 
 local function shape(x) return tostring(x.shape) end
 
+-- Where n places from `from` to `to` stand: n, the first, the step. gnuplot draws no grid that has
+-- one column or row: it has two then, half as wide.
+local function places(n, from, to)
+  local step = (to - from) / math.max(n - 1, 1)
+  if n > 1 then return n, from, step end
+  return 2, from - step / 4, step / 2
+end
+
 -- How a binary array's columns and rows become x and y; the first row is at the top.
-local function places(w, h, extent)
-  if not extent then return ("array=(%d,%d) origin=(1,1) dx=1 dy=1"):format(w, h) end
-  if #extent ~= 4 then raise("plot: extent is {left, right, bottom, top} of an image") end
-  local left, right, bottom, top = table.unpack(extent)
-  if not (math.abs(right - left) < math.huge and math.abs(top - bottom) < math.huge) then
-    raise("plot: extent must be finite")
-  elseif left == right or bottom == top then raise("plot: extent is empty") end
-  return mg._format("array=(%d,%d) origin=(%.17g,%.17g) dx=%.17g dy=%.17g%s%s", w, h,
-    math.min(left, right), math.min(bottom, top), math.abs(right - left) / math.max(w - 1, 1),
-    math.abs(top - bottom) / math.max(h - 1, 1), right < left and " flipx" or "",
-    top > bottom and " flipy" or "")
+local function lattice(w, h, extent)
+  local left, right, bottom, top = 1, math.max(w, 2), 1, math.max(h, 2)
+  local flip = ""
+  if extent then
+    if #extent ~= 4 then raise("plot: extent is {left, right, bottom, top} of an image") end
+    left, right, bottom, top = table.unpack(extent)
+    if not (math.abs(right - left) < math.huge and math.abs(top - bottom) < math.huge) then
+      raise("plot: extent must be finite")
+    elseif left == right or bottom == top then raise("plot: extent is empty") end
+    flip = (right < left and " flipx" or "") .. (top > bottom and " flipy" or "")
+    left, right = math.min(left, right), math.max(left, right)
+    bottom, top = math.min(bottom, top), math.max(bottom, top)
+  end
+  local columns, x, dx = places(w, left, right)
+  local rows, y, dy = places(h, bottom, top)
+  return mg._format("array=(%d,%d) origin=(%.17g,%.17g) dx=%.17g dy=%.17g%s", columns, rows, x, y,
+    dx, dy, flip)
+end
+
+-- x as `lattice` has it; its last axes are rows and columns
+local function widened(x)
+  for axis = -2, -1 do
+    if x.shape[x.ndim + 1 + axis] == 1 then x = x:repeat_interleave(2, axis) end
+  end
+  return x
 end
 
 -- Is one of w columns within the limits of x?
@@ -265,15 +287,15 @@ layers.image = {
       raise("plot: image must be (H, W) or (3, H, W), got shape %s", shape(x))
     end
     local h, w = x.shape[x.ndim - 1], x.shape[x.ndim]
-    local where = places(w, h, o.extent)
+    local where = lattice(w, h, o.extent)
     if not columns_seen(w, o.extent, at) then return {clauses = {}} end
     if x.ndim == 2 then
-      clause = sheet:add(values(x, 2, "image"):tobytes(), where .. " format='%float64'") ..
-        " using 1 with image notitle"
+      clause = sheet:add(widened(values(x, 2, "image")):tobytes(),
+        where .. " format='%float64'") .. " using 1 with image notitle"
     else
       if x.dtype ~= "uint8" then x = (x:clamp{min = 0, max = 1} * 255):round():to "uint8" end
-      clause = sheet:add(x:permute(2, 3, 1):tobytes(), where .. " format='%uchar%uchar%uchar'") ..
-        " using 1:2:3 with rgbimage notitle"
+      clause = sheet:add(widened(x):permute(2, 3, 1):tobytes(),
+        where .. " format='%uchar%uchar%uchar'") .. " using 1:2:3 with rgbimage notitle"
     end
     return {clauses = {clause}, tight = true, equal = not o.extent, down = not o.extent,
             gray = x.ndim == 2, text = x, cells = {h, w}}
@@ -288,7 +310,7 @@ layers.heatmap = {
     if x.size == 0 then raise("plot: heatmap has shape %s", shape(x)) end
     local h, w = table.unpack(x.shape)
     if not columns_seen(w, nil, at) then return {clauses = {}} end
-    local clauses = {sheet:add(x:tobytes(), places(w, h) .. " format='%float64'") ..
+    local clauses = {sheet:add(widened(x):tobytes(), lattice(w, h) .. " format='%float64'") ..
       " using 1 with image notitle"}
     if o.values then
       local rows = numbers(h):unsqueeze(2):expand(h, w):reshape(h * w)
