@@ -75,6 +75,7 @@ end)
 
 describe("make env", function()
   it("lets Lua find a checkout from anywhere", function()
+    if os.getenv "LD_PRELOAD" then return pending "what it names is not what the sanitizers run" end
     local command = [[cd %s && unset MAKEFLAGS LUA_PATH_5_4 LUA_CPATH_5_4 &&
       eval "$(make -s -C %s env)" && lua5.4 -e 'print(require("moongrad").version)']]
     local pipe = io.popen(command:format(child.folder(finally), child.here))

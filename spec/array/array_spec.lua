@@ -174,11 +174,11 @@ describe("making arrays", function()
   end)
 
   it("takes a very long list of them", function()
-    local x, xs, targets, values = mg.tensor{1, 2}, {}, {}, {}
-    for i = 1, 600000 do xs[i], targets[i], values[i] = x, mg.tensor(1), i end
+    local x, s, xs, targets, values = mg.tensor{1, 2}, mg.tensor(1), {}, {}, {}
+    for i = 1, 600000 do xs[i], targets[i], values[i] = x, s, 2 end
     assert.equal(1200000, mg.cat(xs).size)
     mg.assign(targets, values)
-    for _, i in ipairs{1, 2, 299999, 600000} do assert.equal(i, targets[i]:item()) end
+    assert.equal(2, s:item())
   end)
 
   it("has linspace with both ends, and eye", function()

@@ -105,12 +105,6 @@ describe("arguments", function()
     refuses("the path", mg.training.Checkpoint, "", {model = mg.nn.Linear(1, 1)})
   end)
 
-  it("that say one thing twice are refused", function()
-    local x, y = mg.Variable{1}, mg.Variable{2}
-    refuses("assign: targets 1 and 3 are the same", mg.assign, {x, y, x}, {{3}, {4}, {5}})
-    assert.equal(1, x:item())
-  end)
-
   it("of no dtype are none", function()
     refuses("frombytes: no dtype", mg.frombytes, "", "float32\0", {0})
     refuses("index_add: uint8 values cannot be added up", mg.index_add,

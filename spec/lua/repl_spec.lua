@@ -111,7 +111,7 @@ describe("completion", function()
     finally(function()
       for _, name in ipairs{"x", "model", "settings", "mg", "opt", "normal"} do _G[name] = nil end
     end)
-    assert.equal(5, completes("y = mg.softm", "mg.softmax mg.softmax_cross_entropy"))
+    assert.equal(5, completes("y = mg.softm", "mg.softmax mg.softmax_cross_entropy mg.softmin"))
     completes("mg.odei", "mg.odeint")
     completes("mg.nn.LayerN", "mg.nn.LayerNorm")
     completes("mg.Config.enab", "mg.Config.enable_backprop")

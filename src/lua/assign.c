@@ -105,16 +105,6 @@ static int assign(lua_State *L) {
   sig_check(L);
   for (int i = TO; i <= FROM; i++) only_elements(L, i, "assign");
   lua_settop(L, FIELDS);
-  lua_newtable(L); /* where each node is a target */
-  for (int i = 1, n = (int)lua_rawlen(L, TO); i <= n; i++, lua_settop(L, FIELDS + 1)) {
-    lua_rawgeti(L, TO, i);
-    node *x = to_node(L, -1);
-    if (x && lua_rawgetp(L, FIELDS + 1, x) != LUA_TNIL)
-      refuse(L, "assign: targets %d and %d are the same", (int)lua_tointeger(L, -1), i);
-    lua_pushinteger(L, i);
-    if (x) lua_rawsetp(L, FIELDS + 1, x);
-  }
-  lua_settop(L, FIELDS);
   return assign_and_set(L, 0);
 }
 
