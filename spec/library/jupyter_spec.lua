@@ -70,7 +70,7 @@ describe("the Jupyter kernel", function()
     shows{{"stdout", doc .. "\n"}}
     shows{{"stdout", "nothing is known of none\n"}}
     local t = next_answer()
-    assert.same({{"mg.softmax", "mg.softmax_cross_entropy"}, 11, 19},
+    assert.same({{"mg.softmax", "mg.softmax_cross_entropy", "mg.softmin"}, 11, 19},
       {t.matches, t.cursor_start, t.cursor_end})
     assert.equal(doc, next_answer().data["text/plain"])
     assert.is_false(next_answer().found)
