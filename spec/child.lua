@@ -17,10 +17,23 @@ local function absolute(paths)
   return ((";" .. paths):gsub(";%./", ";" .. here .. "/"):sub(2))
 end
 
--- A new folder. It goes by `finally`, which is busted's and at hand in specs alone, after the test.
-function child.folder(finally)
-  local path = output "mktemp -d":gsub("%s+$", "")
-  finally(function() os.execute("rm -rf " .. quote(path)) end)
+-- All that specs write lies in this folder, which goes when Lua ends.
+local folder, count = nil, 0
+child.last = setmetatable({}, {__gc = function()
+  if folder then os.execute("rm -rf " .. quote(folder)) end
+end})
+
+-- A new name with this ending
+function child.path(ending)
+  folder = folder or output "mktemp -d":gsub("%s+$", "")
+  count = count + 1
+  return ("%s/%d%s"):format(folder, count, ending)
+end
+
+-- A new folder
+function child.folder()
+  local path = child.path ""
+  assert(os.execute("mkdir " .. path))
   return path
 end
 
@@ -46,12 +59,12 @@ end
 function child.lua(arguments, dir, input, before)
   local command = ("cd %s && %s %s TERM=dumb COLUMNS=1000 lua5.4 %s 2>&1")
     :format(quote(dir or here), before or "", child.environment(), arguments)
-  local file = os.tmpname()
-  child.write(file, input or "")
+  local file = input and child.path("") or "/dev/null"
+  if input then child.write(file, input) end
   local pipe = assert(io.popen(("(%s) <%s"):format(command, file)))
   local text = pipe:read "a"
   local ok = pipe:close()
-  os.remove(file)
+  if input then os.remove(file) end
   return text, ok or false
 end
 

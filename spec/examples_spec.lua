@@ -39,7 +39,7 @@ describe("the example", function()
     local name = file:match("^(.*)%.lua$")
     if name and name ~= "demo" then
       it(name .. " runs", function()
-        local folder = child.folder(finally)
+        local folder = child.folder()
         local text, ok = child.lua(("%s quick %s/a.png %s/b.png"):format(
           quote(child.here .. "/lua/examples/" .. file), folder, folder), folder)
         assert(ok, text)

@@ -65,7 +65,7 @@ describe("a program", function()
   -- As on the whole of it, with fewer pictures.
   it("of a network on real data", function()
     local nn, optim, data = mg.nn, mg.optim, mg.data
-    local path = child.folder(finally) .. "/mlp.safetensors"
+    local path = child.folder() .. "/mlp.safetensors"
     mg.seed(1)
     local model = nn.Sequential(nn.Linear(128), mg.relu, nn.Linear(10))
     local opt   = optim.Adam(model, {lr = 1e-3})
@@ -119,7 +119,7 @@ describe("a program", function()
   end)
 
   it("of pictures and files", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local x = mg.Variable{0.5, 1, 2}
     local y = x:tanh():exp()
     mg.plot_graph(y, folder .. "/graph.svg")

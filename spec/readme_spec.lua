@@ -9,7 +9,7 @@ local function describe_page(path)
   local text, line, block, first = child.read(path), 0, nil, nil
 
   local function program(code)
-    local folder = child.folder(finally)
+    local folder = child.folder()
     child.write(folder .. "/program.lua", code)
     local said, ok = child.lua("program.lua", folder)
     assert(ok, said)
@@ -21,7 +21,7 @@ local function describe_page(path)
       input[#input + 1] = entry:match("^>>? ?(.*)")
     end
     local said = child.lua([[-e 'io.stdout:setvbuf "no"; mg = require "moongrad"' -i]],
-      child.folder(finally), table.concat(input, "\n") .. "\n")
+      child.folder(), table.concat(input, "\n") .. "\n")
     said = said:gsub("^Lua [^\n]*\n", ""):gsub("> \n?$", "")
     assert.equal(transcript, said)
   end
@@ -78,7 +78,7 @@ describe("make env", function()
     if os.getenv "LD_PRELOAD" then return pending "what it names is not what the sanitizers run" end
     local command = [[cd %s && unset MAKEFLAGS LUA_PATH_5_4 LUA_CPATH_5_4 &&
       eval "$(make -s -C %s env)" && lua5.4 -e 'print(require("moongrad").version)']]
-    local pipe = io.popen(command:format(child.folder(finally), child.here))
+    local pipe = io.popen(command:format(child.folder(), child.here))
     assert.equal(require "moongrad".version .. "\n", pipe:read "a")
     pipe:close()
   end)

@@ -203,14 +203,7 @@ help.objects = {
   {"Plateau", "what mg.optim.plateau gives", function()
     return mg.optim.plateau(mg.optim.SGD({mg.Variable(1)}, {lr = 1}))
   end},
-  {"Log", "what mg.log gives of a path", function()
-    local path = os.tmpname()
-    os.remove(path)
-    local log = mg.log(path .. ".jsonl")
-    log:close()
-    os.remove(path .. ".jsonl")
-    return log
-  end},
+  {"Log", "what mg.log gives of a path", function() return mg._Log end},
   {"Live", "what mg.plot gives with live = true", function()
     return require "moongrad.plot.live"
   end},
@@ -303,6 +296,19 @@ function help.methods(value)
   return #names > 0 and names or nil
 end
 
+-- The name of a class that has no doc, and what it is, if one of help.objects is of it or above it
+local function class_doc(value)
+  local name = getmetatable(value).__name
+  local class = getmetatable(value)
+  while type(class) == "table" do
+    for _, object in ipairs(help.objects) do
+      if help.class_of(object) == class then return name .. "\n" .. object[2] end
+    end
+    class = (getmetatable(class) or {}).__index
+  end
+  return name
+end
+
 local function nothing_known(what)
   local names = {}
   for _, group in ipairs(help.groups()) do table.move(group, 1, #group, #names + 1, names) end
@@ -332,8 +338,9 @@ function help.text(what)
   for _, name in ipairs(MODULES) do
     if value ~= nil and value == rawget(mg, name) then return wrapped(name, help.members(value)) end
   end
-  local doc = value ~= nil and help.doc_of(value) or nothing_known(what)
   local methods = help.methods(value)
+  local doc = value ~= nil and help.doc_of(value) or methods and class_doc(value) or
+    nothing_known(what)
   return methods and doc .. "\n" .. wrapped("methods", methods) .. call_of(value) or doc
 end
 

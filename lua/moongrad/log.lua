@@ -358,4 +358,6 @@ local function log(path, append, columns)
   return self
 end
 
-return checked("log(path: string, {append: bool = false, columns: strings?})", "", log)
+return {
+  log = checked("log(path: string, {append: bool = false, columns: strings?})", "", log), Log = Log,
+}

@@ -21,7 +21,7 @@ local function is_terminal()
   return terminal
 end
 
-local Bar = {}
+local Bar = {__name = "Bar"}
 Bar.__index = Bar
 
 local function line(bar)

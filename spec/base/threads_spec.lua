@@ -65,7 +65,7 @@ describe("helper threads", function()
 
   -- Threads that open states of their own: Lua has nothing that starts one.
   it("end with the thread they help", function()
-    local dir = child.folder(finally)
+    local dir = child.folder()
     child.write(dir .. "/threads.c", [[
       #include <dirent.h>
       #include <lauxlib.h>

@@ -30,7 +30,7 @@ describe("the kernels", function()
 
   for level = 2, own - 1 do
     it("of level " .. level .. " give what this processor's own do", function()
-      local path = child.folder(finally) .. "/results.safetensors"
+      local path = child.folder() .. "/results.safetensors"
       local text, ok = level_of(level, ([[
         local mg = require "moongrad"
         mg.save(%q, require "spec.cpu.level"())

@@ -63,7 +63,7 @@ describe("the reference", function()
   end)
 
   it("is made, runs examples and guides on the way, and no link leads nowhere", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     child.write(folder .. "/x", "")
     local said, ok = child.lua(("%s/lua/docs/make.lua docs %s"):format(child.here, folder), folder)
     assert(ok, said)

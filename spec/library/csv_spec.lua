@@ -8,13 +8,9 @@ local near = helper.near
 local nan, inf = 0 / 0, math.huge
 
 local function loaded(text, ...)
-  local path = os.tmpname()
-  child.write(path .. ".csv", text)
-  local result = table.pack(pcall(mg.load, path .. ".csv", ...))
-  os.remove(path)
-  os.remove(path .. ".csv")
-  if not result[1] then error(result[2], 0) end
-  return table.unpack(result, 2, result.n)
+  local path = child.path ".csv"
+  child.write(path, text)
+  return mg.load(path, ...)
 end
 
 local function column(text, ...) return loaded("x\n" .. text .. "\n", ...).x end
@@ -108,12 +104,9 @@ describe("saved as .csv", function()
   helper.guard(before_each, after_each)
 
   local function saved(x, ...)
-    local path = os.tmpname()
-    os.remove(path)
-    mg.save(path .. ".csv", x, ...)
-    local text = child.read(path .. ".csv")
-    os.remove(path .. ".csv")
-    return text
+    local path = child.path ".csv"
+    mg.save(path, x, ...)
+    return child.read(path)
   end
 
   it("columns stand in order of names, or as they are asked for", function()
@@ -130,7 +123,7 @@ describe("saved as .csv", function()
   end)
 
   it("what was saved comes back", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local x = mg.cat{mg.randn(1000), mg.tensor{nan, inf, -inf, 0.1, 1e300, 5e-324, 1e15, -0.0, 2.0}}
     local t = {x = x, k = mg.range(1, #x):to "int64", b = x:gt(0), s = {},
                f = mg.randn{#x, dtype = "float32"}}
@@ -166,7 +159,7 @@ describe("data.CSV", function()
   helper.guard(before_each, after_each)
 
   it("is a dataset of rows", function()
-    local path = child.folder(finally) .. "/iris.csv"
+    local path = child.folder() .. "/iris.csv"
     child.write(path, "length,width,kind,n\n1,2.5,b,1\n3,4,a,2\n5,,b,3\n")
     local ds = mg.data.CSV(path, {target = "kind", features = {"width", "length"}})
     assert.equal(3, #ds)

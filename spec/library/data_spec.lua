@@ -223,7 +223,7 @@ describe("the dataset", function()
   end)
 
   it("MNIST is read from files of the same kind", function()
-    local root = child.folder(finally)
+    local root = child.folder()
     local function idx(dims, bytes)
       local head = "\0\0\8" .. string.char(#dims)
       for _, d in ipairs(dims) do head = head .. (">I4"):pack(d) end

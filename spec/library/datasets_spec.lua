@@ -32,7 +32,7 @@ describe("CIFAR10", function()
   end
 
   it("reads the binary version", function()
-    local root = child.folder(finally)
+    local root = child.folder()
     for i = 1, 5 do
       child.write(("%s/data_batch_%d.bin"):format(root, i), record(i, i) .. record(i + 4, 0))
     end
@@ -51,7 +51,7 @@ describe("CIFAR10", function()
   end)
 
   it("refuses what is none", function()
-    local root = child.folder(finally)
+    local root = child.folder()
     assert(raises("CIFAR10: root, the folder of its files, is missing", data.CIFAR10))
     assert(raises("CIFAR10: cannot open " .. root, data.CIFAR10, {root = root}))
     child.write(root .. "/test_batch.bin", "abc")
@@ -325,7 +325,7 @@ describe("tokenizers", function()
   end)
 
   it("are saved and loaded", function()
-    local path = child.folder(finally) .. "/t.safetensors"
+    local path = child.folder() .. "/t.safetensors"
     local text = ("the cat sat on the mat "):rep(5)
     for name, make in pairs{
       CharTokenizer = function() return data.CharTokenizer(text), data.CharTokenizer "x" end,
@@ -364,7 +364,7 @@ describe("text", function()
   end)
 
   it("of a file, in two parts, with a tokenizer", function()
-    local path = child.folder(finally) .. "/text"
+    local path = child.folder() .. "/text"
     child.write(path, text)
     local train = data.Text{path = path, length = 2, split = "train", test_fraction = 0.4}
     local test = data.Text{path = path, length = 2, split = "test", test_fraction = 0.4,

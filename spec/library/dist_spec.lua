@@ -64,7 +64,7 @@ end)
 
 describe("four processes", function()
   it("exchange arrays", function()
-    job(4, child.folder(finally), [[
+    job(4, child.folder(), [[
       local ranks = mg.range(1, 4, {dtype = "float64"})
       for _, dtype in ipairs{"float64", "float32", "int64"} do
         local x = (mg.range(1, 6):reshape(2, 3) * rank):to(dtype)
@@ -130,7 +130,7 @@ describe("four processes", function()
   end)
 
   it("say what does not fit, and go on", function()
-    job(4, child.folder(finally), [[
+    job(4, child.folder(), [[
       local text = message(dist.all_reduce, mg.ones(rank == 3 and 2 or 3, 2), "sum")
       shows(text, "main.lua:", "all_reduce: rank 1 came to all_reduce (sum) of float64 (3, 2)",
         "rank 3 to all_reduce (sum) of float64 (2, 2)")
@@ -199,7 +199,7 @@ describe("parameters in common", function()
 
   it("are those of one process, to the last bit of one that adds up parts of a batch", function()
     for _, dtype in ipairs{"float64", "float32"} do
-      local folder = child.folder(finally)
+      local folder = child.folder()
       mg.seed(1)
       mg.save(folder .. "/data.npz", {x = mg.randn{64, 1, 6, 6, dtype = dtype},
         t = mg.randint(1, 4, {64})})
@@ -249,7 +249,7 @@ describe("parameters in common", function()
   end)
 
   it("take part in what backward has of leaves, sums and errors", function()
-    job(2, child.folder(finally), [[
+    job(2, child.folder(), [[
       local Net = nn.Module:extend "Net"
       function Net:init()
         self.a, self.b, self.c, self.unused, self.scale = nn.Linear(3, 3), nn.Linear(3, 3),
@@ -351,7 +351,7 @@ describe("parameters in common", function()
   end)
 
   it("are normalized by their own batches, or by all of them", function()
-    job(4, child.folder(finally), [[
+    job(4, child.folder(), [[
       local x = dist.broadcast(mg.randn(12, 3, 2) * 3 + 1)
       local own = x[{{3 * rank - 2, 3 * rank}}]
       local w = dist.broadcast(mg.randn(12, 3, 2))
@@ -385,7 +385,7 @@ end)
 
 describe("data and files", function()
   it("are dealt out", function()
-    job(4, child.folder(finally), [[
+    job(4, child.folder(), [[
       local n = 47
       local ds = data.TensorDataset(mg.range(1, n), mg.range(1, n))
       for _, opts in ipairs{{shuffle = true, seed = 9}, {shuffle = true}, {}, {drop_last = true},
@@ -427,7 +427,7 @@ describe("data and files", function()
   end)
 
   it("are written by rank 1; another number of processes goes on from them", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local program = [[
       local net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm(3))
       local model = dist.DataParallel(net)
@@ -463,7 +463,7 @@ end)
 describe("the example", function()
   it("runs in two processes", function()
     local path = ("dofile %q"):format(child.here .. "/lua/examples/distributed.lua")
-    local text, status = child.job(2, path, child.folder(finally), "quick")
+    local text, status = child.job(2, path, child.folder(), "quick")
     assert.equal(0, status, text)
     assert(text:find("2 processes of 1 thread, 64 pictures in each batch of 128\nepoch 1: loss ",
       1, true), text)
@@ -475,7 +475,7 @@ end)
 describe("a job ends", function()
   -- Its processes write their ids into files; none of them is there afterwards.
   local function fails(n, program)
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local began = os.time()
     local text, status = child.job(n, HEAD .. [[
       local stat = io.open "/proc/self/stat"

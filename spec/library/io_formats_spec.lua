@@ -9,27 +9,21 @@ local zlib = require "zlib"
 
 -- What mg.load gives for a file of these bytes.
 local function loaded(kind, bytes, ...)
-  local path = os.tmpname()
-  child.write(path .. "." .. kind, bytes)
-  local result = table.pack(pcall(mg.load, path .. "." .. kind, ...))
-  os.remove(path)
-  os.remove(path .. "." .. kind)
-  if not result[1] then error(result[2], 0) end
-  return table.unpack(result, 2, result.n)
+  local path = child.path("." .. kind)
+  child.write(path, bytes)
+  return mg.load(path, ...)
 end
 
 -- What fn writes to stderr
 local function said(fn)
-  local path, stderr = os.tmpname(), io.stderr
+  local path, stderr = child.path "", io.stderr
   local f = io.open(path, "w")
   io.stderr = f -- luacheck: ignore
   local ok, err = pcall(fn)
   io.stderr = stderr -- luacheck: ignore
   f:close()
-  local text = child.read(path)
-  os.remove(path)
   assert(ok, err)
-  return text
+  return child.read(path)
 end
 
 -- ---- npy --------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ describe("saved and loaded again", function()
 
   for _, kind in ipairs{".safetensors", ".npz"} do
     it("a table as " .. kind, function()
-      local path = child.folder(finally) .. "/t" .. kind
+      local path = child.folder() .. "/t" .. kind
       local t = samples()
       mg.save(path, t)
       local got = mg.load(path)
@@ -55,7 +55,7 @@ describe("saved and loaded again", function()
     end)
 
     it("tables of any form as " .. kind, function()
-      local path = child.folder(finally) .. "/t" .. kind
+      local path = child.folder() .. "/t" .. kind
       local t = {
         model = {["0.weight"] = mg.rand(2, 3), ["0.bias"] = mg.rand(3)},
         layers = {{w = mg.ones(2)}, {w = mg.zeros(2)}, 7, "x"},
@@ -73,7 +73,7 @@ describe("saved and loaded again", function()
     end)
 
     it("parts of a file as " .. kind, function()
-      local path = child.folder(finally) .. "/t" .. kind
+      local path = child.folder() .. "/t" .. kind
       mg.save(path, {a = mg.ones(2), ["a.b"] = mg.zeros(2)})
       assert(alike(mg.load(path, {"a.b"}), {["a.b"] = mg.zeros(2)}, "t"))
       assert(raises("t" .. kind .. ": there is no c in it", mg.load, path, {"a", "c"}))
@@ -86,7 +86,7 @@ describe("saved and loaded again", function()
     end)
 
     it("what is in a file as " .. kind, function()
-      local path = child.folder(finally) .. "/t" .. kind
+      local path = child.folder() .. "/t" .. kind
       local k = mg.tensor({1, 2}, "int64")
       mg.save(path, {a = mg.ones(2, 3), l = {k}, n = 3}, {dtype = "int8"})
       assert.same({a = {dtype = "float64", shape = {2, 3}},
@@ -98,7 +98,7 @@ describe("saved and loaded again", function()
     end)
 
     it("metadata as " .. kind, function()
-      local path = child.folder(finally) .. "/t" .. kind
+      local path = child.folder() .. "/t" .. kind
       local given = {format = "pt", ["a \"b\""] = "\u{fc}\0\n"}
       for _, t in ipairs{{x = mg.ones(2)}, {x = {mg.ones(2)}, 3}} do
         mg.save(path, t, {metadata = given})
@@ -117,7 +117,7 @@ describe("saved and loaded again", function()
     end)
 
     it("a checkpoint as " .. kind, function()
-      local path = child.folder(finally) .. "/t" .. kind
+      local path = child.folder() .. "/t" .. kind
       local nn, optim = mg.nn, mg.optim
       local function make()
         local model = nn.Sequential(nn.Linear(3, 4), mg.tanh, nn.Linear(4, 1))
@@ -145,7 +145,7 @@ describe("saved and loaded again", function()
   end
 
   it("one Variable as .npy", function()
-    local path = child.folder(finally) .. "/x.npy"
+    local path = child.folder() .. "/x.npy"
     for _, x in pairs(samples()) do
       mg.save(path, x)
       assert(helper.same(mg.load(path), x.data))
@@ -153,7 +153,7 @@ describe("saved and loaded again", function()
   end)
 
   it("by the dtypes of files", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local x = mg.tensor{1, -2.5, 65504, 1 / 3, 2^-24, 1e-40, math.huge, 0 / 0, 1e300}
     local k = mg.tensor({0, 1, 100, 127}, "int64")
     -- by hand: 65504 is the largest float16, 2^-24 the least; a bfloat16 has 8 bits
@@ -197,7 +197,7 @@ describe("saved and loaded again", function()
   end)
 
   it("unless a dtype cannot hold a whole number", function()
-    local path = child.folder(finally) .. "/x.npy"
+    local path = child.folder() .. "/x.npy"
     for dtype, bad in pairs{
       int8 = {128, -129}, int16 = {32768}, int32 = {1 << 31}, uint8 = {-1, 256},
       uint16 = {-1, 65536}, uint32 = {1 << 32}, uint64 = {-1}, bool = {2}, float16 = {2049, 65536},
@@ -233,7 +233,7 @@ describe("saved and loaded again", function()
   end)
 
   it("the same bytes every time", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     for _, kind in ipairs{".safetensors", ".npz"} do
       mg.seed(0)
       mg.save(folder .. "/a" .. kind, samples())
@@ -246,12 +246,8 @@ end)
 
 -- The file `x.kind` with these bytes.
 local function loaded(kind, bytes)
-  local path = os.tmpname() .. "." .. kind
+  local path = child.path("." .. kind)
   child.write(path, bytes)
-  finally(function()
-    os.remove(path)
-    os.remove((path:gsub("%.%w+$", "")))
-  end)
   return mg.load(path)
 end
 
@@ -314,7 +310,7 @@ describe("a model's state", function()
   helper.guard(before_each, after_each)
 
   it("is taken from a file with metadata, and saved by other dtypes", function()
-    local path = child.folder(finally) .. "/m.safetensors"
+    local path = child.folder() .. "/m.safetensors"
     local model, other = mg.nn.Linear(2, 3), mg.nn.Linear(2, 3)
     model:save(path, {dtype = "bfloat16", metadata = {format = "pt"}})
     assert.same({dtype = "bfloat16", shape = {3, 2}}, (mg.load(path, {list = true})).weight)
@@ -417,7 +413,7 @@ describe("a file", function()
   helper.guard(before_each, after_each)
 
   it("that is not there, or is a folder, is an error", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     assert(raises("load: cannot open " .. folder .. "/no.npz", mg.load, folder .. "/no.npz"))
     os.execute("mkdir " .. folder .. "/dir.npy")
     assert(raises("load: " .. folder .. "/dir.npy", mg.load, folder .. "/dir.npy"))
@@ -430,7 +426,7 @@ describe("a file", function()
   end)
 
   it("takes only what fits its kind", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local x = mg.ones(2)
     assert(raises("holds a table of Variables by name", mg.save, folder .. "/x.npz", x))
     assert(raises("holds one Variable", mg.save, folder .. "/x.npy", {x = x}))
@@ -452,7 +448,7 @@ describe("a file", function()
   end)
 
   it("is replaced as a whole, or not at all", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local path = folder .. "/x.npz"
     local function files()
       local pipe <close> = io.popen("ls " .. folder)

@@ -10,8 +10,8 @@ local function has_kernel()
 end
 
 -- The answers to {do, code} each, from one kernel
-local function drive(list, finally)
-  local folder, asked, answers = child.folder(finally), {}, {}
+local function drive(list)
+  local folder, asked, answers = child.folder(), {}, {}
   for i, t in ipairs(list) do
     asked[i] = ('{"do": %s, "code": %s}'):format(json.quote(t[1]), json.quote(t[2]))
   end
@@ -46,7 +46,7 @@ describe("the Jupyter kernel", function()
       {"whole", "for i = 1, 2 do"}, {"whole", "x +"}, {"whole", "x"}, {"whole", "1 1"},
       {"run", "io.stderr:write 'oh'\nos.exit(3)"},
       {"run", "y"},
-    }, finally)
+    })
     local at = 0
     local function next_answer()
       at = at + 1

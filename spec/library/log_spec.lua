@@ -35,7 +35,7 @@ describe("a log for TensorBoard", function()
 
   -- These bytes were read by tensorboard 2.21.
   it("is records of events", function()
-    local folder = child.folder(finally) .. "/a run"
+    local folder = child.folder() .. "/a run"
     now_is(1.5e9)
     local log = mg.log(folder)
     log:scalar("loss", 0.25, 300)
@@ -53,7 +53,7 @@ describe("a log for TensorBoard", function()
   end)
 
   it("counts steps by itself, takes Variables, and says what is wrong", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local log <close> = mg.log(folder)
     log:scalars{a = mg.tensor(2.0), b = true}
     log:scalar("a", 3)
@@ -78,7 +78,7 @@ describe("a log for TensorBoard", function()
 
   it("is read by TensorBoard, where that is installed", function()
     if not io.open(PYTHON) then return end
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local log = mg.log(folder)
     for i = 1, 50 do log:scalar("loss", 1 / i) end
     log:image("picture", mg.rand(3, 4, 5))
@@ -109,7 +109,7 @@ describe("a log of scalars", function()
   helper.guard(before_each, after_each)
 
   it("is written when its block ends by an error, which goes on", function()
-    local path = child.folder(finally) .. "/a.csv"
+    local path = child.folder() .. "/a.csv"
     now_is(2.5)
     local ok, err = pcall(function()
       local log <close> = mg.log(path)
@@ -121,7 +121,7 @@ describe("a log of scalars", function()
   end)
 
   it("has a row for each step as .csv", function()
-    local path = child.folder(finally) .. "/a.csv"
+    local path = child.folder() .. "/a.csv"
     now_is(2.5)
     local log = mg.log(path)
     log:scalar("loss", 1)
@@ -151,7 +151,7 @@ describe("a log of scalars", function()
   end)
 
   it("has the columns it is told to", function()
-    local path = child.folder(finally) .. "/a.csv"
+    local path = child.folder() .. "/a.csv"
     now_is(1)
     local log <close> = mg.log(path, {columns = {"loss", "acc"}})
     log:scalar("loss", 1, 1)
@@ -163,7 +163,7 @@ describe("a log of scalars", function()
   end)
 
   it("has a line for each call as .jsonl", function()
-    local path = child.folder(finally) .. "/a.jsonl"
+    local path = child.folder() .. "/a.jsonl"
     now_is(1)
     local log = mg.log(path)
     log:scalar("loss", 0.1)

@@ -91,7 +91,7 @@ describe("arguments", function()
   end)
 
   it("that are one too many are counted", function()
-    local path = child.folder(finally) .. "/a.npz"
+    local path = child.folder() .. "/a.npz"
     mg.save(path, {a = mg.ones(1)})
     refuses("load: argument 3, a number, is one too many", mg.load, path, {list = true}, 3)
   end)
@@ -197,7 +197,7 @@ end)
 
 describe("tables as text", function()
   it("are written so that they can be read", function()
-    local path = child.folder(finally) .. "/a.csv"
+    local path = child.folder() .. "/a.csv"
     for delimiter in (".1-+eN\0"):gmatch "." do
       refuses("the delimiter is", mg.save, path, mg.ones(2, 2), {delimiter = delimiter})
     end
@@ -209,14 +209,14 @@ describe("tables as text", function()
   end)
 
   it("have rows that end with CR, too", function()
-    local path = child.folder(finally) .. "/a.csv"
+    local path = child.folder() .. "/a.csv"
     child.write(path, 'a,b\r1,"x\ry"\r\r2,z\r')
     local t = mg.load(path)
     assert.same({{1, 2}, {"x\ry", "z"}}, {t.a:totable(), t.b})
   end)
 
   it("are read by names that are names", function()
-    local path = child.folder(finally) .. "/a.csv"
+    local path = child.folder() .. "/a.csv"
     mg.save(path, {a = {1, 2}})
     refuses("unknown option x", mg.load, path, {missing = {x = "?"}})
     refuses("header[1] is a number", mg.load, path, {header = {5}})
@@ -226,7 +226,7 @@ end)
 
 describe("a log", function()
   it("has names that its file does not have", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     for _, ending in ipairs{"csv", "jsonl"} do
       local log <close> = mg.log(folder .. "/a." .. ending)
       refuses("the name step is taken", log.scalar, log, "step", 1)
@@ -238,7 +238,7 @@ describe("a log", function()
   end)
 
   it("goes on behind what was written, columns and all", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local log = mg.log(folder .. "/a.csv", {columns = {"a", "b"}})
     log:scalar("a", 1)
     log:close()
@@ -253,7 +253,7 @@ end)
 
 describe("a plot", function()
   it("draws all that it is given, or says why not", function()
-    local path = child.folder(finally) .. "/a.svg"
+    local path = child.folder() .. "/a.svg"
     local function no(text, t)
       t.path = path
       refuses("plot: " .. text, mg.plot, t)
@@ -277,7 +277,7 @@ end)
 
 describe("a picture", function()
   it("alone has no grid's options", function()
-    local path = child.folder(finally) .. "/a.png"
+    local path = child.folder() .. "/a.png"
     refuses("so is padding", mg.save, path, mg.ones(2, 2), {padding = 1})
     refuses("so is padding", mg.save, path, mg.ones(2, 2), {columns = 1})
   end)

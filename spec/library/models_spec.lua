@@ -78,7 +78,7 @@ describe("GPT", function()
     assert.equal(m.lm_head.weight, m.transformer.wte.weight)
     local state = m:state()
     assert(state["transformer.h.0.attn.c_attn.weight"] and state["lm_head.weight"])
-    local path = child.folder(finally) .. "/gpt.safetensors"
+    local path = child.folder() .. "/gpt.safetensors"
     m:save(path)
     local other = models.GPT(7, {n_layer = 1, n_embd = 4, n_head = 1, block_size = 3})
     other:load(path)

@@ -148,7 +148,7 @@ describe("nn.Module", function()
     assert(raises("load_state: option strict is a number", net.load_state, net, state,
       {strict = 0}))
     assert(raises("load_state: extra is unexpected", net.load_state, net, state, {made = "by us"}))
-    local path = child.folder(finally) .. "/net.safetensors"
+    local path = child.folder() .. "/net.safetensors"
     mg.save(path, state)
     assert.same({"extra"}, select(2, net:load(path, {strict = false})).unexpected)
     local head = nn.Sequential(nn.Linear(4), nn.Linear(9))    -- sizes yet unknown
@@ -159,7 +159,7 @@ describe("nn.Module", function()
   end)
 
   it("is saved and loaded", function()
-    local path = child.folder(finally) .. "/net.safetensors"
+    local path = child.folder() .. "/net.safetensors"
     local a, b = Net(3, 2), Net(3, 2)
     local x = mg.rand(5, 3)
     a:save(path)
@@ -169,7 +169,7 @@ describe("nn.Module", function()
   end)
 
   it("is loaded before its layers know their sizes", function()
-    local path = child.folder(finally) .. "/net.npz"
+    local path = child.folder() .. "/net.npz"
     local a, b = nn.MLP{4, 2}, nn.MLP{4, 2}
     local x = mg.rand(5, 3)
     a(x)
@@ -346,8 +346,7 @@ describe("nn", function()
   end)
 
   it("convolutions find their channels, from an input or a file", function()
-    local path = os.tmpname()
-    finally(function() os.remove(path .. ".safetensors"); os.remove(path) end)
+    local path = child.path ".safetensors"
     for _, case in ipairs{{nn.Conv2d, {2, 3, 5, 5}}, {nn.ConvTranspose2d, {3, 4, 4}},
       {nn.Conv1d, {6, 9}}} do
       local late, x = case[1](6, 3), mg.randn(case[2])
@@ -355,9 +354,9 @@ describe("nn", function()
       assert.is_truthy(tostring(late):find("(?, 6, {3", 1, true))
       local y = late(x)
       assert.equal(2, #late:parameters())
-      late:save(path .. ".safetensors")
+      late:save(path)
       local other = case[1](6, 3)
-      other:load(path .. ".safetensors")
+      other:load(path)
       assert(helper.same(other(x), y))
     end
     local grouped = nn.Conv2d(6, 3, {groups = 3})

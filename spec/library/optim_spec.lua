@@ -430,7 +430,7 @@ describe("optim", function()
     end)
 
     it("resumes with the same bits", function()
-      local path = child.folder(finally) .. "/opt.safetensors"
+      local path = child.folder() .. "/opt.safetensors"
       local opts = {line_search = "strong_wolfe", max_iter = 4}
       local _, p, _, opt, closure = rosenbrock(opts, 3)
       local state, at = opt:state(), p.data

@@ -60,7 +60,7 @@ describe("a picture", function()
   end)
 
   it("is written, and comes back", function()
-    local to = child.folder(finally) .. "/x.png"
+    local to = child.folder() .. "/x.png"
     for _, x in ipairs{rgb, red, mg.stack{red, alpha}, mg.stack{red, green, blue, alpha},
                        red[{{1, 1}, {1, 1}}], rgb[{{}, {3, 3}}], rgb[{{}, {}, {5, 5}}]} do
       mg.save(to, bytes(x))
@@ -84,7 +84,7 @@ describe("a picture", function()
   end)
 
   it("and many become one grid", function()
-    local to = child.folder(finally) .. "/x.png"
+    local to = child.folder() .. "/x.png"
     local x = mg.range(1, 5 * 2 * 3):to("int64"):reshape(5, 1, 2, 3)
     mg.save(to, x, {padding = 1})
     assert.same({{1, 2, 3, 0, 7, 8, 9, 0, 13, 14, 15}, {4, 5, 6, 0, 10, 11, 12, 0, 16, 17, 18},
@@ -98,7 +98,7 @@ describe("a picture", function()
   end)
 
   it("that is none is refused", function()
-    local to = child.folder(finally) .. "/x.png"
+    local to = child.folder() .. "/x.png"
     assert(raises("values -1..1, floats must be 0..1", mg.save, to, mg.tensor{{-1, 1}}))
     assert(raises("floats must be 0..1", mg.save, to, mg.tensor{{0 / 0, 1}}))
     assert(raises("whole numbers must be 0..255", mg.save, to, mg.tensor({{256}}, "int64")))
@@ -113,7 +113,7 @@ describe("a picture", function()
   end)
 
   it("has black for colours that its palette has not", function()
-    local zlib, to = require "zlib", child.folder(finally) .. "/x.png"
+    local zlib, to = require "zlib", child.folder() .. "/x.png"
     local function chunk(name, data)
       local sum = (">I4"):pack(math.tointeger(zlib.crc32()(name .. data)))
       return (">I4"):pack(#data) .. name .. data .. sum
@@ -127,7 +127,7 @@ describe("a picture", function()
   end)
 
   it("that is damaged is refused", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local function damaged(name, change)
       local to = folder .. "/" .. name
       child.write(to, change(child.read(path(name))))
@@ -157,7 +157,7 @@ describe("a picture", function()
   end)
 
   it("is whole or an error where memory is short", function()
-    local to = child.folder(finally) .. "/x.png"
+    local to = child.folder() .. "/x.png"
     local x = bytes(rgb)
     for _, name in ipairs{"interlaced.png", "progressive.jpg"} do
       for n = 1, 40 do

@@ -55,7 +55,7 @@ end)
 
 describe("plot_graph", function()
   it("draws pictures of several kinds, of any name", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local y = mg.Variable({1, 2}, "x"):tanh():exp()
     for kind, magic in pairs(MAGIC) do
       local path = folder .. "/it's a $(graph)." .. kind
@@ -75,7 +75,7 @@ end)
 
 describe("plot", function()
   it("draws curves and images", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local x = mg.linspace(0, 6, 50)
     for _, kind in ipairs{"png", "svg", "pdf"} do
       local path = folder .. "/a." .. kind
@@ -88,7 +88,7 @@ describe("plot", function()
   end)
 
   it("draws each curve in its style, and an image where it lies, in colours", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local path = folder .. "/a.svg"
     mg.plot{{{1, 3}, {5, 4}}, {{1, 3}, {4, 5}}, styles = {"points", "steps"}, path = path,
             image = mg.tensor{{0, 1}, {2, 3}}, extent = {1, 3, 4, 5}, palette = "color"}
@@ -100,13 +100,13 @@ describe("plot", function()
   end)
 
   it("shows a curve of one point", function()
-    local path = child.folder(finally) .. "/one.svg"
+    local path = child.folder() .. "/one.svg"
     mg.plot{{3}, path = path}
     assert.truthy(child.read(path):find "<use xlink:href='#gpPt%d+' transform=")
   end)
 
   it("draws in characters", function()
-    local path = child.folder(finally) .. "/a.txt"
+    local path = child.folder() .. "/a.txt"
     mg.plot{mg.range(1, 10), style = "points", path = path}
     assert.is_truthy(child.read(path):find("10", 1, true))
     mg.plot{{1, 10, 100, 0 / 0}, log = "y", path = path}
@@ -119,7 +119,8 @@ describe("plot", function()
     assert(raises("plot: curve 1 must be 1-d, got shape (2, 2)", mg.plot, {mg.ones(2, 2)}))
     assert(raises("plot: curve 1 has 2 points, its x has 3", mg.plot, {{1, 2}, x = {1, 2, 3}}))
     assert(raises("plot: needs a table", mg.plot, 3))
-    assert(raises("plot: gnuplot failed", mg.plot, {{1, 2}, path = "/no/such/x.png"}))
+    assert(raises("plot: cannot write /no/such/x.png: No such", mg.plot,
+      {{1, 2}, path = "/no/such/x.png"}))
   end)
 end)
 
@@ -129,8 +130,10 @@ describe("plot's layers", function()
   -- The script that gnuplot is given, and what its data are: it is not run here.
   local function script(given)
     local program, written = require "moongrad.plot.program", {}
-    local run, write = program.run, program.write_file
-    finally(function() program.run, program.write_file = run, write end)
+    local run, write, save = program.run, program.write_file, program.save
+    local function back() program.run, program.write_file, program.save = run, write, save end
+    finally(back)
+    program.save = function() end
     program.write_file = function(path, bytes)
       written[path] = bytes
       return true
@@ -139,7 +142,7 @@ describe("plot's layers", function()
     program.run = function(_, _, _, s) text = s end
     given.path = "x.svg"
     mg.plot(given)
-    program.run, program.write_file = run, write
+    back()
     local _, data = next(written)
     return text, data
   end
@@ -182,6 +185,19 @@ describe("plot's layers", function()
     assert.same({0.5, 1, 1, 1.5, 2, 1, 2.5, 1, 1}, {table.unpack(doubles(data, 0, 9), 1, 9)})
     data = select(2, script{histogram = {0, 1, 1, 3}, bins = {0, 1, 4}, density = true})
     assert.same({0.5, 0.25, 1, 2.5, 0.25, 3}, {table.unpack(doubles(data, 0, 6), 1, 6)})
+  end)
+
+  it("share axes that show them all", function()
+    local text = script{{bars = {3, 1, 2}}, {{-5, 10}, {-2, 2}}}
+    has(text, "set xrange [-5:10]")
+    assert.is_nil(text:find "yrange")
+    text = script{{bars = {3, 1}}, {bars = {-3, -1}}}
+    assert.is_nil(text:find "yrange")
+    has(script{{bars = {3, 1}}, {4, 5, 6}}, "set yrange [0:*]")
+    has(script{{bars = {3, 1}}, {1, 2, errors = {2, 2}}}, "plot")
+    assert.is_nil(script{{bars = {3, 1}}, {1, 2, errors = {2, 2}}}:find "yrange")
+    has(script{{heatmap = mg.ones(3, 4)}, {contour = mg.rand(3, 4)}}, "set xrange [0.5:4.5]")
+    has(script{{contour = mg.rand(3, 4)}, {{0, 9}, {2, 7}}}, "set yrange [1:7]")
   end)
 
   it("stand side by side if they are bars", function()
@@ -256,7 +272,7 @@ describe("plot's layers", function()
   end)
 
   it("are drawn by gnuplot, all of them", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     for _, kind in ipairs{"svg", "pdf", "txt", "png"} do
       local path = folder .. "/a." .. kind
       mg.plot{path = path, plots = {
@@ -281,7 +297,7 @@ describe("plot's layers", function()
   end)
 
   it("are drawn or refused, whatever they hold", function()
-    local path = child.folder(finally) .. "/a.svg"
+    local path = child.folder() .. "/a.svg"
     local nan = 0 / 0
     for _, given in ipairs{
       {{{1, 2}, {1, 2}, label = "'~"}, title = "\xff'"},
@@ -292,7 +308,8 @@ describe("plot's layers", function()
       {contour = {{1, 2}, {3, 4}}, levels = {9}}, {contour = {{nan, nan}, {nan, nan}}},
       {{image = {{1}, {2}}, extent = {-1, 0, 5, 2}}, xlim = {0, 3}},
       {image = {{1, 2}, {3, 4}}, xlim = {5, 6}}, {heatmap = {{1, 2}, {3, 4}}, xlim = {5, 6}},
-      {image = {{nan, nan}}}, {heatmap = {{1}}}, {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}},
+      {image = {{nan, nan}}}, {heatmap = {{1}}}, {{1e308, 1e308}}, {histogram = {1e308, 1.1e308}},
+      {{histogram = {-0.9, -0.1}}, {bars = {-1}}}, {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}},
     } do
       given.path = path
       os.remove(path)
@@ -307,8 +324,26 @@ describe("plot's layers", function()
       {contour = {{1, 2}, {3, 4}}, levels = 0}))
   end)
 
+  it("that fail leave what was there", function()
+    local folder = child.folder()
+    local path = folder .. "/a.svg"
+    child.write(path, "mine")
+    local program = require "moongrad.plot.program"
+    local run = program.run
+    finally(function() program.run = run end)
+    program.run = function(op, package, command, text)
+      return run(op, package, command, text .. "\nplot nonsense(")
+    end
+    assert(raises("plot: gnuplot failed", mg.plot, {{1, 2}, path = path}))
+    assert.equal("mine", child.read(path))
+    assert(raises("plot_graph: graphviz failed", mg.plot_graph, mg.Variable(1) * 2, path))
+    assert.equal("mine", child.read(path))
+    local pipe <close> = io.popen("ls " .. folder)
+    assert.equal("a.svg\n", pipe:read "a")
+  end)
+
   it("grow while one looks", function()
-    local path = child.folder(finally) .. "/live.svg"
+    local path = child.folder() .. "/live.svg"
     local live = mg.plot{live = true, path = path, title = "loss"}
     for i = 1, 4 do live:add(i, i, mg.tensor(2.0)) end
     live:close()

@@ -238,12 +238,12 @@ describe("a run stopped, saved and resumed", function()
   end
 
   it("gives the same bits, for every rule", function()
-    local path = child.folder(finally) .. "/run.safetensors"
+    local path = child.folder() .. "/run.safetensors"
     for rule in pairs(rules) do resumes(rule, schedules.cosine, path) end
   end)
 
   it("gives the same bits, for every schedule", function()
-    local path = child.folder(finally) .. "/run.safetensors"
+    local path = child.folder() .. "/run.safetensors"
     for name, make in pairs(schedules) do
       if name ~= "one_cycle" then resumes("Adam", make, path) end
     end

@@ -30,7 +30,7 @@ describe("a Checkpoint", function()
   end
 
   it("resumes a run with the same bits", function()
-    local folder = child.folder(finally) .. "/a run's"
+    local folder = child.folder() .. "/a run's"
     mg.seed(3)
     local run = start()
     local checkpoint = training.Checkpoint(folder, run)
@@ -52,7 +52,7 @@ describe("a Checkpoint", function()
   end)
 
   it("keeps the last few and the best", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local run = {model = nn.Linear(1, 1)}
     local checkpoint = training.Checkpoint(folder, run, {keep = 2})
     for e, loss in ipairs{5, 1, 3, 0 / 0, 4} do
@@ -73,7 +73,7 @@ describe("a Checkpoint", function()
   end)
 
   it("takes nothing of what does not fit", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local a, b = nn.Linear(2, 2), nn.Linear(3, 3)
     training.Checkpoint(folder, {model = a, other = b}):save(1)
     local c, d = nn.Linear(2, 2), nn.Linear(3, 4)

@@ -10,13 +10,12 @@ describe("a C module", function()
   local foreign
 
   setup(function()
-    local file = os.tmpname()
+    local file = child.path ".so"
     local command = ("gcc -std=gnu11 -Wall -Werror -shared -fPIC -Isrc $(pkg-config --cflags " ..
       "lua5.4) -o %s spec/lua/foreign.c 2>&1"):format(file)
     local pipe <close> = assert(io.popen("env -u LD_PRELOAD " .. command))
     local text = pipe:read "a"
     foreign = assert(package.loadlib(file, "luaopen_foreign"), text)()
-    os.remove(file)
   end)
 
   it("reads values and makes them", function()

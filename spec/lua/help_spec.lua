@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local child = require "spec.child"
 local raises = helper.raises
 
 describe("help", function()
@@ -27,6 +28,20 @@ describe("help", function()
     assert.is_truthy(help("matmul"):find("^matmul%(.-%)\n%C+$"))
     assert.is_truthy(help("Config"):find("^Config{.*debug}\n.*errors"))
     assert.is_truthy(help("no_grad"):find("^no_grad%(fn"))
+  end)
+
+  it("takes objects of all classes", function()
+    local opt = mg.optim.SGD({mg.Variable(1)}, {lr = 1})
+    local live = mg.plot{live = true}
+    local log <close> = mg.log(child.path ".jsonl")
+    for what, methods in pairs{
+      [log] = "what mg.log gives of a path\nmethods\n  close histogram image scalar",
+      [live] = "with live = true\nmethods\n  add close", [mg.progress(0)] = "methods\n  set",
+      [mg.optim.cosine(opt, 2)] = "the schedules of mg.optim", [mg.optim.plateau(opt)] = "step",
+      [mg.data.Spiral():map(print)] = "Mapped\nmethods\n  ",
+    } do
+      assert(help(what):find(methods, 1, true), help(what))
+    end
   end)
 
   it("takes functions, methods, classes, objects and modules", function()

@@ -46,7 +46,7 @@ describe("the REPL", function()
   end)
 
   it("runs scripts, code and standard input", function()
-    local folder = child.folder(finally)
+    local folder = child.folder()
     local path = folder .. "/a.lua"
     child.write(path, "print(mg.version == require('moongrad').version, arg[0], ...)\n" ..
       "print(#arg)\nif ... == 'bad' then mg.ones(2):reshape(3) end\n")
@@ -73,7 +73,7 @@ describe("the REPL", function()
     if not os.execute "script -qec true /dev/null >/dev/null 2>&1" then
       return pending "script is missing, or there are no terminals to be had"
     end
-    local folder = child.folder(finally)
+    local folder = child.folder()
     child.write(folder .. "/keys", "sleep 1.5; printf 'x = mg.ones(2, 3):resh\\t(6)\\rx.nd\\t\\r" ..
       "mg.odei\\t\\r\\004'; sleep 0.5")
     child.write(folder .. "/start", child.environment() .. " MOONGRAD_HISTORY=" .. folder ..

@@ -201,7 +201,7 @@ describe("where things are scarce", function()
 
   -- A module that forks: Lua has nothing that does without running another program.
   it("a child of fork computes after threads were used", function()
-    local dir = child.folder(finally)
+    local dir = child.folder()
     child.write(dir .. "/fork.c", [[
       #include <lauxlib.h>
       #include <sys/wait.h>

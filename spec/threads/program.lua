@@ -21,9 +21,7 @@ local path = os.tmpname()
 mg.save(path .. ".npz", {a = a, b = b})
 mg.save(path .. ".safetensors", {a = a})
 assert(mg.equal(mg.load(path .. ".npz").a, a) and mg.equal(mg.load(path .. ".safetensors").a, a))
-os.remove(path)
-os.remove(path .. ".npz")
-os.remove(path .. ".safetensors")
+for _, ending in ipairs{"", ".npz", ".safetensors"} do os.remove(path .. ending) end
 
 -- Rows that are copied ahead, by the one thread for it
 local ds = mg.data.TensorDataset(a, mg.range(1, 300, {dtype = "int64"}))

@@ -1,5 +1,7 @@
-/* draft.c -- a file that comes whole or not at all: written under another name beside its place,
-** brought to the disk, then renamed.
+/* draft.c -- a file that comes whole or not at all: written without a name, brought to the disk,
+** then given another name beside its place and renamed. Where the file system has no files without
+** names it has the other name from the beginning; elsewhere nothing is left of a process that is
+** killed while it writes.
 **
 ** The folder is opened once, so that the place stays the place whatever is renamed meanwhile. The
 ** other name is random and must be new, so nobody's link is followed and several writers do not meet.
@@ -58,21 +60,37 @@ static bool inherit(ctx *c, draft *o, const char *path) {
   return true;
 }
 
-static bool create(ctx *c, draft *o, const char *path) {
+static mode_t first_mode(const draft *o) { return o->replaces ? 0600 : 0666; }
+
+/* A new name for the file, which is made if it is not there yet; errno says why not. */
+static bool give_name(draft *o) {
+  char here[64];
+  snprintf(here, sizeof here, "/proc/self/fd/%d", o->fd);
   for (int tries = 0; tries < 100; tries++) {
     uint64_t random;
-    if (getrandom(&random, sizeof random, 0) != sizeof random) break;
+    if (getrandom(&random, sizeof random, 0) != sizeof random) return false;
     if (asprintf(&o->temporary, "%.200s.%016llx.tmp", o->name, (unsigned long long)random) < 0)
-      return o->temporary = NULL, fail_memory(c, NAME_MAX);
-    o->fd = openat(o->dir, o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                   o->replaces ? 0600 : 0666);
-    if (o->fd >= 0) return true;
+      return o->temporary = NULL, errno = ENOMEM, false;
+    if (o->fd >= 0) {
+      if (linkat(AT_FDCWD, here, o->dir, o->temporary, AT_SYMLINK_FOLLOW) == 0) return true;
+    } else {
+      o->fd = openat(o->dir, o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                     first_mode(o));
+      if (o->fd >= 0) return true;
+    }
     int err = errno;
     free(o->temporary);
     o->temporary = NULL;
-    if ((errno = err) != EEXIST && err != EINTR) break;
+    if ((errno = err) != EEXIST && err != EINTR) return false;
   }
-  return cannot_write(c, path);
+  return false;
+}
+
+static bool create(ctx *c, draft *o, const char *path) {
+  if (access("/proc/self/fd", X_OK) == 0) /* by which it is named later */
+    o->fd = openat(o->dir, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, first_mode(o));
+  if (o->fd >= 0 || give_name(o)) return true;
+  return errno == ENOMEM ? fail_memory(c, NAME_MAX) : cannot_write(c, path);
 }
 
 static bool open_folder(ctx *c, draft *o, char *place, const char *path) {
@@ -128,7 +146,7 @@ bool draft_commit(ctx *c, draft *o) {
     if (fchown(o->fd, o->uid, o->gid) < 0) errno = 0;
     if (fchmod(o->fd, o->mode) < 0) return trouble(c);
   }
-  if (!reach_disk(o->fd)) return trouble(c);
+  if (!reach_disk(o->fd) || (!o->temporary && !give_name(o))) return trouble(c);
   int fd = o->fd;
   o->fd = -1;
   if (close(fd) < 0 && errno != EINTR) return trouble(c);

@@ -1,8 +1,7 @@
 -- The Lua process of the Jupyter kernel: kernel.py starts it and asks by lines of JSON.
 --
 -- Requests come by the file descriptor $MOONGRAD_REQUESTS, answers go by $MOONGRAD_ANSWERS; what
--- code prints goes to stdout and stderr as always, and is flushed before an answer. Pictures are
--- files, which kernel.py shows and removes.
+-- code prints goes to stdout and stderr as always, and is flushed before an answer.
 
 local mg = require "moongrad"
 local json = require "moongrad.io.json"
@@ -35,8 +34,24 @@ local function answer(t)
   answers:flush()
 end
 
--- plot and plot_graph give their pictures here.
-function mg._display(path, kind) answer{display = path, kind = kind} end
+local DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+local function base64(s)
+  local function digit(n, shift)
+    local i = (n >> shift & 63) + 1
+    return DIGITS:sub(i, i)
+  end
+  local text = (s .. ("\0"):rep(-#s % 3)):gsub("...", function(three)
+    local n = (">I3"):unpack(three)
+    return digit(n, 18) .. digit(n, 12) .. digit(n, 6) .. digit(n, 0)
+  end)
+  return text:sub(1, #text - -#s % 3) .. ("="):rep(-#s % 3)
+end
+
+-- plot and plot_graph give their pictures here, as the notebook's messages have them.
+function mg._display(bytes, kind)
+  answer{display = kind == "svg" and bytes or base64(bytes), kind = kind}
+end
 
 local handlers = {}
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MIME = {"png": "image/png", "svg": "image/svg+xml", "jpg": "image/jpeg"}
+MIME = {"png": "image/png", "svg": "image/svg+xml"}
 
 
 def install(arguments):
@@ -149,14 +149,9 @@ def make_kernel():
         def show(self, name, text):
             self.send_response(self.iopub_socket, "stream", {"name": name, "text": text})
 
-        def display(self, path, kind):
-            import base64
-            with open(path, "rb") as file:
-                data = file.read()
-            os.remove(path)
-            text = data.decode() if kind == "svg" else base64.b64encode(data).decode()
+        def display(self, data, kind):
             self.send_response(self.iopub_socket, "display_data",
-                               {"data": {MIME[kind]: text, "text/plain": "a picture"},
+                               {"data": {MIME[kind]: data, "text/plain": "a picture"},
                                 "metadata": {}})
 
         def ask(self, silent, **request):

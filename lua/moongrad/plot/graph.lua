@@ -61,15 +61,11 @@ graph.plot_graph = checked("plot_graph(y: variable, path: string?)",
     elseif not mg._display then
       raise "plot_graph: argument 2 is a nil, expected a string (path); only a notebook needs none"
     end
-    if kind == "dot" then
-      local ok, problem = program.write_file(path, text)
-      if not ok then raise("plot_graph: cannot write %s", problem) end
-      return
-    end
-    local name = path or os.tmpname()
-    program.run("plot_graph", "graphviz",
-      ("dot -T%s -o%s"):format(kind, program.shell_quote(name)), text)
-    if not path then mg._display(name, kind) end
+    local picture = kind == "dot" and text or program.drawn("plot_graph", function(name)
+      program.run("plot_graph", "graphviz",
+        ("dot -T%s -o%s"):format(kind, program.shell_quote(name)), text)
+    end)
+    if path then program.save("plot_graph", path, picture) else mg._display(picture, kind) end
   end)
 
 return graph

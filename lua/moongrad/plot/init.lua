@@ -151,6 +151,19 @@ local function ticks(axis, list)
     axis == "x" and #list > 8 and " rotate by -45" or "")
 end
 
+-- The least and most of what is finite in a list of arrays, if anything is
+local function extent(arrays)
+  local least, most
+  for _, a in ipairs(arrays) do
+    a = a[a:isfinite()]
+    if a.size > 0 then
+      local low, high = a:min():item(), a:max():item()
+      least, most = math.min(least or low, low), math.max(most or high, high)
+    end
+  end
+  return least, most
+end
+
 local function count(list, kind)
   local n = 0
   for _, layer in ipairs(list) do n = n + (layer.kind == kind and 1 or 0) end
@@ -191,7 +204,7 @@ local function panel(sheet, given)
   check_finite("hlines", opts.hlines)
   check_finite("vlines", opts.vlines)
   local list = layers_of(curves, kind, opts)
-  local lines, drawn, all, image = {}, {}, {}, nil
+  local lines, drawn, all, xs, ys, image = {}, {}, {}, {}, {}, nil
   local function add(format, ...) lines[#lines + 1] = format:format(...) end
   local bars, bar, number = count(list, "bars"), 0, 0
   for _, layer in ipairs(list) do
@@ -202,6 +215,8 @@ local function panel(sheet, given)
       log = opts.log, xlim = opts.xlim, histograms = count(list, "histogram")})
     if made.before then add("%s", made.before) end
     table.move(made.clauses, 1, #made.clauses, #drawn + 1, drawn)
+    table.move(made.xs or {}, 1, #(made.xs or {}), #xs + 1, xs)
+    table.move(made.ys or {}, 1, #(made.ys or {}), #ys + 1, ys)
     for key, v in pairs(made) do all[key] = all[key] or v end
     image = image or made.text
   end
@@ -216,10 +231,13 @@ local function panel(sheet, given)
   if all.equal then add("set size ratio -1") end
   if all.down then add("set yrange [] reverse") end
   if opts.log and all.tight then raise "plot: an image has no logarithmic axes" end
+  local low, high = extent(ys)
   if opts.log then add("set logscale %s", opts.log)
-  elseif all.zero then add("set yrange [%s]\nset offsets 0, 0, graph 0.05, 0", all.zero) end
-  if all.span then add("%s", limits("x", all.span, opts.log)) end
-  if all.yspan and not all.down then add("%s", limits("y", all.yspan, opts.log)) end
+  elseif all.zero and low and (low >= 0 or high <= 0) then
+    add("set yrange [%s]\nset offsets 0, 0, graph 0.05, 0", low >= 0 and "0:*" or "*:0")
+  end
+  if all.fitx then add("%s", limits("x", {extent(xs)}, opts.log)) end
+  if all.fity and not all.down then add("%s", limits("y", {low, high}, opts.log)) end
   for _, axis in ipairs{"x", "y"} do
     local cells = all.down and all.cells[axis == "x" and 2 or 1]
     if opts[axis .. "ticks"] then add("%s", ticks(axis, opts[axis .. "ticks"]))
@@ -319,29 +337,26 @@ end
 
 -- As characters; an image alone as shades
 local function text_of(given)
-  local out <close> = program.temporary "plot"
-  local images = draw(given, "txt", out.path)
+  local images
+  local drawn = program.drawn("plot", function(name) images = draw(given, "txt", name) end)
   local title = type(given.title) == "string" and given.title .. "\n" or ""
   if images[1] and not given.plots and #given == 0 then
     return title .. layers.shades(images[1], (given.size or TEXT)[1])
   end
-  return (program.read_file(out.path):gsub("^%s*\f", ""):gsub("[ \t]+\n", "\n"):gsub("^\n", ""))
+  return (drawn:gsub("^%s*\f", ""):gsub("[ \t]+\n", "\n"):gsub("^\n", ""))
 end
 
 local function show(given)
   local path = given.path
   local kind = path and program.ending("plot", path, "png svg pdf txt")
   local window = (os.getenv "DISPLAY" or "") ~= "" or (os.getenv "WAYLAND_DISPLAY" or "") ~= ""
-  if not path and mg._display then
-    local name = os.tmpname()
-    draw(given, "png", name)
-    mg._display(name, "png")
-  elseif path and kind ~= "txt" or not path and window then
-    draw(given, kind, path)
-  elseif path then
-    local ok, problem = program.write_file(path, text_of(given))
-    if not ok then raise("plot: cannot write %s", problem) end
-  else io.write(text_of(given)) end
+  local picture
+  if kind == "txt" then picture = text_of(given)
+  elseif kind or mg._display then
+    picture = program.drawn("plot", function(name) draw(given, kind or "png", name) end)
+  elseif window then return draw(given)
+  else return io.write(text_of(given)) end
+  if path then program.save("plot", path, picture) else mg._display(picture, "png") end
 end
 
 plot.plot = checked("plot(layers: any)", [[

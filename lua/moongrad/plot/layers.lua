@@ -1,9 +1,10 @@
 -- layers.lua -- what a plot draws: each kind makes lines of a gnuplot script of its options.
 --
 -- A layer becomes {clauses = parts of one `plot` command, before = commands before it, and what it
--- wants of the plot: colours, gray, bar (of colours), equal and tight axes, the y axis down, zero,
--- span and yspan: their ranges, cells: how many elements, text: what it is without gnuplot}. All
--- numbers go through one binary file, the sheet; a clause says from which byte on it reads it.
+-- wants of the plot: colours, gray, bar (of colours), equal and tight axes, the y axis down, zero
+-- on it, xs and ys: arrays of what is to be seen, fitx and fity: axes that end there, cells: how
+-- many elements, text: what it is without gnuplot}. All numbers go through one binary file, the
+-- sheet; a clause says from which byte on it reads it.
 
 local mg = require "moongrad.core"
 local raise = mg.raise
@@ -11,6 +12,8 @@ local raise = mg.raise
 local layers = {}
 
 -- ---- data -------------------------------------------------------------------------------------
+
+local MOST = 2.0 ^ 1023 -- from here on gnuplot takes a number for none
 
 -- An array of ndim axes as float64; what is infinite is nowhere.
 local function values(a, ndim, what)
@@ -20,7 +23,7 @@ local function values(a, ndim, what)
     raise("plot: %s must be %d-d, got shape %s", what, ndim, tostring(a.shape))
   end
   a = a:detach():to "float64"
-  return mg.where(a:isfinite(), a, 0 / 0)
+  return mg.where(a:abs():lt(MOST), a, 0 / 0)
 end
 
 -- Values along axis 1, as many as y has
@@ -124,23 +127,27 @@ layers.curve = {
     local clauses, lc = {}, colour(o.color, at.number)
     x, ys = visible(x, ys, at)
     if not x then return {clauses = clauses} end
+    local all = {ys}
     if o.band then
       if #o.band ~= 2 then raise("plot: band is {low, high}") end
       local low, high = beside(o.band[1], ys, "band[1]"), beside(o.band[2], ys, "band[2]")
       clauses[1] = ("%s using 1:2:3 with filledcurves fs transparent solid 0.2 noborder %s notitle")
         :format(sheet:columns{x, low, high}, lc)
+      all[2], all[3] = low, high
     end
     local form = (STYLES[o.style or at.style]):format(o.width)
     local again = at.number > #COLOURS and not o.color
     if again and form:find "^lines lw" then form = form .. " dt 2" end
     if #ys == 1 and form:find "^lines lw" then form = "points pt 7" end  -- of one there is no line
     if o.errors then
+      local errors = beside(o.errors, ys, "errors")
       clauses[#clauses + 1] = ("%s using 1:2:3 with yerrorbars ps 0 lw 1.5 %s notitle"):format(
-        sheet:columns{x, ys, beside(o.errors, ys, "errors")}, lc)
+        sheet:columns{x, ys, errors}, lc)
+      table.move({ys - errors, ys + errors}, 1, 2, #all + 1, all)
     end
     clauses[#clauses + 1] = ("%s using 1:2 with %s %s %s"):format(sheet:columns{x, ys}, form, lc,
       title(o.label))
-    return {clauses = clauses}
+    return {clauses = clauses, xs = {x}, ys = all}
   end,
 }
 
@@ -161,13 +168,13 @@ layers.scatter = {
     if not x then return {clauses = {}} end
     if not o.by then
       return {clauses = {("%s using 1:2 %s %s %s"):format(sheet:columns{x, y}, form,
-        colour(o.color, at.number), title(o.label))}}
+        colour(o.color, at.number), title(o.label))}, xs = {x}, ys = {y}}
     end
     local by = beside(o.by, y, "by")
     local labels = o.by.dtype == "int64" and o.by:unique():totable() or {}
     if #labels == 0 or #labels > #COLOURS then
       return {clauses = {("%s using 1:2:3 %s lc palette %s"):format(sheet:columns{x, y, by}, form,
-        title(o.label))}, colours = true, bar = true}
+        title(o.label))}, xs = {x}, ys = {y}, colours = true, bar = true}
     end
     local clauses = {}
     for i, label in ipairs(labels) do
@@ -175,15 +182,11 @@ layers.scatter = {
       clauses[i] = ("%s using 1:2 %s %s %s"):format(sheet:columns{x[picked], y[picked]}, form,
         colour(nil, i), title(label))
     end
-    return {clauses = clauses}
+    return {clauses = clauses, xs = {x}, ys = {y}}
   end,
 }
 
 -- ---- bars -------------------------------------------------------------------------------------
-
--- Where bars that begin at 0 want the axis to begin
-local function zero(y) return y:nan_to_num():min():item() >= 0 and "0:*" or
-  y:nan_to_num():max():item() <= 0 and "*:0" or nil end
 
 layers.bars = {
   options = {"bars: array", "x: array", LABEL, COLOUR},
@@ -201,8 +204,7 @@ layers.bars = {
     return {
       clauses = {mg._format("%s using 1:2:(%.17g) with boxes fs solid 0.85 noborder %s %s",
         sheet:columns{places, y}, width, colour(o.color, at.number), title(o.label))},
-      zero = zero(y),
-      span = {sorted[1]:item() - 0.6 * step, sorted[-1]:item() + 0.6 * step},
+      xs = {x - 0.6 * step, x + 0.6 * step}, ys = {y}, fitx = true, zero = true,
     }
   end,
 }
@@ -212,7 +214,7 @@ layers.histogram = {
              "density: bool = false", LABEL, COLOUR},
   draw = function(sheet, o, at)
     local x = o.histogram:detach():flatten():to "float64"
-    x = x[x:isfinite()]
+    x = x[x:abs():lt(MOST)]
     if x.size == 0 then return {clauses = {}} end
     local counts, edges = mg.histogram(x, o.bins, {range = o.range})
     counts, edges = counts:to "float64", edges:to "float64"
@@ -220,7 +222,7 @@ layers.histogram = {
     if o.density then counts = counts / (counts:sum() * widths) end
     local middle = edges[{{1, -2}}] + widths / 2
     if not visible(middle, counts, at) then return {clauses = {}} end
-    return {zero = zero(counts), clauses = {
+    return {xs = {edges}, ys = {counts}, zero = true, clauses = {
       ("%s using 1:2:3 with boxes %s fs transparent solid %g border lc rgb 'white' %s"):format(
         sheet:columns{middle, counts, widths}, colour(o.color, at.number),
         at.histograms > 1 and 0.5 or 0.8, title(o.label))}}
@@ -267,14 +269,20 @@ local function widened(x)
   return x
 end
 
--- Is one of w columns within the limits of x?
-local function columns_seen(w, extent, at)
-  local x = numbers(w)
-  if extent then
-    local left, right = math.min(extent[1], extent[2]), math.max(extent[1], extent[2])
-    x = (x - 1) * ((right - left) / math.max(w - 1, 1)) + left
-  end
-  return visible(x, x, {xlim = at.xlim, log = (at.log or ""):match "x"})
+-- The middles of n pixels, and their outer edges
+local function pixels(n, from, to)
+  if not from then from, to = 1, math.max(n, 2) end
+  local step = math.abs(to - from) / math.max(n - 1, 1)
+  local middles = (numbers(n) - 1) * step + math.min(from, to)
+  return middles, mg.cat{middles - step / 2, middles + step / 2}
+end
+
+-- The edges of columns and rows, if one of the columns is within the limits of x
+local function pixels_seen(w, h, extent, at)
+  local left, right, bottom, top = table.unpack(extent or {})
+  local x, edges = pixels(w, left, right)
+  if not visible(x, x, {xlim = at.xlim, log = (at.log or ""):match "x"}) then return nil end
+  return {edges}, {(select(2, pixels(h, bottom, top)))}
 end
 
 -- (H, W) by the palette, (3, H, W) as it is
@@ -288,7 +296,8 @@ layers.image = {
     end
     local h, w = x.shape[x.ndim - 1], x.shape[x.ndim]
     local where = lattice(w, h, o.extent)
-    if not columns_seen(w, o.extent, at) then return {clauses = {}} end
+    local xs, ys = pixels_seen(w, h, o.extent, at)
+    if not xs then return {clauses = {}} end
     if x.ndim == 2 then
       clause = sheet:add(widened(values(x, 2, "image")):tobytes(),
         where .. " format='%float64'") .. " using 1 with image notitle"
@@ -298,7 +307,7 @@ layers.image = {
         where .. " format='%uchar%uchar%uchar'") .. " using 1:2:3 with rgbimage notitle"
     end
     return {clauses = {clause}, tight = true, equal = not o.extent, down = not o.extent,
-            gray = x.ndim == 2, text = x, cells = {h, w}}
+            gray = x.ndim == 2, text = x, cells = {h, w}, xs = xs, ys = ys}
   end,
 }
 
@@ -309,7 +318,8 @@ layers.heatmap = {
     local x = values(o.heatmap, 2, "heatmap")
     if x.size == 0 then raise("plot: heatmap has shape %s", shape(x)) end
     local h, w = table.unpack(x.shape)
-    if not columns_seen(w, nil, at) then return {clauses = {}} end
+    local xs, ys = pixels_seen(w, h, nil, at)
+    if not xs then return {clauses = {}} end
     local clauses = {sheet:add(widened(x):tobytes(), lattice(w, h) .. " format='%float64'") ..
       " using 1 with image notitle"}
     if o.values then
@@ -324,7 +334,7 @@ layers.heatmap = {
       end
     end
     return {clauses = clauses, tight = true, down = true, colours = true, bar = true,
-            text = x, cells = {h, w}}
+            text = x, cells = {h, w}, xs = xs, ys = ys}
   end,
 }
 
@@ -367,8 +377,7 @@ layers.contour = {
         "set format '%% h'"):format(levels, name, grid),
       clauses = {("%s using 1:2:3 with lines lw %g %s %s"):format(name, o.width, lc,
         title(o.label))},
-      colours = not o.color, bar = not o.color,
-      span = {x:min():item(), x:max():item()}, yspan = {y:min():item(), y:max():item()},
+      colours = not o.color, bar = not o.color, xs = {x}, ys = {y}, fitx = true, fity = true,
     }
   end,
 }

@@ -34,6 +34,20 @@ function program.temporary(op)
   return setmetatable({path = path}, Temporary)
 end
 
+-- What draw(name) leaves in the file of that name
+function program.drawn(op, draw)
+  local file <close> = program.temporary(op)
+  draw(file.path)
+  return program.read_file(file.path)
+end
+
+-- The file at path, whole or not at all: what was there stays where a picture fails.
+function program.save(op, path, bytes)
+  local file <close> = mg._create(path, op)
+  file:write(bytes)
+  file:commit()
+end
+
 -- Runs command on a file that holds the script. What it complains of goes into the error.
 function program.run(op, package, command, script)
   local file <close> = program.temporary(op)
