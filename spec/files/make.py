@@ -21,6 +21,17 @@ Image.fromarray(rgb).save("rgb.jpg", quality=95, subsampling=0)
 Image.fromarray(rgb).save("progressive.jpg", quality=95, progressive=True)
 Image.fromarray(red.astype("u1")).save("grey.jpg", quality=95)
 
+# Sides that 2 does not divide, colours stored for two columns or rows, and as .png what libjpeg makes of them
+patch = (127 + 120 * np.sin(np.stack([x * y, x + y * y, x - 3 * y], -1))).astype("u1")
+for name, w, h, kind in ("both", 11, 7, 2), ("columns", 11, 7, 1), ("narrow", 3, 5, 2), ("rows", 16, 16, 1):
+    Image.fromarray(patch[:h, :w]).save(name + ".jpg", quality=80, subsampling=kind)
+    if name == "rows":  # of two columns become two rows: as many blocks, in another order
+        data = open("rows.jpg", "rb").read()
+        at = data.index(b"\xff\xc0") + 11
+        assert data[at] == 0x21
+        open("rows.jpg", "wb").write(data[:at] + b"\x12" + data[at + 1:])
+    Image.open(name + ".jpg").save(name + ".png")
+
 
 def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

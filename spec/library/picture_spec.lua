@@ -52,6 +52,12 @@ describe("a picture", function()
     end
   end)
 
+  it("as .jpg has libjpeg's bits, where colours were stored coarsely, too", function()
+    for _, name in ipairs{"both", "columns", "rows", "narrow"} do
+      assert(same(mg.load(path(name .. ".jpg")), mg.load(path(name .. ".png"))), name)
+    end
+  end)
+
   it("becomes floats if it is asked to", function()
     local x = mg.load(path "rgb.png", {dtype = "float32"})
     assert(same(x, rgb:to "float32" / 255))

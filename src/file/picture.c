@@ -33,11 +33,25 @@ static void *stb_realloc(void *p, size_t old, size_t n) {
 #define STBI_ASSERT(x) ((void)0)
 #define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG
+#define STBI_NO_SIMD
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
+/* Names without arguments are the kernels that a JPEG is given: ours. */
+static void (*const stbi__idct_block)(uint8_t *, int, short[64]) = jpeg_inverse;
+static resample *const stbi__resample_row_v_2 = jpeg_rows;
+static resample *const stbi__resample_row_h_2 = jpeg_columns;
+static resample *const stbi__resample_row_hv_2 = jpeg_both;
+static void (*const stbi__YCbCr_to_RGB_row)(uint8_t *, const uint8_t *, const uint8_t *,
+                                            const uint8_t *, int, int) = jpeg_rgb;
+#define stbi__idct_block(...) stb_inverse(__VA_ARGS__)
+#define stbi__resample_row_v_2(...) stb_rows(__VA_ARGS__)
+#define stbi__resample_row_h_2(...) stb_columns(__VA_ARGS__)
+#define stbi__resample_row_hv_2(...) stb_both(__VA_ARGS__)
+#define stbi__YCbCr_to_RGB_row(...) stb_rgb(__VA_ARGS__)
+
 #pragma GCC diagnostic ignored "-Wunused-function" /* at the file's end */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"

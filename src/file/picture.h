@@ -20,4 +20,11 @@ void picture_free(picture *x);
 bool picture_write(ctx *c, const picture *x, bool (*put)(void *arg, const void *p, int64_t n),
                    void *arg);
 
+/* jpeg.c: what stb_image calls, and how it does */
+typedef uint8_t *resample(uint8_t *out, uint8_t *near, uint8_t *far, int w, int by);
+resample jpeg_rows, jpeg_columns, jpeg_both;
+void jpeg_inverse(uint8_t *out, int stride, short block[64]);
+void jpeg_rgb(uint8_t *out, const uint8_t *y, const uint8_t *cb, const uint8_t *cr, int n,
+              int step);
+
 #endif
