@@ -102,7 +102,30 @@ static fuser *fuser_of(ctx *c) {
   return f;
 }
 
+/* The same numbers seen the same way by another array: they are fetched once. -1: they are new. While a tape
+** records, these may be others' later. */
+static int find_leaf(const ctx *c, const fuser *f, const array *a) {
+  space q;
+  if (a->state != READY || c->arrays->tape || view_dense(&a->v)) return -1;
+  memset(&q, 0, sizeof q);
+  view_space(&a->v, &q);
+  for (int i = f->nv - 2; i >= 0; i--) {
+    const pvalue *v = &f->v[i];
+    if (v->leaf == LEAF_INPUT && v->space >= 0 && v->dtype == a->dtype &&
+        f->leaf[v->in[0]].p == a->p && memcmp(&f->q[v->space], &q, sizeof q) == 0)
+      return i;
+  }
+  return -1;
+}
+
 static bool add_leaf(ctx *c, fuser *f, const array *a, pvalue *v) {
+  int same = find_leaf(c, f, a);
+  if (same >= 0) {
+    v->leaf = LEAF_INPUT;
+    v->in[0] = f->v[same].in[0];
+    v->space = f->v[same].space;
+    return true;
+  }
   if (!GROW(f, c, 5, leaf, f->nleaf + 1)) return false;
   binding *b = &f->leaf[f->nleaf];
   *b = (binding){.p = NULL, .k = a->k};
