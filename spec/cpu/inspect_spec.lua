@@ -129,6 +129,21 @@ describe("a program", function()
     assert.is_nil(mg._program(y))
   end)
 
+  it("reads what two of its arrays see alike once", function()
+    local x, m, other, square = ready(200, 80), ready(200, 1), ready(200, 1), ready(200, 200)
+    local function inputs(y)
+      local most = 0
+      for k in mg._program(y):gmatch "input (%d+)" do most = math.max(most, tonumber(k)) end
+      return most
+    end
+    assert.equal(2, inputs((x - m) * m))
+    assert.equal(3, inputs((x - m) * other))
+    assert.equal(3, inputs((square.T - square) * square[{{}, 1}]))
+    local y, z = (x - m) * m, x - m
+    mg.eval(z)
+    assert.equal(0, mg.abs(y - z * m):max():item())
+  end)
+
   it("is planned once, and found again whatever its numbers, addresses and seeds are", function()
     local function step(x, k)
       mg.eval((x * k + mg.rand(3000)):exp():sum(), x - k)
