@@ -224,6 +224,37 @@ describe("scaled_dot_product_attention", function()
     assert(large < 4000 * 4000 * 4 / 10)
   end)
 
+  it("reads one row of a gradient whose rows are all the same", function()
+    local shape = {2, 3, 300, 5}
+    local function grads(g)
+      mg.seed(3)
+      local q, k, v = mg.Variable(randn(2, 3, 300, 4)), mg.Variable(randn(2, 3, 70, 4)),
+        mg.Variable(randn(2, 3, 70, 5))
+      local y = attention(q, k, v)
+      y.grad = g
+      y:backward()
+      return {q.grad, k.grad, v.grad}
+    end
+    for _, dims in ipairs{{}, {5}, {1, 1, 1, 5}, {2, 3, 1, 5}, {2, 3, 1, 1}, {2, 1, 300, 1}} do
+      local g = randn(dims):broadcast_to(shape)
+      for i, x in ipairs(grads(g + 0)) do assert(exact(grads(g)[i], x)) end
+    end
+    local ones = grads(mg.tensor{1}:repeat_interleave(mg.ones(shape).size):reshape(shape))
+    for i, x in ipairs(grads()) do assert(exact(x, ones[i])) end
+  end)
+
+  it("takes no memory for ones that backward begins with", function()
+    local q, k, v = mg.Variable(randn(8, 1024, 64)), mg.Variable(randn(8, 16, 64)),
+      mg.Variable(randn(8, 16, 64))
+    local y = attention(q, k, v)
+    local size = 8 * y.size
+    helper.settle()
+    mg.reset_peak()
+    local before = mg.memory().live
+    y:backward()
+    assert.is_true(mg.memory().peak - before < 1.7 * size)
+  end)
+
   it("drops weights in training alone, and scales the others", function()
     local q, k, v = randn(3, 64, 8), randn(3, 64, 8), mg.eye(64)
     local w = attention(q, k, v)

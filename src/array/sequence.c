@@ -28,6 +28,23 @@ static array *spread_of(ctx *c, array *a) {
   return r;
 }
 
+/* Likewise as rows, which may be one over and over: at a stride of 0 */
+static array *repeated_of(ctx *c, array *a) {
+  if (!arr_ready(c, a)) return NULL;
+  int n = a->s.n;
+  bool number = true, row = a->state == READY && a->stride[n - 2] == 0 && a->stride[n - 1] == 1;
+  for (int i = 0; i < n && a->state == READY; i++) number = number && a->stride[i] == 0;
+  if (row) return arr_ref(a);
+  if (!number || a->size == 0) return rows_of(c, a);
+  shape one = {1, {a->s.d[n - 1]}};
+  array *k = a->state == READY ? arr_view(c, a, &one, (const int64_t[]){0}, 0)
+                               : arr_const(c, a->dtype, &one, a->k);
+  array *d = k ? arr_contiguous(c, k) : NULL, *r = d ? arr_broadcast(c, d, &a->s) : NULL;
+  arr_unref(k);
+  arr_unref(d);
+  return r;
+}
+
 /* A fresh array of shape s, whose axes but the last lie in memory in the order of x's */
 static array *laid_as(ctx *c, const array *x, const shape *s) {
   int order[MAXDIM], back[MAXDIM];
@@ -82,7 +99,10 @@ bool arr_attention_grad(ctx *c, const attention_attr *a, array *const in[7], arr
   array *x[7] = {NULL};
   bool ok = true;
   for (int i = 0; i < 7 && ok; i++)
-    if (in[i]) ok = (x[i] = i == 3 || i == 5 ? spread_of(c, in[i]) : rows_of(c, in[i]));
+    if (in[i])
+      ok = (x[i] = i == 3 || i == 5 ? spread_of(c, in[i])
+                   : i == 6         ? repeated_of(c, in[i])
+                                    : rows_of(c, in[i]));
   out[0] = out[1] = out[2] = NULL;
   for (int i = 0; i < 3 && ok; i++) ok = (out[i] = laid_as(c, x[i], &x[i]->s));
   ok = ok && arr_call(c, OP_attention, cpu_attention_grad, (const int64_t *)a, 7,

@@ -34,6 +34,8 @@ typedef struct attention {
   dtype t;
   int64_t batch, nq, nk, d, e, blocks, parts;
   operand q, k, v, g, out, dq, dk, dv;
+  int64_t
+      g_step; /* from one row of g to the next, of those that blocks begin with; 0: all rows are one */
   const view *mask, *lse;
   int kind;
   bool causal, masked;
@@ -157,12 +159,24 @@ static void clear(char *p, int64_t rows, int64_t row, int64_t n, int bytes) {
   for (int64_t i = 0; i < rows; i++) memset(p + i * row * bytes, 0, (size_t)n * bytes);
 }
 
+/* Of each thread: two tiles, and a block of g where all its rows are one */
+static size_t own_bytes(const attention *t) {
+  return 2 * tile_bytes(t) + (t->g_step ? 0 : (size_t)(WIDE * t->e) * dtype_size[t->t]);
+}
+
 static void backward_part(void *arg, int64_t i) {
   attention t = *(const attention *)arg;
   int64_t b = i / t.parts, p = i % t.parts, dk_row = t.dk.row, dv_row = t.dv.row;
-  char *s = t.scratch + par_worker() * 2 * tile_bytes(&t), *d = s + tile_bytes(&t);
+  char *s = t.scratch + par_worker() * own_bytes(&t), *d = s + tile_bytes(&t);
   int bytes = dtype_size[t.t];
   t.at = head_of(&t, b);
+  if (!t.g_step) {
+    char *g = d + tile_bytes(&t);
+    for (int64_t k = 0; k < least(WIDE, t.nq); k++)
+      memcpy(g + k * t.e * bytes, t.at.g, (size_t)(t.e * bytes));
+    t.at.g = g;
+    t.g.row = t.e;
+  }
   char *dk = t.at.dk, *dv = t.at.dv;
   if (p) {
     dk = sums_of(&t, b, p);
@@ -208,13 +222,14 @@ bool cpu_attention_grad(ctx *c, const int64_t *attr, const view *const *in,
   t.out = operand_of(in[4]);
   t.lse = in[5];
   t.g = operand_of(in[6]);
+  t.g_step = t.g.row;
   t.dq = operand_of(out[0]);
   t.dk = operand_of(out[1]);
   t.dv = operand_of(out[2]);
   int64_t want = t.batch ? (PARTS + t.batch - 1) / t.batch : 1;
   t.parts = want < t.blocks ? want : t.blocks;
   if (t.parts < 1) t.parts = 1;
-  size_t own = c->threads * 2 * tile_bytes(&t),
+  size_t own = c->threads * own_bytes(&t),
          sums = (size_t)(t.batch * (t.parts - 1) * t.nk * (t.d + t.e)) * dtype_size[t.t];
   buffer *b = buf_new(c, own + sums);
   if (b) {

@@ -141,7 +141,7 @@ cpu_fn cpu_svd;              /* attr: full, op (named in errors); in: x; out: U,
 ** at counter, element (head, i, j) its number, is below p. */
 typedef struct attention_attr { int64_t causal; double scale, p; int64_t seed, counter; } attention_attr;
 cpu_fn cpu_attention;      /* attr: attention_attr; in: q, k, v, mask; out: y (..., T, E), lse (..., T) dense */
-cpu_fn cpu_attention_grad; /* in: q, k, v, mask, y, lse, g (..., T, E); out: dq, dk, dv */
+cpu_fn cpu_attention_grad; /* in: q, k, v, mask, y, lse, g (..., T, E), whose rows may be one; out: dq, dk, dv */
 /* All dense. attr: cell (0 tanh, 1 relu, 2 LSTM, 3 GRU), whether from the end. Steps past lengths leave the state
 ** as it is. in: h, c (N, H), w (K H, H), two biases (K H), lengths (N); c: LSTM, biases and lengths may be NULL;
 ** into: what the inputs send to the gates (T, N, K H), which becomes what the gates let through; out: states
