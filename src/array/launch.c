@@ -3,8 +3,8 @@
 ** Every program, every call and every kernel on few elements goes through launch_work, numbers through
 ** launch_scalar: time is charged here, and launches are noted here, nowhere else. What is found out while a
 ** graph is built is no launch: numbers made of numbers (arr_map, vjp_made), the reduction of nothing, a
-** constant written out, a permutation drawn. Unwatched, a launch is a jump. A profile has room for all its rows: counting allocates nothing and cannot fail; a trace that finds
-** no memory says so at its end.
+** constant written out, a permutation drawn. Unwatched, a launch is a jump. A profile has room for all its
+** rows: counting allocates nothing and cannot fail; a trace that finds no memory says so at its end.
 */
 #include <stdarg.h>
 #include <stdio.h>

@@ -238,14 +238,16 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
 
 /* ---- scalars ------------------------------------------------------------------------------------------- */
 
-/* The dtype of 0-d floats, with numbers among them; NDTYPE: something else stands there */
-INLINE dtype of_scalars(int op, int n, node *const *in) {
+/* The dtype of 0-d floats that are of one, numbers among them; NDTYPE: something else stands there. While a
+** function is recorded they are arrays. */
+INLINE dtype of_scalars(int op, int n, node *const *in, bool recorded) {
   dtype t = NDTYPE;
   if (op_table[op].rule > TEST) return NDTYPE;
   for (int i = 0; i < n; i++) {
     const node *x = in[i];
     if (x->flags & NUMBER) continue;
-    if (x->a || x->flags & DROPPED || !is_float(x->dtype)) return NDTYPE;
+    if (x->flags & DROPPED || !is_float(x->dtype)) return NDTYPE;
+    if (recorded ? x->flags & WEAK || (x->a && x->a->s.n) : x->a != NULL) return NDTYPE;
     if (t != NDTYPE && t != x->dtype) return NDTYPE;
     t = x->dtype;
   }
@@ -273,21 +275,6 @@ INLINE node *apply_to_scalars(graph *G, int op, int n, node *const *in, dtype t)
   if (!r) return NULL;
   r->k = launch_scalar(&G->c, op, t, k[0], k[1], k[2]);
   return from_scalars(G, r, op, n, in, k);
-}
-
-/* While a function is recorded 0-d floats are arrays: the dtype of those that are of one, numbers among them;
-** NDTYPE: something else stands there */
-static dtype of_recorded(int op, int n, node *const *in) {
-  dtype t = NDTYPE;
-  if (op_table[op].rule > TEST) return NDTYPE;
-  for (int i = 0; i < n; i++) {
-    const node *x = in[i];
-    if (x->flags & NUMBER) continue;
-    if (x->flags & (DROPPED | WEAK) || !is_float(x->dtype) || (x->a && x->a->s.n)) return NDTYPE;
-    if (t != NDTYPE && t != x->dtype) return NDTYPE;
-    t = x->dtype;
-  }
-  return t;
 }
 
 static node *apply_recorded(graph *G, int op, int n, node *const *in, dtype t) {
@@ -319,7 +306,7 @@ static bool stays_lazy(const graph *G, int op, int n, node *const *in) {
 }
 
 INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {
-  dtype t = of_scalars(op, n, in);
+  dtype t = of_scalars(op, n, in, false);
   if (t != NDTYPE) {
     if (__builtin_expect(G->arrays.watched, 0)) { /* counted */
       WORK(&G->c, op);
@@ -329,7 +316,7 @@ INLINE node *elementwise_n(graph *G, int op, int n, node *const *in) {
   }
   if (op_table[op].rule < LOGIC && alike(n, in) && in[0]->a->s.n > 0)
     return apply_to_alike(G, op, n, in);
-  if (__builtin_expect(G->recorder != NULL, 0) && (t = of_recorded(op, n, in)) != NDTYPE)
+  if (__builtin_expect(G->recorder != NULL, 0) && (t = of_scalars(op, n, in, true)) != NDTYPE)
     return apply_recorded(G, op, n, in, t);
   /* what is 0-d becomes a scalar when it is computed: now, unless all are 0-d and nobody wants the values */
   bool again = false, lazy = G->recorder || stays_lazy(G, op, n, in);

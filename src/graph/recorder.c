@@ -3,10 +3,10 @@
 **
 ** While G->recorder is set, a Variable that was there before and is read gets, for as long as the recording
 ** lasts, a value that stands for its own (a leaf of the tape); likewise its grad. Arguments are seen through
-** stand-ins, Variables of the recording, unless the function captures them as well. So everything is computed from leaves, numbers, and constants made
-** on the way. When the recording ends, whatever stands in a Variable or its grad and did not before is an
-** effect: replays give it to them, all together, when nothing can fail any more. Then all Variables are as
-** they were, and those that were made meanwhile have no value.
+** stand-ins, Variables of the recording, unless the function captures them as well. So everything is computed
+** from leaves, numbers, and constants made on the way. When the recording ends, whatever stands in a Variable
+** or its grad and did not before is an effect: replays give it to them, all together, when nothing can fail
+** any more. Then all Variables are as they were, and those that were made meanwhile have no value.
 */
 #include <string.h>
 
@@ -417,9 +417,8 @@ replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
   array **all = p ? mg_alloc(c, most * (sizeof *all + sizeof(bool))) : NULL;
   bool *sinks = all ? (bool *)(all + most) : NULL;
   bool ok = all && collect(G, r, p, results, all);
-  if (ok)
-    graph_forget(G, r->since, r->nmade,
-                 r->made); /* now nobody holds what is not needed: it is not stored */
+  /* then nobody holds what is not needed: it is not stored */
+  if (ok) graph_forget(G, r->since, r->nmade, r->made);
   for (int i = 0; ok && i < p->nall; i++) sinks[i] = false;
   for (int i = 0; ok && i < p->neffect; i++)
     if (!p->e[i].grad) sinks[p->e[i].result] = true;
