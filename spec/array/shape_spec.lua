@@ -282,6 +282,39 @@ describe("shape ops", function()
       {14286, 14286, 14286, 14286, 14286, 14285, 14285}))
   end)
 
+  it("reshape sees parts of a large array where they lie, or copies them", function()
+    local x = mg.range(1, 40 * 50 * 96):reshape(40, 50, 96)
+    local function bytes(part, shape)
+      mg.eval(part)
+      mg.reset_peak()
+      local before = mg.memory().live
+      local y = part:reshape(shape)
+      local more = mg.memory().peak - before
+      assert(exact(y, (part + 0):reshape(shape)))
+      assert(exact(y:swapaxes(1, -1) * 2 + 1, (part + 0):reshape(shape):swapaxes(1, -1) * 2 + 1))
+      return more
+    end
+    local rows = x[{{}, {}, {33, 64}}]
+    for _, shape in ipairs{{40, 50, 4, 8}, {2000, 32}, {8, 5, 1, 25, 2, 32, 1}, {2000, 2, 16}} do
+      assert.equal(0, bytes(rows, shape))
+    end
+    local size = 8 * rows.size
+    for _, shape in ipairs{{-1}, {40, 1600}, {1000, 64}} do assert(bytes(rows, shape) >= size) end
+    assert.equal(0, bytes(x[{{}, {1, 40}}], {40, 10, 4, 96}))
+    assert(bytes(x[{{}, {1, 40}}], {20, 80, 96}) > 0)
+    assert.equal(0, bytes(x[{{40, 1, -1}}], {8, 5, 4800}))
+    assert(bytes(x.T, {40, 96, 5, 10}) > 0)
+    assert(bytes(x:permute(2, 1, 3), {5, 10, 40, 96}) == 0)
+    assert(bytes(x[{{}, {}, {1, 8}}], {40, 50, 2, 4}) > 0)         -- short rows
+    local v = mg.Variable(x)
+    local weight = mg.randn(40, 4, 50, 8)
+    local y = (v[{{}, {}, {33, 64}}]:reshape(40, 50, 4, 8):swapaxes(2, 3) * weight):sum()
+    y:backward()
+    local want = mg.zeros_like(x)
+    want[{{}, {}, {33, 64}}] = weight:swapaxes(2, 3):reshape(40, 50, 32)
+    assert(same(v.grad, want))
+  end)
+
   it("refuse what does not fit", function()
     local x = mg.tensor(X)
     for text, call in pairs{

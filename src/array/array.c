@@ -183,12 +183,37 @@ array *arr_view(ctx *c, array *a, const shape *s, const int64_t *stride, int64_t
   return r;
 }
 
+/* The strides by which a, which is not empty, is one of shape s; false: only a copy is */
+static bool divides(const array *a, const shape *s, int64_t *stride) {
+  space q;
+  view_space(&a->v, &q);
+  int k = q.n - 1;
+  int64_t left = q.d[k], step = q.st[k];
+  for (int i = s->n - 1; i >= 0; i--) {
+    if (s->d[i] > 1 && left == 1 && k > 0) left = q.d[--k], step = q.st[k];
+    stride[i] = step;
+    if (left % s->d[i]) return false;
+    left /= s->d[i];
+    step *= s->d[i];
+  }
+  return true;
+}
+
+/* Is a, not dense, read as quickly as a copy of it is made? If it is large and dense along rows */
+static bool stays_view(const array *a, const shape *s, int64_t *stride) {
+  enum { RUN = 16 };
+  int last = a->s.n - 1;
+  return a->size >= HEAVY && a->stride[last] == 1 && a->s.d[last] >= RUN && divides(a, s, stride);
+}
+
 array *arr_reshape(ctx *c, array *a, const shape *s) {
+  int64_t stride[MAXDIM];
   if (a->per_row) return lazy_rows(c, OP_reshape, a, s);
   if (!arr_ready(c, a)) return NULL;
   if (a->state == CONST) return arr_const(c, a->dtype, s, a->k);
   array *dense;
   if (arr_is_contiguous(a)) dense = arr_ref(a);
+  else if (stays_view(a, s, stride)) return arr_view(c, a, s, stride, 0);
   else {
     WORK(c, OP_reshape);
     dense = arr_copy(c, a);
