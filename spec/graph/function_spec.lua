@@ -234,6 +234,24 @@ describe("a Function written in Lua", function()
     assert.same({2.0, 2.0}, {a:item(), b:item()})
   end)
 
+  it("gets tables that are no data as they are, whatever stands in them", function()
+    local ring, deep, seen = {}, {1}, nil
+    ring[1] = ring
+    for _ = 1, 300000 do deep = {deep} end
+    local Take = mg.Function{
+      forward = function(_, x, ...)
+        seen = {...}
+        return x * 2
+      end,
+      backward = function(_, gy) return gy * 2, 0 end,
+    }
+    local x = mg.Variable(3.0)
+    Take(x, ring, deep, {{{{{{{{7}}}}}}}}):backward()
+    assert.is_true(seen[1] == ring and seen[2] == deep)
+    assert.equal(8, seen[3].ndim)
+    assert.equal(2, x.grad:item())
+  end)
+
   it("records nothing where nothing is tracked", function()
     assert.is_nil(Swish(mg.tensor{1, 2}).creator)
     assert.is_nil(mg.no_grad(Swish, mg.Variable{1, 2}).creator)

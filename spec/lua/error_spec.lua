@@ -284,6 +284,23 @@ describe("an error", function()
       assert.is_false(mg.Config.debug)
     end)
 
+    it("is told, or that there was no memory to look for it", function()
+      local x = mg.Variable(mg.rand(1000) - 0.5)
+      for n = 1, 300 do
+        mg._fail_at(n, 1 << 60)
+        local ok, err = pcall(mg.detect_anomaly, mg.log, x)
+        mg._fail_at(0)
+        assert.is_false(ok)
+        assert(err:find "has nan" or err:find "out of memory", err)
+        local y = x:sqrt()
+        mg._fail_at(n, 1 << 60)
+        ok, err = pcall(mg.using_config, "debug", true, y.backward, y)
+        mg._fail_at(0)
+        assert.is_false(ok)
+        assert(err:find "has nan" or err:find "out of memory", err)
+      end
+    end)
+
     it("is passed over in a function that mg.compile records", function()
       local f = mg.compile(function(v) return v:log() end)
       mg.using_config("debug", true, function()

@@ -452,7 +452,7 @@ static bool check_finite(backward *b, const char *name, int i, node *gx, node *g
   graph *G = b->G;
   if (!G->debug || G->recorder) return true;
   int kind = node_unfinite(G, gx), before = kind && g ? node_unfinite(G, g) : UNFINITE_NONE;
-  G->c.err = OK;
+  if (G->c.err) return false;
   if (!kind) return true;
   return fail(&G->c, "backward: the gradient of operand %d of %s has %s, and what came in %s",
               i + 1, name, kinds[kind], before ? "had so already" : "is finite");

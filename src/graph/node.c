@@ -425,7 +425,7 @@ int node_unfinite(graph *G, node *n) {
     node_drop(G, each);
     node_drop(G, all);
   }
-  return answer[0] ? UNFINITE_NONE : answer[1] ? UNFINITE_NAN : UNFINITE_INF;
+  return answer[0] || G->c.err ? UNFINITE_NONE : answer[1] ? UNFINITE_NAN : UNFINITE_INF;
 }
 
 void graph_arrays(graph *G, void (*visit)(void *arg, const node *of, array *a), void *arg) {

@@ -153,8 +153,8 @@ void push_origin(lua_State *L, const node *f);   /* what made it, and where, in 
 ** are all that stands on the stack. */
 void note_made(lua_State *L, state *S, node *n);
 void note_line(lua_State *L, state *S, node *n); /* the first of it alone */
-/* Raises "who: what has nan: log made nan ..." where n is not finite. */
-void refuse_unfinite(lua_State *L, state *S, node *n, const char *who, const char *what);
+/* Raises "who: what has nan: log made nan ..." where n is not finite. False: no memory to tell */
+bool refuse_unfinite(lua_State *L, state *S, node *n, const char *who, const char *what);
 
 /* ---- the collector (module.c) ---------------------------------------------------------------- */
 

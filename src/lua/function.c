@@ -127,17 +127,17 @@ static void push_method(lua_State *L, int self, const char *name, const char *me
     refuse(L, "%s: its %s is a %s, expected a function", name, method, kind_of(L, -1));
 }
 
-/* Numbers in a list, nested or not: data, as for any op */
+/* Numbers in a list, nested as deep as an array's may be: data, as for any op */
 static bool is_data(lua_State *L, int i) {
-  bool is = false;
-  if (!lua_istable(L, i) || luaL_getmetafield(L, i, "__index") != LUA_TNIL) return false;
-  int type = lua_rawgeti(L, i, 1);
-  if (type == LUA_TTABLE) {
-    luaL_checkstack(L, LUA_MINSTACK, "tables are nested too deep");
-    is = is_data(L, lua_gettop(L));
-  } else is = type == LUA_TNUMBER || type == LUA_TBOOLEAN;
-  lua_pop(L, 1);
-  return is;
+  int top = lua_gettop(L), type = lua_type(L, i);
+  lua_pushvalue(L, i);
+  for (int depth = 0; type == LUA_TTABLE && depth < MAXDIM; depth++) {
+    if (luaL_getmetafield(L, -1, "__index") != LUA_TNIL) break;
+    type = lua_rawgeti(L, -1, 1);
+    lua_replace(L, -2);
+  }
+  lua_settop(L, top);
+  return lua_istable(L, i) && (type == LUA_TNUMBER || type == LUA_TBOOLEAN);
 }
 
 /* A Variable in a table would be used without being an input: its gradient would be lost. */

@@ -54,9 +54,10 @@ static bool start(lua_State *L, state *S, walk *w, node **nodes) {
   if (lua_istable(L, GYS)) fetch(L, GYS, ny, gys);
   fetch(L, XS, nx, xs);
   for (int i = 0; i < ny && S->G.debug && !S->G.recorder && !w->r.look; i++) {
-    refuse_unfinite(L, S, nodes[i], "backward", "the result");
-    if (lua_istable(L, GYS) && gys[i])
-      refuse_unfinite(L, S, gys[i], "backward", "the gradient that is given");
+    if (!refuse_unfinite(L, S, nodes[i], "backward", "the result")) return false;
+    if (lua_istable(L, GYS) && gys[i] &&
+        !refuse_unfinite(L, S, gys[i], "backward", "the gradient that is given"))
+      return false;
   }
   w->b = backward_new(&S->G, ny, nodes, lua_istable(L, GYS) ? gys : NULL, nx,
                       lua_istable(L, XS) ? xs : NULL, w->r.o);

@@ -58,26 +58,28 @@ static culprit find_culprit(lua_State *L, state *S, const node *made, int top) {
   return c;
 }
 
-/* Operands and n itself stand at 1..top. */
+/* Operands and n itself stand at 1..top. What is known of the culprit is its node's: each text is made at
+** once, with what it needs from Lua at hand, before a finalizer can free that node. */
 static void note_unfinite(lua_State *L, state *S, node *n, int top, const char *where) {
   int kind = node_unfinite(&S->G, n);
   extra *x = kind ? node_extra(&S->G, n) : NULL;
   if (!x || x->origin) return;
+  const char *op = push_op(L, n), *text;
   culprit c = find_culprit(L, S, n, top);
   const extra *of = c.from ? c.from->x : NULL;
   const char *known = of ? of->origin : NULL, *name = of ? of->name : NULL;
-  const char *op = push_op(L, n), *text;
   if (c.kind == UNFINITE_NONE)
     text = lua_pushfstring(L, "%s made %s of finite values at %s", op, kinds[kind], where);
   else if (c.kind < kind)
     text = lua_pushfstring(L, "%s made nan of inf at %s; %s", op, where,
                            known ? known : "that inf was given");
   else if (known) text = known;
-  else {
-    text = lua_pushfstring(L, "%s was given to %s at %s, ", kinds[c.kind], op, where);
-    if (name) text = lua_pushfstring(L, "%sby \"%s\", ", text, name);
-    text = lua_pushfstring(L, "%soperand %d", text, c.at);
-  }
+  else if (name)
+    text = lua_pushfstring(L, "%s was given to %s at %s, by \"%s\", operand %d", kinds[c.kind], op,
+                           where, name, c.at);
+  else
+    text =
+        lua_pushfstring(L, "%s was given to %s at %s, operand %d", kinds[c.kind], op, where, c.at);
   keep(&S->G, &x->origin, text);
 }
 
@@ -106,10 +108,9 @@ void note_made(lua_State *L, state *S, node *n) {
   lua_settop(L, top);
 }
 
-void refuse_unfinite(lua_State *L, state *S, node *n, const char *who, const char *what) {
+bool refuse_unfinite(lua_State *L, state *S, node *n, const char *who, const char *what) {
   int kind = node_unfinite(&S->G, n);
-  S->G.c.err = OK;
-  if (!kind) return;
+  if (!kind) return !S->G.c.err;
   const char *origin = n->x ? n->x->origin : NULL;
   refuse(L, "%s: %s has %s: %s", who, what, kinds[kind],
          origin ? origin : "where from, is known of what was made with Config.debug on");
@@ -117,8 +118,9 @@ void refuse_unfinite(lua_State *L, state *S, node *n, const char *who, const cha
 
 /* _refuse_unfinite(x, who, what): x shall be finite */
 static int refuse_if_unfinite(lua_State *L) {
-  refuse_unfinite(L, get_state(L), check_node(L, 1, "refuse_unfinite"), luaL_checkstring(L, 2),
-                  luaL_checkstring(L, 3));
+  state *S = get_state(L);
+  const char *who = luaL_checkstring(L, 2), *what = luaL_checkstring(L, 3);
+  TRY(L, S, refuse_unfinite(L, S, check_node(L, 1, "refuse_unfinite"), who, what));
   return 0;
 }
 
