@@ -159,6 +159,65 @@ describe("at the kink", function()
     end)
   end
 
+  -- What is nan or infinite and masked, as missing data are, sends nothing back through any op.
+  it("where sends no nan through what is nan itself", function()
+    local function row(f)                    -- of 3 alike, which the op joins
+      return function(x) return f(x:unsqueeze(2):expand(x.size, 3)) end
+    end
+    local ops = {
+      hypot = function(x) return mg.hypot(x, 1) end,
+      copysign = function(x) return mg.copysign(x, x) end,
+      logaddexp = function(x) return mg.logaddexp(1, x) end,
+      cumprod = row(function(x) return x:cumprod(2):sum(2) end),
+      logcumsumexp = row(function(x) return x:logcumsumexp(2):sum(2) end),
+      norm = row(function(x) return x:norm{axis = 2} end),
+      var = row(function(x) return x:var(2) end),
+      std = row(function(x) return x:std(2) end),
+      layer_norm = row(function(x) return mg.layer_norm(x):sum(2) end),
+      rms_norm = row(function(x) return mg.rms_norm(x):sum(2) end),
+      softmax = row(function(x) return x:softmax(2):sum(2) end),
+      mean_squared_error = function(x)
+        return mg.mean_squared_error(x, mg.ones_like(x), {reduction = "none"})
+      end,
+      ["x ^ 2"] = function(x) return x ^ 2 end,
+    }
+    for name in ([[abs square tanh asinh erf erfc erfinv sigmoid gelu silu softplus mish elu selu
+        logsigmoid sqrt log exp sin atan asin acos atanh lgamma]]):gmatch "%S+" do
+      ops[name] = mg[name]
+    end
+    local second = {layer_norm = false, rms_norm = false}
+    for name, f in pairs(ops) do
+      for _, dtype in ipairs{"float64", "float32"} do
+        for _, n in ipairs{1, 900} do         -- by kernels and by machine code
+          local x = mg.Variable(mg.tensor({nan, huge, -huge}, dtype):tile(n))
+          local none = mg.zeros{x.size, dtype = "bool"}
+          local y = f(x)
+          local g = mg.gradients(mg.where(none, y, 0):sum(), {x}, {create_graph = true})[1]
+          assert(exact(g:detach(), mg.zeros_like(x)), name)
+          g = mg.gradients(y:sum(), {x}, {create_graph = true})[1]
+          if g.requires_grad and second[name] == nil then
+            local h = mg.gradients(mg.where(none, g, 0):sum(), {x})[1]
+            assert(exact(h, mg.zeros_like(x)), name)
+          end
+        end
+      end
+    end
+    local y, t = mg.Variable{1, 2, 3}, mg.tensor{1.5, nan, 2}
+    mg.where(t:isnan(), 0, (y - t):square()):sum():backward()
+    assert.same({-1, 0, 2}, y.grad:totable())
+  end)
+
+  it("slopes of asin, acos and atanh keep their digits in their own slopes", function()
+    for name, want in pairs{asin = {1e-200, 1e-9, 0.5773502691896258 / 0.75},
+      acos = {-1e-200, -1e-9, -0.5773502691896258 / 0.75}, atanh = {2e-200, 2e-9, 1 / 0.5625}} do
+      local x = mg.Variable{1e-200, 1e-9, 0.5}
+      local g = mg.gradients(mg[name](x):sum(), {x}, {create_graph = true})[1]
+      assert(helper.near(mg.gradients(g:sum(), {x})[1], want, 2e-15, 0), name)
+    end
+    assert.same({huge, huge}, slopes(mg.asin, {1, -1}))
+    assert.same({huge, huge}, slopes(mg.atanh, {1, -1}))
+  end)
+
   it("an infinite slope that counts stays infinite", function()
     assert.same({huge, 0.5}, slopes(mg.sqrt, {0, 1}))
     assert.same({huge, 1}, slopes(mg.log, {0, 1}))

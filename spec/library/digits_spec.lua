@@ -93,6 +93,9 @@ describe("digits far out", function()
       assert(exact({8}, f(mg.tensor{top, top + 4}, {keepdims = true}), 4))
       assert(exact(math.huge, f(mg.tensor{1e200, -1e200, 3e200}), 4))
     end
+    local rows = mg.tensor{{top, top + 4, top, top + 4}, {top, top + 4, top + 4, top + 4}}
+    assert(exact({{16 / 3, 8 / 3}, {8 / 3, 4}}, mg.cov(rows), 4))
+    assert(exact({{1, 0.5773502691896258}, {0.5773502691896258, 1}}, mg.corrcoef(rows), 4))
     local x = mg.Variable(mg.tensor({1 << 24, (1 << 24) + 2}, "float32"))
     local y = x:std()
     assert(exact(1.4142135623730951, y, 2))

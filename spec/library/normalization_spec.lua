@@ -174,6 +174,10 @@ describe("normalization", function()
     assert(near(mg.layer_norm(mg.tensor({1e-25, 2e-25, 3e-25}, "float32")),
       {-1e-25 * 1e5 ^ 0.5, 0, 1e-25 * 1e5 ^ 0.5}, 1e-6, 1e-30))
     assert(exact(mg.layer_norm(mg.full({2, 3}, 7)), {{0, 0, 0}, {0, 0, 0}}))
+    local least = 0x1p-1074                  -- which 1 divided by is no number
+    assert(exact(mg.rms_norm({least * 1024, 0}, {eps = 0x1p-20}), {least * 2 ^ 20, 0}))
+    assert(exact(mg.layer_norm({least * 1024, -least * 1024}, {eps = 0x1p-20}),
+      {least * 2 ^ 20, -least * 2 ^ 20}))
   end)
 
   it("of an empty batch nothing comes, and statistics stay", function()

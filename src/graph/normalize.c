@@ -173,7 +173,7 @@ node *standardize_grad(vjp *v, int i, node *g) {
   if (i >= 1 && i <= 3) return NONE;
   if (i != 5 && !shared[1]) {
     node *rstd = NULL, *x = share(v, 2, standard(v, &at, &rstd));
-    node *sums[2] = {g, B(mul, g, x)};
+    node *sums[2] = {g, P(g, x)};
     if (!sums[1] || !totals(v, &at, sums)) return NULL;
     for (int k = 0; k < 2; k++) share(v, k, sums[k]);
     share(v, 3, rstd);
@@ -189,5 +189,5 @@ node *standardize_grad(vjp *v, int i, node *g) {
     scale = B(mul, scale, keep(v, op_reshape(v->G, w, &s)));
   }
   if (at.centred) g = B(sub, g, B(div, shared[0], n));
-  return B(mul, B(sub, g, B(mul, shared[2], B(div, shared[1], n))), scale);
+  return P(B(sub, g, P(B(div, shared[1], n), shared[2])), scale);
 }

@@ -175,11 +175,6 @@ static node *extreme_grad(vjp *v, node *g, node *x, node *out) {
   return T(where, hit, B(div, spread(v, g), spread(v, count)), N(0));
 }
 
-/* 1 / sqrt(1 - x^2), without cancellation at the ends */
-static node *asin_slope(vjp *v, node *x) {
-  return U(rsqrt, B(mul, B(sub, N(1), x), B(add, x, N(1))));
-}
-
 /* Of the extreme of x and y: all where one wins, half at a tie */
 static node *extreme_share(vjp *v, node *g, node *beats, node *is_nan, node *x, node *y) {
   node *half = T(where, B(eq, x, y), B(mul, g, N(0.5)), N(0));
@@ -434,8 +429,8 @@ node *linear_scan_grad(vjp *v, int i, node *g) {
   if (!gx) gx = share(v, 0, linear_scan(v, g, use(v, 1), at.axis, !at.reverse));
   if (i == 0) return gx;
   node *y = result(v, 0);
-  if (at.reverse) return B(mul, vjp_shifted(v, gx, (int)at.axis, 0), y);
-  return B(mul, gx, vjp_shifted(v, y, (int)at.axis, 0));
+  if (at.reverse) return P(vjp_shifted(v, gx, (int)at.axis, 0), y);
+  return P(gx, vjp_shifted(v, y, (int)at.axis, 0));
 }
 
 node *chosen_grad(vjp *v, int i, node *g) {

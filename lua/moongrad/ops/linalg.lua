@@ -1,7 +1,7 @@
 -- linalg.lua -- products beside the core's matmul, and what is made of its factors.
 
 return function(mg, args)
-  local define, raise = mg.define, mg.raise
+  local define, raise, where = mg.define, mg.raise, mg.where
 
   local function check_vectors(op, a, b)
     if a.ndim ~= 1 or b.ndim ~= 1 then
@@ -39,6 +39,12 @@ return function(mg, args)
       return turned(a, 1) * turned(b, 2) - turned(a, 2) * turned(b, 1)
     end)
 
+  -- Rows less their means, twice: what is left as the first was rounded is a constant to gradients.
+  local function centred(x)
+    local off = x - x:mean{axis = 2, keepdims = true}
+    return off - off:detach():mean{axis = 2, keepdims = true}
+  end
+
   define("cov(x: float, {correction: number = 1})",
     "(D, D): covariances of the rows of x (D, N), by N - correction; of a 1-d x the variance",
     function(x, correction)
@@ -47,7 +53,7 @@ return function(mg, args)
       end
       local single, n = x.ndim == 1, x.shape[x.ndim]
       if single then x = x:unsqueeze(1) end
-      local off = x - x:mean{axis = 2, keepdims = true}
+      local off = centred(x)
       local c = off:matmul(off.T) / math.max(n - correction, 0)
       return single and c:reshape{} or c
     end)
@@ -56,7 +62,7 @@ return function(mg, args)
   define("corrcoef(x: float)", "(D, D): correlations of the rows of x (D, N), in -1..1",
     function(x)
       if x.ndim ~= 2 then raise("corrcoef: x must be (D, N), got shape %s", args.text(x.shape)) end
-      local off = x - x:mean{axis = 2, keepdims = true}
+      local off = centred(x)
       local unit = off / off:norm{axis = 2, keepdims = true}
       return unit:matmul(unit.T):clamp{min = -1, max = 1}
     end)
@@ -204,10 +210,18 @@ return function(mg, args)
   define("matrix_exp(x: float)", "the exponential of matrices (..., n, n)", function(x)
     local n = check_matrices("matrix_exp", "x", x, true)
     if x.size == 0 then return x * 1 end
-    local norm = x:detach():abs():sum(-2):max():item()
-    if norm ~= norm or norm == math.huge then return x * (0 / 0) end
-    local squarings = norm > 5.37 and math.ceil(math.log(norm / 5.37, 2)) or 0
-    local one, a = mg.eye(n, {dtype = x.dtype}), x * 2.0 ^ -squarings
+    local norm = x:detach():abs():sum(-2):amax{axis = -1, keepdims = true}:unsqueeze(-1)
+    local largest, finite = norm:max():item(), nil
+    if largest ~= largest or largest == math.huge then -- nan, but not for the others
+      finite = norm:lt(math.huge)
+      x, norm = where(finite, x, 0), where(finite, norm, 0)
+      largest = norm:max():item()
+    end
+    local most = largest > 5.37 and math.ceil(math.log(largest / 5.37, 2)) or 0
+    local squarings = most                        -- of each: too many cost digits
+    if x.ndim > 2 and most > 0 then squarings = (norm / 5.37):log2():ceil():clamp{min = 0} end
+    local one, a = mg.eye(n, {dtype = x.dtype}), x
+    if most > 0 then a = x * 2.0 ^ -squarings end
     local a2 = a:matmul(a)
     local a4 = a2:matmul(a2)
     local a6 = a4:matmul(a2)
@@ -217,8 +231,11 @@ return function(mg, args)
     local v = a6:matmul(a6 * PADE[13] + a4 * PADE[11] + a2 * PADE[9]) + a6 * PADE[7] +
       a4 * PADE[5] + a2 * PADE[3] + one * PADE[1]
     local e = mg.solve(v - u, v + u)
-    for _ = 1, squarings do e = e:matmul(e) end
-    return e
+    for i = 1, most do
+      local squared = e:matmul(e)
+      e = squarings == most and squared or where(squarings:ge(i), squared, e)
+    end
+    return finite and where(finite, e, 0 / 0) or e
   end)
 
   define("trace(x: array)", "sum of the diagonals of matrices (..., m, n)", function(x)

@@ -184,9 +184,13 @@ return function(mg, args)
     "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false})",
     "bool: |a - b| <= atol + rtol |b|, or both are one infinity",
     function(a, b, rtol, atol, equal_nan)
-      a, b = a:detach():to("float64"), b:detach():to("float64")
-      local near = (a - b):abs():le(b:abs() * rtol + atol)
-      near = near:logical_and(b:isinf():logical_not()):logical_or(a:eq(b))
+      a, b = a:detach(), b:detach()
+      local near = a:eq(b)
+      if rtol > 0 or atol > 0 then
+        a, b = a:to("float64"), b:to("float64")
+        near = (a - b):abs():le(b:abs() * rtol + atol):logical_and(b:isinf():logical_not())
+          :logical_or(near)
+      end
       if equal_nan then near = near:logical_or(a:isnan():logical_and(b:isnan())) end
       return near
     end)
