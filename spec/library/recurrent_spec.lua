@@ -200,6 +200,42 @@ describe("recurrent layers", function()
     assert(same(m.weight_hh_l0.grad, want))
   end)
 
+  it("has the same gradients, in less memory, in place of what was kept", function()
+    for _, kind in ipairs(KINDS) do
+      for _, lengths in ipairs{false, true} do
+        mg.seed(4)
+        local model = nn[kind](20, 40, {bidirectional = true})
+        local x = mg.Variable(mg.randn(30, 9, 20))
+        local options = lengths and {lengths = mg.tensor({30, 1, 7, 30, 12, 2, 29, 5, 6}, "int64")}
+        local function gradients(how)
+          model:cleargrads()
+          x:cleargrad()
+          local y = model(x, nil, options or nil)
+          local loss = (y * wave(30, 9, 80)):sum()
+          helper.settle()
+          mg.reset_peak()
+          local before = mg.memory().live
+          loss:backward(how)
+          local more, all = mg.memory().peak - before, {x.grad}
+          for _, p in model:named_parameters() do all[#all + 1] = p.grad end
+          if how then
+            model:cleargrads()
+            x:cleargrad()
+            loss:backward()
+            for i, g in ipairs{x.grad} do assert(helper.exact(g, all[i])) end
+          end
+          assert(raises("released", function() loss:backward() end))
+          return all, more
+        end
+        local want, most = gradients{retain_graph = true}
+        local got, more = gradients()
+        for i, g in ipairs(got) do assert(helper.exact(g, want[i])) end
+        local gates = 8 * 30 * 9 * 40 * GATES[kind]
+        assert(more < most - gates, kind .. ": " .. more .. " bytes against " .. most)
+      end
+    end
+  end)
+
   it("drops between layers, in training alone", function()
     local m = fill(nn.GRU(3, 50, {num_layers = 2, dropout = 0.5}))
     local x = wave(2, 4, 3)

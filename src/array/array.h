@@ -179,9 +179,10 @@ array *arr_lu_det(ctx *c, array *lu, array *pivots, array **log); /* log: instea
 
 /* Shapes, and what may be NULL, as cpu.h has them. gates (T, N, K H) is the caller's alone, and changed. in: h, c, w,
 ** biases, lengths; out: states, cells, the GRU's; NULL where the cell has none. The gradient's in are w, gates, these
-** three, gradients of states and cells, lengths. */
+** three, gradients of states and cells, lengths; over: gates and the GRU's are the caller's alone, and become their
+** gradients. */
 bool arr_recurrent(ctx *c, const int64_t *attr, array *const in[6], array *gates, array *out[3]);
-bool arr_recurrent_grad(ctx *c, const int64_t *attr, array *const in[8], array *out[4]);
+bool arr_recurrent_grad(ctx *c, const int64_t *attr, array *const in[8], bool over, array *out[4]);
 
 /* A fresh contiguous array all of zeros; a fresh contiguous copy; both the caller's alone. */
 array *arr_zeros(ctx *c, dtype t, const shape *s);

@@ -148,17 +148,18 @@ bool arr_recurrent(ctx *c, const int64_t *attr, array *const in[6], array *gates
   return ok;
 }
 
-bool arr_recurrent_grad(ctx *c, const int64_t *attr, array *const in[8], array *out[4]) {
+bool arr_recurrent_grad(ctx *c, const int64_t *attr, array *const in[8], bool over, array *out[4]) {
   WORK(c, OP_recurrent);
   array *x[8] = {NULL};
   bool ok = all_dense(c, 8, in, x);
   for (int i = 0; i < 4; i++) out[i] = NULL;
   if (ok) {
     shape s = x[1]->s, state = {2, {s.d[1], x[0]->s.d[1]}};
-    ok = (out[0] = arr_new(c, x[1]->dtype, &s)) && (out[1] = arr_new(c, x[1]->dtype, &state));
+    out[0] = over ? arr_ref(x[1]) : arr_new(c, x[1]->dtype, &s);
+    ok = out[0] && (out[1] = arr_new(c, x[1]->dtype, &state));
     if (ok && attr[0] == LSTM) ok = (out[2] = arr_new(c, x[1]->dtype, &state));
     s.d[2] = state.d[1];
-    if (ok && attr[0] == GRU) ok = (out[3] = arr_new(c, x[1]->dtype, &s));
+    if (ok && attr[0] == GRU) ok = (out[3] = over ? arr_ref(x[4]) : arr_new(c, x[1]->dtype, &s));
   }
   ok =
       ok && arr_call(c, OP_recurrent, cpu_recurrent_grad, attr, 8, (const array *const *)x, 4, out);

@@ -563,6 +563,8 @@ int backward_next(backward *b, node **host) {
 
 const node *backward_at(const backward *b) { return b->at; }
 
+bool backward_releases(const backward *b) { return !b->o.retain_graph; }
+
 node *backward_acc(const backward *b, const node *n) {
   const slot *s = find(b, n);
   return s ? s->acc : NULL;

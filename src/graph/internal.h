@@ -35,6 +35,7 @@ bool outputs_new(graph *G, node *f, int nout);             /* room for them */
 void output_set(node *f, int k, node *y);                  /* y, untracked, is f's output k; not if no float */
 void node_restore(node *n, array *a);                     /* the value that n let go of */
 void node_release(graph *G, node *f);                     /* let go of what f saved; the skeleton stays */
+void node_lose_kept(node *f, int i);                      /* array i that the op kept goes: f counts as released */
 node *like(graph *G, node *g, double v);                  /* a constant of g's shape and dtype */
 
 /* Cast to the dtype that a rule of op.h gives for all of them together */
@@ -121,6 +122,7 @@ node *result(vjp *v, int k);                              /* result k, likewise 
 node *grad_of(vjp *v, int k);                             /* gradient of result k; zeros where it is unused */
 bool unused(const vjp *v, int k);
 node *share(vjp *v, int k, node *n);                      /* n becomes v->shared[k], for f's next inputs */
+bool is_last_use(const vjp *v);                           /* f is released when all its rules are done */
 node *own(vjp *v, int i);                                 /* what keep_array kept as number i, a constant */
 
 /* The language of ops.def's vjp column: U, B and T apply ops, P and Q are products and quotients in which a
@@ -143,6 +145,7 @@ node *vjp_swapped(vjp *v, node *n);                        /* the last two axes 
 
 node *op_part(graph *G, int op, node *x, const shape *s, const int64_t *first, const int64_t *step); /* op: slice, slice_grad */
 
+bool backward_releases(const struct backward *b);
 node *backward_acc(const struct backward *b, const node *n); /* its gradient so far, borrowed; or NULL */
 node *output_grad(const struct backward *b, const output *o); /* new handle; zeros where there is none */
 /* An array that is the accumulator of f's input i alone: add in place. NULL: error. */

@@ -167,6 +167,11 @@ static void lose_kept(extra *x) {
   for (int k = 0; k < x->nout; k++) lose_array(&x->out[k].a);
 }
 
+void node_lose_kept(node *f, int i) {
+  lose_array(&f->x->kept[i]);
+  f->flags |= RELEASED;
+}
+
 static void lose_saved(node *f) {
   if (!(f->kind & (SAVED_ARRAY | SAVED_ARRAY << 4)) && !f->x) return;
   if (f->x) lose_kept(f->x);

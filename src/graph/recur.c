@@ -179,6 +179,12 @@ static node *incoming(vjp *v, int k, node *g) {
   return unused(v, k) ? NULL : grad_of(v, k);
 }
 
+/* May the gradient take the place of what was kept for it? Nobody else has it, and it is the last one */
+static bool taken_over(const vjp *v, int64_t cell) {
+  array *const *kept = v->f->x->kept;
+  return is_last_use(v) && arr_sole(kept[0], 1) && (cell != GRU || arr_sole(kept[2], 1));
+}
+
 /* DONE: backward has gone on through a composition. Else shared are the gradients of what comes to the gates, of
 ** h and of c, and what reached the GRU's third gate. */
 static node *walk(vjp *v, node *g) {
@@ -203,20 +209,19 @@ static node *walk(vjp *v, node *g) {
     share(v, 0, ok ? y : NULL);
     return ok ? DONE : NULL;
   }
-  node *from[8] = {x[WH],
-                   own(v, 0),
-                   own(v, 1),
-                   at.cell == LSTM ? own(v, 2) : NULL,
-                   at.cell == GRU ? own(v, 2) : NULL,
-                   gy,
-                   gc,
-                   x[LENGTHS]};
   array *in[8] = {NULL}, *out[4];
-  bool ok = true;
+  bool ok = true, over = taken_over(v, at.cell);
+  node *from[8] = {[0] = x[WH], [5] = gy, [6] = gc, [7] = x[LENGTHS]};
+  array **kept = v->f->x->kept;
+  in[1] = arr_ref(kept[0]);
+  in[2] = arr_ref(kept[1]);
+  if (at.cell >= LSTM) in[at.cell == GRU ? 4 : 3] = arr_ref(kept[2]);
   for (int i = 0; i < 8 && ok; i++)
     if (from[i]) ok = (in[i] = node_as_array(G, from[i]));
-  ok = ok && arr_recurrent_grad(&G->c, (const int64_t[]){at.cell, at.reverse}, in, out);
+  ok = ok && arr_recurrent_grad(&G->c, (const int64_t[]){at.cell, at.reverse}, in, over, out);
   for (int i = 0; i < 8; i++) arr_unref(in[i]);
+  if (ok && over) node_lose_kept(v->f, 0);
+  if (ok && is_last_use(v) && at.cell >= LSTM) node_lose_kept(v->f, 2);
   for (int i = 0; i < 4 && ok; i++)
     if (out[i] && !(v->shared[i] = node_array(G, out[i]))) ok = false;
   return ok ? v->shared[0] : NULL;

@@ -116,6 +116,8 @@ bool unused(const vjp *v, int k) {
 
 node *grad_of(vjp *v, int k) { return keep(v, output_grad(v->b, &v->f->x->out[k])); }
 
+bool is_last_use(const vjp *v) { return !v->create && !v->G->recorder && backward_releases(v->b); }
+
 node *own(vjp *v, int i) { return keep(v, node_array(v->G, arr_ref(v->f->x->kept[i]))); }
 
 /* ---- the language of the vjp column: see internal.h --------------------------------------------------- */
