@@ -172,6 +172,24 @@ local SLOPE = {1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 1
 local function stirling_rest(k) return polynomial((1 / k) ^ 2, REST) / k end
 local function stirling_slope(k) return polynomial((1 / k) ^ 2, SLOPE) * (1 / k) ^ 2 end
 
+-- lgamma(c) - lgamma(a) - (c - a) digamma(a), 0 or more. From a to a + 1 it loses less_log of
+-- (c - a) / a; from a + LARGE on Stirling's formula is as exact, whose terms r^m give
+-- r^m h, h = (1 + v)^-m - 1 + m v.
+local function lgamma_gap(c, a)
+  local u = (c - a) / a
+  return by_size(u, function(w)
+    local d, k, steps = w * a, a + LARGE, mg.range(0, LARGE - 1, {dtype = a.dtype})
+    local below = less_log(d:unsqueeze(-1) / (a:unsqueeze(-1) + steps)):sum(-1)
+    local v, r, rest = d / k, 1 / k, 0
+    local square, part, h, power = v * v, less_log(v), 0, 1
+    for m = 1, 2 * #REST - 1 do
+      h, power = (h + m * square) / (1 + v), power * r
+      if m % 2 == 1 then rest = rest + REST[(m + 1) // 2] * power * h end
+    end
+    return below + k * (square - (1 + v) * part) + 0.5 * part + rest
+  end, c:lgamma() - a:lgamma() - (c - a) * a:digamma())
+end
+
 -- far(k) where k is large, else near(k): each sees harmless numbers elsewhere
 local function by_stirling(k, near, far)
   local large = k:ge(LARGE)
@@ -656,45 +674,38 @@ function KL.Exponential(p, q) return ratio_gap(p.rate, q.rate) end
 
 function KL.Gamma(p, q)
   local a, b, c, d = p.concentration, p.rate, q.concentration, q.rate
-  return a * ratio_gap(b, d) + (a - c) * (a:digamma() + d:log() - b:log()) + c:lgamma() - a:lgamma()
+  return a * ratio_gap(b, d) + (a - c) * log_of((d - b) / b, d:log() - b:log()) + lgamma_gap(c, a)
 end
 
 function KL.Beta(p, q)
   local a, b, c, d = p.concentration1, p.concentration0, q.concentration1, q.concentration0
-  return log_beta(c, d) - log_beta(a, b) + (a - c) * a:digamma() + (b - d) * b:digamma() +
-    (c + d - a - b) * (a + b):digamma()
+  return lgamma_gap(c, a) + lgamma_gap(d, b) - lgamma_gap(c + d, a + b)
 end
 
 function KL.Dirichlet(p, q)
-  local a, b = p.concentration, q.concentration
-  local total = a:sum{axis = -1, keepdims = true}
-  return a:sum(-1):lgamma() - b:sum(-1):lgamma() + (b:lgamma() - a:lgamma()):sum(-1) +
-    ((a - b) * (a:digamma() - total:digamma())):sum(-1)
+  local a, c = p.concentration, q.concentration
+  return lgamma_gap(c, a):sum(-1) - lgamma_gap(c:sum(-1), a:sum(-1))
 end
 
--- p log(p / q), inf where q cannot give what p does
-local function share(p, log_p, log_q)
-  return mg.where(p:eq(0), 0, p * (log_p - log_q))
-end
+-- Probabilities add up to 1: gap(p, q - p) is p log(p / q) and what adds up to 0.
+local function share(p, q, log_p, log_q) return gap(p, q - p, log_q - log_p) end
 
 function KL.Bernoulli(p, q)
-  if not p.by_logits and not q.by_logits then
-    local d, not_p = q.given - p.given, 1 - p.given
-    return gap(p.given, d, q.given:log() - p.given:log()) +
-      gap(not_p, -d, (-q.given):log1p() - (-p.given):log1p())
+  local function parts(it)
+    local x = it.given
+    if it.by_logits then
+      return x:sigmoid(), (-x):sigmoid(), -(-x):softplus(), -x:softplus()
+    end
+    return x, 1 - x, x:log(), (-x):log1p()
   end
-  local function logs(it)
-    if it.by_logits then return -(-it.given):softplus(), -it.given:softplus() end
-    return it.given:log(), (-it.given):log1p()
-  end
-  local log_p, log_not_p = logs(p)
-  local log_q, log_not_q = logs(q)
-  return share(p.probs, log_p, log_q) + share(1 - p.probs, log_not_p, log_not_q)
+  local yes, no, log_yes, log_no = parts(p)
+  local q_yes, q_no, q_log_yes, q_log_no = parts(q)
+  return share(yes, q_yes, log_yes, q_log_yes) + share(no, q_no, log_no, q_log_no)
 end
 
 function KL.Categorical(p, q)
   if p.n ~= q.n then raise("kl: %d labels and %d", p.n, q.n) end
-  return share(p.probs, p.log_probs, q.log_probs):sum(-1)
+  return share(p.probs, q.probs, p.log_probs, q.log_probs):sum(-1)
 end
 
 function KL.Poisson(p, q) return gap(p.rate, q.rate - p.rate, q.rate:log() - p.rate:log()) end
@@ -705,8 +716,10 @@ function KL.MultivariateNormal(p, q)
   local L, M, off = p.scale_tril, q.scale_tril, whiten(q.scale_tril, q.loc - p.loc)
   local wide = mg.no_grad(function() return (mg.empty(L.shape) + mg.empty(M.shape)).shape end)
   local ratio = mg.triangular_solve(L:expand(wide), M:expand(wide))
-  return half_log_det(M) - half_log_det(L) +
-    0.5 * ((ratio ^ 2):sum{axis = {-2, -1}} + (off ^ 2):sum(-1) - n)
+  local d = ratio:diagonal{axis1 = -2, axis2 = -1}
+  local u = (d - 1) * (d + 1)
+  local spread = by_size(u, less_log, u - 2 * log_of(d - 1, d:log()))
+  return 0.5 * (spread:sum(-1) + (ratio:tril(-1) ^ 2):sum{axis = {-2, -1}} + (off ^ 2):sum(-1))
 end
 
 local function family_of(op, v, i)

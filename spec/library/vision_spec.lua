@@ -113,6 +113,20 @@ describe("grids", function()
     end
   end)
 
+  it("round halves and end at the border as PyTorch", function()
+    local v = mg.range(1, 12):reshape(1, 1, 3, 4)
+    local places = {{{{-1, -1}, {1, 1}, {0, 0}, {0.5, 1}, {-0.25, -1 / 3}}}}
+    assert(near(mg.grid_sample(v, places, {mode = "nearest", padding_mode = "border"}),
+      {{{{1, 12, 7, 11, 2}}}}, 0))
+    assert(near(mg.grid_sample(v, places, {mode = "nearest", align_corners = true}),
+      {{{{1, 12, 7, 11, 6}}}}, 0))
+    for padding, last in pairs{border = 0, reflection = -1.5} do
+      local grid = mg.Variable{{{{-1, -1}, {1, 0.25}, {0.1, 0}, {-0.5, 1}, {2, 0.3}}}}
+      mg.grid_sample(v, grid, {padding_mode = padding, align_corners = true}):sum():backward()
+      assert(near(grid.grad, {{{{0, 0}, {0, 4}, {1.5, 4}, {1.5, 0}, {last, 4}}}}, 1e-12))
+    end
+  end)
+
   it("turn nothing where they are the picture's own", function()
     local same = mg.affine_grid({{{1, 0, 0}, {0, 1, 0}}}, {1, 2, 3, 4}, {align_corners = true})
     assert(near(mg.grid_sample(x, same, {align_corners = true}), x, 1e-12))

@@ -102,11 +102,13 @@ return function(mg, args)
     return where(part:gt(turn), 2 * span - part, part) + low
   end
 
+  -- At the border the slope is that of outside, 0, as PyTorch's.
   local function within(v, n, padding, corners)
+    if padding == "zeros" then return v end
     if padding == "reflection" then
       v = corners and mirrored(v, 1, n) or mirrored(v, 0.5, n + 0.5)
     end
-    return padding == "zeros" and v or v:clamp{min = 1, max = n}
+    return where(v:gt(1):logical_and(v:lt(n)), v, v:detach():clamp{min = 1, max = n})
   end
 
   define("grid_sample(x: float, grid: float, {mode: \"bilinear\" | \"nearest\" = \"bilinear\", " ..
@@ -133,7 +135,9 @@ return function(mg, args)
         if not weight then return where(inside:unsqueeze(2), picked, 0) end
         return picked * where(inside, weight, 0):unsqueeze(2)
       end
-      if mode == "nearest" then return at(row:detach():round(), column:detach():round()) end
+      if mode == "nearest" then                     -- halves to even, counted from 0
+        return at((row:detach() - 1):round() + 1, (column:detach() - 1):round() + 1)
+      end
       local top, left = row:detach():floor(), column:detach():floor()
       local down, right = row - top, column - left
       return at(top, left, (1 - down) * (1 - right)) + at(top, left + 1, (1 - down) * right) +
