@@ -64,12 +64,8 @@ end
 
 local Log = Object:extend "Log"
 
--- The step of what is logged without one: 1, 2, 3 ... for each name
-local function step_of(self, name, step)
-  step = step or (self.steps[name] or 0) + 1
-  self.steps[name] = step
-  return step
-end
+-- The step of what is logged without one: 1, 2, 3 ... for each name, of what was written
+local function step_of(self, name, step) return step or (self.steps[name] or 0) + 1 end
 
 local function number_of(op, name, v)
   if mg.is_variable(v) then
@@ -123,16 +119,20 @@ function Events:open(path)
 end
 
 function Events:rows(list, step)
-  local now, records = mg._now(), {}
+  local now, records, steps = mg._now(), {}, {}
   for i, e in ipairs(list) do
-    records[i] = record(event(now, step_of(self, e[1], step), summary(e[1], single(2, e[2]))))
+    steps[i] = step_of(self, e[1], step)
+    records[i] = record(event(now, steps[i], summary(e[1], single(2, e[2]))))
   end
   put(self, table.concat(records))
+  for i, e in ipairs(list) do self.steps[e[1]] = steps[i] end
 end
 
 function Events:value(name, step, rest)
   check_name(name)
-  put(self, record(event(mg._now(), step_of(self, name, step), summary(name, rest))))
+  step = step_of(self, name, step)
+  put(self, record(event(mg._now(), step, summary(name, rest))))
+  self.steps[name] = step
 end
 
 local function doubles(field, x)
@@ -183,8 +183,10 @@ end
 Lines.open = open_lines
 
 function Lines:line(name, step, parts)
-  put(self, ('{"step":%d,"time":%s,%s}\n'):format(step_of(self, name, step),
-    mg._format("%.3f", mg._now()), table.concat(parts, ",")))
+  step = step_of(self, name, step)
+  put(self, ('{"step":%d,"time":%s,%s}\n'):format(step, mg._format("%.3f", mg._now()),
+    table.concat(parts, ",")))
+  self.steps[name] = step
 end
 
 -- What stands in each line or row beside
@@ -238,14 +240,14 @@ function Rows:open(path, append, columns)
 end
 
 function Rows:take(columns, written)
-  local cells = {"step", "time"}
-  self.columns, self.known = columns, {}
+  local cells, known = {"step", "time"}, {}
   for i, name in ipairs(columns) do
     check_free(self, name)
-    if self.known[name] then raise("log: two columns are called %s", name) end
-    cells[i + 2], self.known[name] = cell(name), true
+    if known[name] then raise("log: two columns are called %s", name) end
+    cells[i + 2], known[name] = cell(name), true
   end
   if not written then put(self, table.concat(cells, ",") .. "\n") end
+  self.columns, self.known = columns, known
 end
 
 function Rows:rows(list, step)
@@ -267,7 +269,6 @@ end
 function Rows:flush()
   local row = self.row
   if not row then return end
-  self.row = nil
   if not self.columns then
     local names = {}
     for name in pairs(row) do names[#names + 1] = name end
@@ -281,6 +282,7 @@ function Rows:flush()
       math.type(v) == "integer" and tostring(v) or shortest(v)
   end
   put(self, table.concat(cells, ",") .. "\n")
+  self.row = nil
 end
 
 -- ---- methods ----------------------------------------------------------------------------------

@@ -8,6 +8,8 @@
 local mg = require "moongrad.core"
 local is_variable, raise = mg.is_variable, mg.raise
 
+local DEEPEST = 10000 -- tables in tables: fewer than Lua has room for calls
+
 local tree = {}
 
 -- .layers[2].name, from the keys that lead there
@@ -67,6 +69,7 @@ local function explain(op, what, v, owner, path, seen)
     raise("%s: %s is a %s%s", op, where(what, path), kind(v), more)
   end
   if is_variable(v) or type(v) == "number" then return end
+  if #path > DEEPEST then raise("%s: %s nests more than %d deep", op, what, DEEPEST) end
   if type(v) ~= "table" then refuse ", expected a Variable" end
   if seen[v] ~= nil then
     if seen[v] and not owner then refuse " that stands in itself" end
@@ -86,9 +89,9 @@ local function explain(op, what, v, owner, path, seen)
   seen[v] = false
 end
 
--- The form of v, which stands in the module `owner`, if in any; its leaves are added. nil: it is no
--- tree.
-local function form_of(v, owner, leaves, seen)
+-- The form of v, which stands in the module `owner`, if in any, so many tables deep; its leaves are
+-- added. nil: it is no tree.
+local function form_of(v, owner, leaves, seen, depth)
   local shared = is_variable(v)
   if shared or type(v) == "number" then
     local id = shared and v.id
@@ -100,7 +103,7 @@ local function form_of(v, owner, leaves, seen)
   end
   local form = seen[v]
   if form then return (form.done or form.owner) and form or nil end
-  if type(v) ~= "table" then return nil end
+  if type(v) ~= "table" or depth > DEEPEST then return nil end
   owner = owner or is_module(v) and v
   form = {of = v, owner = owner}
   seen[v] = form
@@ -109,7 +112,7 @@ local function form_of(v, owner, leaves, seen)
   if list == nil then return nil end
   form.keys = list
   for i = 1, list and #list or #v do
-    local f = form_of(v[list and list[i] or i], owner, leaves, seen)
+    local f = form_of(v[list and list[i] or i], owner, leaves, seen, depth + 1)
     if not f then return nil end
     form[i] = f
   end
@@ -121,7 +124,7 @@ end
 function tree.flatten(op, what, t)
   if is_variable(t) then return {t}, 1 end
   local leaves = {}
-  local form = form_of(t, nil, leaves, {})
+  local form = form_of(t, nil, leaves, {}, 0)
   if not form then explain(op, what, t, nil, {}, {}) end
   return leaves, form
 end

@@ -92,6 +92,10 @@ describe("trees", function()
     local ring = {}
     ring.a = {ring}
     assert(raises("grad: argument 1: .a[1] is a table that stands in itself", of, ring))
+    local deep = {1}
+    for _ = 1, 200000 do deep = {deep} end
+    assert(raises("grad: argument 1 nests more than 10000 deep", of, deep))
+    assert(raises("tree_leaves: argument 1 nests more than 10000 deep", mg.tree_leaves, deep))
     assert(raises("jvp: v: .a is missing", mg.jvp, function(p) return p.a * 1 end, {a = 1.0}, {}))
     assert(raises("jvp: v: .c is one too many", mg.jvp, function(p) return p.a * 1 end, {a = 1.0},
       {a = 1, c = 2}))

@@ -108,6 +108,25 @@ end)
 describe("a log of scalars", function()
   helper.guard(before_each, after_each)
 
+  it("counts what was written, and keeps a row until it is", function()
+    local folder = child.folder()
+    now_is(1)
+    for _, ending in ipairs{"csv", "jsonl"} do
+      local path = folder .. "/a." .. ending
+      local log = mg.log(path)
+      local file = log.file
+      log:scalar("loss", 4)
+      log.file = {write = function() return nil, "the disk is full" end, close = function() end}
+      if ending == "csv" then assert(raises("the disk is full", log.close, log))
+      else assert(raises("the disk is full", log.scalar, log, "loss", 3)) end
+      log.file = file
+      log:scalar("loss", 3)
+      log:close()
+      assert.equal(ending == "csv" and "step,time,loss\n1,1.000,4\n2,1.000,3\n" or
+        '{"step":1,"time":1.000,"loss":4}\n{"step":2,"time":1.000,"loss":3}\n', child.read(path))
+    end
+  end)
+
   it("is written when its block ends by an error, which goes on", function()
     local path = child.folder() .. "/a.csv"
     now_is(2.5)

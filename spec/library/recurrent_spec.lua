@@ -268,6 +268,8 @@ describe("recurrent layers", function()
   it("refuses what does not fit", function()
     local m = nn.LSTM(3, 2)
     local x = mg.ones(4, 2, 3)
+    assert(raises("LSTM: num_layers must be a number in 1..10000, got 9007199254740992", nn.LSTM,
+      3, 2, {num_layers = 1 << 53}))
     assert(raises("LSTM: x (4): expected (T, N, I), or (T, I)", m, mg.ones(4)))
     assert(raises("LSTM: x has 5 features, expected 3", m, mg.ones(4, 2, 5)))
     assert(raises("LSTM: h is given, but no c", m, x, mg.zeros(1, 2, 2)))

@@ -81,6 +81,10 @@ describe("a Checkpoint", function()
     local bad = training.Checkpoint(folder, {model = c, other = d})
     assert.is_false(pcall(bad.load, bad))
     assert(helper.same(c.weight.data, before))
+    mg.save(folder .. "/000001.safetensors", {epoch = 1, parts = {model = a:state()}, rng = {1}})
+    bad = training.Checkpoint(folder, {model = c})
+    assert(raises("set_rng_state: expected what get_rng_state gave", bad.load, bad))
+    assert(helper.same(c.weight.data, before))
     assert(raises("has no part opt", training.Checkpoint(folder, {opt = optim.SGD(a)}).load,
       training.Checkpoint(folder, {opt = optim.SGD(a)})))
     assert(raises("Checkpoint: part model has no state()", training.Checkpoint, folder,

@@ -220,6 +220,37 @@ describe("all or nothing:", function()
     whole(make, function(net) net:load_state(state) end)
   end)
 
+  it("a batch that running statistics take in", function()
+    for _, momentum in ipairs{0.1, "cumulative"} do
+      whole(function()
+        return {nn.BatchNorm(4, {momentum = momentum}), mg.Variable(mg.rand(30, 4, 15))}
+      end, function(it) it[1](it[2]) end)
+    end
+    whole(function()
+      local layer = nn.InstanceNorm(4, {affine = true, track_running_stats = true})
+      return {layer, mg.Variable(mg.rand(30, 4, 15))}
+    end, function(it) it[1](it[2]) end)
+  end)
+
+  it("averages of parameters, some of them new", function()
+    for _, name in ipairs{"EMA", "SWA"} do
+      whole(function()
+        local model = nn.Sequential(nn.Linear(4, 30), nn.Linear(5))
+        local average = mg.training[name](model)
+        average:update()
+        model[1].weight.data = model[1].weight * 2
+        model(mg.rand(2, 4))
+        return {model, average}
+      end, function(it) it[2]:update() end)
+    end
+  end)
+
+  it("what a layer gets when it is sized, random numbers among it", function()
+    for layer, n in pairs{[nn.Linear(7)] = 40, [nn.Conv2d(30, 3)] = 20, [nn.BatchNorm()] = 600} do
+      whole(function() return layer:clone() end, function(new) new:_sized(new.build, n) end)
+    end
+  end)
+
   it("a layer that is sized by what comes", function()
     local x = mg.rand(2, 40)
     for n = 1, 1000, 3 do                         -- half a layer would stay one

@@ -3,6 +3,8 @@
 ** What can fail comes first: new values are computed, all in one evaluation. What is left then moves
 ** pointers, within one call: no hook comes in between.
 */
+#include <string.h>
+
 #include "lua/binding.h"
 
 /* On the stack of assign and _commit; the last two are our own lists. */
@@ -27,6 +29,46 @@ static bool check_grads(lua_State *L, int n) {
     node_shape(g, &t);
     if (!shape_eq(&s, &t) || x->dtype != g->dtype) refuse(L, "assign: a grad of another form");
   }
+  return true;
+}
+
+/* make_room(nil, nil, fields, fresh, n): sets the keys that tables do not have yet, and notes which */
+static int make_room(lua_State *L) {
+  bool *fresh = lua_touserdata(L, FIELDS + 1);
+  for (int i = 1, n = (int)lua_tointeger(L, FIELDS + 2); i <= n;
+       i += 3, lua_settop(L, FIELDS + 2)) {
+    if (push_field(L, i) || lua_isnil(L, -1)) continue;
+    lua_pushvalue(L, -2);
+    if (lua_rawget(L, -4) != LUA_TNIL) continue;
+    lua_pop(L, 2);
+    lua_pushboolean(L, false);
+    lua_rawset(L, -3);
+    fresh[i / 3] = true;
+  }
+  return 0;
+}
+
+/* make_room, which may fail, stands with `fresh` above VALUES. The keys go again, but their places stay, until the
+** collector comes: to set them takes no memory then. */
+static bool have_room(lua_State *L, int n) {
+  if (n == 0) return true;
+  bool *fresh = lua_touserdata(L, VALUES + 2);
+  lua_pushvalue(L, VALUES + 1);
+  for (int i = 0; i < 2; i++) lua_pushnil(L);
+  lua_pushvalue(L, FIELDS);
+  lua_pushvalue(L, VALUES + 2);
+  lua_pushinteger(L, n);
+  int status = lua_pcall(L, FIELDS + 2, 0, 0);
+  for (int i = 1; i <= n; i += 3) {
+    if (!fresh[i / 3]) continue;
+    fresh[i / 3] = false;
+    push_field(L, i);
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+  }
+  if (status != LUA_OK) lua_error(L);
   return true;
 }
 
@@ -57,7 +99,7 @@ static node **fetch(lua_State *L, int list, int n, node **out) {
 static bool assign_all(lua_State *L, state *S, int n, node **nodes, int fields) {
   fetch(L, TARGETS, n, nodes);
   fetch(L, VALUES, n, nodes + n);
-  return check_grads(L, fields) && node_assign(&S->G, n, nodes, nodes + n);
+  return check_grads(L, fields) && have_room(L, fields) && node_assign(&S->G, n, nodes, nodes + n);
 }
 
 static int assign_and_set(lua_State *L, int fields) {
@@ -70,6 +112,11 @@ static int assign_and_set(lua_State *L, int fields) {
     refuse(L, "assign: %d targets, but %d values", n, (int)lua_rawlen(L, FROM));
   lua_createtable(L, n, 0);
   lua_createtable(L, n, 0);
+  if (fields) {
+    for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+    lua_pushcclosure(L, make_room, 2);
+    memset(lua_newuserdatauv(L, fields / 3 + 1, 0), 0, fields / 3 + 1);
+  }
   for (int i = 1; i <= n; i++) {
     lua_rawgeti(L, TO, i);
     node *x = to_node(L, -1);

@@ -182,6 +182,15 @@ static int set_rng_state(lua_State *L) {
   return 0;
 }
 
+/* _seeded(seed, fn, ...): fn(...), which draws from a stream of its own */
+static int seeded(lua_State *L) {
+  stream(L, "set_rng_state");
+  modes m = {.what = M_RANDOM, .random.seed = (uint64_t)luaL_checkinteger(L, 1)};
+  check_callable(L, 2, "_seeded");
+  call_in_modes(L, get_state(L), lua_gettop(L) - 2, &m);
+  return lua_gettop(L) - 1;
+}
+
 /* ---- computing ------------------------------------------------------------------------------- */
 
 static bool eval_all(lua_State *L, state *S, int n, node **nodes) {
@@ -503,6 +512,7 @@ static void add_private(lua_State *L) {
   add(L, "_library", library, NULL, false);
   add(L, "_ops", ops, NULL, false);
   add(L, "_profile", profile_call, NULL, false);
+  add(L, "_seeded", seeded, NULL, false);
 }
 
 static void add_values(lua_State *L) {

@@ -102,45 +102,50 @@ static bool has(lua_State *L, int set) {
   return yes;
 }
 
-/* tidy(fn, ...): what fn returns */
+/* tidy(fn, ...): what fn returns. What is needed after the call is there before: where it changed something,
+** nothing fails any more, unless tables are returned. */
 static int tidy(lua_State *L) {
+  enum { LIST = 1, KEPT, TABLES, GUARD };
   state *S = get_state(L);
   sig_check(L);
   push_lists(L);
-  lua_newtable(L); /* the list: index 1 */
-  lua_insert(L, 1);
-  lua_pushvalue(L, 1);
+  lua_newtable(L);
+  lua_insert(L, LIST);
+  lua_pushvalue(L, LIST);
   lua_rawseti(L, -2, S->tidy + 1);
   lua_pop(L, 1);
+  for (int i = KEPT; i <= TABLES; i++) {
+    lua_newtable(L);
+    lua_insert(L, i);
+  }
+  push_outliving(L);
+  lua_pop(L, 1);
   tidy_guard *g = guard_new(L, sizeof *g);
-  lua_insert(L, 2); /* the guard: index 2 */
+  lua_insert(L, GUARD);
   g->outer = S->tidy++;
   g->g.end = leave;
-  call_guarded(L, lua_gettop(L) - 3);
-  int last = lua_gettop(L), kept = last + 1;
-  int tables = 0;
+  call_guarded(L, lua_gettop(L) - GUARD - 1);
+  int last = lua_gettop(L), tables = 0;
   luaL_checkstack(L, 10, "tidy");
-  lua_newtable(L);
-  lua_newtable(L);
-  for (int i = 3; i <= last; i++) {
+  for (int i = GUARD + 1; i <= last; i++) {
     lua_pushvalue(L, i);
-    tables = keep(L, kept, tables);
+    tables = keep(L, KEPT, tables);
   }
   for (int i = 1; i <= tables; i++, lua_pop(L, 1)) {
-    lua_rawgeti(L, kept + 1, i);
-    for (lua_pushnil(L); lua_next(L, -2);) tables = keep(L, kept, tables);
+    lua_rawgeti(L, TABLES, i);
+    for (lua_pushnil(L); lua_next(L, -2);) tables = keep(L, KEPT, tables);
   }
   push_outliving(L);
   int set = lua_gettop(L);
-  for (int i = 1, n = (int)lua_rawlen(L, 1); i <= n; i++) {
-    lua_rawgeti(L, 1, i);
-    bool stays = has(L, kept), outlives = has(L, set);
+  for (int i = 1, n = (int)lua_rawlen(L, LIST); i <= n; i++) {
+    lua_rawgeti(L, LIST, i);
+    bool stays = has(L, KEPT), outlives = has(L, set);
     if (!stays && !outlives) box_drop(S, lua_touserdata(L, -1));
     else if (S->tidy && !outlives) tidy_enter(L, S); /* it belongs to the call around this one */
     lua_pop(L, 1);
   }
   lua_settop(L, last);
-  return last - 2;
+  return last - GUARD;
 }
 
 /* Empties the boxes made since the last sweep, but for the `n` at `keep` and what outlives the call. How far

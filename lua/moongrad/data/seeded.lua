@@ -6,10 +6,5 @@ local mg = require "moongrad"
 
 return function(seed, fn)
   if not seed then return fn() end
-  local state = mg.get_rng_state()
-  mg.set_rng_state { seed, 0 }
-  local ok, result = pcall(mg.using_config, "train", mg.Config.train, fn)
-  mg.set_rng_state(state)
-  if not ok then error(result, 0) end
-  return result
+  return (mg._seeded(seed, fn))
 end

@@ -48,11 +48,10 @@ function Convolution:build(inputs)
     dims[i + 2], fan_in = k, fan_in * k
   end
   local bound = 1 / math.sqrt(fan_in)
-  local weight = Parameter((2 * mg.rand(dims) - 1) * bound)
+  self.weight = Parameter((2 * mg.rand(dims) - 1) * bound)
   if self.has_bias then
     self.bias = Parameter((2 * mg.rand{self.outputs, dtype = self.dtype} - 1) * bound)
   end
-  self.weight = weight -- the last: with it, all is there
 end
 
 function Convolution:infer(find)
@@ -70,7 +69,7 @@ function Convolution:prepare_for(x)
     mg.raise("%s: x has %d axes, expected %d, or %d with a batch", getmetatable(self).__name,
       x.ndim, self.axes + 1, self.axes + 2)
   end
-  mg._outside(self.build, self, x.shape[x.ndim - self.axes])
+  self:_sized(self.build, x.shape[x.ndim - self.axes])
 end
 
 function Convolution:describe()

@@ -35,9 +35,8 @@ Linear.init = checked(
 
 function Linear:build(inputs)
   local bound = 1 / math.sqrt(inputs)
-  local weight = Parameter(uniform(bound, { self.outputs, inputs }, self.dtype))
+  self.weight = Parameter(uniform(bound, { self.outputs, inputs }, self.dtype))
   if self.has_bias then self.bias = Parameter(uniform(bound, { self.outputs }, self.dtype)) end
-  self.weight = weight -- the last: with it, all is there
 end
 
 function Linear:infer(find)
@@ -54,7 +53,7 @@ Linear.forward = checked("Linear(self, x: any)", "x W' + b", function(self, x)
     elseif x.shape[x.ndim] == 0 then
       mg.raise("Linear: in is 0, expected a positive integer")
     end
-    mg._outside(self.build, self, x.shape[x.ndim])
+    self:_sized(self.build, x.shape[x.ndim])
   end
   return mg.linear(x, self.weight, self.bias)
 end)

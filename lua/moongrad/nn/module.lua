@@ -330,18 +330,33 @@ end
 
 local function shape(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
 
+-- The fields that make(module, ...) would set
+local function fields_of(module, make, ...)
+  local class = setmetatable({ __index = module }, { __index = getmetatable(module) })
+  local new = setmetatable({}, class)
+  make(new, ...)
+  return setmetatable(new, nil)
+end
+
 -- Makes the parameters that wait for their input's size: the fields that modules will have, by
 -- module.
 local function infer(self, t)
   local more = {}
   walk(self, function() end, function(module, prefix)
     if not module.infer then return end
-    local class = setmetatable({ __index = module }, { __index = getmetatable(module) })
-    local new = setmetatable({}, class)
-    module.infer(new, function(name) return t[prefix .. name] end)
-    more[module] = setmetatable(new, nil)
+    more[module] = fields_of(module, module.infer, function(name) return t[prefix .. name] end)
   end)
   return more
+end
+
+-- build(self, ...), by which a layer is sized at its first input: all that it makes becomes the
+-- layer's, or nothing, and then no random numbers were drawn.
+function Module:_sized(build, ...)
+  mg._attempt({}, function(...)
+    local fields = { n = 0 }
+    for k, v in pairs(mg._outside(fields_of, self, build, ...)) do set(fields, self, k, v) end
+    mg._commit({}, {}, fields)
+  end, ...)
 end
 
 -- Names missing, names unexpected and shapes that differ are all told in one error, and then

@@ -56,7 +56,7 @@ local function by_channel(name, doc, options, affine, track, run)
       self.running_var = Buffer(filled(mg.ones, { features }, self.dtype))
       self.num_batches_tracked = Buffer(mg.tensor(0, "int64"))
     end
-    self.features = features -- the last: with it, all is there
+    self.features = features
   end
 
   function class:infer(find)
@@ -72,13 +72,16 @@ local function by_channel(name, doc, options, affine, track, run)
         if x.ndim < 2 or x.shape[2] < 1 then
           mg.raise("%s: x must be (N, C, ...), got shape (%s)", name, table.concat(x.shape, ", "))
         end
-        mg._outside(self.build, self, x.shape[2])
+        self:_sized(self.build, x.shape[2])
       end
       local momentum, seen = self.momentum, self.num_batches_tracked
       if momentum == "cumulative" then momentum = seen and share_of(seen) or 0 end
-      local y = run(self, x, momentum)
-      if seen and mg.Config.train then mg.assign({ seen }, { seen.data + 1 }) end
-      return y
+      if not seen or not mg.Config.train then return run(self, x, momentum) end
+      local kept = { seen, self.running_mean, self.running_var }
+      return mg._attempt_values(kept, function() -- the batch counts where all is done
+        mg.assign({ seen }, { seen.data + 1 })
+        return run(self, x, momentum)
+      end)
     end)
 
   function class:describe()
@@ -155,7 +158,7 @@ function GroupNorm:is_waiting() return self.affine and not self.weight end
 GroupNorm.forward = checked("GroupNorm(self, x: float)", "x (N, C, ...) normalized",
   function(self, x)
     local C = x.shape[2]
-    if not self.channels and C and C % self.groups == 0 then mg._outside(self.build, self, C) end
+    if not self.channels and C and C % self.groups == 0 then self:_sized(self.build, C) end
     return mg.group_norm(x, self.groups, self.weight, self.bias, { eps = self.eps })
   end)
 
@@ -179,7 +182,7 @@ local function of_last_axes(name, eps, options, doc, read, run)
 
   function class:build(shape)
     build_affine(self, shape)
-    self.sizes = table.move(shape, 1, #shape, 1, {}) -- the last: with it, all is there
+    self.sizes = table.move(shape, 1, #shape, 1, {})
   end
 
   function class:infer(find)
@@ -191,7 +194,7 @@ local function of_last_axes(name, eps, options, doc, read, run)
 
   class.forward = checked(name .. "(self, x: array)", "x normalized over its last axes",
     function(self, x)
-      if not self.sizes then mg._outside(self.build, self, { x.shape[x.ndim] }) end
+      if not self.sizes then self:_sized(self.build, { x.shape[x.ndim] }) end
       return run(self, x)
     end)
 

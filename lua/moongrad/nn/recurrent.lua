@@ -48,7 +48,7 @@ local function build(self, inputs)
     parameters(self, n, ending(layer))
     if self.bidirectional then parameters(self, n, ending(layer, true)) end
   end
-  self.input_size = inputs -- the last: with it, all is there
+  self.input_size = inputs
 end
 
 -- What a state of `name` has to be, or zeros of it
@@ -94,7 +94,7 @@ local function forward(self, x, states, lengths)
   local steps, n, inputs = table.unpack(x.shape)
   if not self.input_size then
     if inputs == 0 then raise("%s: in is 0, expected a positive integer", name) end
-    mg._outside(build, self, inputs)
+    self:_sized(build, inputs)
   elseif inputs ~= self.input_size then
     raise("%s: x has %d features, expected %d", name, inputs, self.input_size)
   end
@@ -135,7 +135,7 @@ local function forward(self, x, states, lengths)
   return x, last[1], last[2]
 end
 
-local OPTIONS = "num_layers: int(1..) = 1, bias: bool = true, batch_first: bool = false, " ..
+local OPTIONS = "num_layers: int(1..10000) = 1, bias: bool = true, batch_first: bool = false, " ..
   "dropout: number(0..1) = 0, bidirectional: bool = false"
 
 local function sequence(name, cell, doc, options)
@@ -202,6 +202,11 @@ LSTM.forward = checked("LSTM(self, x: float, h: variable | list?, c: variable?, 
 
 -- ---- one step ---------------------------------------------------------------------------------
 
+local function build_step(self, inputs)
+  parameters(self, inputs, "")
+  self.input_size = inputs
+end
+
 local function step(self, x, states)
   local name = getmetatable(self).__name
   if x.ndim ~= 1 and x.ndim ~= 2 then
@@ -211,8 +216,7 @@ local function step(self, x, states)
   if single then x = x:unsqueeze(1) end
   local inputs = x.shape[2]
   if not self.input_size then
-    mg._outside(parameters, self, inputs, "")
-    self.input_size = inputs
+    self:_sized(build_step, inputs)
   elseif inputs ~= self.input_size then
     raise("%s: x has %d features, expected %d", name, inputs, self.input_size)
   end

@@ -112,7 +112,7 @@ end
 local TransformerEncoder = layer "TransformerEncoder"
 
 TransformerEncoder.init = checked(
-  "TransformerEncoder(self, encoder_layer: module, num_layers: int(1..), {norm: module?})",
+  "TransformerEncoder(self, encoder_layer: module, num_layers: int(1..10000), {norm: module?})",
   "so many copies of a layer, equal to begin with, one after the other, then the norm", stack)
 
 TransformerEncoder.forward = checked(
@@ -126,7 +126,7 @@ TransformerEncoder.forward = checked(
 local TransformerDecoder = layer "TransformerDecoder"
 
 TransformerDecoder.init = checked(
-  "TransformerDecoder(self, decoder_layer: module, num_layers: int(1..), {norm: module?})",
+  "TransformerDecoder(self, decoder_layer: module, num_layers: int(1..10000), {norm: module?})",
   "so many copies of a layer, equal to begin with, one after the other, then the norm", stack)
 
 TransformerDecoder.forward = checked("TransformerDecoder(self, " .. DECODER,
@@ -145,7 +145,7 @@ local Transformer = layer "Transformer"
 -- All matrices by Glorot and Bengio 2010, the layers each of their own.
 Transformer.init = checked(
   "Transformer(self, d_model: int(1..) = 512, nhead: int(1..) = 8, " ..
-  "{num_encoder_layers: int(1..) = 6, num_decoder_layers: int(1..) = 6, " .. OPTIONS,
+  "{num_encoder_layers: int(1..10000) = 6, num_decoder_layers: int(1..10000) = 6, " .. OPTIONS,
   "an encoder of src (S, N, d_model) and a decoder of tgt (T, N, d_model), each with a norm " ..
   "behind it: what comes out (T, N, d_model)",
   function(self, width, heads, encoders, decoders, hidden, dropout, activation, eps, batch_first,

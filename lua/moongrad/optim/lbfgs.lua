@@ -147,9 +147,11 @@ local function step(self, closure)
     closure()
   end
   local params = leaves(self)
-  local loss, kept = mg.no_grad(mg._attempt_values, params, minimize, self, params, closure)
-  self.slots.kept = mg._outlive(kept)
-  return loss
+  return mg.no_grad(mg._attempt_values, params, function()
+    local loss, kept = minimize(self, params, closure)
+    self.slots.kept = mg._outlive(kept)
+    return loss
+  end)
 end
 
 LBFGS.step = checked("step(self, closure: function)",

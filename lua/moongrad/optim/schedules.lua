@@ -35,7 +35,22 @@ end
 
 local function copy(t) return table.move(t, 1, #t, 1, {}) end
 
--- Sets each holder's lr, or none, if a number is none that lr can be.
+-- fn(...), which sets options of the optimizer and its groups: if it fails they are what they were.
+local function attempt(self, fn, ...)
+  local before = {}
+  for _, group in ipairs { self.opt, table.unpack(self.opt.groups) } do
+    local values = {}
+    for k, v in next, group.values do values[k] = v end
+    before[group.values] = values
+  end
+  local ok, problem = pcall(fn, ...)
+  if ok then return end
+  for values, old in next, before do
+    for k in next, values do values[k] = old[k] end
+  end
+  error(problem, 0)
+end
+
 local function set(self, rates)
   local check = getmetatable(self.opt).check
   for i, lr in ipairs(rates) do rates[i] = check { lr = lr } end
@@ -54,10 +69,13 @@ function Schedule:init(kind, opt, rate, fields)
   self.holders, self.base = holders(opt), {}
   for i, holder in ipairs(self.holders) do self.base[i] = base_of(holder) end
   for k, v in pairs(fields or {}) do self[k] = v end
-  set(self, rates(self, 0))
-  for i, holder in ipairs(self.holders) do
-    starts[holder] = { lr = holder.lr, base = self.base[i] }
-  end
+  attempt(self, function()
+    set(self, rates(self, 0))
+    self:also(0)
+    for i, holder in ipairs(self.holders) do
+      starts[holder] = { lr = holder.lr, base = self.base[i] }
+    end
+  end)
 end
 
 -- The lr of holder i after t steps
@@ -68,9 +86,12 @@ function Schedule.also() end
 
 local function step(self)
   local t = self.t + 1
-  set(self, rates(self, t))
-  self:also(t)
-  self.t = t
+  local list = rates(self, t)
+  attempt(self, function()
+    set(self, list)
+    self:also(t)
+    self.t = t
+  end)
 end
 
 -- In a function that mg.compile records: after each replay. The optimizer's lr is asked for before.
@@ -156,8 +177,10 @@ Schedule.load_state = checked("load_state(self, state: table)",
     for i, lr in ipairs(numbers(t, "lr", #self.holders)) do
       field(fields, self.holders[i].values, "lr", getmetatable(self.opt).check { lr = lr })
     end
-    mg._commit({}, {}, fields)
-    self:also(self.t)
+    attempt(self, function()
+      self:also(t.t)
+      mg._commit({}, {}, fields)
+    end)
     return self
   end)
 
@@ -389,11 +412,9 @@ schedules.one_cycle = checked(
     if cycle and opt.momentum == nil and opt.betas == nil then
       raise("one_cycle: %s has no momentum; say cycle_momentum = false", getmetatable(opt).__name)
     end
-    local schedule = Schedule("one_cycle", opt, function(t) return at(t, 3, 4) end, {
+    return Schedule("one_cycle", opt, function(t) return at(t, 3, 4) end, {
       also = cycle and function(self, t) set_momentum(self.opt, at(t, 5, 6)) end or nil
     })
-    schedule:also(0)
-    return schedule
   end)
 
 -- ---- plateau ----------------------------------------------------------------------------------
@@ -430,7 +451,7 @@ Plateau.step = checked("step(self, metric: number | variable)",
         if lr - less > self.eps then list[i] = less end
       end
     end
-    set(self, list)
+    attempt(self, set, self, list)
     self.best, self.bad, self.rest, self.t = best, bad, rest, self.t + 1
   end)
 

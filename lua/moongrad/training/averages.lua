@@ -8,27 +8,22 @@ local checked, raise = mg.checked, mg.raise
 
 local Average = Object:extend("Average")
 
--- The averages, by name; all there is of a layer that has just got its parameters
-local function track(self)
-  for name, p in self.model:named_parameters() do
-    if not self.values[name] then self.values[name] = mg.tensor(p.data) end
-  end
-end
-
 Average.update = checked("update(self)", "takes the parameters as they are now; after opt:step()",
   function(self)
     mg.no_grad(mg.tidy, function()
       local targets, values, rate = {}, {}, self:rate()
+      local fields = { n = 3, self, "count", self.count + 1 }
       for name, p in self.model:named_parameters() do
-        local old = self.values[name]
+        local old, n = self.values[name], fields.n
         if old then
           targets[#targets + 1], values[#values + 1] = old, old + rate * (p - old)
+        else -- all there is of a layer that has just got its parameters
+          fields[n + 1], fields[n + 2], fields[n + 3] = self.values, name, mg.tensor(p.data)
+          fields.n = n + 3
         end
       end
-      mg.assign(targets, values)
+      mg._commit(targets, values, fields)
     end)
-    track(self)
-    self.count = self.count + 1
   end)
 
 Average.apply = checked("apply(self, fn: function, ...)",

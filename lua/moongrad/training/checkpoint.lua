@@ -99,8 +99,9 @@ Checkpoint.save = checked("save(self, epoch: int(0..), metric: number | variable
     if dist then dist.barrier() end
   end)
 
--- Gives each part its state; after an error all have what they had.
-local function load_all(self, states, path)
+-- Gives each part its state, and takes the random numbers from there; after an error all is as it
+-- was.
+local function load_all(self, states, rng, path)
   for name in pairs(self.parts) do
     if states[name] == nil then raise("load: %s has no part %s", path, name) end
   end
@@ -122,6 +123,7 @@ local function load_all(self, states, path)
       self.parts[name]:load_state(states[name])
       done[#done + 1] = name
     end
+    mg.set_rng_state(rng)
   end)
   if ok then return end
   for _, name in ipairs(done) do
@@ -147,9 +149,8 @@ Checkpoint.load = checked('load(self, which: "last" | "best" | int(0..) = "last"
     local path = file_of(self, entry.epoch)
     local t = mg.load(path)
     if type(t.parts) ~= "table" then raise("load: %s is no checkpoint", path) end
-    load_all(self, t.parts, path)
     local dist = ranks()
-    mg.set_rng_state(dist and dist._rng_state(t.rng) or t.rng)
+    load_all(self, t.parts, dist and dist._rng_state(t.rng) or t.rng, path)
     return t.epoch, t.metric
   end)
 
