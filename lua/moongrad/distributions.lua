@@ -108,9 +108,12 @@ local function value_of(x, like)
   return x.dtype:sub(1, 5) == "float" and x or x:to(like.dtype)
 end
 
--- log_prob where `inside`, else -inf, and no gradient there
+-- log_prob where x cannot be: of a nan nobody knows
+local function outside(x) return mg.where(x:eq(x), -INF, 0 / 0) end
+
+-- log_prob where `inside`, and no gradient elsewhere
 local function within(inside, x, safe, log_prob)
-  return mg.where(inside, log_prob(mg.where(inside, x, safe)), -INF)
+  return mg.where(inside, log_prob(mg.where(inside, x, safe)), outside(x))
 end
 
 -- ---- differences that would cancel ------------------------------------------------------------
@@ -318,7 +321,7 @@ function D.Uniform:draw(shape) return mg.uniform(self.low, self.high, shape) end
 
 function D.Uniform:log_density(x)
   local inside = x:ge(self.low):logical_and(x:lt(self.high))
-  return mg.where(inside, -(self.high - self.low):log(), -INF)
+  return mg.where(inside, 0 - (self.high - self.low):log(), outside(x))
 end
 
 function D.Uniform:uncertainty() return (self.high - self.low):log() end
@@ -441,7 +444,10 @@ end
 
 function D.Dirichlet:log_density(x)
   local a = self.concentration
-  return mg.xlogy(a - 1, x):sum(-1) + a:sum(-1):lgamma() - a:lgamma():sum(-1)
+  local terms = within(x:ge(0):logical_and(x:le(1)), x, 1, function(v)
+    return mg.xlogy(a - 1, v)
+  end)
+  return terms:sum(-1) + a:sum(-1):lgamma() - a:lgamma():sum(-1)
 end
 
 function D.Dirichlet:uncertainty()
@@ -528,6 +534,10 @@ D.Categorical.log_prob = checked("log_prob(self, x: array)",
       end
       x = labels
     end
+    local n = self.n
+    if not mg.no_grad(function() return mg._truth(x:ge(1):logical_and(x:le(n)):all()) end) then
+      raise("log_prob: labels must be in 1..%d", n)
+    end
     local wide = mg.no_grad(function() return mg.zeros(x.shape) + mg.empty(self.batch_shape) end)
     local shape = {table.unpack(wide.shape)}
     local index = x:expand(shape):unsqueeze(-1)
@@ -548,7 +558,7 @@ D.Poisson = family("Poisson", {{"rate", "0 or more"}}, "counts, rate^x exp(-rate
 function D.Poisson:pick(shape) return mg.poisson(self.rate, shape) end
 
 function D.Poisson:log_density(x)
-  local inside = x:ge(0):logical_and(x:eq(x:floor()))
+  local inside = x:ge(0):logical_and(x:lt(INF)):logical_and(x:eq(x:floor()))
   return within(inside, x, 0, function(v)
     local rate = self.rate
     return by_stirling(v, function(k)

@@ -87,6 +87,15 @@ describe("at the kink", function()
   end)
 
   it("nan wins in max, maximum, relu and clamp", function()
+    local low, high = mg.Variable{0, nan, 5, 0}, mg.tensor{9, 9, nan, 2}
+    local z = mg.Variable{1, 2, 3, 4}
+    local y = z:clamp{min = low, max = high}
+    assert(exact(y, {1, nan, nan, 2}))
+    y:backward()
+    assert(exact(z.grad, {1, 0, 0, 0}))
+    assert(exact(low.grad, {0, 1, 0, 0}))
+    assert(exact(mg.ones(2):clamp{max = {nan, 0}}, {nan, 0}))
+    assert(raises("clamp: min is nan", mg.clamp, mg.ones(2), {min = nan}))
     assert(exact(mg.maximum({nan, 1, nan}, {1, nan, nan}), {nan, nan, nan}))
     assert(exact(mg.minimum({nan, 1}, {1, nan}), {nan, nan}))
     assert(exact(mg.relu{nan, -1}, {nan, 0}))

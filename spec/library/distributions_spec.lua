@@ -112,11 +112,31 @@ describe("distributions", function()
     assert(near(D.Poisson(1):log_prob(mg.tensor{-1, 0.5}), {low, low}))
     assert(near(D.Poisson(0):log_prob(mg.tensor{0, 1}), {0, low}))
     assert(near(D.Bernoulli(0):log_prob(mg.tensor{0, 1}), {0, low}))
-    assert(raises("4 ", D.Categorical{1, 1, 1}.log_prob, D.Categorical{1, 1, 1},
-      mg.tensor({4}, "int64")))
+    assert(near(D.Poisson(1):log_prob(mg.tensor{inf}), {low}))
+    assert(near(D.Dirichlet{1, 2}:log_prob(mg.tensor{{-1, 0.5}, {inf, 0.5}}), {low, low}))
+    assert.equal("variable(0)", tostring(D.Uniform(0, 1):log_prob(0.5)))
+    for _, label in ipairs{-1, 0, 4} do
+      assert(raises("log_prob: labels must be in 1..3", D.Categorical{1, 1, 1}.log_prob,
+        D.Categorical{1, 1, 1}, mg.tensor({1, label}, "int64")))
+    end
     local x = mg.Variable{-1, 2}
     D.Exponential(3):log_prob(x):sum():backward()
     assert(near(x.grad, {0, -3}))
+  end)
+
+  it("do not know how likely a nan is", function()
+    for name, d in pairs{
+      Normal = D.Normal(0, 1), Laplace = D.Laplace(0, 1), Uniform = D.Uniform(0, 1),
+      Exponential = D.Exponential(1), Gamma = D.Gamma(2, 1), Beta = D.Beta(2, 2),
+      Poisson = D.Poisson(2), Bernoulli = D.Bernoulli(0.5),
+    } do
+      local x = mg.Variable{0 / 0, 1}
+      local y = d:log_prob(x)
+      assert(y[1]:isnan():item() and not y[2]:isnan():item(), name)
+    end
+    assert(D.Dirichlet{1, 2}:log_prob{0 / 0, 0.5}:isnan():item())
+    assert(raises("labels must be whole numbers", D.Categorical{1, 1}.log_prob,
+      D.Categorical{1, 1}, 0 / 0))
   end)
 
   it("have draws whose gradients lead to the parameters", function()

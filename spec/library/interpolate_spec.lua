@@ -69,6 +69,9 @@ describe("interpolate", function()
       {scale_factor = 0.4}))
     assert(raises("interpolate: scale_factor[1] = -1 is negative", mg.interpolate, x,
       {scale_factor = {-1, 1}}))
+    for _, much in ipairs{{size = 1 << 53}, {scale_factor = 1e15}, {size = 1 << 60}} do
+      assert(raises("elements along axis 3 are too many", mg.interpolate, x, much)) -- at once
+    end
   end)
 
   it("Upsample does the same", function()

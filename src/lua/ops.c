@@ -121,6 +121,36 @@ static int gelu(lua_State *L) {
 static int leaky_relu(lua_State *L) { return sig_values(L), map_leaky_relu(L); }
 static int elu(lua_State *L) { return sig_values(L), map_elu(L); }
 
+/* f of values on the stack, as the function that runs */
+static void call(lua_State *L, lua_CFunction f, int a, int b, int c) {
+  for (int i = 1; i <= 3; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  lua_pushcclosure(L, f, 3);
+  lua_pushvalue(L, a);
+  lua_pushvalue(L, b);
+  if (c) lua_pushvalue(L, c);
+  lua_call(L, c ? 3 : 2, 1);
+}
+
+/* The op sees no nan in a bound. Where an array of bounds has one it is the result, as x's is. */
+static int clamp_between(lua_State *L) {
+  enum { X = 1, MIN, MAX, RESULT };
+  for (int i = MIN; i <= MAX; i++) {
+    if (lua_type(L, i) == LUA_TNUMBER || to_node(L, i)) continue;
+    push_values(L, get_state(L), i, "clamp", -1);
+    lua_replace(L, i);
+  }
+  call(L, map_clamp, X, MIN, MAX);
+  for (int i = MIN; i <= MAX; i++) {
+    node *bound = to_node(L, i);
+    if (!bound || !is_float(bound->dtype)) continue;
+    call(L, map_ne, i, i, 0);
+    call(L, map_where, RESULT + 1, i, RESULT);
+    lua_replace(L, RESULT);
+    lua_settop(L, RESULT);
+  }
+  return 1;
+}
+
 /* A bound that is missing is infinite, or the last integer where all is integer. */
 static int clamp(lua_State *L) {
   sig_values(L);
@@ -130,14 +160,14 @@ static int clamp(lua_State *L) {
     lua_Number bound = lua_type(L, i) == LUA_TNUMBER ? lua_tonumber(L, i) : 0;
     if (bound != bound) refuse(L, "clamp: %s is nan", i == 2 ? "min" : "max");
   }
-  if (min && max) return map_clamp(L);
+  if (min && max) return clamp_between(L);
   node *x = to_node(L, 1), *bound = to_node(L, min ? 2 : 3);
   bool fraction = is_float(x->dtype);
   fraction |= bound ? is_float(bound->dtype) : !lua_isinteger(L, min ? 2 : 3);
   if (fraction) lua_pushnumber(L, min ? INFINITY : -INFINITY);
   else lua_pushinteger(L, min ? INT64_MAX : INT64_MIN);
   lua_replace(L, min ? 3 : 2);
-  return map_clamp(L);
+  return clamp_between(L);
 }
 
 /* ---- reductions ------------------------------------------------------------------------------ */
@@ -320,7 +350,7 @@ const entry op_entries[] = {
      true},
     {"clamp", clamp,
      "clamp(x: array, {min: number | array, max: number | array})\n"
-     "x kept within min..max; gradient 1 inside and at the bounds",
+     "x kept within min..max, nan where one of the three is; gradient 1 inside and at the bounds",
      true},
     {"slice", slice, "slice(x: array, ...)\nx[...]: by numbers, ranges, Variables", true},
     {"flip", flip, "flip(x: array, axis: axes)\nbackwards along the axes", true},

@@ -195,31 +195,27 @@ return function(mg, args)
   -- was said, and not `to`.
   local function taps(mode, n, to, scale, corners)
     local at, weight, count = {}, {}, mode == "nearest" and 1 or mode == "bicubic" and 4 or 2
-    for k = 1, count do at[k], weight[k] = {}, {} end
-    for i = 1, to do
-      local place
-      if corners then
-        place = to > 1 and (i - 1) * (n - 1) / (to - 1) or 0
-      elseif mode == "nearest" then
-        place = scale and (i - 1) // scale or (i - 1) * n // to
-      else
-        place = (scale and (i - 0.5) / scale or (i - 0.5) * n / to) - 0.5
-        if mode ~= "bicubic" and place < 0 then place = 0 end
-      end
-      local first = place // 1
-      local t = place - first
-      if count == 2 then
-        weight[1][i], weight[2][i] = 1 - t, t
-      elseif count == 4 then    -- Keys, "Cubic convolution interpolation", 1981, with a = -3/4
-        local function near(d) return (1.25 * d - 2.25) * d * d + 1 end
-        local function far(d) return ((-0.75 * d + 3.75) * d - 6) * d + 3 end
-        weight[1][i], weight[2][i] = far(t + 1), near(t)
-        weight[3][i], weight[4][i] = near(1 - t), far(2 - t)
-      end
-      for k = 1, count do
-        local p = first + k - (count == 4 and 1 or 0)
-        at[k][i] = math.tointeger(math.max(1, math.min(p, n)))
-      end
+    local i, place = mg.range(0, to - 1, {dtype = "float64"}), nil
+    if corners then
+      place = to > 1 and i * (n - 1) / (to - 1) or i
+    elseif mode == "nearest" then
+      place = scale and i // scale or i * n // to
+    else
+      place = (scale and (i + 0.5) / scale or (i + 0.5) * n / to) - 0.5
+      if mode ~= "bicubic" then place = place:clamp{min = 0} end
+    end
+    local first = place:floor()
+    local t = place - first
+    if count == 2 then
+      weight = {1 - t, t}
+    elseif count == 4 then    -- Keys, "Cubic convolution interpolation", 1981, with a = -3/4
+      local function near(d) return (1.25 * d - 2.25) * d * d + 1 end
+      local function far(d) return ((-0.75 * d + 3.75) * d - 6) * d + 3 end
+      weight = {far(t + 1), near(t), near(1 - t), far(2 - t)}
+    end
+    for k = 1, count do
+      local p = first + (k - (count == 4 and 1 or 0))
+      at[k] = p:clamp{min = 1, max = n}:to "int64"
     end
     return at, weight
   end
@@ -230,7 +226,7 @@ return function(mg, args)
     local dims, sum = {}, nil
     for i = axis, x.ndim do dims[#dims + 1] = i == axis and to or 1 end
     for k, places in ipairs(at) do
-      local w = mg.tensor(weight[k], x.dtype):reshape(dims)
+      local w = weight[k]:to(x.dtype):reshape(dims)
       local part = mg._mulz(w, x:index_select(axis, places)) -- 0 of inf is 0
       sum = sum and sum + part or part
     end
@@ -281,6 +277,9 @@ return function(mg, args)
       for k = 1, axes do
         if shape[k + 2] < 1 or to[k] < 1 then
           raise("interpolate: x %s has nothing to give along axis %d", args.text(shape), k + 2)
+        end
+        if to[k] > 1 << 48 then
+          raise("interpolate: %g elements along axis %d are too many", to[k], k + 2)
         end
       end
       for k = 1, axes do x = resampled(x, k + 2, mode, to[k], scale[k], corners) end
