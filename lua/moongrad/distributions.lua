@@ -676,8 +676,8 @@ function KL.Laplace(p, q)
 end
 
 function KL.Uniform(p, q)
-  local outside = p.low:lt(q.low):logical_or(p.high:gt(q.high))
-  return mg.where(outside, INF, ((q.high - q.low) / (p.high - p.low)):log())
+  local beyond = p.low:lt(q.low):logical_or(p.high:gt(q.high))
+  return mg.where(beyond, INF, ((q.high - q.low) / (p.high - p.low)):log())
 end
 
 function KL.Exponential(p, q) return ratio_gap(p.rate, q.rate) end

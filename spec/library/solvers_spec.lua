@@ -93,6 +93,8 @@ describe("mg.odeint", function()
 
   it("says what it cannot do", function()
     local function f(_, y) return y end
+    assert(raises("odeint: time 1 is ", mg.odeint, f, 1.0, {0 / 0, 1}))
+    assert(raises("odeint: time 2 is inf", mg.odeint, f, 1.0, {0, 1 / 0}))
     assert(raises("the times must rise, or fall, but time 3 is 1 after 2", mg.odeint, f, 1.0,
       {0, 2, 1}))
     assert(raises("there are no times", mg.odeint, f, 1.0, {}))

@@ -64,6 +64,12 @@ describe("pixel_shuffle and its kin", function()
     assert(near(shuffled:flatten(), {1, 4, 2, 5, 3, 6}))
     assert(differentiable(function(v) return v:pixel_shuffle(2):square() end, {x * 0.1}))
     assert(near(mg.nn.PixelUnshuffle(2)(mg.nn.PixelShuffle(2)(x)), x))
+    for _, r in ipairs{1 << 32, 1 << 62} do
+      assert(raises("pixel_shuffle: x must be (..., C r^2, H, W) with r = ", mg.pixel_shuffle,
+        mg.ones(4, 2, 2), r))
+      assert(raises("pixel_unshuffle: x must be (..., C, H r, W r) with r = ", mg.pixel_unshuffle,
+        mg.ones(4, 0, 0), r))
+    end
     assert(raises("pixel_shuffle: x must be (..., C r^2, H, W) with r = 3, got shape (2, 4, 2, 3)",
       x.pixel_shuffle, x, 3))
     assert(raises("channel_shuffle: x must be (N, C, ...), C a multiple of 3", x.channel_shuffle, x,

@@ -51,6 +51,14 @@ describe("a signature", function()
     assert.same({""}, {values(ZEROS)})
   end)
 
+  it("tells of what stands in brackets where a value fits neither it nor what comes after",
+    function()
+      assert(raises("norm: argument 2 is a string, expected a table of whole numbers (shape)",
+        values, NORM, x, "", x, x))
+      assert(raises("Linear: argument 1 is a string, expected a whole number (in)", values, LINEAR,
+        "", 4))
+    end)
+
   it("lets what stands in brackets be left out", function()
     assert.same({nil, 4, true}, {values(LINEAR, 4)})
     assert.same({nil, 4, false}, {values(LINEAR, 4, {bias = false})})

@@ -278,7 +278,7 @@ static void distribute(lua_State *L, reading *r) {
     }
     if (p->skip && !lua_isnil(L, i)) {
       int have = last - i + (is_options(L, last, NULL) ? 0 : 1);
-      if (!fits(L, i, p) || have <= required_after(g, j)) {
+      if ((!fits(L, i, p) && fits(L, i, p + 1)) || have <= required_after(g, j)) {
         j++;
         continue;
       }

@@ -195,7 +195,8 @@ return function(mg, args)
   -- was said, and not `to`.
   local function taps(mode, n, to, scale, corners)
     local at, weight, count = {}, {}, mode == "nearest" and 1 or mode == "bicubic" and 4 or 2
-    local i, place = mg.range(0, to - 1, {dtype = "float64"}), nil
+    local i = mg.range(0, to - 1, {dtype = "float64"})
+    local place
     if corners then
       place = to > 1 and i * (n - 1) / (to - 1) or i
     elseif mode == "nearest" then

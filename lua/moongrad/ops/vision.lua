@@ -6,13 +6,15 @@
 return function(mg, args)
   local define, raise, where = mg.define, mg.raise, mg.where
 
+  local MOST <const> = 1 << 24 -- times as many: their square is an integer
+
   -- Shi et al., arXiv 1609.05158
   define("pixel_shuffle(x: array, r: int(1..))",
     "x (..., C r^2, H, W) as (..., C, H r, W r): each r^2 channels become r by r pixels",
     function(x, r)
       local s = x.shape
       local n = #s
-      if n < 3 or s[n - 2] % (r * r) ~= 0 then
+      if n < 3 or r > MOST or s[n - 2] % (r * r) ~= 0 then
         raise("pixel_shuffle: x must be (..., C r^2, H, W) with r = %d, got shape %s", r,
           args.text(s))
       end
@@ -26,7 +28,7 @@ return function(mg, args)
     function(x, r)
       local s = x.shape
       local n = #s
-      if n < 3 or s[n - 1] % r ~= 0 or s[n] % r ~= 0 then
+      if n < 3 or r > MOST or s[n - 1] % r ~= 0 or s[n] % r ~= 0 then
         raise("pixel_unshuffle: x must be (..., C, H r, W r) with r = %d, got shape %s", r,
           args.text(s))
       end

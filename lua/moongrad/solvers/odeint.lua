@@ -186,7 +186,8 @@ local function read_times(t)
   local times = {}
   for i, v in ipairs(t) do
     times[i] = v
-    if v ~= v or i > 1 and (times[i] - times[i - 1]) * (times[2] - times[1]) <= 0 then
+    if v ~= v or math.abs(v) == math.huge then mg.raise("odeint: time %d is %g", i, v) end
+    if i > 1 and (times[i] - times[i - 1]) * (times[2] - times[1]) <= 0 then
       mg.raise("odeint: the times must rise, or fall, but time %d is %g after %g", i, times[i],
         times[i - 1])
     end
