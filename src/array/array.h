@@ -36,6 +36,7 @@ struct array {
   };
   buffer *buf;                /* READY */
   uint64_t mark;              /* the last visit that came here */
+  uint64_t again;             /* not 0: others with this number are the same value (graph/again.c) */
   array *next;                /* in the list of those to be freed, of the spare ones, on a visit's way */
   ctx *ctx;                   /* it belongs to */
   union {

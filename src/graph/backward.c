@@ -13,6 +13,9 @@
 ** first; when the last of them is done, it is final, and the leaf's watch is told. A leaf's transpose
 ** or the like, of generation 0, would come last of all: it runs as soon as its gradient is final,
 ** where nothing else is to come for the leaf, so that no sum is in another order.
+**
+** So does a leaf's broadcast in any backward: the sum that is the leaf's gradient then waits only until
+** something is computed anyway, and is computed with that, so that what it sums goes, and is read once.
 */
 #include <string.h>
 
@@ -56,6 +59,7 @@ struct backward {
   bool backprop; /* Config.enable_backprop, to be restored */
   bool linked;   /* the results depend on tracked leaves that are no targets */
   list heap, stack;
+  list late; /* leaves whose gradients are sums that wait */
   slot *spare;
   chunk *slots;
   int nslots; /* those in use */
@@ -522,9 +526,55 @@ static bool settle(backward *b, node *f) {
   return true;
 }
 
+/* ---- sums of leaves */
+
+/* How many Functions read x, of this backward and others */
+static int readers(const backward *b, const node *x) {
+  return x->refs - x->handles - (find(b, x) != NULL);
+}
+
+/* The leaf that z, read by one Function alone, is a broadcast of, reshaped or not, if the order in which its
+** gradient adds up does not count: of two the sum is the same. NULL: there is none */
+static node *leaf_of(const backward *b, node *z) {
+  while (node_has_creator(z)) {
+    bool passes = z->op == OP_broadcast_to || z->op == OP_reshape;
+    if (!passes || z->flags & RELEASED || z->handles || readers(b, z) != 1) return NULL;
+    if (!(z = tracked_input(z, 0)) || !wanted(b, z)) return NULL;
+  }
+  return readers(b, z) <= 2 ? z : NULL;
+}
+
+/* The gradient of z, which f alone reads, is final, and goes on to the leaf. */
+static bool sum_early(backward *b, node *f) {
+  for (int i = 0, n = slots(f); i < n; i++) {
+    node *z = tracked_input(f, i), *leaf;
+    if (!z || z->op != OP_broadcast_to || !find(b, z) || !wanted(b, z)) continue;
+    if (!(leaf = leaf_of(b, z))) continue;
+    for (; z != leaf; z = tracked_input(z, 0))
+      if (!run_early(b, z)) return false;
+    node *acc = backward_acc(b, leaf);
+    if (!acc || !acc->a || acc->a->state != PENDING) continue;
+    if (!append(&b->G->c, &b->late, leaf)) return false;
+  }
+  return true;
+}
+
+/* Before f, which needs the values of its gradient: what waits, with these. */
+static bool sum_late(backward *b, const node *f) {
+  enum { MOST = 32 };
+  node *all[MOST + 1];
+  int n = 0;
+  if (!b->late.len || f->op >= NOP || op_table[f->op].kind != 'o') return true;
+  if (f->op == OP_broadcast_to || f->op == OP_to || f->op == OP_standardize) return true;
+  if ((all[n] = backward_acc(b, f))) n++;
+  while (b->late.len && n <= MOST)
+    if ((all[n] = backward_acc(b, b->late.n[--b->late.len]))) n++;
+  return node_eval(b->G, n, all);
+}
+
 /* f is done with, and may go with it */
 static bool done(backward *b, node *f) {
-  bool ok = !b->watches || settle(b, f);
+  bool ok = b->watches ? settle(b, f) : b->o.create_graph || b->G->recorder || sum_early(b, f);
   for (watch *w = b->watches; w; w = w->also) watch_step(w);
   if (!b->o.retain_graph) node_release(b->G, f);
   if (!node_is_function(f)) return used(b, f), ok;
@@ -554,7 +604,7 @@ int backward_next(backward *b, node **host) {
     } else if (f->op == OP_FUNCTION) {
       *host = b->f = f;
       state = 1;
-    } else if (!run_rule(b, f) || !done(b, f)) state = -1;
+    } else if (!sum_late(b, f) || !run_rule(b, f) || !done(b, f)) state = -1;
   }
   if (state == 0) b->at = NULL;
   G->backprop = b->backprop;
@@ -709,5 +759,6 @@ void backward_free(backward *b) {
   mg_free(b->roots);
   mg_free(b->heap.n);
   mg_free(b->stack.n);
+  mg_free(b->late.n);
   mg_free(b);
 }

@@ -106,6 +106,7 @@ typedef struct graph {
   struct slab *slabs;         /* where nodes stand */
   bool closed;                /* no more nodes are made */
   uint64_t ids;
+  uint64_t again;             /* the latest array.again */
   int64_t live;               /* nodes alive */
   void (*release)(struct graph *G, int ref);
   void *host;

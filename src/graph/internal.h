@@ -33,6 +33,9 @@ bool recording(const graph *G, int n, node *const *in);   /* does an op on these
 uint32_t saves_for(int op, int n, node *const *in);        /* what the gradients of the tracked ones read */
 bool outputs_new(graph *G, node *f, int nout);             /* room for them */
 void output_set(node *f, int k, node *y);                  /* y, untracked, is f's output k; not if no float */
+void again_instead(graph *G, node *f, int i);              /* what f saved of input i becomes an expression, if it can */
+bool again_same(const array *a, const array *saved);       /* are they one value? */
+array *again_value(graph *G, array *saved, const shape *s); /* new reference: that value in shape s; NULL: an error */
 void node_restore(node *n, array *a);                     /* the value that n let go of */
 void node_release(graph *G, node *f);                     /* let go of what f saved; the skeleton stays */
 void node_lose_kept(node *f, int i);                      /* array i that the op kept goes: f counts as released */

@@ -352,7 +352,12 @@ node *node_input(graph *G, node *f, int i) {
   saved *sv = sv_at(f, i);
   int kind = kind_of(f, i);
   if (!n) return node_scalar(G, f->dtype, sv->k);
-  if (n->flags & DROPPED && kind == SAVED_ARRAY) node_restore(n, sv->a);
+  if (n->flags & DROPPED && kind == SAVED_ARRAY) {
+    array *a = again_value(G, sv->a, &n->a->s);
+    if (!a) return NULL;
+    node_restore(n, a);
+    arr_unref(a);
+  }
   return node_hold(n);
 }
 

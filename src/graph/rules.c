@@ -63,6 +63,7 @@ static node *changed(vjp *v, const char *what, int i) {
 node *use(vjp *v, int i) {
   node *f = v->f, *n = *in_at(f, i);
   saved *sv = sv_at(f, i);
+  array *was = NULL;
   int kind = kind_of(f, i);
   if (kind == SAVED_NUMBER) {
     v->number[i] = node_number(sv->k.f);
@@ -72,17 +73,19 @@ node *use(vjp *v, int i) {
   if (kind == SAVED_SCALAR) {
     if (!n->a && n->k.i == sv->k.i) return n;
   } else if (kind == SAVED_ARRAY) {
-    if (n->flags & DROPPED) {
-      node_restore(n, sv->a);
+    bool dropped = n->flags & DROPPED;
+    if (!dropped && again_same(n->a, sv->a)) return n;
+    if (!(was = again_value(v->G, sv->a, n->a ? &n->a->s : &sv->a->s))) return NULL;
+    if (dropped) {
+      node_restore(n, was);
+      arr_unref(was);
       return keep(v, node_hold(n)); /* and dropped again with its last handle */
     }
-    if (n->a == sv->a) return n;
   } else
     return fail(&v->G->c, "backward: %s did not save operand %d", op_table[f->op].name, i + 1),
            NULL;
-  if (v->create && node_tracked(n)) return changed(v, "operand", i);
-  return keep(v, kind == SAVED_SCALAR ? node_scalar(v->G, n->dtype, sv->k)
-                                      : node_array(v->G, arr_ref(sv->a)));
+  if (v->create && node_tracked(n)) return arr_unref(was), changed(v, "operand", i);
+  return keep(v, was ? node_array(v->G, was) : node_scalar(v->G, n->dtype, sv->k));
 }
 
 /* An output that is gone is made anew, of what was saved of it. */

@@ -15,10 +15,14 @@ return function(mg, args)
         raise("linear: x %s does not fit W %s, which is (out, in)", args.text(shape),
           args.text(W.shape))
       end
-      if #shape > 2 then x = x:reshape(args.product(shape, 1, #shape - 1), n) end
       local turned <close> = W.T      -- not to be seen with W when an optimizer works in place
-      local y = x:matmul(turned)
-      if #shape > 2 then
+      local y
+      if #shape <= 2 then
+        y = x:matmul(turned)
+      else
+        local rows = x:reshape(args.product(shape, 1, #shape - 1), n)
+        y = rows:matmul(turned)
+        rows:free()                   -- its memory goes with the last who needs it
         shape[#shape] = W.shape[1]
         y = y:reshape(shape)
       end
@@ -28,7 +32,7 @@ return function(mg, args)
           args.text(W.shape))
       end
       local r = y + b
-      y:free()                        -- its memory goes with the last who needs it
+      y:free()
       return r
     end)
 
