@@ -8,6 +8,7 @@
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local json = require "moongrad.io.json"
+local number_of = require "moongrad.number"
 local picture = require "moongrad.io.picture"
 local folders = require "moongrad.io.folder"
 local checked, raise = mg.checked, mg.raise
@@ -66,18 +67,6 @@ local Log = Object:extend "Log"
 
 -- The step of what is logged without one: 1, 2, 3 ... for each name, of what was written
 local function step_of(self, name, step) return step or (self.steps[name] or 0) + 1 end
-
-local function number_of(op, name, v)
-  if mg.is_variable(v) then
-    if v.size ~= 1 then
-      raise("%s: %s has shape %s, expected one element", op, name, tostring(v.shape))
-    end
-    v = v:item()
-  end
-  if type(v) == "boolean" then v = v and 1 or 0 end
-  if type(v) ~= "number" then raise("%s: %s is a %s, expected a number", op, name, type(v)) end
-  return v
-end
 
 local function check_name(name)
   if not utf8.len(name) or name:find "\0" then

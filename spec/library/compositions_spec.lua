@@ -221,6 +221,8 @@ describe("sums and products", function()
     assert(raises("cross: axis -1 of shape (2) has not 3 elements", mg.cross, {1, 2}, {1, 2}))
     assert(raises("tensordot: a (2, 3) and b (2, 3) do not fit along axes (2) and (1)",
       mg.tensordot, mg.ones(2, 3), mg.ones(2, 3), 1))
+    assert(raises("tensordot: axis a table is out of range for b (2, 3)", mg.tensordot,
+      mg.ones(2, 3), mg.ones(2, 3), {{1}, {{}}}))
     assert(raises("tensordot: axis 3 is out of range for a (2, 3)", mg.tensordot, mg.ones(2, 3),
       mg.ones(2, 3), {{3}, {1}}))
     assert(raises("bilinear: x (2, 3), y (2, 4), W (2, 4, 3), b nil: expected", mg.bilinear,

@@ -146,6 +146,8 @@ describe("a .safetensors file", function()
   helper.guard(before_each, after_each)
 
   it("has a header of JSON", function()
+    assert(raises("a header of 9223372036854775808 bytes does not fit a file of 10", loaded,
+      "safetensors", ("<I8"):pack(math.mininteger) .. "{}"))
     for _, header in ipairs{
       '{"x":{' .. ONE .. "}}", '{"x":{' .. ONE .. "}}   ", ' {"x":{' .. ONE .. "}}\n\t\r",
       '{"\\u0078":{' .. ONE .. "}}", '{"x":{"else":[1.5e3,{}],' .. ONE .. "}}",
@@ -371,6 +373,7 @@ describe("a .npz file", function()
     assert(text:find("x is left out: it needs a later version of zip", 1, true), text)
     assert.same({dtype = "<c8", shape = {1}, problem = "numpy dtype <c8 is none of ours"},
       loaded("npz", bytes, {list = true}).c)
+    assert.equal("its compression is unknown", tostring(loaded("npz", bytes, {list = true}).m))
   end)
 
   it("has its metadata in a member", function()

@@ -296,6 +296,14 @@ describe("optim", function()
 
   it("refuses a rule of one's own that gives no values for its targets", function()
     local given
+    local Plain = optim.Optimizer:extend "Plain" -- without options
+    assert.equal("Plain()", tostring(Plain{mg.Variable(1)}))
+    assert(raises("Plain: unknown option lr", Plain, {mg.Variable(1)}, {lr = 1}))
+    assert.equal(1, #Plain{{params = {mg.Variable(1)}}}.groups)
+    assert(raises("Plain: unknown option lr", Plain, {{params = {mg.Variable(1)}, lr = 1}}))
+    local adam = optim.Adam{mg.Variable(1)}
+    assert(raises("load_state: this is no optimizer's state, not of Adam", adam.load_state, adam,
+      {rule = {}}))
     local Rule = optim.Optimizer:extend("Rule", "lr: number = 1", "what it is told")
     function Rule:update(p) return table.unpack(given(p, self), 1, 2) end
     local p = mg.Variable{1, 2}

@@ -104,6 +104,19 @@ describe("EarlyStopping", function()
     assert.is_nil(when(training.EarlyStopping(1), {3, 4, 2, 3, 1}))
     assert.equal(3, when(training.EarlyStopping(0, {mode = "max", min_delta = 0.5}), {1, 2, 2.4}))
     assert.equal(2, when(training.EarlyStopping(1), {0 / 0, 0 / 0, 1}))
+    local metric = training.EarlyStopping(1)
+    for _, v in ipairs{mg.tensor(true), mg.tensor{0.5}} do assert.is_false(metric:step(v)) end
+    assert.equal(0.5, metric.best)
+    assert(helper.raises("step: metric has shape (2), expected one element", metric.step, metric,
+      mg.ones(2)))
+    local plateau = mg.optim.plateau(mg.optim.SGD({mg.Variable(1)}, {lr = 1}))
+    plateau:step(mg.tensor(true))
+    assert(helper.raises("step: metric has shape (2), expected one element", plateau.step,
+      plateau, mg.ones(2)))
+    local keeper = training.Checkpoint(child.folder() .. "/kept", {plateau = plateau})
+    keeper:save(1, mg.tensor(true))
+    assert(helper.raises("save: metric has shape (2), expected one element", keeper.save, keeper,
+      2, mg.ones(2)))
     local stopping = training.EarlyStopping(1)
     when(stopping, {3, 4})
     local other = training.EarlyStopping(1):load_state(stopping:state())

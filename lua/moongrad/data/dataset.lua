@@ -35,7 +35,8 @@ end
 
 local function is_dataset(ds)
   local kind = type(ds)
-  return (kind == "table" or kind == "userdata") and not mg.is_variable(ds) and ds.get ~= nil
+  return (kind == "table" or kind == "userdata" and getmetatable(ds) ~= nil) and
+    not mg.is_variable(ds) and ds.get ~= nil
 end
 
 local function check(op, ds)

@@ -144,7 +144,8 @@ local function complete(e) return e.open and not e.problem and e.open() or e end
 -- What {list = true} gives prints as lines: of one array "float64 (2, 3)", with names of several.
 local Shape = getmetatable(mg.empty().shape)
 local Listed = {__tostring = function(t)
-  return ("%s %s%s"):format(t.dtype, tostring(t.shape), t.problem and ": " .. t.problem or "")
+  local what = t.dtype and t.shape and ("%s %s"):format(t.dtype, tostring(t.shape))
+  return what and t.problem and what .. ": " .. t.problem or what or t.problem
 end}
 local Listing = {__tostring = function(t)
   local names, width, lines = {}, 0, {}

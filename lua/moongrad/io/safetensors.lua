@@ -44,7 +44,7 @@ local function header_of(r)
   local size = r:left()
   local length = ("<i8"):unpack(r:read(8))
   if length < 2 or length > math.min(size - 8, MAX_HEADER) then
-    fail(r, "a header of %d bytes does not fit a file of %d", length, size)
+    fail(r, "a header of %.0f bytes does not fit a file of %d", length % 2.0 ^ 64, size)
   end
   local header, problem = json.decode(r:read(length))
   if type(header) ~= "table" or getmetatable(header) then

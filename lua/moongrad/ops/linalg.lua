@@ -76,8 +76,8 @@ return function(mg, args)
           local at = math.tointeger(v)
           at = at and at < 0 and at + x.ndim + 1 or at
           if not at or at < 1 or at > x.ndim then
-            raise("tensordot: axis %s is out of range for %s %s", tostring(v), name,
-              args.text(x.shape))
+            raise("tensordot: axis %s is out of range for %s %s",
+              type(v) == "number" and tostring(v) or "a " .. type(v), name, args.text(x.shape))
           end
           to[i] = at
         end

@@ -144,16 +144,22 @@ end
 
 -- Without options: the parent's.
 local function extend(self, name, options, doc)
+  options = options or self.options or ""
   local class = Object.extend(self, name)
-  class.options = options and (options:match "^%s*{(.*)}%s*$" or options) or self.options
+  class.options = options:match "^%s*{(.*)}%s*$" or options
   class.names = {}
   for option in class.options:gsub("%b()", ""):gmatch "([%w_]+):" do
     table.insert(class.names, option)
   end
-  class.check = mg.signature(("%s({%s})"):format(name, class.options))
+  local braces = class.options:find "%S" and "{" .. class.options .. "}"
+  class.check = braces and mg.signature(("%s(%s)"):format(name, braces)) or function(given)
+    local option = next(given)
+    if option ~= nil then raise("%s: unknown option %s", name, tostring(option)) end
+  end
   class.__index, class.__newindex = read, write
   class.init = checked(
-    ("%s(self, target: module | table, {%s})"):format(name, class.options), doc or name,
+    ("%s(self, target: module | table%s)"):format(name, braces and ", " .. braces or ""),
+    doc or name,
     function(object, target, ...)
       -- a module is asked at every step, since lazily sized layers get their parameters late
       local grouped, values, groups = are_groups(target), {}, {object}
@@ -476,8 +482,8 @@ Optimizer.load_state = checked("load_state(self, state: table, metadata: table?)
   function(self, t)
     local rule = getmetatable(self).__name
     if t.rule ~= rule then
-      raise("load_state: this is %s, not of %s", t.rule and "the state of " .. tostring(t.rule) or
-        "no optimizer's state", rule)
+      raise("load_state: this is %s, not of %s", type(t.rule) == "string" and "the state of " ..
+        t.rule or "no optimizer's state", rule)
     end
     local slots, used = {}, { lr = true, rule = true }
     for name, p, group in all_named(self) do

@@ -10,6 +10,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local number_of = require "moongrad.number"
 local check_list = require "moongrad.list"
 local checked, raise = mg.checked, mg.raise
 
@@ -439,7 +440,7 @@ Plateau.step = checked("step(self, metric: number | variable)",
       raise("step: a plateau goes by a value, and there is none in a function that mg.compile " ..
         "records; call it after that function")
     end
-    local v = mg.is_variable(metric) and metric:item() or metric
+    local v = number_of("step", "metric", metric)
     local best, bad, rest, list = self.best, self.bad + 1, self.rest, {}
     if better(self, v) then best, bad = v, 0 end
     if rest > 0 then rest, bad = rest - 1, 0 end

@@ -2,6 +2,7 @@
 
 local mg = require "moongrad.core"
 local Object = require "moongrad.class"
+local number_of = require "moongrad.number"
 local raise, checked = mg.raise, mg.checked
 
 local Live = Object:extend "Live"
@@ -54,10 +55,7 @@ Live.add = checked("add(self, x: number, ...: any)",
     local ys = table.pack(...)
     for i = 1, ys.n do
       local y = ys[i]
-      if mg.is_variable(y) then y = y:item() end
-      if y ~= nil and type(y) ~= "number" then
-        raise("add: y of curve %d is a %s, expected a number", i, type(y))
-      end
+      if y ~= nil then y = number_of("add", "y of curve " .. i, y) end
       local c = self.curves[i] or {x = {}, y = {}}
       self.curves[i] = c
       if y then c.x[#c.x + 1], c.y[#c.y + 1] = x, y end

@@ -5,6 +5,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local number_of = require "moongrad.number"
 local folders = require "moongrad.io.folder"
 local checked, raise = mg.checked, mg.raise
 
@@ -72,7 +73,7 @@ Checkpoint.init = checked(
   end)
 
 local function write(self, epoch, metric)
-  if mg.is_variable(metric) then metric = metric:item() end
+  metric = metric and number_of("save", "metric", metric)
   local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
   for name, part in pairs(self.parts) do t.parts[name] = part:state() end
   folders.make("save", self.folder)

@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local number_of = require "moongrad.number"
 local checked, raise = mg.checked, mg.raise
 
 local NONE = math.abs(0 / 0) -- nan, before the first number
@@ -21,7 +22,7 @@ EarlyStopping.init = checked(
 EarlyStopping.step = checked("step(self, metric: number | variable)",
   "takes this epoch's number; true: stop",
   function(self, metric)
-    local v = mg.is_variable(metric) and metric:item() or metric
+    local v = number_of("step", "metric", metric)
     local sign = self.mode == "min" and 1 or -1
     local first = self.best ~= self.best
     if first and v == v or sign * v < sign * self.best - self.min_delta then
