@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local counts = helper.counting(it)
 local samples = require "spec.samples"
 local same, settle = helper.same, helper.settle
 local huge, nan = math.huge, 0 / 0
@@ -160,7 +161,7 @@ describe("single numbers", function()
     assert(not mg._code().on or fewest < most / 2)
   end)
 
-  it("fail clean when memory does", function()
+  counts("fail clean when memory does", function()
     local function f(x, y) return (x * y):sin() + (x - y):exp() * 3, x:gt(y):to("int64") end
     local x, y = mg.tensor(0.25), mg.tensor(2.0)
     local a, b = f(x, y)

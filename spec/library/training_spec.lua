@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local counts = helper.counting(it)
 local child = require "spec.child"
 local near, raises = helper.near, helper.raises
 local nn, optim, data, training, metrics = mg.nn, mg.optim, mg.data, mg.training, mg.metrics
@@ -149,7 +150,7 @@ describe("averages of parameters", function()
     assert(near(value(series(training.EMA, {1, 2})), d * 1 + (1 - d) * 2))
   end)
 
-  it("come back without memory at any place", function()
+  counts("come back without memory at any place", function()
     local model = nn.Linear(4, 3)
     local average = training.SWA(model)
     average:update()

@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local counts = helper.counting(it)
 local nn, optim = mg.nn, mg.optim
 
 local function flat(v, out)
@@ -95,7 +96,7 @@ describe("compile", function()
     assert.equal(1, n[1])
   end)
 
-  it("has backward and grad inside", function()
+  counts("has backward and grad inside", function()
     local function goldstein(x, y)
       return (1 + (x + y + 1)^2 * (19 - 14*x + 3*x^2 - 14*y + 6*x*y + 3*y^2)) *
         (30 + (2*x - 3*y)^2 * (18 - 32*x + 12*x^2 + 48*y - 36*x*y + 27*y^2))
@@ -821,7 +822,7 @@ describe("compile", function()
     assert.is_true(mg.gradcheck(g, {x}))
   end)
 
-  it("without memory leaves a model and its optimizer as they are", function()
+  counts("without memory leaves a model and its optimizer as they are", function()
     mg.seed(3)
     local model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm(4), nn.Dropout(0.3), nn.Linear(4, 2))
     local opt = optim.Adam(model)
@@ -862,7 +863,7 @@ describe("compile", function()
     assert.equal(3, opt:state()["0.weight.step"]:item())
   end)
 
-  it("without memory changes nothing", function()
+  counts("without memory changes nothing", function()
     local W, x = mg.Variable{1, 2, 3}, mg.tensor{1, 2, 3}
     local g = mg.compile(function(v)
       local loss = (W * v):sum()

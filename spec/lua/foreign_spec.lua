@@ -4,6 +4,7 @@
 local mg = require "moongrad"
 local child = require "spec.child"
 local helper = require "spec.helper"
+local counts = helper.counting(it)
 local raises = helper.raises
 
 describe("a C module", function()
@@ -53,7 +54,7 @@ describe("a C module", function()
     assert.equal(before + 2, select(2, foreign.wrap(1)))
   end)
 
-  it("whose memory there is no room for keeps it", function()
+  counts("whose memory there is no room for keeps it", function()
     helper.settle() -- of those before
     local first, before = foreign.wrap(1) -- luacheck: ignore first
     local made = 0
