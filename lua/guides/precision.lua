@@ -32,7 +32,7 @@ print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)
 -- - `mish`, by 3: three roundings of equal weight
 -- - the slope of `erfinv`, by 2 y^2 of the result y: exp(y^2) magnifies its rounding
 -- - slopes of `pow` and `hypot` of subnormal results: as many digits as these have
--- - `x ^ n` for whole n up to 64, by n / 2: products
+-- - `x ^ n` for whole n up to 64, by n: products
 -- - `logsumexp`, `log_softmax` and `cross_entropy` of what is nearly certain, and their slopes
 --   there, by 1 unit of 1: the logarithm is that of a rounded sum
 -- - `var` of float32, by the square of the mean's rounding: beyond 10^4 deviations from 0 `std` or

@@ -335,6 +335,11 @@ describe("powers", function()
     assert.same({0, 0, -huge}, a)
     assert.same({huge, -huge}, {b[2], b[3]})
     assert.same({0}, slopes(function(x) return x ^ 0 end, {nan}))
+    local x, y = mg.Variable{0, 0}, mg.Variable{1.5, 3}
+    for _, by in ipairs{x, y} do
+      local g = mg.gradients(mg.pow(x, y):sum(), {y}, {create_graph = true})[1]
+      assert(exact(mg.gradients(g:sum(), {by})[1], {0, 0}))
+    end
   end)
 
   it("by y at 0, of the slope by x", function()

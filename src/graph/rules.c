@@ -202,9 +202,9 @@ static node *pow_grad_x(vjp *v, node *g, node *x, node *y) {
   return P(g, B(_pow_slope, x, y));
 }
 
-/* x^y log(x), where 0^0 is flat */
+/* x^y log(x), where 0^0 is flat, and 0^y of y > 1 in both again */
 static node *pow_grad_y(vjp *v, node *g, node *x, node *y, node *out) {
-  node *flat = B(logical_and, B(eq, x, N(0)), B(eq, y, N(0)));
+  node *flat = B(logical_and, B(eq, x, N(0)), B(logical_or, B(eq, y, N(0)), B(gt, y, N(1))));
   return P(g, T(where, flat, N(0), P(out, U(log, x))));
 }
 
