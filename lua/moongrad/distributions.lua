@@ -437,9 +437,10 @@ D.Dirichlet = family("Dirichlet", {{"concentration", "positive"}},
     end
   }, function(self) last_is_event(self, "Dirichlet") end)
 
+-- By logarithms: the gamma variates may all be too small to be numbers.
 function D.Dirichlet:draw(shape)
-  local parts = mg.gamma(self.concentration, 1, shape)
-  return parts / parts:sum{axis = -1, keepdims = true}
+  local a = self.concentration
+  return mg._gamma_log(a:to("float64"):broadcast_to(shape)):softmax():to(a.dtype)
 end
 
 function D.Dirichlet:log_density(x)

@@ -161,6 +161,12 @@ describe("distributions", function()
     local k = mg.Variable{2.0, 3.0, 1.0}
     D.Dirichlet(k):rsample(20000)[{ {}, 1 }]:mean():backward()
     assert(near(k.grad, mg.gradients(D.Dirichlet(k).mean[1], k), 0.1))
+    for _, dtype in ipairs{"float32", "float64"} do -- gamma variates that are no numbers
+      local shares = D.Dirichlet(mg.tensor({1e-3, 3e-3}, dtype)):rsample(20000)
+      assert.equal(dtype, shares.dtype)
+      assert(near(shares:sum(-1), mg.ones(20000), 1e-6))
+      assert(near(shares:mean(1), {0.25, 0.75}, 0.02))
+    end
     for _, d in ipairs{D.Bernoulli(0.5), D.Categorical{1, 1}, D.Poisson(1)} do
       assert(raises("cannot be differentiated; use sample", d.rsample, d, 2))
     end
