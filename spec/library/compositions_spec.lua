@@ -263,6 +263,14 @@ describe("what drops and draws", function()
     assert(near(mg.test_mode(mg.nn.AlphaDropout(0.3), x), x))
   end)
 
+  it("gumbel_softmax makes no nan of a draw of 0, which seed 13 has", function()
+    mg.seed(13)
+    assert.equal(0, mg.exponential(1, {2000, 1000}, {dtype = "float32"}):min():item())
+    mg.seed(13)
+    local y = mg.gumbel_softmax(mg.zeros{2000, 1000, dtype = "float32"})
+    assert.is_true(y:isfinite():all():item())
+  end)
+
   it("gumbel_softmax draws classes by their probability, with the soft gradient", function()
     mg.seed(5)
     local p = mg.tensor{0.5, 0.3, 0.2}

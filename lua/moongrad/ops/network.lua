@@ -93,12 +93,15 @@ return function(mg, args)
       return where(mg.rand_like(x):ge(p), x, low) * scale - scale * low * p
     end)
 
-  -- Jang, Gu and Poole, arXiv 1611.01144. y - y is 0: it brings the gradient alone.
+  -- Jang, Gu and Poole, arXiv 1611.01144. y - y is 0: it brings the gradient alone. A draw that
+  -- was rounded to 0, whose noise would be infinite, is half the least other one.
+  local HALF_STEP = {float32 = 2.0 ^ -25, float64 = 2.0 ^ -54}
   define("gumbel_softmax(x: float, {tau: number(0<..) = 1, hard: bool = false, axis: axis = -1})",
     "softmax((x + gumbel noise) / tau): nearly a draw of a class by logits x, differentiable; " ..
     "hard: a draw, one 1 and else 0, with that gradient",
     function(x, tau, hard, axis)
-      local noise = -mg.exponential(1, x.shape, {dtype = x.dtype}):log()
+      local draws = mg.exponential(1, x.shape, {dtype = x.dtype})
+      local noise = -draws:clamp{min = HALF_STEP[x.dtype]}:log()
       local y = mg.softmax((x + noise) / tau, axis)
       if not hard or x.ndim == 0 then return y end
       local at = y:detach():argmax{axis = axis, keepdims = true}
