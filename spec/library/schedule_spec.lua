@@ -39,8 +39,9 @@ describe("schedules", function()
 
   it("up and down again and again", function()
     local function is(mode, want)
+      local gamma = mode == "exp_range" and 0.9 or nil
       assert(near(rates(function(o)
-        return optim.cyclic(o, 0.1, 0.5, {up = 3, down = 2, mode = mode, gamma = 0.9})
+        return optim.cyclic(o, 0.1, 0.5, {up = 3, down = 2, mode = mode, gamma = gamma})
       end, #want), want))
     end
     is("triangular", {0.1, 0.7 / 3, 1.1 / 3, 0.5, 0.3, 0.1, 0.7 / 3})

@@ -40,10 +40,13 @@ local function cut(x, h, w, first)
 end
 
 transforms.RandomCrop = checked(
-  "RandomCrop(size: pair(1..), {padding: pair(0..) = 0, value: number = 0})",
+  "RandomCrop(size: pair(1..), {padding: pair(0..) = 0, value: number?})",
   "a transform: a part of size (h, w) of each picture, anywhere, after a border of padding rows " ..
-    "and columns of value was put around it",
+    "and columns of value, 0, was put around it",
   function(size, padding, value)
+    if value and padding[1] == 0 and padding[2] == 0 then
+      raise "RandomCrop: value is of no use without padding"
+    end
     return function(x)
       local n, _, h, w = check("RandomCrop", x)
       h, w = h + 2 * padding[1], w + 2 * padding[2]
@@ -52,7 +55,7 @@ transforms.RandomCrop = checked(
           size[2], h, w)
       end
       if padding[1] > 0 or padding[2] > 0 then
-        x = x:pad({ padding[2], padding[2], padding[1], padding[1] }, { value = value })
+        x = x:pad({ padding[2], padding[2], padding[1], padding[1] }, { value = value or 0 })
       end
       local rows = mg.randint(1, h - size[1] + 1, { n }):totable()
       local columns = mg.randint(1, w - size[2] + 1, { n }):totable()

@@ -32,14 +32,20 @@ end
 local GAINS = {linear = 1, sigmoid = 1, tanh = 5 / 3, relu = math.sqrt(2), selu = 3 / 4}
 local KINDS = '"linear" | "sigmoid" | "tanh" | "relu" | "leaky_relu" | "selu"'
 
-local function gain(kind, slope)
-  if kind == "leaky_relu" then return math.sqrt(2 / (1 + slope * slope)) end
-  return GAINS[kind]
+-- usual: of the leaky one, where no slope was given
+local function gain(name, kind, slope, usual)
+  if kind ~= "leaky_relu" then
+    if slope then raise("%s: a slope is of no use to %s", name, kind) end
+    return GAINS[kind]
+  end
+  slope = slope or usual
+  return math.sqrt(2 / (1 + slope * slope))
 end
 
 init.calculate_gain = checked(
-  "calculate_gain(nonlinearity: " .. KINDS .. ", slope: number = 0.01)",
-  "what keeps the variance of values through an activation", gain)
+  "calculate_gain(nonlinearity: " .. KINDS .. ", slope: number?)",
+  "what keeps the variance of values through an activation; slope: of leaky_relu, 0.01",
+  function(kind, slope) return gain("calculate_gain", kind, slope, 0.01) end)
 
 init.uniform = checked("uniform(p: variable, low: number = 0, high: number = 1)",
   "uniform in low..high", function(p, low, high)
@@ -97,23 +103,23 @@ init.xavier_normal = checked("xavier_normal(p: variable, {gain: number(0..) = 1}
     return normal(p, 0, by * math.sqrt(2 / (inputs + outputs)))
   end)
 
-local HE = '{a: number = 0, mode: "fan_in" | "fan_out" = "fan_in", nonlinearity: ' .. KINDS ..
+local HE = '{a: number?, mode: "fan_in" | "fan_out" = "fan_in", nonlinearity: ' .. KINDS ..
   ' = "leaky_relu"})'
 
 local function spread(name, p, a, mode, kind)
   local inputs, outputs = fans(name, p)
-  return gain(kind, a) / math.sqrt(mode == "fan_in" and inputs or outputs)
+  return gain(name, kind, a, 0) / math.sqrt(mode == "fan_in" and inputs or outputs)
 end
 
 init.kaiming_uniform = checked("kaiming_uniform(p: variable, " .. HE,
-  "uniform, variance gain^2 / inputs; a: slope of leaky_relu: He et al. 2015",
+  "uniform, variance gain^2 / inputs; a: slope of leaky_relu, 0: He et al. 2015",
   function(p, a, mode, kind)
     local bound = math.sqrt(3) * spread("kaiming_uniform", p, a, mode, kind)
     return uniform(p, -bound, bound)
   end)
 
 init.kaiming_normal = checked("kaiming_normal(p: variable, " .. HE,
-  "normal, variance gain^2 / inputs; a: slope of leaky_relu: He et al. 2015",
+  "normal, variance gain^2 / inputs; a: slope of leaky_relu, 0: He et al. 2015",
   function(p, a, mode, kind) return normal(p, 0, spread("kaiming_normal", p, a, mode, kind)) end)
 
 -- Q of a normal matrix, with the signs of R's diagonal, is uniform among the orthogonal ones.

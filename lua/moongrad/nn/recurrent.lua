@@ -146,6 +146,9 @@ local function sequence(name, cell, doc, options)
     name, OPTIONS, options or ""), doc,
     function(self, inputs, hidden, count, bias, batch_first, dropout, bidirectional, kind)
       self.hidden_size, self.num_layers, self.has_bias = hidden, count, bias
+      if dropout > 0 and count == 1 then
+        raise("%s: dropout is between layers, and num_layers is 1", getmetatable(self).__name)
+      end
       self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
       self.cell, self.dtype = kind or cell, mg.Config.dtype
       if inputs then build(self, inputs) end

@@ -173,12 +173,15 @@ return function(mg, args)
   end
 
   define("poisson_nll_loss(x: array, t: array, {log_input: bool = true, full: bool = false, " ..
-    "eps: number(0..) = 1e-8, " .. REDUCTION .. "})",
-    "of counts t whose mean is exp(x): exp(x) - t x, or, not log_input, x: x - t log(x + eps); " ..
-    "full: with log(t!), by Stirling's formula where t > 1",
+    "eps: number(0..)?, " .. REDUCTION .. "})",
+    "of counts t whose mean is exp(x): exp(x) - t x, or, not log_input, x: x - t log(x + eps), " ..
+    "eps 1e-8; full: with log(t!), by Stirling's formula where t > 1",
     function(x, t, log_input, full, eps, how)
       check_pair("poisson_nll_loss", "prediction", x, "target", t)
-      local loss = log_input and x:exp() - mg._mulz(t, x) or x - mg.xlogy(t, x + eps)
+      if eps and log_input then
+        raise "poisson_nll_loss: eps is of no use where x is a logarithm: say log_input = false"
+      end
+      local loss = log_input and x:exp() - mg._mulz(t, x) or x - mg.xlogy(t, x + (eps or 1e-8))
       if full then loss = loss + log_factorial(t) end
       return reduced(loss, how)
     end)

@@ -154,13 +154,14 @@ return function(mg, args)
       return x
     end)
 
-  define("trapezoid(y: array, x: array?, {dx: number = 1, axis: axis = -1})",
-    "the integral by trapezoids, of y at places x, which are 1-d or of y's shape, or dx apart",
+  define("trapezoid(y: array, x: array?, {dx: number?, axis: axis = -1})",
+    "the integral by trapezoids, of y at places x, which are 1-d or of y's shape, or dx (1) apart",
     function(y, x, dx, axis)
       if y.ndim == 0 then raise "trapezoid: a 0-d Variable has no axis" end
       local m = y.shape[axis]
-      local width = dx
+      local width = dx or 1
       if x then
+        if dx then raise "trapezoid: dx is of no use beside x" end
         if x.ndim == 1 and x.size == m then
           local dims = {m}
           for i = 2, y.ndim - axis + 1 do dims[i] = 1 end

@@ -101,6 +101,9 @@ return function(mg, args)
     function(x, bins, range, weights)
       if weights then args.same_shape("histogram", "weights", weights, "x", x) end
       local edges = bins
+      if range and type(bins) ~= "number" then
+        raise "histogram: range is of no use beside the edges of bins"
+      end
       if type(bins) == "number" then
         local low, high = 0, 1
         if range then

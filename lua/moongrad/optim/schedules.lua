@@ -258,17 +258,20 @@ schedules.linear_lr = checked(
 schedules.cyclic = checked(
   "cyclic(opt: optimizer, base_lr: number(0..), max_lr: number(0..), {up: number(0<..) = 2000, " ..
     'down: number(0<..) = up, mode: "triangular" | "triangular2" | "exp_range" = "triangular", ' ..
-    "gamma: number(0<..) = 1})",
+    "gamma: number(0<..)?})",
   "a schedule: lr from base_lr to max_lr in `up` steps and back in `down`, again and again " ..
     "(CyclicLR); triangular2: half as high each time, exp_range: times gamma^t",
   function(opt, low, high, up, down, mode, gamma)
+    if gamma and mode ~= "exp_range" then
+      raise("cyclic: gamma is of no use to %s, only to exp_range", mode)
+    end
     local total = up + down
     return Schedule("cyclic", opt, function(t)
       local cycle = t // total
       local part = t / total - cycle
       local height = part <= up / total and part * total / up or (1 - part) * total / down
       if mode == "triangular2" then height = height / 2.0 ^ cycle end
-      if mode == "exp_range" then height = height * gamma ^ t end
+      if mode == "exp_range" then height = height * (gamma or 1) ^ t end
       return low + (high - low) * height
     end)
   end)
@@ -382,13 +385,18 @@ end
 schedules.one_cycle = checked(
   "one_cycle(opt: optimizer, max_lr: number(0<..), total: number(1<..), " ..
     '{pct_start: number(0..1) = 0.3, anneal: "cos" | "linear" = "cos", ' ..
-    "cycle_momentum: bool = true, base_momentum: number(0..<1) = 0.85, " ..
-    "max_momentum: number(0..<1) = 0.95, div_factor: number(0<..) = 25, " ..
+    "cycle_momentum: bool = true, base_momentum: number(0..<1)?, " ..
+    "max_momentum: number(0..<1)?, div_factor: number(0<..) = 25, " ..
     "final_div_factor: number(0<..) = 1e4, three_phase: bool = false})",
   "a schedule of total steps: lr up from max_lr / div_factor in pct_start of them, then down to " ..
-    "the first lr / final_div_factor, where it stays, and momentum (or betas[1]) the other way " ..
-    "(Smith and Topin, arXiv 1708.07120; OneCycleLR)",
+    "the first lr / final_div_factor, where it stays, and momentum (or betas[1]) the other way, " ..
+    "from max_momentum, 0.95, to base_momentum, 0.85 (Smith and Topin, arXiv 1708.07120; " ..
+    "OneCycleLR)",
   function(opt, max_lr, total, start, anneal, cycle, low, high, div, final_div, three)
+    if not cycle and (low or high) then
+      raise "one_cycle: base_momentum and max_momentum are of no use without cycle_momentum"
+    end
+    low, high = low or 0.85, high or 0.95
     local first = max_lr / div
     local last = first / final_div
     local top = start * total - 1

@@ -104,13 +104,17 @@ local function minimize(f, v, method, tol, max_iter, history, callback)
 end
 
 return mg.checked('minimize(f: function, x: tree, {method: "L-BFGS" | "Newton-CG" = "L-BFGS", ' ..
-  "tol: number(0..) = 1e-8, max_iter: int(0..) = 10000, history: int(1..) = 20, " ..
+  "tol: number(0..) = 1e-8, max_iter: int(0..) = 10000, history: int(1..)?, " ..
   "callback: function?}) -> any, table",
   "where f, which gives one number, is least, from x on: a tree like x, untracked, and " ..
   "{value =, gradient =, iterations =, evaluations =, converged =, message =}. It has " ..
-  "converged when no element of the gradient is beyond tol. callback(x, value, i) after each " ..
+  "converged when no element of the gradient is beyond tol. history: of how many steps L-BFGS " ..
+  "knows, 20. callback(x, value, i) after each " ..
   "step stops it by false",
   function(f, x, method, tol, max_iter, history, callback)
+    if history and method ~= "L-BFGS" then
+      mg.raise("minimize: history is of no use to %s", method)
+    end
     local v = vector("minimize", "argument 2", x)
-    return mg.no_grad(minimize, f, v, method, tol, max_iter, history, callback)
+    return mg.no_grad(minimize, f, v, method, tol, max_iter, history or 20, callback)
   end)

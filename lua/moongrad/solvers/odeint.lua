@@ -197,11 +197,12 @@ end
 
 return mg.checked("odeint(f: function, y: tree, times: array | table, {" ..
   'method: "dopri5" | "rk4" | "midpoint" | "euler" = "dopri5", rtol: number(0..)?, ' ..
-  "atol: number(0..)?, step: number(0<..)?, max_steps: int(1..) = 100000, " ..
+  "atol: number(0..)?, step: number(0<..)?, max_steps: int(1..)?, " ..
   "checkpoint: bool = false}) -> any, table",
   "the solution of dy/dt = f(t, y), t a number, that is y at times[1]: at all times, along a " ..
   "new axis 1 of each leaf; and {steps =, rejected =, evaluations =}. dopri5 chooses its steps " ..
-  "by rtol (1e-7; of float32 1e-5) and atol (1e-9; 1e-7), the first is `step`; the others take " ..
+  "by rtol (1e-7; of float32 1e-5) and atol (1e-9; 1e-7), the first is `step`, at most " ..
+  "max_steps (100000); the others take " ..
   "steps of at most `step`, or from time to time. checkpoint: backward computes the steps " ..
   "again, one at a time, and only their ends are kept",
   function(f, y, t, method, rtol, atol, step, max_steps, checkpoint)
@@ -237,11 +238,11 @@ return mg.checked("odeint(f: function, y: tree, times: array | table, {" ..
     local states
     if m.wrong then
       local opts = {rtol = rtol or narrow and 1e-5 or 1e-7, atol = atol or narrow and 1e-7 or 1e-9,
-                    step = step, max_steps = max_steps}
+                    step = step, max_steps = max_steps or 100000}
       states = adaptive(slope, m, leaves, times, opts, run, info)
     else
-      if rtol or atol then
-        mg.raise("odeint: %s takes steps of one length, and no rtol or atol", method)
+      if rtol or atol or max_steps then
+        mg.raise("odeint: %s takes steps of one length, and no rtol, atol or max_steps", method)
       elseif step and math.abs(times[#times] - times[1]) / step > 2 ^ 53 then
         mg.raise("odeint: step = %g is too small to come from %g to %g", step, times[1],
           times[#times])
