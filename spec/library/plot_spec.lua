@@ -110,6 +110,10 @@ describe("plot", function()
     mg.plot{mg.range(1, 10), style = "points", path = path}
     assert.is_truthy(child.read(path):find("10", 1, true))
     mg.plot{{1, 10, 100, 0 / 0}, log = "y", path = path}
+    local odd = child.folder() .. "/|'new\nline$(x).txt"
+    mg.plot{{1, 2}, path = odd}
+    assert(#child.read(odd) > 100)
+    assert(raises("plot: path must be the name of a file", mg.plot, {{1, 2}, path = "a\0.svg"}))
   end)
 
   it("says what is wrong", function()

@@ -33,6 +33,7 @@ local refused = {
     mg.histogram({1, 2}, mg.ones(1))
     mg.histogram({1, 2}, {0, 3, 1})
     mg.histogram({1, 2}, math.maxinteger)
+    mg.histogram({1, 2}, {0, 3}, {range = {0, 1}})
     mg.histogram({1, 2}, {weights = {1}})]],
   searchsorted = "mg.searchsorted({{1, 2}, {3, 4}}, {1, 2, 3})",
   allclose = "mg.allclose({1, 2}, {1, 2, 3})",
@@ -260,6 +261,7 @@ local refused = {
     mg.interpolate(mg.ones(1, 1, 4), {size = {2, 2}})
     mg.interpolate(mg.ones(1, 1, 4), {size = 2, align_corners = true})
     mg.interpolate(mg.ones(1, 1, 4), {scale_factor = math.huge})
+    mg.interpolate(mg.ones(1, 1, 4), {size = 1 << 50})
     mg.interpolate(mg.ones(1, 1, 4), {scale_factor = 0.1})]],
   im2col = [[
     mg.im2col(mg.ones(3), 2)
@@ -323,7 +325,9 @@ local refused = {
     mg.multi_margin_loss(mg.ones(2, 3), {1})
     mg.multi_margin_loss(mg.ones(2, 3), {1, 2}, {weight = {1, 2}})]],
   multilabel_soft_margin_loss = "mg.multilabel_soft_margin_loss(mg.ones(2, 3), mg.ones(2, 4))",
-  poisson_nll_loss = "mg.poisson_nll_loss({1, 2}, {1, 2, 3})",
+  poisson_nll_loss = [[
+    mg.poisson_nll_loss({1, 2}, {1, 2, 3})
+    mg.poisson_nll_loss({1, 2}, {1, 2}, {eps = 1e-6})]],
   gaussian_nll_loss = [[
     mg.gaussian_nll_loss({1, 2}, {1, 2}, {1, 2, 3})
     mg.gaussian_nll_loss({1, 2}, {1, 2}, {1, -1})]],
@@ -344,7 +348,8 @@ local refused = {
   diff = "mg.diff(1)",
   trapezoid = [[
     mg.trapezoid(1)
-    mg.trapezoid({1, 2}, {1, 2, 3})]],
+    mg.trapezoid({1, 2}, {1, 2, 3})
+    mg.trapezoid({1, 2}, {1, 3}, {dx = 2})]],
   unflatten = [[
     mg.unflatten(1, 1, {1})
     mg.unflatten(mg.ones(6), 1, {-1, -1})

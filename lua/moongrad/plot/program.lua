@@ -67,7 +67,7 @@ end
 
 -- The ending of a picture's path, one of `kinds` (a string of words).
 function program.ending(op, path, kinds)
-  if type(path) ~= "string" or path:find("%c") then
+  if type(path) ~= "string" or path:find "\0" then
     raise("%s: path must be the name of a file, got %s", op, tostring(path))
   end
   local kind = path:match("%.(%w+)$")
