@@ -59,6 +59,15 @@ describe("a signature", function()
         "", 4))
     end)
 
+  it("tells of methods that are called without their object", function()
+    local colon = " is no object; methods are called by a colon, object:name(...)"
+    local d, opt = mg.distributions.Normal(0, 1), mg.optim.SGD({mg.Variable(1)}, {lr = 1})
+    assert(raises("log_prob: a number" .. colon, d.log_prob, 0.5))
+    assert(raises("log_prob: a Variable" .. colon, d.log_prob, x))
+    assert(raises("step: a nil" .. colon, opt.step))
+    assert(raises("load: a string" .. colon, mg.nn.Linear(2, 2).load, "x.npz"))
+  end)
+
   it("lets what stands in brackets be left out", function()
     assert.same({nil, 4, true}, {values(LINEAR, 4)})
     assert.same({nil, 4, false}, {values(LINEAR, 4, {bias = false})})

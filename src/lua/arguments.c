@@ -655,6 +655,16 @@ static void first_shape(lua_State *L, shape *s) {
   lua_pop(L, 1);
 }
 
+/* obj.name(...) where obj:name(...) was meant, or nothing at all: what comes first is no object. */
+static void check_self(lua_State *L, const signature *g) {
+  int type = lua_type(L, 1);
+  if (type == LUA_TTABLE || (type == LUA_TUSERDATA && !to_box(L, 1))) return;
+  push_kind(L, 1);
+  lua_pushfstring(L, "%s is no object; methods are called by a colon, object:name(...)",
+                  lua_tostring(L, -1));
+  refuse_shown(L, g);
+}
+
 /* Pushes the checked values, or just the arrays where `to` takes the others; the index of the first. */
 static int read_values(lua_State *L, attrs *to) {
   state *S = get_state(L);
@@ -662,6 +672,7 @@ static int read_values(lua_State *L, attrs *to) {
   const signature *g = r.g;
   shape s = {0};
   target t = {&s, to};
+  if (g->self) check_self(L, g);
   distribute(L, &r);
   luaL_checkstack(L, g->n + 16, "too many arguments");
   int base = lua_gettop(L) + 1;
