@@ -220,6 +220,51 @@ describe("all or nothing:", function()
     whole(make, function(net) net:load_state(state) end)
   end)
 
+  it("a schedule's step, and an optimizer's, interrupted anywhere", function()
+    local function interrupted(of, act)
+      local function make()
+        mg.seed(7)
+        return of()
+      end
+      local usual = make()
+      act(usual)
+      local want, done, n = image(usual), false, 0
+      while not done do
+        n = n + 1
+        local it, count = make(), 0
+        local before = image(it)
+        local ok, problem = pcall(function()
+          debug.sethook(function()
+            count = count + 1
+            if count == n then error "refused" end
+          end, "crl", 1)
+          act(it)
+          done = true
+          debug.sethook()
+        end)
+        debug.sethook()
+        assert(ok or done or problem:find "refused", problem)
+        local now = image(it)
+        assert.is_true(now == before or now == want)
+      end
+    end
+    local function small()
+      local p = {mg.Variable{1, 2}, mg.Variable(3.0)}
+      for _, v in ipairs(p) do v.grad = v * 0.5 end
+      return p
+    end
+    interrupted(function()
+      local p = small()
+      local opt = optim.SGD({{params = {p[1]}, lr = 0.2}, {params = {p[2]}, momentum = 0.5}},
+                            {lr = 0.1, momentum = 0.9})
+      return {opt, optim.one_cycle(opt, 1, 10)}
+    end, function(it) it[2]:step() end)
+    interrupted(function()
+      local p = small()
+      return {p, optim.Adam(p)}
+    end, function(it) it[2]:step() end)
+  end)
+
   it("a batch that running statistics take in", function()
     for _, momentum in ipairs{0.1, "cumulative"} do
       whole(function()

@@ -36,9 +36,10 @@ end
 
 local function copy(t) return table.move(t, 1, #t, 1, {}) end
 
--- fn(...), which sets options of the optimizer and its groups: if it fails they are what they were.
+-- fn(...), which sets t and options of the optimizer and its groups: if it fails they are what they
+-- were.
 local function attempt(self, fn, ...)
-  local before = {}
+  local before, t = {}, self.t
   for _, group in ipairs { self.opt, table.unpack(self.opt.groups) } do
     local values = {}
     for k, v in next, group.values do values[k] = v end
@@ -46,6 +47,7 @@ local function attempt(self, fn, ...)
   end
   local ok, problem = pcall(fn, ...)
   if ok then return end
+  self.t = t
   for values, old in next, before do
     for k in next, values do values[k] = old[k] end
   end
