@@ -34,6 +34,7 @@ typedef struct {
   uint64_t seen;      /* mem_total() when the collector was last told, less what boxes cost since */
   int tidy;           /* calls of mg.tidy under way */
   int hostile;        /* mg._hostile is set */
+  uint64_t pace;      /* it is told again after so many bytes */
   uint64_t collected; /* mem_total() when the collector last looked through everything */
   size_t low;         /* the fewest bytes alive since, as far as was seen */
   const void *meta;   /* the metatable of Variables, by its address */
@@ -164,7 +165,7 @@ void collect_before_backward(lua_State *L, state *S);
 /* After each op, with its operands and result on the stack. */
 static inline void made(lua_State *L, state *S, node *n) {
   if (__builtin_expect(S->G.debug, 0)) note_made(L, S, n);
-  if (__builtin_expect(mem_total() - S->seen >= PACE, 0)) pace_now(L, S);
+  if (__builtin_expect(mem_total() - S->seen >= S->pace, 0)) pace_now(L, S);
 }
 
 /* ---- conversions (convert.c) ----------------------------------------------------------------- */

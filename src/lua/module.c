@@ -27,13 +27,16 @@ static void collect(lua_State *L, state *S) {
   S->low = live_bytes();
 }
 
-/* It is told of a MiB at a time: Lua sees only boxes, and would let a hundred times their weight in
-** values pile up. In generational mode, the interpreter's own, a step looks at young boxes alone; what
-** grew old is looked for when values have grown by half, and by more than a few MiB. */
+/* It is told of an eighth of what is alive at a time, or a MiB: Lua sees only boxes, and would let a hundred
+** times their weight in values pile up. In generational mode, the interpreter's own, a step looks at young
+** boxes alone, and what lived through two grows old: what a layer gives to the next shall not. What did is
+** looked for when values have grown by half, and by more than a few MiB. */
 void pace_now(lua_State *L, state *S) {
-  enum { FEW = 16 << 20 };
+  enum { FEW = 16 << 20, PART = 8 };
   uint64_t total = mem_total(), kib = (total - S->seen) >> 10;
+  size_t part = live_bytes() / PART;
   S->seen = total;
+  S->pace = part > PACE ? part : PACE;
   if (lua_gc(L, LUA_GCISRUNNING) <= 0) return;
   lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20));
   if (live_bytes() > S->low / 2 * 3 + FEW) collect(L, S);
@@ -299,6 +302,7 @@ static void push_state(lua_State *L) {
   state *S = lua_newuserdatauv(L, sizeof *S, 1);
   memset(S, 0, sizeof *S);
   graph_init(&S->G);
+  S->pace = PACE;
   S->G.release = function_release;
   S->print = (print_options){.precision = 8, .threshold = 1000, .linewidth = 80};
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
