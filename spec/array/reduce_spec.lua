@@ -264,6 +264,19 @@ describe("reductions", function()
     assert(raises("sum: axis 2 is out of range for shape ()", x.sum, x, 2))
   end)
 
+  it("softmax, its kin and glu of nothing are empty, with their gradients", function()
+    for _, f in ipairs{mg.softmax, mg.softmin, mg.log_softmax, mg.gumbel_softmax, mg.glu,
+                       function(x) return mg.gumbel_softmax(x, {hard = true}) end} do
+      for _, shape in ipairs{{3, 0}, {0, 4}} do
+        local x = mg.Variable(mg.zeros(shape))
+        local y = f(x)
+        assert.equal(0, y.size)
+        y:sum():backward()
+        assert.same(shape, x.grad.shape)
+      end
+    end
+  end)
+
   it("take the first of equals, and the first nan", function()
     assert(same(mg.tensor{1, 3, 3, 2}:argmax(), mg.tensor(2, "int64")))
     assert(same(mg.tensor{1, 3, 1, 2}:argmin(), mg.tensor(1, "int64")))

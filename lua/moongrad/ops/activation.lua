@@ -64,6 +64,7 @@ return function(mg, args)
     function(x, axis)
       local n = x.shape[axis] or 1
       if n % 2 ~= 0 then raise("glu: axis %d has %d elements, which are no halves", axis, n) end
+      if n == 0 then return x:sigmoid() end
       local a, b = x:split(n // 2, axis)
       return a * b:sigmoid()
     end)

@@ -39,6 +39,7 @@ return function(mg, args)
   -- Shifted by the largest, which changes nothing but keeps exp within bounds.
   define("softmax(x: array, axis: axis = -1)", "exp(x) / sum(exp(x)) along an axis",
     function(x, axis)
+      if x.size == 0 then return x:exp() end
       local along = {axis = axis, keepdims = true}
       local e = (x - x:detach():amax(along)):exp()
       return e / e:sum(along)
@@ -103,7 +104,7 @@ return function(mg, args)
       local draws = mg.exponential(1, x.shape, {dtype = x.dtype})
       local noise = -draws:clamp{min = HALF_STEP[x.dtype]}:log()
       local y = mg.softmax((x + noise) / tau, axis)
-      if not hard or x.ndim == 0 then return y end
+      if not hard or x.ndim == 0 or x.size == 0 then return y end
       local at = y:detach():argmax{axis = axis, keepdims = true}
       return mg.zeros_like(y):scatter(axis, at, 1) + (y - y:detach())
     end)
