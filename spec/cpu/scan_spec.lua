@@ -86,6 +86,21 @@ describe("along an axis", function()
     assert(exact(v.grad, {1, 1, 2, 0, 1}))
   end)
 
+  it("slopes of logcumsumexp are those of what is less, be it far from 0", function()
+    local x = mg.tensor{{0.5, -1, 2, 1}, {0, 0.25, -3, 0.125}}
+    local function slope(v)
+      v = mg.Variable(v)
+      local g = mg.gradients((v:logcumsumexp(2) * x):sum(), {v}, {create_graph = true})[1]
+      return g:detach(), mg.gradients((g * x):sum(), v)
+    end
+    for _, far in ipairs{0x1p40, -0x1p40} do
+      local g, h = slope(x + far)
+      local want, want_h = slope(x)
+      assert(helper.near(g, want, 1e-14))
+      assert(helper.near(h, want_h, 1e-14))
+    end
+  end)
+
   it("logcumsumexp neither overflows nor loses what is small", function()
     local most = 1000 + math.log(2)
     assert(near(mg.logcumsumexp({1000, 1000, -1000}, 1), {1000, most, most}))

@@ -443,13 +443,25 @@ node *chosen_grad(vjp *v, int i, node *g) {
 }
 
 /* exp(x[i] - y[i]) times g[i] + exp(y[i] - y[i + 1]) (g[i + 1] + ...): no exponent is above 0. Where both
-** are infinite they are one. */
+** are infinite they are one. Both are taken less the largest x, lest y is rounded by units of that. */
 node *logcumsumexp_grad(vjp *v, int i, node *g) {
   ATTRS(v->f->x, int64_t axis);
-  node *x = use(v, i), *y = result(v, 0), *before = vjp_shifted(v, y, (int)at.axis, -INFINITY);
+  graph *G = v->G;
+  const int axis = (int)at.axis;
+  node *x = use(v, i);
+  shape s;
+  if (!x) return NULL;
+  node_shape(x, &s);
+  if (shape_size(&s) == 0) return g;
+  array *values = node_as_array(G, x);
+  node *top = values ? keep(v, node_array(G, values)) : NULL; /* a constant to gradients */
+  top = top ? keep(v, op_reduce(G, OP_max, top, 1u << axis, true)) : NULL;
+  x = B(sub, x, T(where, U(isfinite, top), top, N(0)));
+  node *y = x ? keep(v, op_one(G, OP_logcumsumexp, 1, &x, 1, &(attr){axis})) : NULL;
+  node *before = vjp_shifted(v, y, axis, -INFINITY);
   node *step = U(exp, T(where, B(eq, before, y), N(0), B(sub, before, y)));
   node *share = U(exp, T(where, B(eq, x, y), N(0), B(sub, x, y)));
-  return P(linear_scan(v, g, step, at.axis, true), share);
+  return P(linear_scan(v, g, step, axis, true), share);
 }
 
 /* What comes before x[i] times g[i] + x[i + 1] (g[i + 1] + x[i + 2] (g[i + 2] + ...)): no division */
