@@ -374,9 +374,15 @@ describe("text", function()
     assert.equal(98, data.Text{path = path, tokenizer = data.ByteTokenizer(), length = 2}:get(1)[1]
       :item())
     assert(raises("Text: needs path or text", data.Text))
-    assert(raises("Text: cannot read /nowhere", data.Text, {path = "/nowhere"}))
-    assert(raises("Text: cannot read /nowhere", data.Text, {path = {"/dev/null", "/nowhere"}}))
-    assert(raises("Text: cannot read true", data.Text, {path = {true}}))
+    local folder = child.folder()
+    os.execute("mkfifo " .. folder .. "/fifo")
+    assert(raises("Text: cannot open /nowhere: No such file", data.Text, {path = "/nowhere"}))
+    assert(raises("Text: cannot open /nowhere", data.Text, {path = {path, "/nowhere"}}))
+    assert(raises("Text: path[1] is a boolean, expected a string", data.Text, {path = {true}}))
+    assert(raises("it is a directory", data.Text, {path = folder}))
+    for _, endless in ipairs{folder .. "/fifo", "/dev/zero"} do
+      assert(raises("it is no regular file", data.Text, {path = endless}))
+    end
     assert(raises("Text: 10 tokens, but a window needs 65", data.Text, {text = text}))
   end)
 end)

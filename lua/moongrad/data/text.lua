@@ -11,8 +11,11 @@ local Text = dataset.Dataset:extend("Text")
 local function read(path)
   local texts = {}
   for i, name in ipairs(type(path) == "table" and path or { path }) do
-    local file <close> = type(name) == "string" and io.open(name, "rb")
-    texts[i] = file and file:read "a" or raise("Text: cannot read %s", tostring(name))
+    if type(name) ~= "string" then
+      raise("Text: path[%d] is a %s, expected a string", i, type(name))
+    end
+    local file <close> = mg._open(name, "Text")
+    texts[i] = file:read(file:size())
   end
   return table.concat(texts)
 end
