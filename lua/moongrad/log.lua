@@ -161,10 +161,18 @@ local function json_number(v)
     math.type(v) == "integer" and tostring(v) or shortest(v)
 end
 
+-- A reader of what is in the file already, if there is something
+local function begun(path)
+  if not mg._exists(path) then return nil end
+  local r = mg._open(path, "log")
+  if r:size() > 0 then return r end
+  r:close()
+end
+
 -- Behind a line that was cut off begins a new one.
 local function open_lines(self, path, append)
-  local f <close> = append and io.open(path, "rb")
-  local cut = f and f:seek("end", -1) and f:read(1) ~= "\n"
+  local r <close> = append and begun(path)
+  local cut = r and r:part(r:size() - 1, 1):read(1) ~= "\n"
   self.file = open(path, append and "ab" or "wb")
   if cut then put(self, "\n") end
 end
@@ -209,10 +217,8 @@ local function cell(text)
 end
 
 function Rows:open(path, append, columns)
-  local f <close> = append and io.open(path)
-  local head = f and f:read "l"
-  if head then
-    local r <close> = mg._open(path, "log")
+  local r <close> = append and begun(path)
+  if r then
     local t, keys = require "moongrad.io.csv".read(r, nil, false, true)
     if keys[1] ~= "step" or keys[2] ~= "time" or t.step.dtype ~= "int64" then
       raise("log: %s is no log", path)
@@ -224,8 +230,8 @@ function Rows:open(path, append, columns)
     columns = known
     self.row_step = #t.step > 0 and t.step[-1]:item() or nil
   end
-  open_lines(self, path, head)
-  if columns then self:take(columns, head) end
+  open_lines(self, path, r)
+  if columns then self:take(columns, r) end
 end
 
 function Rows:take(columns, written)

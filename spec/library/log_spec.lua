@@ -70,6 +70,11 @@ describe("a log for TensorBoard", function()
     log:close()
     assert(raises("scalar: " .. folder .. " was closed", log.scalar, log, "a", 1))
     assert(raises("log: append is for .csv and .jsonl", mg.log, folder, {append = true}))
+    for _, kind in ipairs{".csv", ".jsonl"} do
+      local endless = child.path(kind)
+      os.execute("ln -s /dev/zero " .. endless)
+      assert(raises("it is no regular file", mg.log, endless, {append = true}))
+    end
     assert(raises("unknown option apend; did you mean append?", mg.log, folder, {apend = true}))
     assert(raises("log: cannot make /dev/null/x", mg.log, "/dev/null/x"))
     assert(raises("log: cannot write /no/such.csv", mg.log, "/no/such.csv"))
