@@ -308,3 +308,20 @@ describe("layers that normalize", function()
       mg.rms_norm(x, {eps = 1})))
   end)
 end)
+
+describe("a normalization whose weights alone are tracked", function()
+  helper.guard(before_each, after_each)
+
+  it("has their gradients, with Config.debug too, and leaves no error behind", function()
+    local x = mg.rand(6, 4)
+    for name, layer in pairs{BatchNorm = mg.nn.BatchNorm(4), GroupNorm = mg.nn.GroupNorm(2, 4),
+                             LayerNorm = mg.nn.LayerNorm(4), RMSNorm = mg.nn.RMSNorm(4)} do
+      layer(x):square():sum():backward()
+      assert(helper.raises("reshape: ", mg.reshape, x, {7}))
+      local grad = layer.weight.grad
+      layer:cleargrads()
+      mg.using_config("debug", true, function() layer(x):square():sum():backward() end)
+      assert(helper.same(grad, layer.weight.grad), name)
+    end
+  end)
+end)

@@ -168,7 +168,7 @@ static node *standard(vjp *v, const groups *a, node **rstd) {
 node *standardize_grad(vjp *v, int i, node *g) {
   groups at;
   attrs_read(v->f->x->nat, v->f->x->at, &at, sizeof at);
-  node **shared = v->shared, *n = N(count(v, &at)), *w = node_has_input(v->f, 4) ? use(v, 4) : NULL;
+  node **shared = v->shared, *n = N(count(v, &at)), *w;
   shape s;
   if (i >= 1 && i <= 3) return NONE;
   if (i != 5 && !shared[1]) {
@@ -184,7 +184,8 @@ node *standardize_grad(vjp *v, int i, node *g) {
     return keep(v, op_reshape(v->G, shared[5 - i], &s));
   }
   node *scale = shared[3];
-  if (w) {
+  if (node_has_input(v->f, 4)) {
+    if (!(w = use(v, 4))) return NULL;
     node_shape(scale, &s);
     scale = B(mul, scale, keep(v, op_reshape(v->G, w, &s)));
   }
