@@ -466,12 +466,13 @@ static bool run_rule(backward *b, node *f) {
   vjp v;
   vjp_begin(&v, b->G, b, f, b->o.create_graph);
   node *g = find(b, f)->acc;
-  bool ok = true;
+  bool ok = true, debug = b->G->debug && !b->G->recorder;
   for (int i = 0, n = slots(f); i < n && ok; i++) {
     node *x = tracked_input(f, i);
     if (!x || !wanted(b, x)) continue;
     node *gx = vjp_run(&v, i, g);
-    ok = gx && (gx == DONE || (check_finite(b, op_table[f->op].name, i, gx, g) && add(b, x, gx)));
+    ok = gx && (gx == DONE ||
+                ((!debug || check_finite(b, op_table[f->op].name, i, gx, g)) && add(b, x, gx)));
     vjp_clear(&v);
   }
   vjp_end(&v);
@@ -547,8 +548,9 @@ static node *leaf_of(const backward *b, node *z) {
 /* The gradient of z, which f alone reads, is final, and goes on to the leaf. */
 static bool sum_early(backward *b, node *f) {
   for (int i = 0, n = slots(f); i < n; i++) {
-    node *z = tracked_input(f, i), *leaf;
-    if (!z || z->op != OP_broadcast_to || !find(b, z) || !wanted(b, z)) continue;
+    node *z = *in_at(f, i), *leaf;
+    if (!z || z->op != OP_broadcast_to) continue;
+    if (!(z = tracked_input(f, i)) || !find(b, z) || !wanted(b, z)) continue;
     if (!(leaf = leaf_of(b, z))) continue;
     for (; z != leaf; z = tracked_input(z, 0))
       if (!run_early(b, z)) return false;
