@@ -254,5 +254,7 @@ describe("ctc_loss", function()
       int{2, 2, 2}, {4, 4}, {1, 1}))
     assert(raises("ctc_loss: target_lengths has 1 numbers, expected 2", mg.ctc_loss, ways,
       int{{2}, {2}}, {4, 4}, {1}))
+    assert(raises("ctc_loss: input_lengths must be int64, got bool", mg.ctc_loss, ways,
+      int{{2}, {2}}, {true, true}, {1, 1}))
   end)
 end)

@@ -277,8 +277,12 @@ describe("recurrent layers", function()
       mg.zeros(2, 2)))
     assert(raises("LSTM: lengths has shape (3), expected (2)", m, x, {lengths = {1, 2, 3}}))
     assert(raises("LSTM: length 5 at position 2 is not in 0..4", m, x, {lengths = {1, 5}}))
+    assert(raises("LSTM: lengths must be int64, got bool", m, x,
+      {lengths = mg.tensor{true, false}}))
     assert(raises("unknown option length", m, x, {length = {1, 5}}))
     assert(raises("GRU: unknown option nonlinearity", nn.GRU, 3, 2, {nonlinearity = "relu"}))
+    assert(raises("RNNCell: h must be float, got bool", nn.RNNCell(3, 1), mg.ones(1, 3),
+      mg.tensor{{true}}))
     assert(raises("RNNCell: x (1, 2, 3): expected (N, I) or (I)", nn.RNNCell(3, 2),
       mg.ones(1, 2, 3)))
     assert(near(m(x, {mg.zeros(1, 2, 2), mg.zeros(1, 2, 2)}), m(x)))

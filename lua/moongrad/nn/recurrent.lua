@@ -175,12 +175,12 @@ local SHAPES = " x (T, N, I) and a state (layers, N, H) give all outputs (T, N, 
 
 local RNN = sequence("RNN", "tanh", "h = tanh(W x + b + U h + c);" .. SHAPES,
   ', nonlinearity: "tanh" | "relu" = "tanh"')
-RNN.forward = checked("RNN(self, x: float, h: array?, {lengths: array?})",
+RNN.forward = checked("RNN(self, x: float, h: float?, {lengths: float | int64 | uint8?})",
   "all outputs and the last state; outputs past a sequence's length are 0",
   function(self, x, h, lengths) return forward(self, x, {h}, lengths) end)
 
 local GRU = sequence("GRU", "gru", "gated recurrent units, Cho et al. 2014;" .. SHAPES)
-GRU.forward = checked("GRU(self, x: float, h: array?, {lengths: array?})",
+GRU.forward = checked("GRU(self, x: float, h: float?, {lengths: float | int64 | uint8?})",
   "all outputs and the last state; outputs past a sequence's length are 0",
   function(self, x, h, lengths) return forward(self, x, {h}, lengths) end)
 
@@ -199,7 +199,8 @@ end
 
 local LSTM = sequence("LSTM", "lstm", "long short-term memory, Hochreiter and Schmidhuber 1997;" ..
   SHAPES .. ", h and c")
-LSTM.forward = checked("LSTM(self, x: float, h: variable | list?, c: variable?, {lengths: array?})",
+LSTM.forward = checked("LSTM(self, x: float, h: variable | list?, c: variable?, " ..
+  "{lengths: float | int64 | uint8?})",
   "all outputs, then h and c, the last state; outputs past a sequence's length are 0",
   function(self, x, h, c, lengths) return forward(self, x, pair("LSTM", h, c), lengths) end)
 
@@ -268,11 +269,11 @@ end
 
 local RNNCell = one_step("RNNCell", "tanh", "a step of an RNN: x (N, I), h (N, H) give the next h",
   ', nonlinearity: "tanh" | "relu" = "tanh"')
-RNNCell.forward = checked("RNNCell(self, x: float, h: array?)", "the next state",
+RNNCell.forward = checked("RNNCell(self, x: float, h: float?)", "the next state",
   function(self, x, h) return (step(self, x, {h})) end)
 
 local GRUCell = one_step("GRUCell", "gru", "a step of a GRU: x (N, I), h (N, H) give the next h")
-GRUCell.forward = checked("GRUCell(self, x: float, h: array?)", "the next state",
+GRUCell.forward = checked("GRUCell(self, x: float, h: float?)", "the next state",
   function(self, x, h) return (step(self, x, {h})) end)
 
 local LSTMCell = one_step("LSTMCell", "lstm",

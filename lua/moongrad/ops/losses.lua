@@ -245,8 +245,8 @@ return function(mg, args)
 
   -- Graves et al., "Connectionist temporal classification", 2006: of all ways through the extended
   -- labels that end where each does, the sum, step by step, in logarithms.
-  define("ctc_loss(x: float, labels: int64 | uint8, input_lengths: array, " ..
-    "target_lengths: array, {blank: int(1..) = 1, zero_infinity: bool = false, " ..
+  define("ctc_loss(x: float, labels: int64 | uint8, input_lengths: float | int64 | uint8, " ..
+    "target_lengths: float | int64 | uint8, {blank: int(1..) = 1, zero_infinity: bool = false, " ..
     REDUCTION .. "})",
     "-log of the probability of labels (N, S), or of all in a row, under log-probabilities x " ..
     "(T, N, C) at each step; the mean is of each divided by its length; zero_infinity: 0 for " ..
