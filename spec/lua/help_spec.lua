@@ -129,7 +129,7 @@ describe("help", function()
     end
     for _, what in ipairs{"LSTM", mg.nn.LSTM, mg.nn.LSTM(2, 3)} do
       assert.truthy(text(what):find("\ncalled with\n  (x: float, h: variable | list?, c: " ..
-        "variable?, {lengths: array?}): all outputs", 1, true))
+        "variable?, {lengths: float | int64 | uint8?}): all outputs", 1, true))
     end
     local Own = mg.nn.Module:extend "Own"
     Own.init = mg.checked("Own(self)", "of one's own", function() end)
