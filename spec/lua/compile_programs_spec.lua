@@ -3,6 +3,7 @@
 
 local mg = require "moongrad"
 local child = require "spec.child"
+local helper = require "spec.helper"
 local nn, optim = mg.nn, mg.optim
 
 local function bits(v, out)
@@ -382,6 +383,7 @@ describe("each transform that a page calls gives, compiled, the same bits:", fun
       finally(function() io.output(was) end)
       io.output(out)                               -- profiles and help print by themselves
       for _, block in ipairs(blocks) do
+        helper.settle()                            -- programs look at all memory
         local proxy = watched(counts)
         local env = setmetatable({
           print = function() end,
