@@ -102,43 +102,44 @@ static fuser *fuser_of(ctx *c) {
   return f;
 }
 
-/* The same numbers seen the same way by another array: they are fetched once. -1: they are new. While a tape
-** records, these may be others' later. */
-static int find_leaf(const ctx *c, const fuser *f, const array *a) {
-  space q;
-  if (a->state != READY || c->arrays->tape || view_dense(&a->v)) return -1;
-  memset(&q, 0, sizeof q);
-  view_space(&a->v, &q);
+/* The value that reads the same numbers the same way, q, for another array: they are fetched once. -1: there is
+** none. While a tape records, these may be others' later. */
+static int find_leaf(const ctx *c, const fuser *f, const array *a, const space *q) {
+  if (c->arrays->tape) return -1;
   for (int i = f->nv - 2; i >= 0; i--) {
     const pvalue *v = &f->v[i];
     if (v->leaf == LEAF_INPUT && v->space >= 0 && v->dtype == a->dtype &&
-        f->leaf[v->in[0]].p == a->p && memcmp(&f->q[v->space], &q, sizeof q) == 0)
+        f->leaf[v->in[0]].p == a->p && memcmp(&f->q[v->space], q, sizeof *q) == 0)
       return i;
   }
   return -1;
 }
 
 static bool add_leaf(ctx *c, fuser *f, const array *a, pvalue *v) {
-  int same = find_leaf(c, f, a);
-  if (same >= 0) {
-    v->leaf = LEAF_INPUT;
-    v->in[0] = f->v[same].in[0];
-    v->space = f->v[same].space;
-    return true;
+  const bool strided = a->state == READY && !view_dense(&a->v);
+  space q;
+  v->leaf = a->state == CONST ? LEAF_NUMBER : a->state == READY ? LEAF_INPUT : LEAF_RANDOM;
+  if (strided) {
+    memset(&q, 0, sizeof q); /* programs are compared by their bytes */
+    view_space(&a->v, &q);
+    int same = find_leaf(c, f, a, &q);
+    if (same >= 0) {
+      v->in[0] = f->v[same].in[0];
+      v->space = f->v[same].space;
+      return true;
+    }
   }
   if (!GROW(f, c, 5, leaf, f->nleaf + 1)) return false;
   binding *b = &f->leaf[f->nleaf];
   *b = (binding){.p = NULL, .k = a->k};
   v->in[0] = (int16_t)f->nleaf++;
-  v->leaf = a->state == CONST ? LEAF_NUMBER : a->state == READY ? LEAF_INPUT : LEAF_RANDOM;
   if (v->leaf == LEAF_RANDOM) b->seed = a->seed;
   if (v->leaf != LEAF_INPUT) return true;
   b->p = a->p;
   if (__builtin_expect(c->arrays->tape != NULL, 0) && !tape_hold(c, a)) return false;
-  if (view_dense(&a->v)) return true;
+  if (!strided) return true;
   if (!GROW(f, c, 4, q, f->nq + 1)) return false;
-  memset(&f->q[f->nq], 0, sizeof *f->q); /* programs are compared by their bytes */
-  view_space(&a->v, &f->q[f->nq]);
+  memcpy(&f->q[f->nq], &q, sizeof q);
   v->space = (int16_t)f->nq++;
   return true;
 }

@@ -34,8 +34,8 @@ typedef struct attention {
   dtype t;
   int64_t batch, nq, nk, d, e, blocks, parts;
   operand q, k, v, g, out, dq, dk, dv;
-  int64_t
-      g_step; /* from one row of g to the next, of those that blocks begin with; 0: all rows are one */
+  /* from one row of g to the next, of those that blocks begin with; 0: all rows are one */
+  int64_t g_step;
   const view *mask, *lse;
   int kind;
   bool causal, masked;

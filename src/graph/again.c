@@ -3,8 +3,8 @@
 ** A product reads x W of what an activation or a normalization gave, and its gradient reads the same value.
 ** Where the Function that gave it keeps all that it takes, or that is small, the product keeps the expression
 ** alone, and so does the Variable: the value goes, and is computed once more, to the same bits, when backward
-** comes, or somebody looks. What is kept, what stands in its place, and what is stored of other expressions (is_stored in
-** array/fuse.c) is all that decides what a step of training holds.
+** comes, or somebody looks. What is kept, what stands in its place, and what is stored of other expressions
+** (is_stored in array/fuse.c) is all that decides what a step of training holds.
 **
 ** A value and the expression kept for it have one number (array.again), by which they are known to be the same.
 ** The expression has the shape that it had before a reshape.
@@ -13,10 +13,8 @@
 
 #include "graph/internal.h"
 
-enum {
-  LARGE = 1 << 15,
-  LITTLE = 16
-}; /* elements; a part of the value's bytes that is worth no thought */
+/* Elements; a part of the value's bytes that is worth no thought */
+enum { LARGE = 1 << 15, LITTLE = 16 };
 
 /* Does n's Function compute its value element by element, from what it keeps? */
 static bool is_elementwise(const node *n) {
@@ -53,10 +51,10 @@ static node *expression_of(graph *G, node *f, size_t bytes, int deep) {
     if (node_has_input(f, i)) ok = (in[i] = operand(G, f, i, bytes, deep));
   shape s;
   node_shape(f, &s);
-  if (!ok) {
-  } else if (wide) nout = (out[0] = op_broadcast_to(G, in[0], &s)) != NULL;
-  else if (op_table[f->op].kind == 'e') nout = (out[0] = apply(G, (int)f->op, nin, in)) != NULL;
-  else nout = op_apply(G, (int)f->op, nin, in, f->x->nat, f->x->at, out);
+  if (ok && wide) nout = (out[0] = op_broadcast_to(G, in[0], &s)) != NULL;
+  else if (ok && op_table[f->op].kind == 'e')
+    nout = (out[0] = apply(G, (int)f->op, nin, in)) != NULL;
+  else if (ok) nout = op_apply(G, (int)f->op, nin, in, f->x->nat, f->x->at, out);
   for (int i = 0; i < nin && i < MOST; i++) node_drop(G, in[i]);
   return nout ? out[0] : NULL;
 }
