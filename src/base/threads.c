@@ -4,7 +4,7 @@
 ** many there are, can therefore not be seen in any result. Parts are claimed, not dealt out: each thread
 ** begins with neighbours of its own, then helps others with theirs, so that one whose processor is taken
 ** by somebody else is not waited for, but for the part it is in. A thread that finds nothing to do looks
-** a little longer, then sleeps. Each thread that begins loops has helpers of its own, started at first need;
+** a little longer, unless others want its processor, then sleeps. Each thread that begins loops has helpers of its own, started at first need;
 ** where they cannot be, it does without.
 */
 #define _GNU_SOURCE
@@ -17,13 +17,17 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
   STACK = 1 << 20, /* bytes of a helper's */
   ROOM = 64 << 20, /* of address space that are left to others */
-  LOOKS = 2000,    /* for work, before a helper sleeps, */
-  WAITS = 500      /* for the last part, before who began the loop does */
+  PAUSES = 500,    /* some 8 us: between two offers of the processor to others, */
+  LOOK = 1000000,  /* ns for which a helper looks for work before it sleeps, */
+  TAKEN = 200000,  /* ns after which the processor was somebody's meanwhile, */
+  SHY = 20,        /* times a helper offers nothing and sleeps soon, after that, */
+  WAITS = 5000     /* pauses for the last part, before who began the loop sleeps */
 };
 
 /* ---- helpers ------------------------------------------------------------------------------------- */
@@ -99,11 +103,44 @@ static int join(team *t) {
   return 0;
 }
 
+static int64_t now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static bool paused(const uint32_t *word, uint32_t value) {
+  int i = 0;
+  while (i < PAUSES && READ(*word) == value) pause_a_little(), i++;
+  return i == PAUSES;
+}
+
+/* Until a loop begins, or it is better to sleep: to be woken takes as long as a small loop, but who looks
+** beside a busy neighbour takes from him, and then from the one who works, what a sleeper is given at once. */
+static void look(const team *t, uint32_t seen, int *shy) {
+  if (*shy) {
+    --*shy;
+    for (int i = 0; i < 4 && paused(&t->loops, seen); i++) continue;
+    return;
+  }
+  int64_t begun = now(), last = begun;
+  while (paused(&t->loops, seen) && last - begun < LOOK) {
+    int64_t before = now();
+    sched_yield();
+    last = now();
+    if (last - before > TAKEN) {
+      *shy = SHY;
+      return;
+    }
+  }
+}
+
 static void *help(void *arg) {
   team *t = arg;
   uint32_t seen = 0;
+  int shy = 0;
   for (;;) {
-    for (int i = 0; i < LOOKS && READ(t->loops) == seen; i++) pause_a_little();
+    look(t, seen, &shy);
     if (READ(t->loops) == seen) {
       ADD(t->sleeping, 1);
       while (READ(t->loops) == seen) sleep_on(&t->loops, seen);

@@ -138,9 +138,16 @@ node *vjp_made(vjp *v, int op, int n, node *const *in) {
   return keep(v, r);
 }
 
-/* What a finite number does is known: the plain op will do. */
+/* The same number everywhere, neither 0 nor infinite: nothing absorbs, or there is nothing to absorb */
+static bool is_plain(const node *n) {
+  bool array = n && n->a && n->a->state == CONST && !(n->flags & DROPPED);
+  if (!array && !(n && n->flags & NUMBER)) return false;
+  imm k = array ? n->a->k : n->k;
+  return n->dtype > F32 ? k.i != 0 : isfinite(k.f) && k.f != 0;
+}
+
 node *vjp_absorbing(vjp *v, int plain, int op, node *a, node *b) {
-  bool harmless = b && b->flags & NUMBER && isfinite(b->k.f) && b->k.f != 0;
+  bool harmless = is_plain(a) || is_plain(b);
   return vjp_made(v, harmless ? plain : op, 2, (node *[]){a, b});
 }
 
