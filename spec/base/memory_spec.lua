@@ -245,12 +245,21 @@ describe("memory", function()
       x:free()
       assert.equal(before, mg.memory().live)
       x:free()
-      assert(raises("this Variable was freed", function() return x + 1 end))
-      assert(raises("this Variable was freed", function() return 1 - x end))
-      assert(raises("freed", function() return x.shape end))
-      assert(raises("freed", function() return x:sum() end))
-      assert(raises("freed", function() x.data = 1 end))
-      assert(raises("freed", function() return mg.cat({x, x}, 1) end))
+      local y = mg.ones(10000)
+      for says, use in pairs {
+        ["add: this Variable was freed"] = function() return x + 1 end,
+        ["sub: this Variable was freed"] = function() return 1 - x end,
+        ["index: this Variable was freed"] = function() return x.shape end,
+        ["sum: this Variable was freed"] = function() return x:sum() end,
+        ["matmul: argument 1: this Variable was freed"] = function() return y:matmul(x) end,
+        ["maximum: argument 2: this Variable was freed"] = function() return mg.maximum(y, x) end,
+        ["stack: this Variable was freed"] = function() return mg.stack{y, x} end,
+      } do
+        assert(raises(says, use))
+      end
+      assert(raises("index: this Variable was freed", function() x[1] = 1 end))
+      assert(raises("index: this Variable was freed", function() x.data = 1 end))
+      assert(raises("cat: this Variable was freed", function() return mg.cat({x, x}, 1) end))
     end)
 
     counts("by local x <close>, at the end of the block", function()

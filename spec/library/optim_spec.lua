@@ -47,6 +47,7 @@ describe("optim", function()
       return p - 0.1 * s.b
     end)
     assert(raises("SGD: nesterov needs momentum", optim.SGD, {mg.Variable(1)}, {nesterov = true}))
+    assert(raises("SGD: dampening needs momentum", optim.SGD, {mg.Variable(1)}, {dampening = 0.5}))
   end)
 
   it("Adam", function()

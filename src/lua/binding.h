@@ -66,6 +66,7 @@ extern const luaL_Reg mask_meta[];
 
 /* Raises at the nearest line of a script, the library's own Lua left out. */
 __attribute__((noreturn, format(printf, 2, 3))) void refuse(lua_State *L, const char *fmt, ...);
+__attribute__((noreturn)) void refuse_freed(lua_State *L, node **b);
 void push_where(lua_State *L);
 /* Raises the message on top there. Where it does not begin with the name of the function that the
 ** script called, this comes first: "bernoulli: lt: shapes (8) and (3) do not broadcast"; behind it stands
@@ -128,7 +129,7 @@ static inline node **to_box(lua_State *L, int i) {
 }
 
 static inline node *unpack(lua_State *L, node **b) {
-  if (!*b) refuse(L, "this Variable was freed");
+  if (!*b) refuse_freed(L, b);
   return *b;
 }
 

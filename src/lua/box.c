@@ -106,6 +106,21 @@ void refuse(lua_State *L, const char *fmt, ...) {
   raise_here(L, NULL);
 }
 
+/* Says which argument it is, and of what, in the caller's words. What tables had may stand behind them. */
+void refuse_freed(lua_State *L, node **b) {
+  lua_Debug ar = {0};
+  int top = lua_gettop(L), i = 1;
+  if (lua_getstack(L, 0, &ar)) lua_getinfo(L, "n", &ar);
+  while (i <= top && !lua_istable(L, i) && lua_touserdata(L, i) != b) i++;
+  if (lua_touserdata(L, i) != b) i = 0;
+  else if (ar.name && strcmp(ar.namewhat, "method") == 0) i--;
+  if (!ar.name) refuse(L, "this Variable was freed");
+  if (strcmp(ar.name, "newindex") == 0) ar.name = "index"; /* as all of subscript.c says */
+  if (i == 0 || strcmp(ar.namewhat, "metamethod") == 0)
+    refuse(L, "%s: this Variable was freed", ar.name);
+  refuse(L, "%s: argument %d: this Variable was freed", ar.name, i);
+}
+
 void failed(lua_State *L, state *S, int tries) {
   ctx *c = &S->G.c;
   int err = c->err;

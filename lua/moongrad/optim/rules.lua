@@ -23,6 +23,7 @@ function SGD:prepare()
   if self.nesterov and (self.momentum == 0 or self.dampening ~= 0) then
     raise("SGD: nesterov needs momentum and no dampening")
   end
+  if self.dampening ~= 0 and self.momentum == 0 then raise("SGD: dampening needs momentum") end
 end
 
 function SGD:buffers() return self.momentum ~= 0 and { "b" } or {} end
