@@ -221,6 +221,28 @@ describe("a Function written in Lua", function()
     assert.is_nil(kept[1])
   end)
 
+  it("raises where what its self keeps was changed: nothing is read that is not there", function()
+    local changes = {
+      [": it has no input 2"] = function(all, key)
+        for i = 1, 5 do all[i] = key end
+        all.n = 5
+      end,
+      ["as gradient of input 6"] = function(all) all[1], all.n = 2, 5 end,
+      ["gave 5 gradients for 1 input"] = function(all) all.n = -5 end,
+    }
+    for text, change in pairs(changes) do
+      local Odd = mg.Function{
+        forward = function(self, x)
+          for key, all in pairs(self) do change(all, key) end
+          return x * 2
+        end,
+        backward = function(_, gy) return gy, 1, 1, 1, 1 end,
+      }
+      local y = Odd(mg.Variable{1, 2}, "no Variable"):sum()
+      assert(helper.raises(text, y.backward, y))
+    end
+  end)
+
   it("is one self a call", function()
     local Power = mg.Function{
       forward = function(self, x)

@@ -666,6 +666,26 @@ describe("compile", function()
     assert.equal(live, mg.memory().live)
   end)
 
+  it("lets go of the functions and strings among arguments with their records", function()
+    local kept = setmetatable({}, {__mode = "k"})
+    local g = mg.compile(function(x, fn) return {fn, x * fn()}, fn end, {max = 2})
+    local x = mg.ones(3)
+    for i = 1, 20 do
+      local function fn() return i end
+      kept[fn] = true
+      assert(helper.same(g(x, fn)[2], x * i))
+      assert.equal(fn, g(x, fn)[1])
+      assert.equal(fn, select(2, g(x, fn)))
+    end
+    collectgarbage()
+    collectgarbage()
+    local n = 0
+    for _ in pairs(kept) do n = n + 1 end
+    assert.equal(2, n)
+    assert.is_false(pcall(g, x, function() error "here" end))
+    assert(helper.same(g(x, function() return 5 end)[2], x * 5))
+  end)
+
   it("leaves a model, its optimizer and its schedule as they were after any error", function()
     local fails
     local g, x, t, all = whole_step(function(loss)

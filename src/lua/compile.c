@@ -2,8 +2,9 @@
 **
 ** A form is what arguments or results are without the values of Variables: tables with their keys, Variables by
 ** number, all else itself. Forms are lists of items, a table's keys and values following it; what is no number
-** stands in a table of Lua's, the user value of the function. A record has the form of its arguments, the modes,
-** a replay, the form of its results, and whom to ask for numbers before each replay.
+** stands in a table of the record's own, which the function's user value has by the record's id for as long as
+** there is the record. A record has the form of its arguments, the modes, a replay, the form of its results, and
+** whom to ask for numbers before each replay.
 ** A replay makes what can fail first: boxes, tables, numbers; then all is done, or nothing. What it calls on
 ** the way, and finalizers, may call the function, too, and so push out the very record that is replayed: it is
 ** looked for again after whatever runs Lua.
@@ -303,7 +304,7 @@ static void end(state *S, guard *g) {
 static const char current = 0, current_objects = 0;
 
 /* On the stack of take: */
-enum { SESSION = 1, OBJECTS, VARS, FN };
+enum { SESSION = 1, ALL_OBJECTS, OBJECTS, VARS, FN };
 
 static bool finish(lua_State *L, state *S, session *s) {
   record *r = s->made;
@@ -317,6 +318,9 @@ static bool finish(lua_State *L, state *S, session *s) {
   recorder *rec = s->r;
   for (int i = 0; i < n; i++) node_read(&S->G, v[i]); /* what is given back as it is */
   if (look_for_met(s)) return true;
+  lua_pushvalue(L, OBJECTS);
+  lua_rawseti(L, ALL_OBJECTS,
+              (lua_Integer)r->id); /* what may fail for want of memory comes first */
   s->done = true;
   r->nchoice = recorder_choices(rec, &r->script);
   s->r = NULL; /* it ends in any case */
@@ -347,7 +351,7 @@ static void set_current(lua_State *L) {
   lua_pop(L, 1);
 }
 
-/* take(session, objects, vars, f): f of what stands for the Variables in vars; its results as a form */
+/* take(session, all objects, objects, vars, f): f of what stands for the Variables in vars; its results as a form */
 static int take(lua_State *L) {
   state *S = get_state(L);
   session *s = lua_touserdata(L, SESSION);
@@ -376,6 +380,8 @@ static int take(lua_State *L) {
   if (r->nnumber) TRY(L, S, r->number = mg_alloc(&S->G.c, r->nnumber * sizeof *r->number));
   if (!finish(L, S, s)) {
     s->done = false;
+    lua_pushnil(L);
+    lua_rawseti(L, ALL_OBJECTS, (lua_Integer)r->id);
     failed(L, S, 1);
   }
   return 0;
@@ -391,10 +397,13 @@ static bool is_tracked(lua_State *L, int vars, int n) {
   return some;
 }
 
-/* Of what is called with the arguments at 1..nargs; it becomes the first of c's list. NULL: f captures arguments,
-** as `itself` says now: once more. f may have run into an error for that, where they are tracked. */
+/* Of what is called with the arguments at 1..nargs; it becomes the first of c's list, and its objects stand at
+** `objects`, all records' below. NULL: f captures arguments, as `itself` says now: once more. f may have run into
+** an error for that, where they are tracked. */
 static record *record_once(lua_State *L, state *S, compiled *c, int objects, int nargs,
                            uint64_t script, int nchoice, uint8_t **itself) {
+  lua_newtable(L);
+  lua_replace(L, objects);
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
   lua_pushcclosure(L, take, 2);
   int at = lua_gettop(L);
@@ -405,11 +414,13 @@ static record *record_once(lua_State *L, state *S, compiled *c, int objects, int
   s->g.end = end;
   lua_insert(L, at); /* the guard below what is called */
   lua_pushvalue(L, at);
+  lua_pushvalue(L, objects - 1);
   lua_pushvalue(L, objects);
   lua_newtable(L);
   record *r;
   TRY(L, S, r = s->made = mg_alloc(&S->G.c, sizeof *r));
   memset(r, 0, sizeof *r);
+  r->id = ++c->calls;
   r->m = modes_now(S, KEY_MODES);
   r->nargs = nargs;
   r->script = script;
@@ -425,15 +436,14 @@ static record *record_once(lua_State *L, state *S, compiled *c, int objects, int
   s->itself = *itself;
   lua_getiuservalue(L, lua_upvalueindex(COMPILED), 1);
   if (is_tracked(L, vars, n)) {
-    int status = lua_pcall(L, 4, 0, 0);
+    int status = lua_pcall(L, 5, 0, 0);
     end(S, &s->g);
     if (status != LUA_OK && !s->met) lua_error(L);
-  } else call_guarded(L, 4);
+  } else call_guarded(L, 5);
   bool met = s->met;
   lua_settop(L, at - 1);
   if (met) return NULL;
   r->next = c->list;
-  r->id = ++c->calls;
   c->list = r;
   c->n++;
   return r;
@@ -563,10 +573,15 @@ static enum replayed run(lua_State *L, state *S, const use *u, int objects, met 
   return how;
 }
 
-static void make_room(compiled *c) {
-  record *last = c->list;
-  while (last && last->next) last = last->next;
-  if (c->n >= c->max) drop_record(c, last);
+/* For one more; `all` is where the objects of all records stand. */
+static void make_room(lua_State *L, compiled *c, int all) {
+  while (c->n >= c->max) {
+    record *last = c->list;
+    while (last->next) last = last->next;
+    lua_pushnil(L);
+    lua_rawseti(L, all, (lua_Integer)last->id);
+    drop_record(c, last);
+  }
 }
 
 /* Where r went the wrong way: how a record goes that does not. False: there is no other way. */
@@ -581,7 +596,7 @@ static bool other_way(const record *r, uint64_t *script, int *nchoice) {
 static int compiled_call(lua_State *L) {
   state *S = get_state(L);
   compiled *c = lua_touserdata(L, lua_upvalueindex(COMPILED));
-  int nargs = lua_gettop(L), objects = nargs + 1;
+  int nargs = lua_gettop(L), all = nargs + 1, objects = all + 1;
   node *few[FEW];
   met m = {.n = few};
   bool plain = c->closed || S->G.recorder || S->G.outside || S->G.running || S->G.captures;
@@ -589,20 +604,24 @@ static int compiled_call(lua_State *L) {
   if (plain) return call_plain(L, nargs);
   luaL_checkstack(L, 16, "compile");
   lua_getiuservalue(L, lua_upvalueindex(COMPILED), 2);
+  lua_pushnil(L);
   if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
   int top = lua_gettop(L), nchoice = 0, count = 0;
   uint64_t script = 0, calls = ++c->calls;
   modes now = modes_now(S, KEY_MODES);
   for (record *r = c->list, *next; r && c->calls == calls; r = next) {
     next = r->next;
-    if (r->nargs != nargs || !same_modes(&r->m, &now) || !fits(L, S, r, objects, &m)) continue;
+    if (r->nargs != nargs || !same_modes(&r->m, &now)) continue;
+    lua_rawgeti(L, all, (lua_Integer)r->id);
+    lua_replace(L, objects);
+    if (!fits(L, S, r, objects, &m)) continue;
     enum replayed how = run(L, S, &(use){c, r, r->id, calls}, objects, &m, &count);
     if (how == REPLAY_DONE) return count;
     lua_settop(L, top);
     if (how == REPLAY_BRANCH && !other_way(r, &script, &nchoice)) return call_plain(L, nargs);
   }
   for (int turn = 0; turn < MOST_TURNS; turn++) {
-    make_room(c);
+    make_room(L, c, all);
     record *r = record_call(L, S, c, objects, nargs, script, nchoice);
     if (!r) break;
     use u = {c, r, r->id, c->calls};

@@ -38,7 +38,9 @@ static bool unchanged(node *f, int i) {
   return !x->a && x->k.i == sv->k.i;
 }
 
+/* A self shows scripts what it keeps, and they may change it: there may be no such input. */
 static node *input_then(graph *G, node *f, int i, bool create_graph) {
+  if (i >= node_nin(f)) return fail(&G->c, "%s: it has no input %d", f->x->name, i + 1), NULL;
   node *x = input_of(f, i);
   if (f->flags & RELEASED)
     return fail(&G->c, "backward: this graph was released by an earlier backward"), NULL;
@@ -348,7 +350,7 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
     refuse(L, "%s: backward gave %d gradient%s for %d input%s", name, given, given == 1 ? "" : "s",
            n, n == 1 ? "" : "s");
   for (int i = 0, place = 0; i < n; i++, place++) {
-    while (given != n && !is_input(L, at, place + 1)) place++;
+    while (given != n && place < all && !is_input(L, at, place + 1)) place++;
     node **g = box_new(L, S), *x = input_of(f, i);
     if (backward_wants(b, i)) {
       TRY(L, S, *g = gradient_for(L, S, base + place, place + 1, x, name));
