@@ -87,7 +87,7 @@ return mg.checked('progress(what: any, text: string = "progress", total: int(0..
   "a bar on a terminal's stderr while one iterates, plain lines else: over 1..n, a loader's " ..
     "batches or any iterator; bar:set(note) changes what stands at its end",
   function(what, text, total)
-    local iterator = what
+    local iterator, given = what, total
     if type(what) == "number" then
       total = math.tointeger(what)
       if not total or total < 0 then
@@ -102,6 +102,9 @@ return mg.checked('progress(what: any, text: string = "progress", total: int(0..
       iterator, total = what:batches(), #what
     elseif type(what) ~= "function" and not (getmetatable(what) or {}).__call then
       mg.raise("progress: got a %s, expected an iterator, a loader or a number", type(what))
+    end
+    if given and given ~= total then
+      mg.raise("progress: total = %d, but there are %d", given, total)
     end
     local bar = setmetatable({
       iterator = iterator, text = text, total = total, n = 0,

@@ -129,6 +129,34 @@ describe("statistics", function()
     end))
   end)
 
+  it("what whole numbers take is whole, and within their range", function()
+    local x, mask, at = int{(1 << 53) + 1, 3}, mg.tensor{false, true}, int{2}
+    assert.same({2, (1 << 53) + 1, 3}, x:pad({1, 0}, {value = 2.0}):totable())
+    assert.same({(1 << 53) + 1, 2}, x:masked_fill(mask, 2.0):totable())
+    assert.same({(1 << 53) + 1, 2}, x:scatter(1, at, 2.0):totable())
+    assert.same({(1 << 53) + 1, 5}, x:scatter_add(1, at, {2}):totable())
+    local narrow = mg.masked_fill(mg.ones{2, dtype = "float32"}, mask, mg.tensor(0.1))
+    assert(near(narrow, {1, 0.1}, 1e-7))
+    assert.equal("float32", narrow.dtype)
+    for _, v in ipairs{0.5, 0 / 0, huge, 1e30} do
+      assert(raises("pad: a value that int64 cannot hold", x.pad, x, {1, 0}, {value = v}))
+      assert(raises("masked_fill: a value that int64 cannot hold", x.masked_fill, x, mask, v))
+      assert(raises("scatter: src has a value that int64 cannot hold", x.scatter, x, 1, at, v))
+      for _, name in ipairs{"scatter_add", "index_add"} do
+        assert(raises(name .. ": src has a value that int64 cannot hold", mg[name], x, 1, at, {v}))
+      end
+    end
+    local bytes = mg.tensor({1, 2}, "uint8")
+    assert(raises("pad: a value that uint8 cannot hold", bytes.pad, bytes, {1, 0}, {value = 256}))
+    assert(raises("scatter: src has a value that uint8 cannot hold", bytes.scatter, bytes, 1, at,
+      -1))
+    assert(raises("pad: a value that bool cannot hold", mask.pad, mask, {1, 0}, {value = 2}))
+    local added = mg.compile(function(y, src) return y:scatter_add(1, at, src) end)
+    assert.same({1, 5}, added(int{1, 2}, {3}):totable())
+    assert.same({1, 6}, added(int{1, 2}, {4}):totable())
+    assert(raises("src has a value that int64 cannot hold", added, int{1, 2}, {4.5}))
+  end)
+
   it("masked_fill keeps x's shape and dtype", function()
     local x = mg.tensor{{1, 2}, {3, 4}}
     assert(exact(x:masked_fill(mg.tensor{true, false}, -huge), {{-huge, 2}, {-huge, 4}}))

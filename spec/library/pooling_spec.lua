@@ -56,7 +56,8 @@ local function trial(kind, dtype, special)
   if kind == "max" then
     options.dilation = o.dilation
   else
-    o.count, o.divisor = upto(2) == 1, upto(3) == 1 and upto(9) or nil
+    o.divisor = upto(3) == 1 and upto(9) or nil
+    o.count = o.divisor ~= nil or upto(2) == 1
     options.count_include_pad, options.divisor_override = o.count, o.divisor
   end
   local x, want = {}, {}

@@ -24,6 +24,22 @@ describe("an option of no use beside the others", function()
     assert(near(mg.poisson_nll_loss({1.0}, {2.0}, {log_input = false}), 1 - 2 * math.log(1 + 1e-8)))
   end)
 
+  it("is refused by pooling and sampling", function()
+    local window = {divisor_override = 2, count_include_pad = false}
+    assert(raises("avg_pool2d: count_include_pad = false is of no use beside divisor_override",
+      mg.avg_pool2d, mg.ones(1, 4, 4), 2, window))
+    assert(raises("avg_pool3d: count_include_pad = false is of no use", mg.avg_pool3d,
+      mg.ones(1, 4, 4, 4), 2, window))
+    for name, args in pairs{normal = {x, 1}, uniform = {0, x}, exponential = {x}, gamma = {x, 1},
+                            beta = {1, x}} do
+      args[#args + 1] = {dtype = "float32"}
+      assert(raises(name .. ": dtype = float32, but the parameters are float64", mg[name],
+        table.unpack(args)))
+    end
+    assert.equal("float32", mg.normal(mg.tensor({1}, "int64"), 1, {dtype = "float32"}).dtype)
+    assert.equal("float64", mg.normal(x, 1, {dtype = "float64"}).dtype)
+  end)
+
   it("is refused by solvers", function()
     local function f(_, y) return -y end
     assert(raises("odeint: rk4 takes steps of one length, and no rtol, atol or max_steps",
@@ -48,12 +64,48 @@ describe("an option of no use beside the others", function()
     assert(near(nn.init.calculate_gain("leaky_relu", 1), 1))
   end)
 
+  it("is refused by layers that normalize, convolve and draw", function()
+    for _, name in ipairs{"BatchNorm", "InstanceNorm"} do
+      for _, momentum in ipairs{0.5, "cumulative"} do
+        assert(raises(name .. ": momentum is of no use without track_running_stats", nn[name], 3,
+          {track_running_stats = false, momentum = momentum}))
+      end
+      assert.same({2, 3, 4},
+        nn[name](3, {track_running_stats = false})(mg.rand(2, 3, 4)).shape)
+    end
+    assert(raises("batch_norm: momentum is of no use without mean and var", mg.batch_norm,
+      mg.rand(3, 2), {momentum = 0.5}))
+    assert(raises("instance_norm: momentum is of no use without mean and var", mg.instance_norm,
+      mg.rand(3, 2, 4), {momentum = 0.5}))
+    assert(raises("Conv2d: padding_mode is of no use without padding", nn.Conv2d, 1, 1, 3,
+      {padding_mode = "reflect"}))
+    assert.same({1, 2, 4}, nn.Conv2d(1, 1, 3, {padding_mode = "reflect", padding = {0, 1}})(
+      mg.ones(1, 4, 4)).shape)
+    local gpt = mg.models.GPT(5, {block_size = 4, n_layer = 1, n_embd = 4, n_head = 2})
+    assert(raises("generate: top_k is of no use at temperature 0", gpt.generate, gpt,
+      mg.tensor({1}, "int64"), 1, {temperature = 0, top_k = 2}))
+  end)
+
+  it("is refused by files, bars and made-up data", function()
+    assert(raises("the columns' names are of no use without a header", mg.save,
+      os.tmpname() .. ".csv", mg.ones(2, 2), {columns = {"a", "b"}, header = false}))
+    assert(raises("progress: total = 5, but there are 3", mg.progress, 3, "fit", 5))
+    assert(raises("SinCurve: a seed is of no use to the test split", mg.data.SinCurve,
+      {split = "test", seed = 1}))
+  end)
+
   it("is refused by schedules and transforms", function()
     local opt = optim.SGD({mg.Variable(1)}, {lr = 1, momentum = 0.9})
     assert(raises("cyclic: gamma is of no use to triangular, only to exp_range", optim.cyclic, opt,
       0.1, 1, {gamma = 0.9}))
     assert(raises("one_cycle: base_momentum and max_momentum are of no use", optim.one_cycle, opt,
       1, 10, {cycle_momentum = false, base_momentum = 0.5}))
+    local x4 = mg.rand(1, 4, 2, 2)
+    assert(raises("ColorJitter: expected 1 or 3 channels, got 4",
+      mg.data.ColorJitter{hue = 0.1}, x4))
+    assert.same({1, 4, 2, 2}, mg.data.ColorJitter{brightness = 0.1}(x4).shape)
+    assert(raises("MixUp: classes = 4, but the probabilities are of 3",
+      mg.data.MixUp{classes = 4}, mg.rand(2, 2), mg.rand(2, 3)))
     assert(raises("RandomCrop: value is of no use without padding", mg.data.RandomCrop, 3,
       {value = 2}))
   end)

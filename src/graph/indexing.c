@@ -80,6 +80,19 @@ static bool read_at(call *c, bool line, array *read(ctx *, array *, int, array *
 bool forward_index_select(call *c) { return read_at(c, true, arr_take); }
 bool forward_gather(call *c) { return read_at(c, false, arr_gather); }
 
+/* Whole numbers take no fractions, and nothing beyond their range: src is what was given, in x's dtype */
+static bool held(call *c, node *src) {
+  graph *G = c->G;
+  node *as_given = apply(G, OP_eq, 2, (node *[]){src, c->in[2]});
+  node *all = as_given ? op_reduce(G, OP_all, as_given, UINT32_MAX, false) : NULL;
+  imm yes = {.i = true};
+  bool ok = all && (all->a && G->recorder ? recorder_truth(G, all) : node_item(G, all, &yes));
+  node_drop(G, as_given);
+  node_drop(G, all);
+  return ok && (yes.i || fail(&G->c, "%s: src has a value that %s cannot hold",
+                              op_table[c->op].name, dtype_name[src->dtype]));
+}
+
 /* x with src at the index */
 static bool put_at(call *c, bool line, bool put(ctx *, array *, int, array *, array *)) {
   ATTRS(c, int64_t axis);
@@ -94,7 +107,8 @@ static bool put_at(call *c, bool line, bool put(ctx *, array *, int, array *, ar
   if (c->in[2]->dtype != c->in[0]->dtype) { /* src as x */
     node *src = op_to(G, c->in[2], c->in[0]->dtype);
     node *in[] = {c->in[0], c->in[1], src};
-    bool ok = give_node(c, op_one(G, c->op, 3, in, c->nat, c->at));
+    bool ok = src && (is_float(src->dtype) || held(c, src)) &&
+              give_node(c, op_one(G, c->op, 3, in, c->nat, c->at));
     return node_drop(G, src), ok;
   }
   array *x = arg(c, 0), *src = arg(c, 2), *r = x && src ? arr_copy(&G->c, x) : NULL;

@@ -61,7 +61,8 @@ local refused = {
   bernoulli = "mg.bernoulli{0.5, 2}",
   normal = [[
     mg.normal(0, mg.tensor{1, -1})
-    mg.normal({0, 1}, 1, {3})]],
+    mg.normal({0, 1}, 1, {3})
+    mg.normal({0, 1}, 1, {dtype = "float32"})]],
   uniform = "mg.uniform(2, 1)",
   exponential = "mg.exponential{1, 0}",
   gamma = [[
@@ -154,7 +155,8 @@ local refused = {
     mg.scatter_add({true, false}, 1, {1}, {1})]],
   scatter = [[
     mg.scatter({1, 2}, 1, {1, 2}, {1})
-    mg.scatter({1, 2}, 1, {1, 3}, {1, 2})]],
+    mg.scatter({1, 2}, 1, {1, 3}, {1, 2})
+    mg.scatter(mg.tensor({1, 2}, "int64"), 1, {1}, 0.5)]],
   unfold = [[
     mg.unfold({1, 2}, 1, 3, 1)
     mg.unfold(mg.tensor(1), 1, 1, 1)]],
@@ -284,7 +286,9 @@ local refused = {
     mg.batch_norm({1, 2})
     mg.batch_norm(mg.ones(1, 3))
     mg.batch_norm(mg.ones(2, 3), mg.zeros(3))
-    mg.batch_norm(mg.ones(2, 3), mg.zeros(2), mg.ones(3))]],
+    mg.batch_norm(mg.ones(2, 3), mg.zeros(2), mg.ones(3))
+    mg.batch_norm(mg.ones(2, 3), mg.zeros{3, dtype = "int64"}, mg.ones(3))
+    mg.batch_norm(mg.ones(2, 3), {momentum = 0.5})]],
   instance_norm = [[
     mg.instance_norm({1, 2})
     mg.instance_norm(mg.ones(2, 3))
@@ -374,7 +378,8 @@ local refused = {
     mg.max_pool3d(mg.ones(1, 4, 4, 4), {2, 2})]],
   avg_pool3d = [[
     mg.avg_pool3d(mg.ones(4, 4), 2)
-    mg.avg_pool3d(mg.ones(1, 4, 4, 4), {2, 2})]],
+    mg.avg_pool3d(mg.ones(1, 4, 4, 4), {2, 2})
+    mg.avg_pool3d(mg.ones(1, 4, 4, 4), 2, {divisor_override = 4, count_include_pad = false})]],
   adaptive_max_pool3d = [[
     mg.adaptive_max_pool3d(mg.ones(4, 4), 2)
     mg.adaptive_max_pool3d(mg.ones(1, 4, 4, 4), {2, 2})]],

@@ -36,6 +36,8 @@ SinCurve.init = mg.checked("SinCurve(self, " .. OPTIONS .. ")",
     if split == "train" then
       local noise = seeded(seed or 1984, function() return 0.1 * mg.rand(1000, 1) - 0.05 end)
       y = angle:sin() + noise
+    elseif seed then
+      mg.raise("SinCurve: a seed is of no use to the test split, which has no noise")
     end
     TensorDataset.init(self, y[{ { 1, 999 } }], y[{ { 2, 1000 } }])
   end)

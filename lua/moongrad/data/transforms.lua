@@ -176,11 +176,15 @@ transforms.ColorJitter = checked(
         local mean = grey("ColorJitter", x):mean { axis = { 2, 3, 4 }, keepdims = true }
         x = within(mean + (x - mean) * factor(x, c1, c2))
       end
-      if c > 1 and (s1 ~= 1 or s2 ~= 1) then
+      local coloured = c > 1 and (s1 ~= 1 or s2 ~= 1 or hue > 0)
+      if coloured and c ~= 3 then
+        raise("ColorJitter: expected 1 or 3 channels, got %d", c)
+      end
+      if coloured and (s1 ~= 1 or s2 ~= 1) then
         local own = grey("ColorJitter", x)
         x = within(own + (x - own) * factor(x, s1, s2))
       end
-      if c == 3 and hue > 0 then x = within(turned(x, factor(x, -hue, hue))) end
+      if coloured and hue > 0 then x = within(turned(x, factor(x, -hue, hue))) end
       return x
     end
   end)
@@ -326,7 +330,12 @@ transforms.Resize = checked("Resize(size: pair(1..))",
 
 -- Labels as probabilities, whatever they are
 local function soft(op, t, classes, dtype)
-  if t.ndim == 2 then return t end
+  if t.ndim == 2 then
+    if classes and t.shape[2] ~= classes then
+      raise("%s: classes = %d, but the probabilities are of %d", op, classes, t.shape[2])
+    end
+    return t
+  end
   if not classes then raise("%s: labels need the number of classes: {classes = 10}", op) end
   return t:one_hot(classes):to(dtype)
 end

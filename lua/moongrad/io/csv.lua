@@ -127,6 +127,8 @@ function csv.put(w, x, names, header, delimiter)
     rows = #x
     if names and #names ~= x.shape[2] then
       raise("%s: %d names, but %d columns", label, #names, x.shape[2])
+    elseif names and not header then
+      raise("%s: the columns' names are of no use without a header", label)
     end
   elseif type(x) == "table" then
     columns, names = columns_of(label, x, names)

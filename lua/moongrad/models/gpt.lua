@@ -148,6 +148,9 @@ GPT.generate = checked("generate(self, tokens: int64 | uint8, n: int(0..), " ..
   "{temperature: number(0..) = 1, top_k: int(1..)?})",
   "tokens (N, T) or (T) with n more behind, drawn one by one; temperature 0: the likeliest",
   function(self, tokens, n, temperature, top_k)
+    if temperature == 0 and top_k then
+      raise("generate: top_k is of no use at temperature 0, which takes the likeliest")
+    end
     local single = tokens.ndim == 1
     if single then tokens = tokens:unsqueeze(1) end
     if tokens.ndim ~= 2 or tokens.shape[2] == 0 then

@@ -101,6 +101,11 @@ for axes = 1, 3 do
     'padding_mode: "zeros" | "reflect" | "replicate" | "circular" = "zeros"})',
     DOC:format("conv" .. axes .. "d") .. "; padding_mode: what stands in the border, as in pad",
     function(self, inputs, outputs, kernel, stride, padding, dilation, groups, bias, mode)
+      local padded = padding == "same"
+      for _, p in ipairs(padded and {} or padding) do padded = padded or p > 0 end
+      if mode ~= "zeros" and not padded then
+        mg.raise("%s: padding_mode is of no use without padding", name)
+      end
       self.padding_mode = mode
       self:prepare(inputs, outputs, kernel,
         {stride = stride, padding = padding, dilation = dilation, groups = groups}, bias)

@@ -43,6 +43,9 @@ local function by_channel(name, doc, options, affine, track, run)
     ", track_running_stats: bool = " .. track .. options .. "})",
     doc .. "; momentum \"cumulative\": running_mean and running_var are averages of all batches",
     function(self, features, eps, momentum, with_affine, tracks, sync)
+      if not tracks and momentum ~= 0.1 then
+        mg.raise("%s: momentum is of no use without track_running_stats", name)
+      end
       self.sync = sync
       self.eps, self.momentum, self.affine, self.tracks = eps, momentum, with_affine, tracks
       self.has_bias, self.dtype = true, mg.Config.dtype
@@ -75,7 +78,7 @@ local function by_channel(name, doc, options, affine, track, run)
         self:_sized(self.build, x.shape[2])
       end
       local momentum, seen = self.momentum, self.num_batches_tracked
-      if momentum == "cumulative" then momentum = seen and share_of(seen) or 0 end
+      if momentum == "cumulative" then momentum = share_of(seen) end
       if not seen or not mg.Config.train then return run(self, x, momentum) end
       local kept = { seen, self.running_mean, self.running_var }
       return mg._attempt_values(kept, function() -- the batch counts where all is done

@@ -75,6 +75,25 @@ return function(mg)
     return true
   end
 
+  -- A number or an array as x's dtype. Floats are rounded; what whole numbers or bools cannot hold
+  -- is refused.
+  function args.held(op, value, x)
+    local dtype = x.dtype
+    local y, fits
+    if mg.is_variable(value) then
+      y = value:to(dtype)
+      fits = dtype:find "^float" or value.dtype == dtype or mg._truth(y:eq(value):all())
+    elseif dtype:find "^float" then
+      y, fits = value, true
+    else
+      local most = dtype == "bool" and 1 or dtype == "uint8" and 255 or math.maxinteger
+      y = math.tointeger(value)
+      fits = y and y <= most and (y >= 0 or dtype == "int64")
+    end
+    if not fits then raise("%s: a value that %s cannot hold", op, dtype) end
+    return y
+  end
+
   function args.same_shape(op, name_a, a, name_b, b)
     local s, t = args.text(a.shape), args.text(b.shape)
     if s ~= t then

@@ -55,8 +55,14 @@ return function(mg, args)
     })
   end
 
-  local function check_given(op, mean, var)
+  local function check_given(op, mean, var, momentum)
     if (mean == nil) ~= (var == nil) then raise("%s: one of mean and var is missing", op) end
+    if mean == nil and momentum ~= 0.1 then
+      raise("%s: momentum is of no use without mean and var", op)
+    end
+    for name, p in pairs{mean = mean, var = var} do
+      if not MACHINE[p.dtype] then raise("%s: %s is %s, expected floats", op, name, p.dtype) end
+    end
   end
 
   local function check_count(op, x, n)
@@ -72,7 +78,7 @@ return function(mg, args)
     "variance, of which mean and var (C) take momentum over in place, else by mean and var",
     function(x, mean, var, w, b, momentum, eps)
       local C = check_channels("batch_norm", x, {mean = mean, var = var, w = w, b = b})
-      check_given("batch_norm", mean, var)
+      check_given("batch_norm", mean, var, momentum)
       if not mg.Config.train and mean then return with_given(x, mean, var, w, b, eps) end
       local n = C > 0 and x.size // C or 0
       check_count("batch_norm", x, n)
@@ -87,7 +93,7 @@ return function(mg, args)
     "take momentum over, or are used instead without use_input_stats",
     function(x, mean, var, w, b, own, momentum, eps)
       local C = check_channels("instance_norm", x, {mean = mean, var = var, w = w, b = b})
-      check_given("instance_norm", mean, var)
+      check_given("instance_norm", mean, var, momentum)
       if not own then
         if not mean then raise("instance_norm: without use_input_stats mean and var are needed") end
         return with_given(x, mean, var, w, b, eps)

@@ -56,6 +56,9 @@ return function(mg, args)
   end
 
   local function avg_pool(op, x, axes, kernel, stride, padding, ceil_mode, count, divisor)
+    if divisor and not count then
+      raise("%s: count_include_pad = false is of no use beside divisor_override", op)
+    end
     local dims = windows(op, x, axes, kernel, stride, padding, ONE, ceil_mode)
     return mg._avg_pool(x, dims, kernel, stride, padding, count, divisor or 0)
   end

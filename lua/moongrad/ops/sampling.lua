@@ -32,6 +32,9 @@ return function(mg, args)
         kind = kind == "float64" and kind or p.dtype
       end
     end
+    if kind and dtype and kind ~= dtype then
+      raise("%s: dtype = %s, but the parameters are %s", op, dtype, kind)
+    end
     shape.dtype = kind or dtype or mg.Config.dtype
     return shape
   end

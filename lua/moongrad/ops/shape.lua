@@ -309,6 +309,7 @@ return function(mg, args)
       end
       local y = mg._slice_grad(x, dims, first, step)
       if value == 0 then return y end
+      value = args.held("pad", value, x)
       local inside = mg._slice_grad(mg.ones_like(x, {dtype = "bool"}), dims, first, step)
       return mg.where(inside, y, value):to(x.dtype)
     end)
@@ -437,17 +438,13 @@ return function(mg, args)
   define("masked_fill(x: array, mask: bool array, value: number | array)",
     "value where mask, which broadcasts to x, is true, x elsewhere",
     function(x, mask, value)
+      value = args.held("masked_fill", value, x)
       local y = args.fit(mask.shape, x.shape) and mg.where(mask, value, x)
       if not y or args.text(y.shape) ~= args.text(x.shape) then
         raise("masked_fill: mask %s does not broadcast to x %s", args.text(mask.shape),
           args.text(x.shape))
       end
-      if y.dtype == x.dtype then return y end
-      local z = y:to(x.dtype)
-      if not mg._truth(z:eq(y):all()) then
-        raise("masked_fill: a value that %s cannot hold", x.dtype)
-      end
-      return z
+      return y:to(x.dtype)
     end)
 
   define("one_hot(labels: int64 | uint8, n: int(1..)?)",
