@@ -97,6 +97,18 @@ describe("optim", function()
     assert(near(p:to "float64" / (-1000 / sqrt(v)), {1}, 1e-3))
   end)
 
+  it("NAdam, of betas that a schedule moves, to PyTorch's numbers", function()
+    local p = mg.Variable{1.0, -0.5}
+    local opt = optim.NAdam({p}, {lr = 0.1})
+    local schedule = optim.one_cycle(opt, 0.1, 8)
+    for _ = 1, 6 do
+      p.grad = p.data ^ 3 + 1
+      opt:step()
+      schedule:step()
+    end
+    assert(near(p, {0.7491937653883136, -0.751817911041181}, 1e-12))
+  end)
+
   -- What p = 1 and -0.5 become in six steps down p^4 / 4 + p in torch 2.15, float64
   it("the rest, to PyTorch's numbers", function()
     local function six(name, opts, want)

@@ -484,6 +484,50 @@ describe("compile", function()
     assert.same({0, 1}, {schedule.t, p:item()})
   end)
 
+  it("asks for the momentum that a schedule moves, and sees other options change", function()
+    local function steps(compiled, rule, opts, change, inside)
+      local p = mg.Variable{1, -0.5}
+      local opt = optim[rule]({{params = {p}}}, opts)
+      local schedule = opt.lr and not change and optim.one_cycle(opt, 0.1, 8)
+      local f, n = counted(function(x)
+        p:cleargrad();
+        (p * x):sum():backward()
+        opt:step()
+        if inside then schedule:step() end
+      end)
+      local g, out = compiled and mg.compile(f) or f, {}
+      for i = 1, 6 do
+        if change then change(opt, i) end
+        g(mg.tensor{1, i % 3})
+        if schedule and not inside then schedule:step() end
+        out[i] = bits(p)
+      end
+      return table.concat(out, "\n"), n[1]
+    end
+    for rule, opts in pairs{
+      SGD = {momentum = 0.5, nesterov = true}, RMSprop = {momentum = 0.5}, Adam = {},
+      AdamW = {amsgrad = true}, NAdam = {}, RAdam = {}, Adamax = {}, Lion = {}
+    } do
+      for _, inside in ipairs{false, true} do
+        local got, n = steps(true, rule, opts, nil, inside)
+        assert.equal(steps(false, rule, opts, nil, inside), got, rule)
+        assert.equal(1, n)
+      end
+    end
+    local function decay(opt, i) opt.weight_decay = i // 3 / 10 end
+    local function start(opt, i) opt.momentum = i < 3 and 0 or 0.9 - i / 10 end
+    local function eps(opt, i) opt.eps = i < 5 and 1e-3 or 1e-2 end
+    for _, case in ipairs{
+      {"AdamW", {}, decay, 3}, {"SGD", {}, start, 2}, {"RMSprop", {}, start, 2},
+      {"AdaGrad", {}, eps, 2}, {"Adam", {}, eps, 1}, {"SGD", {}, decay, 3},
+    } do
+      local rule, opts, change, often = table.unpack(case)
+      local got, n = steps(true, rule, opts, change)
+      assert.equal(steps(false, rule, opts, change), got, rule)
+      assert.equal(often, n)
+    end
+  end)
+
   it("takes lengths of sequences, and checks them", function()
     mg.seed(2)
     local gru = nn.GRU(3, 4, {num_layers = 2, bidirectional = true})

@@ -1,13 +1,16 @@
 -- What all optimizers share: whose parameters, the options, hooks, state, and the step itself.
 --
 -- A rule is a class with options, as they stand in a signature, `buffers`, the names of the arrays
--- it keeps for each parameter (zeros at first) or a function of the optimizer that gives them, and
--- update(p, g, s), which returns p and those of its buffers in s that change, and their new values:
--- two tables for mg.assign, which computes them in one pass over memory and in place, since mg.tidy
--- leaves nobody else who sees the old ones. (So use p itself in update; p.data would be such
--- another.) s.step counts p's updates from 1; s is a copy, and counts when the step has succeeded.
+-- it keeps for each parameter (zeros at first, of its shape; one number where `single` has the
+-- name) or a function of the optimizer that gives them, and update(p, g, s), which returns p and
+-- those of its buffers in s that change, and their new values: two tables for mg.assign, which
+-- computes them in one pass over memory and in place, since mg.tidy leaves nobody else who sees the
+-- old ones. (So use p itself in update; p.data would be such another.) s.step counts p's updates
+-- from 1; s is a copy, and counts when the step has succeeded.
 -- While mg.compile records, s.step and self.lr are Variables, numbers that each replay asks for:
--- what Lua's own functions make of them is computed by self:numbers(s, fn), see rules.lua.
+-- what Lua's own functions make of them is computed by self:numbers(s, fn), see rules.lua. Other
+-- options that update reads are constants of the record, which is made anew when one has changed;
+-- those that schedules change are read by self:numbers and self:is_zero.
 -- `prepare`, if any, looks at the options together.
 --
 -- Parameters may come in groups: a group is an object like the optimizer, with a target and options
@@ -34,7 +37,7 @@ function Optimizer:update()
   raise("%s: no update method", getmetatable(self).__name)
 end
 
-Optimizer.buffers = {}
+Optimizer.buffers, Optimizer.single = {}, {}
 
 mg._docs[Optimizer] = "Optimizer:extend(name, options, doc)\n" ..
   "a rule of one's own: options as in a signature, self.lr ... in update(self, p, g, s), which " ..
@@ -185,6 +188,11 @@ local function buffers(self)
   return type(list) == "function" and list(self) or list
 end
 
+local function zeros(group, name, p)
+  if group.single[name] then return mg.zeros{dtype = p.dtype} end
+  return mg.zeros_like(p)
+end
+
 local function settings(names, values)
   local parts = {}
   for _, name in ipairs(names) do
@@ -246,7 +254,7 @@ local function next_slot(self, group, p)
   s.step = old and old.step + 1 or 1
   for i = 1, #names do
     local name = names[i]
-    s[name] = s[name] or mg.zeros_like(p)
+    s[name] = s[name] or zeros(group, name, p)
   end
   return s
 end
@@ -258,6 +266,9 @@ function Optimizer:numbers(s, fn)
   if s.number then return s.number(fn) end
   return fn(self, s.step)
 end
+
+-- Is this option 0? A record asks no more of it: all other values are one to it.
+function Optimizer:is_zero(name) return self[name] == 0 end
 
 local function update(self, params, owners, slots, recorded)
   local targets, values, fields, n = {}, {}, {}, 0
@@ -283,7 +294,8 @@ end
 
 -- Buffers are made outside the record, which reads and changes them as it does parameters; they
 -- become the optimizer's after the first replay, as every replay counts one update. What a rule
--- sees of a group has its lr, and of a slot its step, as numbers that are asked for.
+-- sees of a group has its lr, and of a slot its step, as numbers that are asked for. What it reads
+-- of other options is noted.
 
 -- By optimizer, of the record in the making: slots that are new, and how often each was updated.
 local records = setmetatable({}, {__mode = "k"})
@@ -297,24 +309,70 @@ local function record_of(self)
   return record
 end
 
-local function fresh_slot(group, p)
+local function lacks(group, s)
+  for _, name in ipairs(buffers(group)) do
+    if not s[name] then return true end
+  end
+  return false
+end
+
+local function fresh_slot(group, p, old)
   local s = {step = 0}
-  for _, name in ipairs(buffers(group)) do s[name] = mg._outlive(mg.zeros_like(p)) end
+  for k, v in pairs(old or {}) do s[k] = v end
+  for _, name in ipairs(buffers(group)) do
+    s[name] = s[name] or mg._outlive(zeros(group, name, p))
+  end
   return s
+end
+
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return rawequal(a, b) end
+  for i = 1, math.max(#a, #b) do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
 end
 
 local function lr_of(group) return group.lr end
 local function step_of(_, step) return step end
 
+-- A group as update sees it. What it reads is noted: by option its value, and whether it is 0.
+local function view(group, notes, number)
+  local values, zeroes = {}, {}
+  notes[group] = {values = values, zeroes = zeroes}
+  local function is_zero(_, name)
+    zeroes[name] = group[name] == 0
+    return zeroes[name]
+  end
+  return setmetatable({is_zero = is_zero}, {__index = function(_, k)
+    if k == "lr" then return number(group, nil, lr_of) end
+    if group.values[k] ~= nil then values[k] = group[k] end
+    return group[k]
+  end})
+end
+
+local function unchanged(notes)
+  for group, note in pairs(notes) do
+    for k, v in pairs(note.values) do
+      if not same(group[k], v) then return false end
+    end
+    for k, v in pairs(note.zeroes) do
+      if (group[k] == 0) ~= v then return false end
+    end
+  end
+  return true
+end
+
 -- From here on in the record lr is another than what is asked for before each replay.
 function Optimizer:scheduled() record_of(self).scheduled = true end
 
 local function recorded_update(self, params, owners)
-  local record, slots, kept, seen = record_of(self), self.slots, {}, {}
+  local record, slots, kept, seen, notes = record_of(self), self.slots, {}, {}, {}
   if record.scheduled then
     raise("step: in a function that mg.compile records a schedule steps after its optimizer")
   end
   local function known()                           -- is all as it was recorded?
+    if not unchanged(notes) then return false end
     for id, s in pairs(kept) do
       local now = self.slots[id]
       if not now and s.step > 0 then return false end
@@ -326,9 +384,8 @@ local function recorded_update(self, params, owners)
   end
   local function count()
     for id, s in pairs(kept) do
-      local now = self.slots[id] or s
-      self.slots[id] = now
-      now.step = now.step + 1
+      s.step = (self.slots[id] or s).step + 1
+      self.slots[id] = s
     end
   end
   mg._ask(0, known, count)
@@ -349,13 +406,13 @@ local function recorded_update(self, params, owners)
     end
     return table.unpack(of[fn][at])
   end
-  local groups, copies = {}, {}
+  local groups, copies, views = {}, {}, {}
   for i, p in ipairs(params) do
     local group, id = owners[i], p.id
     if p.grad then
-      local s = slots[id] or record.fresh[id]
-      if not s then
-        s = mg._outside(fresh_slot, group, p)
+      local s = record.fresh[id] or slots[id]
+      if not s or lacks(group, s) then
+        s = mg._outside(fresh_slot, group, p, s)
         record.fresh[id] = s
       end
       kept[id] = s
@@ -365,10 +422,8 @@ local function recorded_update(self, params, owners)
         return k == "step" and number(group, id, step_of) or nil
       end})
     end
-    groups[i] = setmetatable({}, {__index = function(_, k)
-      if k == "lr" then return number(group, nil, lr_of) end
-      return group[k]
-    end})
+    views[group] = views[group] or view(group, notes, number)
+    groups[i] = views[group]
   end
   tidy(update, self, params, groups, copies, true)
   for id in pairs(kept) do record.updates[id] = (record.updates[id] or 0) + 1 end
@@ -448,9 +503,9 @@ local function read_slot(group, name, p, take)
     raise("load_state: %s.step is %s, expected a number of updates", name, tostring(steps))
   end
   for _, key in ipairs(buffers(group)) do
-    local v = take(key)
-    if text(v) ~= text(p) then
-      raise("load_state: %s.%s is %s, expected %s", name, key, text(v), text(p))
+    local v, want = take(key), group.single[key] and "()" or text(p)
+    if text(v) ~= want then
+      raise("load_state: %s.%s is %s, expected %s", name, key, text(v), want)
     end
     s[key] = mg.tensor(v, p.dtype)
   end

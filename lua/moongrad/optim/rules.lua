@@ -28,14 +28,16 @@ end
 
 function SGD:buffers() return self.momentum ~= 0 and { "b" } or {} end
 
-local function undamped(self, t) return t == 1 and 1 or 1 - self.dampening end
+local function sgd_numbers(self, t)
+  return self.momentum, t == 1 and 1 or 1 - self.dampening
+end
 
 function SGD:update(p, g, s)
   g = decayed(self, p, g)
-  if self.momentum == 0 then return { p }, { p - self.lr * g } end
-  local part = self.dampening == 0 and 1 or self:numbers(s, undamped)
-  local b = self.momentum * s.b + part * g
-  local d = self.nesterov and g + self.momentum * b or b
+  if self:is_zero "momentum" then return { p }, { p - self.lr * g } end
+  local momentum, part = self:numbers(s, sgd_numbers)
+  local b = momentum * s.b + part * g
+  local d = self.nesterov and g + momentum * b or b
   return { p, s.b }, { p - self.lr * d, b }
 end
 
@@ -60,16 +62,22 @@ function Adam:prepare()
   end
 end
 
+-- b and 1 - b of both
+local function parts(self)
+  local b1, b2 = self.betas[1], self.betas[2]
+  return b1, 1 - b1, b2, 1 - b2
+end
+
 local function adam_numbers(self, t)
   local c = math.sqrt(1 - self.betas[2] ^ t)
   return self.lr * c / (1 - self.betas[1] ^ t), self.eps * c
 end
 
 local function adam(self, p, g, s, kept)
-  local b1, b2 = self.betas[1], self.betas[2]
+  local b1, c1, b2, c2 = self:numbers(s, parts)
   local rate, eps = self:numbers(s, adam_numbers)
-  local m = b1 * s.m + (1 - b1) * g
-  local v = b2 * s.v + (1 - b2) * g * g
+  local m = b1 * s.m + c1 * g
+  local v = b2 * s.v + c2 * g * g
   if self.amsgrad then
     local x = mg.maximum(s.x, v)
     return { p, s.m, s.v, s.x }, { kept - rate * m / (sqrt(x) + eps), m, v, x }
@@ -89,41 +97,32 @@ function AdamW:update(p, g, s)
 -- Dozat, "Incorporating Nesterov momentum into Adam", 2016, as torch.optim.NAdam:
 --   u_t = b1 (1 - 0.96^(t momentum_decay) / 2)     U_t = u_1 u_2 ... u_t     m', v' as Adam's
 --   p' = p - lr ((1 - u_t) / (1 - U_t) g + u_t+1 / (1 - U_t+1) m') / (sqrt(v' / (1 - b2^t)) + eps)
+-- b1 may change from step to step: d = 1 - U_t is kept, d' = u_t d + (1 - u_t).
 local NAdam = Adam:extend("NAdam",
   "lr: number(0..) = 2e-3, betas: numbers(0..<1) = {0.9, 0.999}, eps: number(0..) = 1e-8, " ..
     "weight_decay: number(0..) = 0, momentum_decay: number(0..) = 4e-3",
   "Adam with Nesterov's momentum")
-NAdam.buffers = { "m", "v" }
+NAdam.buffers, NAdam.single = { "m", "v", "d" }, { d = true }
 
-local function nadam_momentum(b1, decay, t) return b1 * (1 - 0.5 * 0.96 ^ (t * decay)) end
-
--- U_t and how far it was taken, by rule and numbers: from one step to the next, one factor more.
-local products = setmetatable({}, { __mode = "k" })
-
-local function nadam_product(self, b1, decay, t)
-  local c = products[self]
-  if not c or c.b1 ~= b1 or c.decay ~= decay or c.t > t then
-    c = { b1 = b1, decay = decay, t = 0, product = 1 }
-    products[self] = c
-  end
-  for k = c.t + 1, t do c.product, c.t = c.product * nadam_momentum(b1, decay, k), k end
-  return c.product
+local function nadam_momentum(self, t)
+  return self.betas[1] * (1 - 0.5 * 0.96 ^ (t * self.momentum_decay))
 end
 
 local function nadam_numbers(self, t)
-  local b1, decay = self.betas[1], self.momentum_decay
-  local u, after = nadam_momentum(b1, decay, t), nadam_momentum(b1, decay, t + 1)
-  local U, c = nadam_product(self, b1, decay, t), math.sqrt(1 - self.betas[2] ^ t)
-  return self.lr * c * (1 - u) / (1 - U), self.lr * c * after / (1 - U * after), self.eps * c
+  local u, after = nadam_momentum(self, t), nadam_momentum(self, t + 1)
+  local c = math.sqrt(1 - self.betas[2] ^ t)
+  return u, 1 - u, after, 1 - after, self.lr * c * (1 - u), self.lr * c * after, self.eps * c
 end
 
 function NAdam:update(p, g, s)
   g = decayed(self, p, g)
-  local b1, b2 = self.betas[1], self.betas[2]
-  local of_g, of_m, eps = self:numbers(s, nadam_numbers)
-  local m = b1 * s.m + (1 - b1) * g
-  local v = b2 * s.v + (1 - b2) * g * g
-  return { p, s.m, s.v }, { p - (of_g * g + of_m * m) / (sqrt(v) + eps), m, v }
+  local b1, c1, b2, c2 = self:numbers(s, parts)
+  local u, still, after, rest, of_g, of_m, eps = self:numbers(s, nadam_numbers)
+  local m = b1 * s.m + c1 * g
+  local v = b2 * s.v + c2 * g * g
+  local d = u * s.d + still
+  of_g, of_m = of_g / d, of_m / (after * d + rest)
+  return { p, s.m, s.v, s.d }, { p - (of_g * g + of_m * m) / (sqrt(v) + eps), m, v, d }
 end
 
 -- Adam's paper, section 7.1:  m' as Adam's     u' = max(b2 u, |g| + eps)
@@ -138,8 +137,8 @@ local function adamax_rate(self, t) return self.lr / (1 - self.betas[1] ^ t) end
 
 function Adamax:update(p, g, s)
   g = decayed(self, p, g)
-  local b1, b2 = self.betas[1], self.betas[2]
-  local m, u = b1 * s.m + (1 - b1) * g, mg.maximum(b2 * s.u, g:abs() + self.eps)
+  local b1, c1, b2 = self:numbers(s, parts)
+  local m, u = b1 * s.m + c1 * g, mg.maximum(b2 * s.u, g:abs() + self.eps)
   return { p, s.m, s.u }, { p - self:numbers(s, adamax_rate) * m / u, m, u }
 end
 
@@ -151,10 +150,9 @@ local Lion = Adam:extend("Lion",
 Lion.buffers = { "m" }
 
 function Lion:update(p, g, s)
-  local b1, b2 = self.betas[1], self.betas[2]
+  local b1, c1, b2, c2 = self:numbers(s, parts)
   local kept = self.weight_decay == 0 and p or (1 - self.lr * self.weight_decay) * p
-  return { p, s.m },
-    { kept - self.lr * mg.sign(b1 * s.m + (1 - b1) * g), b2 * s.m + (1 - b2) * g }
+  return { p, s.m }, { kept - self.lr * mg.sign(b1 * s.m + c1 * g), b2 * s.m + c2 * g }
 end
 
 -- v' = alpha v + (1 - alpha) g^2     d = g / (sqrt(v') + eps)     p' = p - lr d
@@ -173,6 +171,8 @@ function RMSprop:buffers()
   return list
 end
 
+local function momentum_of(self) return self.momentum end
+
 function RMSprop:update(p, g, s)
   g = decayed(self, p, g)
   local targets, values, alpha = { p, s.v }, {}, self.alpha
@@ -185,8 +185,8 @@ function RMSprop:update(p, g, s)
     v = alpha * s.v + (1 - alpha) * g * g
   end
   local d = g / (sqrt(v) + self.eps)
-  if self.momentum ~= 0 then
-    d = self.momentum * s.b + d
+  if not self:is_zero "momentum" then
+    d = self:numbers(s, momentum_of) * s.b + d
     table.insert(targets, s.b)
     values[#targets] = d
   end
@@ -246,10 +246,10 @@ end
 
 function RAdam:update(p, g, s)
   g = decayed(self, p, g)
-  local b1, b2 = self.betas[1], self.betas[2]
+  local b1, c1, b2, c2 = self:numbers(s, parts)
   local plain, by_root = self:numbers(s, radam_numbers)
-  local m = b1 * s.m + (1 - b1) * g
-  local v = b2 * s.v + (1 - b2) * g * g
+  local m = b1 * s.m + c1 * g
+  local v = b2 * s.v + c2 * g * g
   return { p, s.m, s.v }, { p - m * (plain + by_root / (sqrt(v) + self.eps)), m, v }
 end
 
