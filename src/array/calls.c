@@ -242,13 +242,19 @@ array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
 
 /* ---- products ------------------------------------------------------------------------------------------ */
 
-/* As a product can read it. A CONST becomes one matrix, whatever the batch. */
+/* As a product can read it. A CONST, and what is copied, become one matrix where all of the batch are the same: a
+** number that a record does not know is broadcast there, and its products have the same bits. */
 static array *operand(ctx *c, array *a, bool vector) {
   if (!arr_ready(c, a)) return NULL;
-  if (a->state == READY) return cpu_matmul_reads(&a->v, vector) ? arr_ref(a) : arr_contiguous(c, a);
+  if (a->state == READY && cpu_matmul_reads(&a->v, vector)) return arr_ref(a);
   shape one = a->s;
-  for (int i = 0; i < one.n - 2; i++) one.d[i] = 1;
-  array *k = arr_const(c, a->dtype, &one, a->k), *r = k ? arr_contiguous(c, k) : NULL;
+  bool same = true;
+  for (int i = 0; i < one.n - 2; i++) {
+    same = same && (a->state == CONST || one.d[i] == 1 || a->stride[i] == 0);
+    one.d[i] = 1;
+  }
+  array *k = same ? arr_view(c, a, &one, a->stride, 0) : arr_ref(a);
+  array *r = k ? arr_contiguous(c, k) : NULL;
   arr_unref(k);
   return r;
 }
