@@ -445,7 +445,8 @@ end
 
 function D.Dirichlet:log_density(x)
   local a = self.concentration
-  local terms = within(x:ge(0):logical_and(x:le(1)), x, 1, function(v)
+  local share = (x:sum{axis = -1, keepdims = true} - 1):abs():le(1e-4)
+  local terms = within(x:ge(0):logical_and(x:le(1)):logical_and(share), x, 1, function(v)
     return mg.xlogy(a - 1, v)
   end)
   return terms:sum(-1) + a:sum(-1):lgamma() - a:lgamma():sum(-1)

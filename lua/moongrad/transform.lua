@@ -7,6 +7,7 @@
 
 local tree = require "moongrad.tree"
 local element = require "moongrad.element"
+local only = require "moongrad.only"
 
 return function(mg)
   local is_variable, raise = mg.is_variable, mg.raise
@@ -166,7 +167,8 @@ return function(mg)
       local t = trace(op, outside, f, which, ...)
       local y, n = t.results[1], t.results.n
       if n > 1 and not has_aux then
-        raise("%s: f returned %d results; {has_aux = true} passes on those after the first", op, n)
+        raise("%s: f returned %d results%s", op, n, has_aux == nil and ", expected one" or
+          "; {has_aux = true} passes on those after the first")
       elseif not is_variable(y) then
         raise("%s: f must return a Variable, got %s", op, type(y))
       elseif not is_float(y) then
@@ -242,7 +244,8 @@ return function(mg)
       local t = trace("vjp", outside, f, all(...), ...)
       local ys, form = result("vjp", t)
       local keep = outside and (t.linked or mg._links(ys, t.points))
-      local pull = recording(function(on, gy)
+      local pull = recording(function(on, gy, ...)
+        if select("#", ...) > 0 then raise "vjp: expected one gradient: of f's result, a tree" end
         local gys, tracked = like("vjp", "gy", gy, form, ys)
         local gs = gradients(ys, gys, t.points, on and (keep or tracked), true)
         return like_arguments(t, gs)
@@ -334,7 +337,7 @@ return function(mg)
         name = "hook",
         forward = function(_, y) return y end,
         backward = function(_, gy)
-          local other = fn(gy)
+          local other = only("hook: fn", fn(gy))
           if other == nil then return gy end
           return other
         end}(x)
@@ -357,7 +360,7 @@ return function(mg)
       for i, x in ipairs(leaves) do
         local beside = {}
         for k = 1, others.n do beside[k] = others[k][i] end
-        out[i] = fn(x, table.unpack(beside, 1, others.n))
+        out[i] = only("tree_map: fn", fn(x, table.unpack(beside, 1, others.n)))
       end
       return tree.build(form, out)
     end)

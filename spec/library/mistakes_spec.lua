@@ -7,6 +7,7 @@ local helper = require "spec.helper"
 local raises = helper.raises
 local nan, inf = 0 / 0, math.huge
 
+local function int(t) return mg.tensor(t, "int64") end
 local function refuses(text, fn, ...) assert(raises(text, fn, ...)) end
 
 describe("an error of a function that others do the work for", function()
@@ -371,6 +372,155 @@ describe("an optimizer", function()
     local opt = optim.Optimizer:extend("Lazy", "lr: number = 1"){p}
     p.grad = mg.ones(1)
     refuses("Lazy: no update method", opt.step, opt)
+  end)
+end)
+
+describe("what a function that was handed over gives", function()
+  local x = mg.Variable{1, 2}
+
+  it("is one result, where no second one is passed on", function()
+    local function two() return x, x end
+    refuses("odeint: f gave 2 results, expected one", mg.odeint, two, x, {0, 1})
+    refuses("minimize: f gave 2 results, expected one", mg.minimize, two, x)
+    refuses("root: f gave 2 results, expected one", mg.root, two, x)
+    refuses("tree_map: fn gave 2 results, expected one", mg.tree_map, two, {x})
+    refuses("hessian: f returned 2 results, expected one", mg.hessian, two, x)
+    refuses("hvp: f returned 2 results, expected one", mg.hvp, two, x, x)
+    refuses("hook: fn gave 2 results, expected one", function()
+      (x * 2):hook(function(g) return g, g end):sum():backward()
+    end)
+    local layer = mg.nn.Linear(2, 1)
+    layer:add_hook("backward", function(_, g, k) return g, k end)
+    refuses("hook: fn gave 2 results, expected one", function() layer(x):sum():backward() end)
+    local opt = mg.optim.LBFGS({mg.Variable{1}})
+    refuses("step: the closure gave 2 results", opt.step, opt, function() return 1, 2 end)
+    refuses("lambda: the function gave 2 results", mg.optim.lambda, opt,
+      function() return 1, 2 end)
+    local _, pull = mg.vjp(mg.sin, x)
+    refuses("vjp: expected one gradient", pull, mg.ones(2), mg.ones(2))
+  end)
+
+  it("is a gradient, if LBFGS is to go by it", function()
+    local p = mg.Variable{1}
+    local opt = mg.optim.LBFGS({p})
+    refuses("step: the closure left no gradients: it calls backward", opt.step, opt,
+      function() return (p * p):sum() end)
+  end)
+end)
+
+describe("a schedule", function()
+  it("has fields of its own alone, and a t that counts steps", function()
+    local opt = mg.optim.SGD({mg.Variable{1}}, {lr = 1})
+    for _, schedule in ipairs{mg.optim.step(opt, 2), mg.optim.plateau(opt)} do
+      refuses(schedule.kind .. ": there is no field gama", function() schedule.gama = 0.5 end)
+      for _, t in ipairs{"x", -1, 1.5, false} do
+        schedule.t = t
+        assert(tostring(schedule):find(tostring(t), 1, true))
+        refuses("step: t is " .. tostring(t) .. ", expected a number of steps", schedule.step,
+          schedule, schedule.kind == "plateau" and 1 or nil)
+      end
+      schedule.t = 4
+      schedule:step(schedule.kind == "plateau" and 1 or nil)
+      assert.equal(5, schedule.t)
+    end
+  end)
+
+  it("is of an optimizer that has a rate", function()
+    local Plain = mg.optim.Optimizer:extend "Plain"
+    function Plain:update(p, g) return {p}, {p - g} end -- luacheck: no self
+    local p = mg.Variable{1}
+    local opt = Plain{p}
+    p.grad = mg.ones(1)
+    opt:step()
+    refuses("step: Plain has no lr", mg.optim.step, opt, 2)
+    local state = opt:state()
+    assert.is_nil(state.lr)
+    assert.equal(opt, opt:load_state(state))
+    state.lr = mg.tensor(1)
+    refuses("load_state: lr is unexpected", opt.load_state, opt, state)
+  end)
+end)
+
+describe("a rule", function()
+  it("has options that can be read when it is made", function()
+    refuses('extend: signature Odd({lr number}): "}" expected', mg.optim.Optimizer.extend,
+      mg.optim.Optimizer, "Odd", "lr number")
+    refuses("Rprop: step_sizes must be {least, most}", mg.optim.Rprop, {mg.Variable{1}},
+      {step_sizes = {50, 1e-6}})
+    local p = mg.Variable{1}
+    refuses("SGD: the list of groups has the key x", mg.optim.SGD, {{params = {p}}, x = 1})
+    refuses("clip_grad_norm: parameters 1 and 2 are the same", mg.optim.clip_grad_norm, {p, p}, 1)
+  end)
+end)
+
+describe("averages", function()
+  it("take a state of their own kind, of their own parameters", function()
+    local model = mg.nn.Linear(1, 1)
+    local ema, swa = mg.training.EMA(model), mg.training.SWA(model)
+    refuses("copy: there are no averages yet", ema.copy, ema)
+    ema:update()
+    refuses("load_state: this is the state of EMA, not of SWA", swa.load_state, swa, ema:state())
+    local state = ema:state()
+    state.values.more = mg.tensor(1)
+    refuses("load_state: more is unexpected", ema.load_state, ema, state)
+    assert.equal(ema, ema:load_state(ema:state()))
+  end)
+end)
+
+describe("a model", function()
+  local nn = mg.nn
+
+  it("has members that can be called, without a hole", function()
+    local model = nn.Sequential(nn.ReLU())
+    refuses("Sequential: there is no member 2 for member 3 to follow", function()
+      model[3] = nn.ReLU()
+    end)
+    model[2] = "relu"
+    refuses("Sequential: member 2 is a string, expected a module or a function", model, mg.ones(1))
+    model[2] = mg.tanh
+    assert.near(1 - 2 / (math.exp(2) + 1), model(mg.ones(1)):item(), 1e-12)
+  end)
+
+  it("has parameters that can have gradients", function()
+    refuses("Parameter: gradients need floats, this is int64", nn.Parameter, int{1})
+  end)
+end)
+
+describe("a sampler", function()
+  local ds = mg.data.TensorDataset(mg.ones(3))
+
+  local function loader(positions)
+    local Own = mg.data.Sampler:extend "Own"
+    function Own:__len() return 3 end -- luacheck: no self
+    if positions then function Own:positions() return positions end end -- luacheck: no self
+    return mg.data.DataLoader(ds, {sampler = Own()})
+  end
+
+  it("gives as many positions as it says", function()
+    refuses("Own has no positions: function Own:positions()", loader(), nil, nil)
+    for _, bad in ipairs{int{1, 2}, int{1, 2, 3, 3}, int{{1, 2, 3}}, mg.ones(3)} do
+      refuses("DataLoader: the sampler gave positions of " .. bad.dtype, loader(bad), nil, nil)
+    end
+    local n = 0
+    for _ in loader{3, 2, 1} do n = n + 1 end
+    assert.equal(3, n)
+  end)
+
+  it("and other data are lists", function()
+    refuses("Concat: the list of datasets has the key x", mg.data.Concat, {ds, x = ds})
+    refuses("Text: the list of paths has the key a", mg.data.Text, {path = {a = "b"}})
+    local path = os.tmpname() .. ".csv"
+    mg.save(path, {a = {1, 2}, b = {3, 4}})
+    refuses("CSV: the list of features has the key x", mg.data.CSV, path, {features = {x = "a"}})
+    os.remove(path)
+  end)
+end)
+
+describe("shares that do not add up to 1", function()
+  it("have no density", function()
+    local p = mg.distributions.Dirichlet{1, 2}:log_prob{{0.5, 0.6}, {0.4, 0.6}, {40, 60}}
+    assert.same({-inf, -inf}, {p[1]:item(), p[3]:item()})
+    assert(p[2]:item() > 0)
   end)
 end)
 

@@ -5,6 +5,7 @@
 --   ds.classes are the texts, sorted
 
 local mg = require "moongrad"
+local check_list = require "moongrad.list"
 local csv = require "moongrad.io.csv"
 local TensorDataset = require "moongrad.data.dataset".TensorDataset
 local raise = mg.raise
@@ -29,6 +30,7 @@ local function read(self, path, target, features, header, delimiter, missing, dt
   local r <close> = mg._open(path, "CSV")
   local t, keys = csv.read(r, nil, false, header, delimiter, missing, dtype)
   local columns = {}
+  check_list("CSV", "the list of features", features or {})
   if not features then
     features = {}
     for _, k in ipairs(keys) do

@@ -126,6 +126,11 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
     local seed = self.seed and mixed(self.seed, self.pass)
     if self.sampler then
       order = seeded(seed, function() return self.sampler:positions() end)
+      if not mg.is_variable(order) then order = mg.tensor(order, "int64") end
+      if order.dtype ~= "int64" or order.ndim ~= 1 or order.size ~= length then
+        raise("DataLoader: the sampler gave positions of %s %s, expected int64 (%d), as its # says",
+          order.dtype, tostring(order.shape), length)
+      end
     elseif self.shuffle then
       order = seeded(seed, function() return mg.randperm(length) end)
     end

@@ -14,6 +14,11 @@ mg._docs[Sampler] = "Sampler:extend(name)\n" ..
 
 function Sampler:__len() return self.n or 0 end
 
+function Sampler:positions()
+  raise("%s has no positions: function %s:positions() ... end says which items a pass has",
+    getmetatable(self).__name, getmetatable(self).__name)
+end
+
 function Sampler:__tostring() return ("%s(%d items)"):format(getmetatable(self).__name, #self) end
 
 local RandomSampler = Sampler:extend("RandomSampler")

@@ -2,6 +2,7 @@
 -- They give batches as fast as what they are made of.
 
 local mg = require "moongrad"
+local check_list = require "moongrad.list"
 local seeded = require "moongrad.data.seeded"
 local dataset = require "moongrad.data.dataset"
 local checked, raise = mg.checked, mg.raise
@@ -46,7 +47,7 @@ Concat.init = checked("Concat(self, ...)",
   function(self, ...)
     local parts, n, all = { ... }, select("#", ...), true
     if n == 1 and type(parts[1]) == "table" and not parts[1].get then
-      parts, n = parts[1], #parts[1]
+      parts, n = parts[1], check_list("Concat", "the list of datasets", parts[1])
     end
     self.parts, self.first, self.length = table.move(parts, 1, n, 1, {}), {}, 0
     if n == 0 then raise("Concat: needs datasets") end

@@ -2,6 +2,7 @@
 -- are, one array; a batch of windows is gathered from it in one go.
 
 local mg = require "moongrad"
+local check_list = require "moongrad.list"
 local dataset = require "moongrad.data.dataset"
 local tokenizers = require "moongrad.data.tokenizers"
 local raise = mg.raise
@@ -10,6 +11,7 @@ local Text = dataset.Dataset:extend("Text")
 
 local function read(path)
   local texts = {}
+  if type(path) == "table" then check_list("Text", "the list of paths", path) end
   for i, name in ipairs(type(path) == "table" and path or { path }) do
     if type(name) ~= "string" then
       raise("Text: path[%d] is a %s, expected a string", i, type(name))

@@ -14,9 +14,23 @@ Sequential.init = checked("Sequential(self, ...: function)",
     for i = 1, select("#", ...) do self[i] = select(i, ...) end
   end)
 
+-- What stood behind a hole would have parameters, and never be called.
+function Sequential:__newindex(k, v)
+  if math.type(k) == "integer" and k > #self + 1 then
+    mg.raise("Sequential: there is no member %d for member %d to follow", k - 1, k)
+  end
+  Module.__newindex(self, k, v)
+end
+
 Sequential.forward = checked("Sequential(self, x: any)", "all of them, one after the other",
   function(self, x)
-    for _, f in ipairs(self) do x = f(x) end
+    for i, f in ipairs(self) do
+      local meta = type(f) ~= "function" and getmetatable(f)
+      if meta == nil or meta and not meta.__call then
+        mg.raise("Sequential: member %d is a %s, expected a module or a function", i, type(f))
+      end
+      x = f(x)
+    end
     return x
   end)
 

@@ -10,6 +10,9 @@ local Parameter = checked("Parameter(data: any)",
   "a tracked leaf that a module owns by having it in a field, a list or a table there",
   function(data)
     local p = mg._outlive(mg.Variable(data))
+    if not p.requires_grad then
+      mg.raise("Parameter: gradients need floats, this is %s", p.dtype)
+    end
     kinds[p] = "parameter"
     return p
   end)

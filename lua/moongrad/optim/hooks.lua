@@ -10,10 +10,14 @@ local hooks = {}
 -- Of a module or an array of parameters
 local function parameters(op, target)
   if target.named_parameters then return target:parameters() end
+  local seen = {}
   for i, p in ipairs(target) do
     if not mg.is_variable(p) then
       raise("%s: parameter %d is a %s, expected a Variable", op, i, type(p))
+    elseif seen[p.id] then
+      raise("%s: parameters %d and %d are the same", op, seen[p.id], i)
     end
+    seen[p.id] = i
   end
   check_list(op, "the table of parameters", target)
   return target

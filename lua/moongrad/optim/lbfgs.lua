@@ -13,6 +13,7 @@
 
 local mg = require "moongrad"
 local Optimizer = require "moongrad.optim.optimizer"
+local only = require "moongrad.only"
 local newton = require "moongrad.optim.quasi_newton"
 local checked, raise, dot = mg.checked, mg.raise, newton.dot
 
@@ -84,10 +85,13 @@ end
 local function minimize(self, params, closure)
   -- the loss and its gradient where the parameters stand
   local function evaluate()
-    local loss = mg.enable_grad(closure)
+    local loss = only("step: the closure", mg.enable_grad(closure))
     if not mg.is_variable(loss) and type(loss) ~= "number" then
       raise("step: the closure gave a %s, expected the loss", type(loss))
     end
+    local some = false
+    for _, p in ipairs(params) do some = some or p.grad end
+    if not some then raise "step: the closure left no gradients: it calls backward" end
     for _, hook in ipairs(self.hooks) do hook(params) end
     return type(loss) == "number" and loss or loss:item(), flat(params, "grad")
   end

@@ -155,6 +155,8 @@ local function extend(self, name, options, doc)
     table.insert(class.names, option)
   end
   local braces = class.options:find "%S" and "{" .. class.options .. "}"
+  local ok, problem = pcall(mg._parameters, ("%s(%s)"):format(name, braces or ""))
+  if not ok then raise("extend: %s", problem) end
   class.check = braces and mg.signature(("%s(%s)"):format(name, braces)) or function(given)
     local option = next(given)
     if option ~= nil then raise("%s: unknown option %s", name, tostring(option)) end
@@ -166,6 +168,7 @@ local function extend(self, name, options, doc)
     function(object, target, ...)
       -- a module is asked at every step, since lazily sized layers get their parameters late
       local grouped, values, groups = are_groups(target), {}, {object}
+      if grouped then check_list(name, "the list of groups", target) end
       if not grouped and not target.named_parameters then check_parameters(name, target) end
       for i, option in ipairs(class.names) do values[option] = (select(i, ...)) end
       for field, value in pairs{values = values, target = target, groups = groups, hooks = {},
@@ -483,8 +486,8 @@ Optimizer.state = checked("state(self)",
   "what later steps depend on, the lr among it but no other option: a flat table, as mg.save " ..
     "wants it",
   function(self)
-    local lr = rates(self)
-    local t = {lr = mg.tensor(#lr > 1 and lr or lr[1], "float64"), rule = getmetatable(self).__name}
+    local lr, t = rates(self), {rule = getmetatable(self).__name}
+    if self.lr then t.lr = mg.tensor(#lr > 1 and lr or lr[1], "float64") end
     for name, p in all_named(self) do
       for k, v in pairs(self.slots[p.id] or {}) do
         t[name .. "." .. k] = mg.is_variable(v) and v.data or mg.tensor(v, "int64")
@@ -516,6 +519,7 @@ end
 -- becomes its own.
 local function read_rates(self, lr, fields)
   local check, have = getmetatable(self).check, rates(self)
+  if self.lr == nil then return end
   if not mg.is_variable(lr) then raise("load_state: lr is missing") end
   if lr.size ~= #have then
     raise("load_state: lr has %d numbers, expected %d: the groups differ", lr.size, #have)
@@ -540,7 +544,7 @@ Optimizer.load_state = checked("load_state(self, state: table, metadata: table?)
       raise("load_state: this is %s, not of %s", type(t.rule) == "string" and "the state of " ..
         t.rule or "no optimizer's state", rule)
     end
-    local slots, used = {}, { lr = true, rule = true }
+    local slots, used = {}, { lr = self.lr ~= nil, rule = true }
     for name, p, group in all_named(self) do
       if t[name .. ".step"] then
         slots[p.id] = read_slot(group, name, p, function(key)

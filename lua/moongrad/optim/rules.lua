@@ -265,8 +265,8 @@ Rprop.buffers = { "g", "z" }
 function Rprop:prepare()
   if #self.etas ~= 2 or self.etas[1] > 1 or self.etas[2] < 1 then
     raise("Rprop: etas must be two numbers, below 1 and above")
-  elseif #self.step_sizes ~= 2 then
-    raise("Rprop: step_sizes has %d numbers, expected 2", #self.step_sizes)
+  elseif #self.step_sizes ~= 2 or self.step_sizes[1] > self.step_sizes[2] then
+    raise "Rprop: step_sizes must be {least, most}"
   end
 end
 

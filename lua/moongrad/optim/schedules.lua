@@ -12,6 +12,7 @@ local mg = require "moongrad"
 local Object = require "moongrad.class"
 local number_of = require "moongrad.number"
 local check_list = require "moongrad.list"
+local only = require "moongrad.only"
 local checked, raise = mg.checked, mg.raise
 
 local Schedule = Object:extend("Schedule")
@@ -68,10 +69,12 @@ end
 
 -- kind: its name. rate(t, base) -> lr, where base is the lr that it started from.
 function Schedule:init(kind, opt, rate, fields)
-  self.kind, self.opt, self.rate, self.t = kind, opt, rate, 0
-  self.holders, self.base = holders(opt), {}
-  for i, holder in ipairs(self.holders) do self.base[i] = base_of(holder) end
-  for k, v in pairs(fields or {}) do self[k] = v end
+  if opt.lr == nil then raise("%s: %s has no lr", kind, getmetatable(opt).__name) end
+  local base = {}
+  for i, holder in ipairs(holders(opt)) do base[i] = base_of(holder) end
+  for k, v in pairs{kind = kind, opt = opt, rate = rate, t = 0, holders = holders(opt),
+                    base = base} do rawset(self, k, v) end
+  for k, v in pairs(fields or {}) do rawset(self, k, v) end
   attempt(self, function()
     set(self, rates(self, 0))
     self:also(0)
@@ -81,14 +84,28 @@ function Schedule:init(kind, opt, rate, fields)
   end)
 end
 
+-- Fields are made above; what else is assigned nobody would read.
+function Schedule:__newindex(name)
+  raise("%s: there is no field %s", self.kind, tostring(name))
+end
+
 -- The lr of holder i after t steps
 function Schedule:at(t, i) return self.rate(t, self.base[i]) end
 
 -- For what a schedule does beside setting lr.
 function Schedule.also() end
 
+-- t, which may have been assigned
+local function steps_of(self)
+  local t = self.t
+  if math.type(t) ~= "integer" or t < 0 then
+    raise("step: t is %s, expected a number of steps", tostring(t))
+  end
+  return t
+end
+
 local function step(self)
-  local t = self.t + 1
+  local t = steps_of(self) + 1
   local list = rates(self, t)
   attempt(self, function()
     set(self, list)
@@ -108,7 +125,7 @@ Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes nex
   function(self) return (mg._recording() and recorded_step or step)(self) end)
 
 function Schedule:__tostring()
-  return mg._format("Schedule(%s, t = %d, lr = %g)", self.kind, self.t, self.opt.lr)
+  return mg._format("Schedule(%s, t = %s, lr = %g)", self.kind, tostring(self.t), self.opt.lr)
 end
 
 -- ---- state ------------------------------------------------------------------------------------
@@ -291,7 +308,7 @@ schedules.lambda = checked("lambda(opt: optimizer, f: function)",
   "a schedule: lr times f(t), t = 0, 1, ... (LambdaLR)",
   function(opt, f)
     return Schedule("lambda", opt, function(t, base)
-      local factor = f(t)
+      local factor = only("lambda: the function", f(t))
       if type(factor) ~= "number" then
         raise("lambda: the function gave a %s, expected a number", type(factor))
       end
@@ -462,8 +479,9 @@ Plateau.step = checked("step(self, metric: number | variable)",
         if lr - less > self.eps then list[i] = less end
       end
     end
+    local t = steps_of(self) + 1
     attempt(self, set, self, list)
-    self.best, self.bad, self.rest, self.t = best, bad, rest, self.t + 1
+    self.best, self.bad, self.rest, self.t = best, bad, rest, t
   end)
 
 schedules.plateau = checked(

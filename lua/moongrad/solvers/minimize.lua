@@ -6,6 +6,7 @@
 
 local mg = require "moongrad"
 local newton = require "moongrad.optim.quasi_newton"
+local only = require "moongrad.only"
 local vector = require "moongrad.solvers.vector"
 local dot = newton.dot
 
@@ -14,7 +15,7 @@ local function largest(x) return x:abs():max():item() end
 -- The value of f at vector x, its gradient, and what multiplies the Hessian by a vector, if asked.
 local function evaluate(f, v, x, curved)
   local at = mg.Variable(x)
-  local y = mg.enable_grad(function() return f(v.tree(at)) end)
+  local y = mg.enable_grad(function() return only("minimize: f", f(v.tree(at))) end)
   if not mg.is_variable(y) or y.size ~= 1 then
     mg.raise("minimize: f gave %s, expected a Variable of one element",
       mg.is_variable(y) and "shape " .. tostring(y.shape) or "a " .. type(y))

@@ -7,6 +7,7 @@
 -- taken; how long these are is a constant to them.
 
 local mg = require "moongrad"
+local only = require "moongrad.only"
 local tree = require "moongrad.tree"
 
 -- ---- methods ----------------------------------------------------------------------------------
@@ -218,7 +219,8 @@ return mg.checked("odeint(f: function, y: tree, times: array | table, {" ..
     end
     local function slope(at, state)
       info.evaluations = info.evaluations + 1
-      local k = tree.match("odeint", "f's result", form, f(at, tree.build(form, state)))
+      local given = only("odeint: f", f(at, tree.build(form, state)))
+      local k = tree.match("odeint", "f's result", form, given)
       for j, v in ipairs(state) do
         local g = k[j]
         if not mg.is_variable(g) then g = mg.tensor(g) end

@@ -6,6 +6,7 @@
 -- three: each doubles how far the result agrees with the function that it stands for.
 
 local mg = require "moongrad"
+local only = require "moongrad.only"
 local vector = require "moongrad.solvers.vector"
 
 local function largest(x) return x:abs():max():item() end
@@ -20,7 +21,7 @@ return mg.checked("root(f: function, x: tree, " ..
     local eps = v.start.dtype == "float32" and 2.0 ^ -23 or 2.0 ^ -52
 
     local function residual(x)
-      local y = f(v.tree(x))
+      local y = only("root: f", f(v.tree(x)))
       if type(y) == "number" then y = mg.tensor(y) end
       if not mg.is_variable(y) then
         if type(y) ~= "table" then

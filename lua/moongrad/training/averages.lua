@@ -42,6 +42,7 @@ Average.apply = checked("apply(self, fn: function, ...)",
   end)
 
 Average.copy = checked("copy(self)", "the model's parameters become the averages", function(self)
+  if self.count == 0 then raise("copy: there are no averages yet; say update() after steps") end
   local params, averages = {}, {}
   for name, p in self.model:named_parameters() do
     if self.values[name] then
@@ -52,18 +53,26 @@ Average.copy = checked("copy(self)", "the model's parameters become the averages
 end)
 
 Average.state = checked("state(self)", "the averages, by name, and how many went in", function(self)
-  local t = { count = self.count, values = {} }
+  local t = { kind = getmetatable(self).__name, count = self.count, values = {} }
   for name, v in pairs(self.values) do t.values[name] = v.data end
   return t
 end)
 
-local loaded = mg.signature "load_state({count: int(0..), values: table})"
+local loaded = mg.signature "load_state({kind: string, count: int(0..), values: table})"
 Average.load_state = checked("load_state(self, state: table)", "takes what state() gave",
   function(self, t)
-    local count, averages = loaded(t)
-    if not count or not averages then raise("load_state: this is no state of averages") end
-    local values = {}
+    local of, count, averages = loaded(t)
+    if not of or not count or not averages then
+      raise("load_state: this is no state of averages")
+    end
+    local name_of_class = getmetatable(self).__name
+    if of ~= name_of_class then
+      raise("load_state: this is the state of %s, not of %s", of, name_of_class)
+    end
+    local values, left = {}, {}
+    for name in pairs(averages) do left[name] = true end
     for name, p in self.model:named_parameters() do
+      left[name] = nil
       local v = averages[name]
       if not mg.is_variable(v) or table.concat(v.shape, ",") ~= table.concat(p.shape, ",") then
         if count > 0 then raise("load_state: %s is missing, or of another shape", name) end
@@ -71,6 +80,8 @@ Average.load_state = checked("load_state(self, state: table)", "takes what state
         values[name] = mg.tensor(v, p.dtype)
       end
     end
+    local more = next(left)
+    if more ~= nil then raise("load_state: %s is unexpected", tostring(more)) end
     self.count, self.values = count, values
     return self
   end)
