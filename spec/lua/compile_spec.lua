@@ -541,6 +541,20 @@ describe("compile", function()
     for i = 1, 4 do assert.equal(bits(f(at * i)), bits(g(at * i))) end
   end)
 
+  it("gives zeros of gradients the same sign", function()
+    local w = mg.full({3}, -2.0)
+    local function f(x)
+      local v = mg.Variable(x)
+      mg.where(mg.gt(v, 0), v * w, 0):sum():backward()
+      return v.grad
+    end
+    local g = mg.compile(f)
+    for i = 1, 2 do
+      local x = mg.tensor{-1, 0, i}
+      assert.equal(bits(f(x)), bits(g(x)))
+    end
+  end)
+
   it("takes lengths of sequences, and checks them", function()
     mg.seed(2)
     local gru = nn.GRU(3, 4, {num_layers = 2, bidirectional = true})

@@ -146,8 +146,9 @@ static bool is_plain(const node *n) {
   return n->dtype > F32 ? k.i != 0 : isfinite(k.f) && k.f != 0;
 }
 
+/* Of b a record knows numbers alone; by another, a zero of a would have another sign there. */
 node *vjp_absorbing(vjp *v, int plain, int op, node *a, node *b) {
-  bool harmless = is_plain(a) || is_plain(b);
+  bool harmless = is_plain(a) || (b && b->flags & NUMBER && is_plain(b));
   return vjp_made(v, harmless ? plain : op, 2, (node *[]){a, b});
 }
 
