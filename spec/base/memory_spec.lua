@@ -456,6 +456,26 @@ describe("memory", function()
       end,
     }
 
+    local q = mg.full({2, 3, 4}, 0.1)
+    programs.attention = function()
+      local x = mg.Variable(q)
+      local y = mg.scaled_dot_product_attention(x, x, x):sum()
+      y:backward()
+      return y:item(), x.grad:sum():item()
+    end
+    for _, cell in ipairs{"RNN", "GRU", "LSTM"} do
+      local m = mg.nn[cell](4, 2)
+      for p in m:parameters() do p.data = mg.full(p.shape, 0.2) end
+      programs["a layer of " .. cell] = function()
+        local x = mg.Variable(q)
+        m:cleargrads()
+        local y = m(x):sum()
+        y:backward()
+        m:cleargrads()
+        return y:item(), x.grad:sum():item()
+      end
+    end
+
     local function clear(err)
       return type(err) == "string" and err:find(": .*out of memory") ~= nil
     end

@@ -192,10 +192,8 @@ node *attention_grad(vjp *v, int i, node *g) {
       }
     ok = ok && arr_attention_grad(&G->c, &a, in, out);
     for (int k = 0; k < 7; k++) arr_unref(in[k]);
-    for (int k = 0; k < 3 && ok; k++) {
-      v->shared[k] = node_array(G, out[k]);
-      if (!v->shared[k]) ok = false;
-    }
+    if (!ok) return NULL;
+    for (int k = 0; k < 3; k++) ok = (v->shared[k] = node_array(G, out[k])) && ok;
     if (!ok) return NULL;
   }
   return v->shared[i];

@@ -222,8 +222,9 @@ static node *walk(vjp *v, node *g) {
   for (int i = 0; i < 8; i++) arr_unref(in[i]);
   if (ok && over) node_lose_kept(v->f, 0);
   if (ok && is_last_use(v) && at.cell >= LSTM) node_lose_kept(v->f, 2);
-  for (int i = 0; i < 4 && ok; i++)
-    if (out[i] && !(v->shared[i] = node_array(G, out[i]))) ok = false;
+  if (!ok) return NULL;
+  for (int i = 0; i < 4; i++)
+    if (out[i]) ok = (v->shared[i] = node_array(G, out[i])) && ok;
   return ok ? v->shared[0] : NULL;
 }
 
