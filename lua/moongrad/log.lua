@@ -59,8 +59,11 @@ end
 
 local function put(self, text)
   if not self.file then raise("log: %s was closed", self.path) end
+  local at = self.file:seek "end"
   local ok, problem = self.file:write(text)
-  if not ok then raise("log: cannot write %s: %s", self.path, problem) end
+  if ok then return end
+  if at then mg._cut(self.file, at) end -- what comes after is not to stand behind half a record
+  raise("log: cannot write %s: %s", self.path, problem)
 end
 
 local Log = Object:extend "Log"

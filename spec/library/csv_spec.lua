@@ -177,6 +177,10 @@ describe("data.CSV", function()
     assert(raises("column kind holds text", mg.data.CSV, path))
     assert(raises("has no column x", mg.data.CSV, path, {target = "x", features = {"n"}}))
     assert(raises("has no column x", mg.data.CSV, path, {features = {"x"}}))
+    assert(raises("CSV: the list of features has the key 3, expected a list", mg.data.CSV, path,
+      {features = {"n", nil, "length"}}))
+    assert(raises("CSV: the list of features has the key length", mg.data.CSV, path,
+      {features = {"n", length = true}}))
     assert(raises("CSV: cannot open", mg.data.CSV, "/no/such.csv"))
   end)
 end)

@@ -305,6 +305,9 @@ describe("tokenizers", function()
     assert(raises('encode: "c" at character 3 is not among the tokens', chars.encode, chars, "bac"))
     assert(raises("decode: token 5 at position 2 is not in 1..4", chars.decode, chars, {1, 5}))
     assert(raises("CharTokenizer: the text is no UTF-8", data.CharTokenizer, "\255"))
+    for broken, at in pairs{["ban\255n"] = 4, ["\128ba"] = 1, ["\xff\xfeb"] = 1, ["b\xc3"] = 2} do
+      assert(raises("encode: the text is no UTF-8, at byte " .. at, chars.encode, chars, broken))
+    end
     assert.equal("CharTokenizer(4 tokens)", tostring(chars))
     assert.equal(0, #data.CharTokenizer "":encode "")
   end)
@@ -379,6 +382,11 @@ describe("text", function()
     assert(raises("Text: cannot open /nowhere: No such file", data.Text, {path = "/nowhere"}))
     assert(raises("Text: cannot open /nowhere", data.Text, {path = {path, "/nowhere"}}))
     assert(raises("Text: path[1] is a boolean, expected a string", data.Text, {path = {true}}))
+    assert(raises("Text: the list of paths has the key 3, expected a list", data.Text,
+      {path = {path, nil, path}}))
+    assert(raises("Text: the list of paths has the key x, expected a list", data.Text,
+      {path = {path, x = path}}))
+    assert(raises("Text: path is empty", data.Text, {path = {}}))
     assert(raises("it is a directory", data.Text, {path = folder}))
     for _, endless in ipairs{folder .. "/fifo", "/dev/zero"} do
       assert(raises("it is no regular file", data.Text, {path = endless}))

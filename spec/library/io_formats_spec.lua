@@ -353,6 +353,32 @@ describe("a .npz file", function()
     assert(raises("out of memory", loaded, "npz", zeros))
   end)
 
+  it("is no reason to read what cannot be", function()
+    local path, far = child.path "", 1 << 32
+    local function sparse(ending, ...)
+      local f <close> = assert(io.open(path .. ending, "wb"))
+      for _, part in ipairs{...} do
+        if type(part) == "number" then f:seek("set", part) else f:write(part) end
+      end
+      return path .. ending
+    end
+    local function end_record(count, size, start)
+      return "PK\5\6" .. ("<I2I2I2I2I4I4I2"):pack(0, 0, count, count, size, start, 0)
+    end
+    mg.memory_limit(helper.settle() + (1 << 20))
+    finally(function() mg.memory_limit(0) end)
+    local most = 0xfffffff0
+    assert(raises("the zip directory is broken", mg.load,
+      sparse(".npz", most, end_record(9, most, 0))))
+    local late = ("<I2I2I2I2I2I4I4I4I2I2"):pack(20, 8, 0, 0, 0x21, 0, 0, 0, 5, 0)
+    local directory = "PK\1\2\20\0" .. late .. ("\0"):rep(14) .. "x.npy"
+    assert(raises("bytes belong to nobody after member x.npy", mg.load, sparse(".npz",
+      "PK\3\4" .. late .. "x.npy", most, directory, end_record(1, #directory, most))))
+    assert(raises("it is too large for a picture", mg.load, sparse(".png", far, "x")))
+    assert(raises(".txt: out of memory: 4294967297 bytes wanted", mg.data.Text,
+      {path = sparse(".txt", far, "x")}))
+  end)
+
   it("may hold what is no array of ours: only who asks for it by name is told", function()
     local bytes = zip{{"x.npy", x}, {"readme.txt", "hello"}, {"c.npy", npy(dict("<f8", "<c8"))},
       {"m.npy", x, head = {method = 9}, central = {method = 9}},

@@ -121,7 +121,8 @@ describe("a log of scalars", function()
       local log = mg.log(path)
       local file = log.file
       log:scalar("loss", 4)
-      log.file = {write = function() return nil, "the disk is full" end, close = function() end}
+      log.file = {write = function() return nil, "the disk is full" end, seek = function() end,
+                  close = function() end}
       if ending == "csv" then assert(raises("the disk is full", log.close, log))
       else assert(raises("the disk is full", log.scalar, log, "loss", 3)) end
       log.file = file
@@ -129,6 +130,45 @@ describe("a log of scalars", function()
       log:close()
       assert.equal(ending == "csv" and "step,time,loss\n1,1.000,4\n2,1.000,3\n" or
         '{"step":1,"time":1.000,"loss":4}\n{"step":2,"time":1.000,"loss":3}\n', child.read(path))
+    end
+  end)
+
+  it("has whole rows alone, whatever failed", function()
+    local folder = child.folder()
+    for _, name in ipairs{"a.csv", "a.jsonl", "events"} do
+      local out = child.run(([[local mg = require "moongrad"
+        local log = mg.log %q
+        local failed = 0
+        for step = 1, 200 do
+          local ok, err = pcall(log.scalars, log, {loss = step / 3, x = step}, step)
+          if not ok then
+            failed = failed + 1
+            assert(err:find "scalars: log: cannot write .*: File too large", err)
+          end
+        end
+        assert(failed > 0)
+        io.write(log.name or log.path)]]):format(folder .. "/" .. name), nil,
+        "trap '' XFSZ; ulimit -f 1;")
+      local text, n = child.read(out), 0
+      if name == "events" then
+        local at = 1
+        while at <= #text do
+          local length = ("<I8"):unpack(text, at)
+          at, n = at + 16 + length, n + 1
+        end
+        assert.equal(#text + 1, at)
+      else
+        local log <close> = mg.log(out, {append = true})
+        log:scalars({loss = 1, x = 2}, 500)
+        log:close()
+        text = child.read(out)
+        for line in text:gmatch "[^\n]*\n" do
+          n = n + 1
+          assert(line:find(name == "a.csv" and "^%w+,[%w.]+,[%w.]+,%w+\n$" or "^{.*}\n$"), line)
+        end
+        if name == "a.csv" then assert.equal(500, mg.load(out).step[-1]:item()) end
+      end
+      assert(n > 3 and n < 100)
     end
   end)
 

@@ -346,6 +346,22 @@ describe("plot's layers", function()
     assert.equal("a.svg\n", pipe:read "a")
   end)
 
+  it("are whole or an error where the disk is full", function()
+    local folder = child.folder()
+    child.write(folder .. "/a.png", "mine")
+    local out = child.run(([[local mg = require "moongrad"
+      local folder = %q
+      local y = mg.Variable(1)
+      for _ = 1, 40 do y = y:sin() end
+      for _, f in ipairs{function(path) mg.plot{mg.rand(300), path = path, size = {2000, 2000}} end,
+                         function(path) mg.plot_graph(y, path) end} do
+        local ok, err = pcall(f, folder .. "/a.png")
+        print(err:find "plot[_graph]*: [^\n]*a.png: File too large$" and "full" or err)
+      end]]):format(folder), nil, "trap '' XFSZ; ulimit -f 60;")
+    assert.equal("full\nfull\n", out)
+    assert.equal("mine", child.read(folder .. "/a.png"))
+  end)
+
   it("grow while one looks", function()
     local path = child.folder() .. "/live.svg"
     local live = mg.plot{live = true, path = path, title = "loss"}

@@ -73,6 +73,36 @@ describe("a Checkpoint", function()
     assert.equal(3, checkpoint:load())
   end)
 
+  it("does not begin anew where it cannot tell what was saved", function()
+    local folder = child.folder()
+    local checkpoint = training.Checkpoint(folder, {model = nn.Linear(1, 1)}, {mode = "max"})
+    for e, metric in ipairs{1, math.huge, -math.huge} do checkpoint:save(e, metric) end
+    assert.same({2, math.huge}, {checkpoint:best()})
+    local index = child.read(folder .. "/index")
+    for line, text in ipairs{"junk\n", "1 0.5\n2 0", "1 0.5\n2 1\n3 \n", "1 1\n2 2\n3 3\n\n",
+                             ("9"):rep(30) .. " 1\n"} do
+      child.write(folder .. "/index", text)
+      line = ({1, 2, 3, 4, 1})[line]
+      for _, op in ipairs{"load", "best"} do
+        assert(raises(("%s: %s/index is damaged: line %d"):format(op, folder, line), checkpoint[op],
+          checkpoint))
+      end
+      assert(raises("save: ", checkpoint.save, checkpoint, 4))
+      assert.equal(text, child.read(folder .. "/index"))
+    end
+    child.write(folder .. "/index", index)
+    assert.equal(3, checkpoint:load())
+    os.remove(folder .. "/index")
+    for command, why in pairs{mkdir = "it is a directory", mkfifo = "it is no regular file"} do
+      assert(os.execute(("%s %s/index"):format(command, folder)))
+      assert(raises(why, checkpoint.load, checkpoint))
+      assert(raises(why, checkpoint.save, checkpoint, 4))
+      assert(os.execute(("rm -r %s/index"):format(folder)))
+    end
+    checkpoint = training.Checkpoint(folder .. "/" .. ("x"):rep(300), {model = nn.Linear(1, 1)})
+    assert(raises("load: cannot open", checkpoint.load, checkpoint))   -- nobody can look there
+  end)
+
   it("takes nothing of what does not fit", function()
     local folder = child.folder()
     local a, b = nn.Linear(2, 2), nn.Linear(3, 3)

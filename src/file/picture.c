@@ -173,7 +173,6 @@ static bool walk_jpeg(ctx *c, const uint8_t *p, int64_t n, picture *x) {
 bool picture_about(ctx *c, const uint8_t *bytes, int64_t n, picture *x) {
   enum { RATIO = 1032 }; /* deflate cannot do more; nor JPEG, where a block takes a bit at least */
   *x = (picture){0};
-  if (n > INT32_MAX) return fail(c, "it is too large for a picture");
   bool png = n >= 8 && memcmp(bytes, SIGNATURE, 8) == 0;
   if (!png && !(n >= 3 && memcmp(bytes, "\xff\xd8\xff", 3) == 0))
     return fail(c, "it is neither a PNG nor a JPEG");

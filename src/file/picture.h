@@ -11,7 +11,8 @@ typedef struct picture {
   void *p;                    /* rows of pixels of channels; picture_free */
 } picture;
 
-/* All but p, without a look at the pixels; what the bytes cannot hold is refused. */
+/* All but p, without a look at the pixels; what the bytes cannot hold is refused. At most INT32_MAX
+** bytes: stb_image counts by int. */
 bool picture_about(ctx *c, const uint8_t *bytes, int64_t n, picture *x);
 bool picture_read(ctx *c, const uint8_t *bytes, int64_t n, picture *x);
 void picture_free(picture *x);

@@ -5,7 +5,10 @@
 ** Arrays pass piece by piece, so that no file stands in memory twice. Errors begin with what the
 ** reader or writer is called: "load: a.npz: ...".
 */
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -207,9 +210,25 @@ static int labelled(lua_State *L) {
   return 1;
 }
 
-/* _exists(path): is there anything of that name? */
+/* _exists(path): is there anything of that name? Where nobody may look there is: who opens it hears why
+** he cannot. */
 static int exists(lua_State *L) {
-  return lua_pushboolean(L, access(luaL_checkstring(L, 1), F_OK) == 0), 1;
+  struct stat st;
+  return lua_pushboolean(L, stat(luaL_checkstring(L, 1), &st) == 0 || errno != ENOENT), 1;
+}
+
+/* _cut(file, at): takes away what a write of Lua's that failed has left behind at; what others have
+** written since stays, and a pipe is none. */
+static int cut(lua_State *L) {
+  luaL_Stream *f = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+  off_t at = luaL_checkinteger(L, 2);
+  struct stat st;
+  if (!f->closef) refuse(L, "this file was closed");
+  int fd = fileno(f->f);
+  bool own = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == st.st_size;
+  bool ok = own && at >= 0 && st.st_size > at && ftruncate(fd, at) == 0;
+  if (ok) lseek(fd, at, SEEK_SET);
+  return lua_pushboolean(L, ok), 1;
 }
 
 /* _crc32c(s) */
@@ -267,6 +286,16 @@ static int reader_close(lua_State *L) {
   return 0;
 }
 
+/* May Lua ask for n bytes? It knows no limit, and would tell in its own words that there are none. */
+static bool has_room(ctx *c, int64_t n) {
+  memstat m;
+  mem_stat(&m);
+  if (m.limit && m.live + (size_t)n > m.limit) return fail_memory(c, n);
+  void *p = mg_alloc(c, n);
+  mg_free(p);
+  return p != NULL;
+}
+
 /* reader:read(n): the next n bytes */
 static int reader_read(lua_State *L) {
   state *S = get_state(L);
@@ -276,6 +305,7 @@ static int reader_read(lua_State *L) {
     fail(&S->G.c, "it ends too early");
     file_failed(L, S, 1);
   }
+  if (n > PIECE && !has_room(&S->G.c, n)) file_failed(L, S, 1);
   luaL_Buffer b;
   char *p = luaL_buffinitsize(L, &b, n);
   r = check_reader(L);
@@ -488,6 +518,7 @@ const entry bytes_entries[] = {
      "such as bfloat16; a whole number that it cannot hold raises",
      true},
     {"_exists", exists, NULL, false},
+    {"_cut", cut, NULL, false},
     {"_crc32c", crc32c, NULL, false},
     {"_now", now, NULL, false},
     {"_open", open_reader, NULL, false},

@@ -27,6 +27,7 @@ typedef bool glance(ctx *c, const uint8_t *bytes, int64_t n, picture *x);
 
 static bool examine(ctx *c, stream *s, glance *f, picture *x) {
   int64_t n = s->left;
+  if (n > INT32_MAX) return fail(c, "it is too large for a picture");
   buffer *b = buf_new(c, n + 1);
   bool ok = b && stream_read(c, s, b->p, n) && f(c, b->p, n, x);
   if (b) buf_unref(b);

@@ -10,9 +10,9 @@ local raise = mg.raise
 local Text = dataset.Dataset:extend("Text")
 
 local function read(path)
-  local texts = {}
-  if type(path) == "table" then check_list("Text", "the list of paths", path) end
-  for i, name in ipairs(type(path) == "table" and path or { path }) do
+  local texts, paths = {}, type(path) == "table" and path or { path }
+  if check_list("Text", "the list of paths", paths) == 0 then raise "Text: path is empty" end
+  for i, name in ipairs(paths) do
     if type(name) ~= "string" then
       raise("Text: path[%d] is a %s, expected a string", i, type(name))
     end

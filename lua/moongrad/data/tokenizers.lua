@@ -99,6 +99,8 @@ CharTokenizer.init = checked("CharTokenizer(self, text: string)",
 
 function CharTokenizer:ids(text)
   local list, id, n = {}, self.id, 0
+  local _, at = utf8.len(text)
+  if at then raise("encode: the text is no UTF-8, at byte %d", at) end
   for c in text:gmatch(utf8.charpattern) do
     n = n + 1
     list[n] = id[c] or raise("encode: %q at character %d is not among the tokens", c, n)

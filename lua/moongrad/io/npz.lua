@@ -17,6 +17,8 @@ local DATE = 1 << 5 | 1 -- 1980-01-01; the same Variables make the same file
 local METADATA = "__metadata__"
 local LONG = 0xffffffff -- a size that stands elsewhere
 local UTF8 = 0x800
+local SHORTEST, LONGEST = 46, 46 + 3 * 0xffff -- of the directory for one member
+local TAIL = 24 -- the most that stands behind a member's data
 
 local function fail(r, ...) raise("%s: " .. select(1, ...), r:label(), select(2, ...)) end
 
@@ -126,6 +128,9 @@ local function directory_of(r)
   if start < 0 or length < 0 or start > at or length ~= at - start then
     fail(r, "the zip directory is out of range, or bytes stand before or behind it")
   end
+  if count < 0 or count > length // SHORTEST or length > count * LONGEST then
+    fail(r, "the zip directory is broken")
+  end
   return count, start, at
 end
 
@@ -193,7 +198,7 @@ local function check_local(r, m)
   end
   if not same then fail(r, "member %s differs from what the directory says", m.name) end
   local stop = m.first + m.packed
-  if late then
+  if late and m.stop - stop <= TAIL then
     local tail = bytes(r, stop, m.stop - stop)
     local sum = tail:sub(1, 4) == DESCRIPTOR and tail:sub(5) or tail
     if sum ~= ("<I4I4I4"):pack(m.crc, m.packed & LONG, m.size & LONG) and
@@ -209,7 +214,6 @@ end
 local function members_of(r)
   local count, start, stop = directory_of(r)
   local directory, pos, members, names = bytes(r, start, stop - start), 1, {}, {}
-  if count < 0 or count > #directory // 46 then fail(r, "the zip directory is broken") end
   for i = 1, count do
     local m
     m, pos = central(r, directory, pos)

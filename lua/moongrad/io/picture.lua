@@ -18,7 +18,12 @@ function picture.get(r, names, list, dtype)
   end
   local x, floats = mg._picture(r)
   if not dtype and not floats then return x end
-  if dtype and not dtype:find "float" then return x:to(dtype) end
+  if dtype and not dtype:find "float" then
+    if dtype == "uint8" and x:max():item() > 255 then
+      raise("%s: uint8 cannot hold values of 16 bits, up to %d", r:label(), x:max():item())
+    end
+    return x:to(dtype)
+  end
   return x:to(dtype or mg.Config.dtype) / (x.dtype == "uint8" and 255 or 65535)
 end
 

@@ -61,10 +61,8 @@ graph.plot_graph = checked("plot_graph(y: variable, path: string?)",
     elseif not mg._display then
       raise "plot_graph: argument 2 is a nil, expected a string (path); only a notebook needs none"
     end
-    local picture = kind == "dot" and text or program.drawn("plot_graph", function(name)
-      program.run("plot_graph", "graphviz",
-        ("dot -T%s -o%s"):format(kind, program.shell_quote(name)), text)
-    end)
+    local picture = kind == "dot" and text or
+      program.run("plot_graph", "graphviz", "dot -T" .. kind, text)
     if path then program.save("plot_graph", path, picture) else mg._display(picture, kind) end
   end)
 

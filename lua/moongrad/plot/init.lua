@@ -280,8 +280,8 @@ local function terminal(kind, size, rows, columns)
     w, h, kind == "svg" and " background rgb 'white'" or "")
 end
 
--- Gives the script: where to, and the panels one after the other.
-local function script_of(sheet, given, kind, path)
+-- Gives the script: of what kind, and the panels one after the other.
+local function script_of(sheet, given, kind)
   local panels, images, picture = {}, {}
   if type(given.plots) == "table" then
     local list, named = part(given)
@@ -308,11 +308,7 @@ local function script_of(sheet, given, kind, path)
   local columns = math.min(picture.columns or math.ceil(math.sqrt(#panels)), #panels)
   local rows = -(-#panels // columns)
   local lines = {}
-  if kind then
-    -- a leading | would make the path a command
-    lines[1] = ("set terminal %s\nset output %s"):format(
-      terminal(kind, picture.size, rows, columns), quote((path:gsub("^|", "./|"))))
-  end
+  if kind then lines[1] = "set terminal " .. terminal(kind, picture.size, rows, columns) end
   lines[#lines + 1] = "set encoding utf8\nset termoption noenhanced"
   if given.plots then
     lines[#lines + 1] = ("set multiplot layout %d,%d%s"):format(rows, columns,
@@ -325,20 +321,20 @@ end
 
 -- ---- drawing ----------------------------------------------------------------------------------
 
-local function draw(given, kind, path)
+-- The picture, but of no kind a window; and the images in it
+local function draw(given, kind)
   local data <close> = program.temporary "plot"
   local sheet = layers.sheet(quote(data.path))
-  local script, images = script_of(sheet, given, kind, path)
+  local script, images = script_of(sheet, given, kind)
   local ok, problem = program.write_file(data.path, table.concat(sheet.parts))
   if not ok then raise("plot: no file for the data: %s", problem) end
-  program.run("plot", "gnuplot", kind and "gnuplot" or "gnuplot -persist", script)
-  return images
+  local command = kind and "gnuplot" or "gnuplot -persist"
+  return program.run("plot", "gnuplot", command, script, not kind), images
 end
 
 -- As characters; an image alone as shades
 local function text_of(given)
-  local images
-  local drawn = program.drawn("plot", function(name) images = draw(given, "txt", name) end)
+  local drawn, images = draw(given, "txt")
   local title = type(given.title) == "string" and given.title .. "\n" or ""
   if images[1] and not given.plots and #given == 0 then
     return title .. layers.shades(images[1], (given.size or TEXT)[1])
@@ -353,8 +349,10 @@ local function show(given)
   local picture
   if kind == "txt" then picture = text_of(given)
   elseif kind or mg._display then
-    picture = program.drawn("plot", function(name) draw(given, kind or "png", name) end)
-  elseif window then return draw(given)
+    picture = draw(given, kind or "png")
+  elseif window then
+    draw(given)
+    return
   else return io.write(text_of(given)) end
   if path then program.save("plot", path, picture) else mg._display(picture, "png") end
 end

@@ -1,6 +1,7 @@
 -- program.lua -- runs graphviz and gnuplot.
 --
--- Both are given a script file, never a pipe: writing to one whose reader died would kill Lua.
+-- Both are given a script file, never a pipe: writing to one whose reader died would kill Lua. What
+-- they draw is read from a pipe: to a full disk they would write half of it, and say nothing.
 -- Names and paths are quoted for the shell here, and for the script by who writes it.
 
 local mg = require "moongrad.core"
@@ -34,13 +35,6 @@ function program.temporary(op)
   return setmetatable({path = path}, Temporary)
 end
 
--- What draw(name) leaves in the file of that name
-function program.drawn(op, draw)
-  local file <close> = program.temporary(op)
-  draw(file.path)
-  return program.read_file(file.path)
-end
-
 -- The file at path, whole or not at all: what was there stays where a picture fails.
 function program.save(op, path, bytes)
   local file <close> = mg._create(path, op)
@@ -48,21 +42,29 @@ function program.save(op, path, bytes)
   file:commit()
 end
 
--- Runs command on a file that holds the script. What it complains of goes into the error.
-function program.run(op, package, command, script)
+-- Runs command on a file that holds the script: what it writes, all of it, or with `aside` nothing,
+-- since a window may outlive it. What it complains of goes into the error.
+function program.run(op, package, command, script, aside)
   local file <close> = program.temporary(op)
   local complaint <close> = program.temporary(op)
   local ok, problem = program.write_file(file.path, script)
-  local status
-  if ok then
-    ok, problem, status = os.execute(("%s %s 2>%s"):format(command,
-      program.shell_quote(file.path), program.shell_quote(complaint.path)))
+  if not ok then raise("%s: no file for the script: %s", op, problem) end
+  command = ("%s %s 2>%s"):format(command, program.shell_quote(file.path),
+    program.shell_quote(complaint.path))
+  local picture, how, status
+  if aside then ok, how, status = os.execute(command)
+  else
+    local pipe <close>, why = io.popen(command)
+    if not pipe then raise("%s: cannot run %s: %s", op, package, why) end
+    picture = pipe:read "a"
+    ok, how, status = pipe:close()
   end
   if status == 127 then raise("%s: needs a program of the Debian package %s", op, package) end
   if not ok then
-    raise("%s: %s failed (%s %s)\n%s", op, package, problem, tostring(status),
+    raise("%s: %s failed (%s %s)\n%s", op, package, how, tostring(status),
       program.read_file(complaint.path))
   end
+  return picture
 end
 
 -- The ending of a picture's path, one of `kinds` (a string of words).

@@ -29,25 +29,34 @@ end
 
 local function file_of(self, epoch) return ("%s/%06d.safetensors"):format(self.folder, epoch) end
 
-local function read_index(self)
-  local list = {}
-  local file <close> = io.open(self.folder .. "/index")
-  for line in file and file:lines() or function() end do
-    local epoch, metric = line:match "^(%d+) (%S+)$"
-    if epoch then list[#list + 1] = { epoch = math.tointeger(epoch), metric = tonumber(metric) } end
+-- A line for each: the epoch and its metric, or "-". A file that is not one is refused: to begin
+-- anew would lose a run.
+local INFINITE = { inf = math.huge, ["-inf"] = -math.huge }
+
+local function read_index(self, op)
+  local list, path = {}, self.folder .. "/index"
+  if not mg._exists(path) then return list end
+  local file <close> = mg._open(path, op)
+  for line in file:read(file:size()):gmatch "[^\n]*\n?" do
+    local epoch, metric = line:match "^(%d+) (%S+)\n$"
+    local entry = { epoch = epoch and math.tointeger(tonumber(epoch)),
+                    metric = INFINITE[metric] or tonumber(metric or "") }
+    if line ~= "" then
+      list[#list + 1] = entry
+      if not entry.epoch or not entry.metric and metric ~= "-" then
+        raise("%s: %s is damaged: line %d", op, path, #list)
+      end
+    end
   end
   return list
 end
 
 local function write_index(self, list)
-  local path = self.folder .. "/index"
-  local lines = {}
-  for i, e in ipairs(list) do
-    lines[i] = mg._format("%d %s\n", e.epoch, e.metric and mg._format("%.17g", e.metric) or "-")
+  local file <close> = mg._create(self.folder .. "/index", "save")
+  for _, e in ipairs(list) do
+    file:write(mg._format("%d %s\n", e.epoch, e.metric and mg._format("%.17g", e.metric) or "-"))
   end
-  local file <close> = io.open(path .. ".new", "wb")
-  local ok = file and file:write(table.concat(lines)) and file:close()
-  if not ok or not os.rename(path .. ".new", path) then raise("save: cannot write %s", path) end
+  file:commit()
 end
 
 local function best_of(self, list)
@@ -77,7 +86,7 @@ local function write(self, epoch, metric)
   local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
   for name, part in pairs(self.parts) do t.parts[name] = part:state() end
   folders.make("save", self.folder)
-  local list = read_index(self)
+  local list = read_index(self, "save")
   for i = #list, 1, -1 do
     if list[i].epoch >= epoch then table.remove(list, i) end -- a run that was set back
   end
@@ -137,7 +146,7 @@ Checkpoint.load = checked('load(self, which: "last" | "best" | int(0..) = "last"
   "takes everything back from the last save, the best, or that of an epoch: gives its epoch and " ..
     "metric, or nil where none was saved: local first = (checkpoint:load() or 0) + 1",
   function(self, which)
-    local list, entry = read_index(self), nil
+    local list, entry = read_index(self, "load"), nil
     if which == "last" then entry = list[#list]
     elseif which == "best" then entry = best_of(self, list)
     else
@@ -157,12 +166,12 @@ Checkpoint.load = checked('load(self, which: "last" | "best" | int(0..) = "last"
 
 Checkpoint.best = checked("best(self)", "the epoch of the best metric, and the metric; or nil",
   function(self)
-    local entry = best_of(self, read_index(self))
+    local entry = best_of(self, read_index(self, "best"))
     if entry then return entry.epoch, entry.metric end
   end)
 
 function Checkpoint:__tostring()
-  return ("Checkpoint(%s, %d kept)"):format(self.folder, #read_index(self))
+  return ("Checkpoint(%s, %d kept)"):format(self.folder, #read_index(self, "Checkpoint"))
 end
 
 return { Checkpoint = Checkpoint }
