@@ -180,6 +180,35 @@ describe("averages of parameters", function()
     assert(near(value(series(training.EMA, {1, 2})), d * 1 + (1 - d) * 2))
   end)
 
+  it("go on where mg.compile recorded their update", function()
+    for _, kind in ipairs{"EMA", "SWA"} do
+      local function run(compiled)
+        local model = nn.Linear(1, 1, {bias = false})
+        local average, seen = training[kind](model), {}
+        model.weight.data = {{0.5}}
+        average:update()
+        local function steps(x)
+          mg.assign({model.weight}, {x + model.weight})
+          average:update()
+          mg.assign({model.weight}, {x * 2})
+          average:update()
+        end
+        local f = compiled and mg.compile(steps) or steps
+        for i = 1, 4 do
+          if i == 3 then average:update() end
+          f(mg.tensor{{i}})
+          local state = average:state()
+          seen[#seen + 1], seen[#seen + 2] = state.count, state.values.weight:item()
+        end
+        return seen
+      end
+      assert.same(run(false), run(true))
+    end
+    local average = training.SWA(nn.Linear(1, 1))
+    assert(raises("update: bias has no average yet", mg.compile(function() average:update() end)))
+    assert.equal(0, average.count)
+  end)
+
   counts("come back without memory at any place", function()
     local model = nn.Linear(4, 3)
     local average = training.SWA(model)

@@ -8,11 +8,36 @@ local checked, raise = mg.checked, mg.raise
 
 local Average = Object:extend("Average")
 
+-- How many updates of an average the record in the making has, by average
+local records = setmetatable({}, {__mode = "k"})
+
+-- In a function that mg.compile records: the rate is asked for before each replay, which counts.
+local function recorded_rate(self)
+  local record, serial, kept = records[self], mg._recording(), self.values
+  if not record or record.serial ~= serial then
+    record = {serial = serial, updates = 0}
+    records[self] = record
+  end
+  local before = record.updates
+  record.updates = before + 1
+  for name in self.model:named_parameters() do
+    if not kept[name] then
+      raise("update: %s has no average yet; in a function that mg.compile records there must be " ..
+        "one: call update() once before", name)
+    end
+  end
+  mg._ask(0, function() return rawequal(self.values, kept) end,
+    function() self.count = self.count + 1 end)
+  return mg._outlive(mg._ask(1, function() return self:rate(self.count + before) end))
+end
+
 Average.update = checked("update(self)", "takes the parameters as they are now; after opt:step()",
   function(self)
     mg.no_grad(mg.tidy, function()
-      local targets, values, rate = {}, {}, self:rate()
-      local fields = { n = 3, self, "count", self.count + 1 }
+      local recording = mg._recording()
+      local rate = recording and recorded_rate(self) or self:rate(self.count)
+      local targets, values = {}, {}
+      local fields = recording and { n = 0 } or { n = 3, self, "count", self.count + 1 }
       for name, p in self.model:named_parameters() do
         local old, n = self.values[name], fields.n
         if old then
@@ -99,8 +124,8 @@ EMA.init = checked("EMA(self, model: module, {decay: number(0..<1) = 0.999, warm
     self.model, self.decay, self.warmup, self.count, self.values = model, decay, warmup, 0, {}
   end)
 
-function EMA:rate()
-  local n = self.count
+-- Of the update that n came before
+function EMA:rate(n)
   return 1 - (self.warmup and math.min(self.decay, (1 + n) / (10 + n)) or self.decay)
 end
 
@@ -110,6 +135,6 @@ SWA.init = checked("SWA(self, model: module)",
   "the mean of the parameters at all update()s, say once an epoch near the end",
   function(self, model) self.model, self.count, self.values = model, 0, {} end)
 
-function SWA:rate() return 1 / (self.count + 1) end
+function SWA.rate(_, n) return 1 / (n + 1) end
 
 return { EMA = EMA, SWA = SWA }
