@@ -132,7 +132,11 @@ function repl.main(given)
     if option == "-h" or option == "--help" then return print(USAGE) end
     if option == "-v" or option == "--version" then return print(tostring(mg)) end
     if option == "-i" then interactive = true
-    elseif option == "-e" and given[i + 1] then
+    elseif option == "-e" then
+      if not given[i + 1] then
+        io.stderr:write("moongrad: -e needs code\n")
+        os.exit(1)
+      end
       i, ran = i + 1, true
       execute(load(given[i], "=(command line)"))
     elseif option == "--" or option == "-" then

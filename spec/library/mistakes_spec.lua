@@ -272,6 +272,11 @@ describe("a plot", function()
     no("extent must be finite", {image = mg.ones(2, 2), extent = {0, nan, 0, 1}})
     no("levels[1] is nan", {contour = mg.rand(3, 3), levels = {nan}})
     no("columns are those of several plots", {{1, 2}, columns = 3})
+    no("xlabel is that of each of the plots", {plots = {{{1, 2}}}, xlabel = "x"})
+    no("clim is of no use where no values are shown as colours", {{1, 2}, clim = {0, 1}})
+    no("palette is of no use where no values are", {image = mg.rand(3, 2, 2), palette = "gray"})
+    no("style is that of curves, and there are none", {bars = {1, 2}, style = "points"})
+    no("size is {width, height}, from {40, 10}", {{1, 2}, size = {30, 10}})
     no("layer 1: a live plot begins without points", {{1, 2}, live = true})
   end)
 end)
@@ -483,6 +488,34 @@ describe("a model", function()
 
   it("has parameters that can have gradients", function()
     refuses("Parameter: gradients need floats, this is int64", nn.Parameter, int{1})
+  end)
+end)
+
+describe("a copy", function()
+  it("is given no values, which would be lost", function()
+    local x, lost = mg.zeros(2, 3), "assign: target 1 is a copy that x[...] gave"
+    refuses(lost, mg.assign, {x[1]}, {mg.ones(3)})
+    refuses(lost, mg.assign, {x.T}, {mg.ones(3, 2)})
+    refuses("batch_norm: " .. lost, mg.batch_norm, mg.rand(4, 3), x[1], mg.ones(3))
+    refuses("constant: " .. lost, mg.nn.init.constant, x[{ {}, {1, 2} }], 1)
+    local layer = mg.nn.Linear(2, 1)
+    refuses("zeros: assign: target 1 is frozen", mg.nn.init.zeros, layer.weight.data)
+    refuses("zeros: assign: target 1 has a creator", mg.nn.init.zeros, layer.weight[1])
+    assert.same({{0, 0, 0}, {0, 0, 0}}, x:totable())
+    local w = mg.ones(2, 3)[1]
+    w.requires_grad = true
+    mg.assign({w}, {mg.zeros(3)})
+    assert.same({0, 0, 0}, w:totable())
+  end)
+end)
+
+describe("attention", function()
+  it("has masks of bools or floats, by their names", function()
+    local layer, x = mg.nn.MultiHeadAttention(4, 2), mg.rand(2, 1, 4)
+    refuses("MultiHeadAttention: key_padding_mask is int64, expected bool or floats", layer, x, nil,
+      nil, {key_padding_mask = int{{0, 1}}, attn_mask = mg.zeros(2, 2)})
+    refuses("MultiHeadAttention: attn_mask is uint8, expected bool or floats", layer, x, nil, nil,
+      {attn_mask = mg.zeros{2, 2, dtype = "uint8"}, key_padding_mask = {{true, false}}})
   end)
 end)
 

@@ -124,6 +124,8 @@ static int assign_and_set(lua_State *L, int fields) {
     if (node_has_creator(x))
       refuse(L, "assign: target %d has a creator; only leaves can be given values", i);
     if (x->flags & FROZEN) refuse(L, "assign: target %d is frozen: the value would be lost", i);
+    if ((x->flags & (PART | TRACKED)) == PART)
+      refuse(L, "assign: target %d is a copy that x[...] gave, or x.T: the value would be lost", i);
     lua_rawseti(L, TARGETS, i);
     lua_rawgeti(L, FROM, i);
     if (!to_box(L, -1)) {

@@ -48,7 +48,7 @@ local function keys_of(t, path)
     elseif type(k) ~= "string" then
       raise("save: a %s cannot name a Variable", type(k))
     elseif not utf8.len(k) or k:find "\0" then
-      raise("save: %s: the key %q is no UTF-8, or has a NUL", path, k)
+      raise("save: %sthe key %q is no UTF-8, or has a NUL", path == "" and "" or path .. ": ", k)
     end
     keys[#keys + 1] = k
   end

@@ -81,6 +81,11 @@ end
 -- What mg.scaled_dot_product_attention wants: true keeps, or what is added
 local function joint_mask(self, mask, padding, n, T, S)
   local heads = self.num_heads
+  for name, m in pairs{attn_mask = mask, key_padding_mask = padding} do
+    if m.dtype ~= "bool" and not m.dtype:find "^float" then
+      raise("MultiHeadAttention: %s is %s, expected bool or floats", name, m.dtype)
+    end
+  end
   if mask then
     local s = mask.shape
     local whole = #s == 3 and s[1] == n * heads and s[2] == T and s[3] == S

@@ -10,7 +10,7 @@ local init = {}
 local function text(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
 local function set(p, value)
-  p.data = value
+  mg.assign({p}, {value})
   return p
 end
 

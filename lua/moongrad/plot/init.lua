@@ -171,7 +171,7 @@ local function count(list, kind)
 end
 
 -- The layers of a panel, each with its kind and options
-local function layers_of(curves, kind, opts)
+local function layers_of(curves, kind, opts, styled)
   local list = {}
   if kind then list[1] = {kind = kind, options = opts} end
   for i, given in ipairs(curves) do
@@ -188,6 +188,9 @@ local function layers_of(curves, kind, opts)
   for _, what in ipairs{"labels", "styles"} do
     check_texts(what, opts[what], #list, "layers")
   end
+  if styled and count(list, "curve") == 0 then
+    raise("plot: style is that of curves, and there are none")
+  end
   return list
 end
 
@@ -203,7 +206,7 @@ local function panel(sheet, given)
   end
   check_finite("hlines", opts.hlines)
   check_finite("vlines", opts.vlines)
-  local list = layers_of(curves, kind, opts)
+  local list = layers_of(curves, kind, opts, named.style ~= nil)
   local lines, drawn, all, xs, ys, image = {}, {}, {}, {}, {}, nil
   local function add(format, ...) lines[#lines + 1] = format:format(...) end
   local bars, bar, number = count(list, "bars"), 0, 0
@@ -225,6 +228,11 @@ local function panel(sheet, given)
     text(opts.xlabel or ""), text(opts.ylabel or ""))
   add("set key %s", KEYS[opts.legend or "top right"])
   if all.tight then add("set key opaque\nset autoscale fix") end
+  for _, what in ipairs{"palette", "clim"} do
+    if opts[what] and not all.gray and not all.colours then
+      raise("plot: %s is of no use where no values are shown as colours", what)
+    end
+  end
   local palette = all.gray and not all.colours and "gray" or "color"
   add("set palette %s", PALETTES[opts.palette or palette])
   if not all.bar then add("unset colorbox") end
@@ -263,6 +271,9 @@ local function panel(sheet, given)
   return table.concat(lines, "\n"), image, opts
 end
 
+-- The options of several plots in one picture
+local WHOLE = {title = true, path = true, size = true, plots = true, columns = true, live = true}
+
 local TEXT = {80, 24} -- characters
 
 local function terminal(kind, size, rows, columns)
@@ -287,6 +298,9 @@ local function script_of(sheet, given, kind)
     local list, named = part(given)
     if #list > 0 or kind_of(named) then raise("plot: layers stand in each of the plots") end
     picture = readers.panel(named)
+    for name in pairs(named) do
+      if not WHOLE[name] then raise("plot: %s is that of each of the plots", name) end
+    end
     for i, p in ipairs(check_list("plots", picture.plots)) do
       local opts
       if mg.is_variable(p) then p = {p} end
@@ -303,7 +317,7 @@ local function script_of(sheet, given, kind)
   end
   if picture.size and (#picture.size ~= 2 or picture.size[1] < 40 or picture.size[2] < 10 or
      picture.size[1] > 20000 or picture.size[2] > 20000) then
-    raise("plot: size is {width, height}")
+    raise("plot: size is {width, height}, from {40, 10} to {20000, 20000}")
   end
   local columns = math.min(picture.columns or math.ceil(math.sqrt(#panels)), #panels)
   local rows = -(-#panels // columns)
