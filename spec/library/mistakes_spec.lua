@@ -59,6 +59,18 @@ describe("whole numbers", function()
     end
     refuses("a dim must be a whole number", mg.nn.MultiHeadAttention, most, 1)
     refuses("GPT: ", mg.models.GPT, 2, {n_embd = most, n_head = 1})
+    for _, k in ipairs{most, most - 1, 1 << 62} do
+      assert(helper.same(a, mg.tril(a, k)))
+      assert(helper.same(mg.zeros(2, 2), mg.triu(a, k)))
+      assert(helper.same(a, mg.triu(a, -k - 1)))
+      assert(helper.same(mg.zeros(2, 2), mg.tril(a, -k - 1)))
+    end
+    refuses("cut more than axis 2 of shape (2, 2) has", mg.pad, a, {least, 0})
+    refuses("cut more than axis 2 of shape (2, 2) has", mg.pad, a, {least, most})
+    for _, records in ipairs{most, 1 << 32, (1 << 32) + 1} do
+      local double = mg.compile(function(x) return x * 2 end, {max = records})
+      for n = 1, 3 do assert.same({2}, double(mg.ones(n, 1))[n]:totable()) end
+    end
   end)
 end)
 
@@ -486,6 +498,16 @@ describe("a model", function()
     assert.near(1 - 2 / (math.exp(2) + 1), model(mg.ones(1)):item(), 1e-12)
   end)
 
+  it("is not frozen before it has parameters", function()
+    local model = nn.Sequential(nn.Linear(3, 2), nn.Linear(1))
+    refuses("freeze: Linear has no parameters yet (1): it has not seen an input", model.freeze,
+      model)
+    assert.is_true(model[1].weight.requires_grad)
+    model(mg.ones(1, 3))
+    model:freeze()
+    for p in model:parameters() do assert.is_false(p.requires_grad) end
+  end)
+
   it("has parameters that can have gradients", function()
     refuses("Parameter: gradients need floats, this is int64", nn.Parameter, int{1})
   end)
@@ -510,6 +532,17 @@ describe("a copy", function()
 end)
 
 describe("attention", function()
+  it("is of as many sequences as it is given", function()
+    for axis, first in ipairs{true, false} do
+      local layer = mg.nn.MultiHeadAttention(4, 2, {batch_first = first})
+      local function of(n) return axis == 1 and mg.rand(n, 3, 4) or mg.rand(3, n, 4) end
+      refuses("MultiHeadAttention: query " .. (first and "(2, 3, 4)" or "(3, 2, 4)"), layer, of(2),
+        of(1))
+      refuses("with one N", layer, of(2), of(2), of(1))
+      assert.same(of(2).shape, layer(of(2), of(2)).shape)
+    end
+  end)
+
   it("has masks of bools or floats, by their names", function()
     local layer, x = mg.nn.MultiHeadAttention(4, 2), mg.rand(2, 1, 4)
     refuses("MultiHeadAttention: key_padding_mask is int64, expected bool or floats", layer, x, nil,
@@ -540,6 +573,9 @@ describe("a sampler", function()
   end)
 
   it("and other data are lists", function()
+    refuses("tensordot: the table of axes has the key x", mg.tensordot, {1}, {1},
+      {{1}, {1}, x = 1})
+    refuses("tensordot: the axes of b has the key x", mg.tensordot, {1}, {1}, {{1}, {1, x = 2}})
     refuses("Concat: the list of datasets has the key x", mg.data.Concat, {ds, x = ds})
     refuses("Text: the list of paths has the key a", mg.data.Text, {path = {a = "b"}})
     local path = os.tmpname() .. ".csv"

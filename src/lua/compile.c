@@ -639,10 +639,10 @@ static int compiled_call(lua_State *L) {
 static int compile(lua_State *L) {
   state *S = get_state(L);
   check_callable(L, 1, "compile");
-  int max = (int)luaL_checkinteger(L, 2);
+  lua_Integer max = luaL_checkinteger(L, 2);
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
   compiled *c = lua_newuserdatauv(L, sizeof *c, 2);
-  *c = (compiled){.S = S, .max = max};
+  *c = (compiled){.S = S, .max = max < INT_MAX ? (int)max : INT_MAX};
   luaL_setmetatable(L, "moongrad.compiled");
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);

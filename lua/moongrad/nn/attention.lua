@@ -144,11 +144,14 @@ MultiHeadAttention.forward = checked(
     end
     local a, b, c = q.shape, k.shape, v.shape
     local form = self.batch_first and "(N, T, E)" or "(T, N, E)"
+    local n = self.batch_first and a[1] or a[2]
     if #a ~= 3 or #b ~= 3 or #c ~= 3 or a[3] ~= self.embed_dim then
       raise("MultiHeadAttention: query %s, key %s, value %s: expected %s, E = %d", text(a),
         text(b), text(c), form, self.embed_dim)
+    elseif n ~= b[self.batch_first and 1 or 2] or n ~= c[self.batch_first and 1 or 2] then
+      raise("MultiHeadAttention: query %s, key %s, value %s: expected %s with one N", text(a),
+        text(b), text(c), form)
     end
-    local n = self.batch_first and a[1] or a[2]
     local T, S = self.batch_first and a[2] or a[1], self.batch_first and b[2] or b[1]
     q, k, v = projected(self, q, k, v)
     q, k, v = apart(self, q), apart(self, k), apart(self, v)

@@ -273,11 +273,22 @@ Module.cleargrads = checked("cleargrads(self)", "every parameter's grad becomes 
   for _, p in self:named_parameters() do p:cleargrad() end
 end)
 
+-- For walk: a layer that waits for its first input is an error.
+local function no_waiting(op)
+  return function(module, prefix)
+    if module.is_waiting and module:is_waiting() then
+      raise("%s: %s has no parameters yet%s: it has not seen an input", op,
+        getmetatable(module).__name, prefix == "" and "" or " (" .. prefix:sub(1, -2) .. ")")
+    end
+  end
+end
+
 Module.freeze = checked("freeze(self, on: bool = true)",
   "requires_grad of all its parameters becomes false: no gradients, and optimizers pass them " ..
     "over; freeze(false) takes it back. What follows batch statistics still does: for a part " ..
     "that shall not, y = mg.test_mode(part, x)",
   function(self, on)
+    walk(self, function() end, no_waiting "freeze")
     for _, p in self:named_parameters() do p.requires_grad = not on end
     return self
   end)
@@ -313,12 +324,7 @@ Module.state = checked("state(self)",
   "all parameters and buffers: a table from name to constant, which later training leaves alone",
   function(self)
     local t = {}
-    walk(self, function(name, v) t[name] = v.data end, function(module, prefix)
-      if module.is_waiting and module:is_waiting() then
-        raise("state: %s has no parameters yet%s: it has not seen an input",
-          getmetatable(module).__name, prefix == "" and "" or " (" .. prefix:sub(1, -2) .. ")")
-      end
-    end)
+    walk(self, function(name, v) t[name] = v.data end, no_waiting "state")
     return t
   end)
 

@@ -1,5 +1,7 @@
 -- linalg.lua -- products beside the core's matmul, and what is made of its factors.
 
+local check_list = require "moongrad.list"
+
 return function(mg, args)
   local define, raise, where = mg.define, mg.raise, mg.where
 
@@ -72,6 +74,7 @@ return function(mg, args)
     function(a, b, axes)
       local of_a, of_b = {}, {}
       local function read(list, x, name, to)
+        if type(list) == "table" then check_list("tensordot", "the axes of " .. name, list) end
         for i, v in ipairs(type(list) == "table" and list or {list}) do
           local at = math.tointeger(v)
           at = at and at < 0 and at + x.ndim + 1 or at
@@ -89,7 +92,9 @@ return function(mg, args)
         end
         for i = 1, axes do of_a[i], of_b[i] = a.ndim - axes + i, i end
       else
-        if #axes ~= 2 then raise "tensordot: axes must be a number or {of a, of b}" end
+        if check_list("tensordot", "the table of axes", axes) ~= 2 then
+          raise "tensordot: axes must be a number or {of a, of b}"
+        end
         read(axes[1], a, "a", of_a)
         read(axes[2], b, "b", of_b)
       end

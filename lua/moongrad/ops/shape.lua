@@ -299,7 +299,7 @@ return function(mg, args)
           dims[axis] = x.shape[axis]
         end
         local from, to = 1 + math.max(-before, 0), dims[axis] - math.max(-after, 0)
-        if to < from - 1 then
+        if to < from - 1 or math.min(before, after) < -dims[axis] then
           raise("pad: widths %d and %d cut more than axis %d of shape %s has", before, after, axis,
             args.text(x.shape))
         end
@@ -323,7 +323,8 @@ return function(mg, args)
         if #shape < 2 then
           raise("%s: needs 2 axes or more, got shape %s", op, args.text(shape))
         end
-        local n = shape[#shape - 1]
+        local n, most = shape[#shape - 1], shape[#shape - 1] + shape[#shape]
+        k = math.max(-most, math.min(k, most))
         local row, column = args.count(n):reshape(n, 1), args.count(shape[#shape])
         return mg.where(mg[compare](column, row + k), x, 0):to(x.dtype)
       end)
