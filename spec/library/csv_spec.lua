@@ -182,5 +182,6 @@ describe("data.CSV", function()
     assert(raises("CSV: the list of features has the key length", mg.data.CSV, path,
       {features = {"n", length = true}}))
     assert(raises("CSV: cannot open", mg.data.CSV, "/no/such.csv"))
+    assert(raises("CSV: the path has a NUL, behind " .. path, mg.data.CSV, path .. "\0x"))
   end)
 end)

@@ -246,6 +246,10 @@ describe("the dataset", function()
     end
     child.write(images, idx({1, 2, 2}, "\0\0\0\0"))
     assert(raises("MNIST: 1 images but 2 labels", data.MNIST, {split = "test", root = root}))
+    child.write(images, idx({2, 2, 2}, ("\0"):rep(8)))
+    child.write(digits, idx({2}, "\9\10"))
+    assert(raises("MNIST: " .. root .. " holds labels above 9", data.MNIST,
+      {split = "test", root = root}))
     child.write(images .. ".gz", "no gzip")
     assert(raises("is damaged", data.MNIST, {split = "test", root = root}))
     assert(raises("MNIST: root", data.MNIST))

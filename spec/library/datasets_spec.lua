@@ -388,6 +388,7 @@ describe("text", function()
       {path = {path, x = path}}))
     assert(raises("Text: path is empty", data.Text, {path = {}}))
     assert(raises("it is a directory", data.Text, {path = folder}))
+    assert(raises("Text: the path has a NUL, behind " .. path, data.Text, {path = path .. "\0x"}))
     for _, endless in ipairs{folder .. "/fifo", "/dev/zero"} do
       assert(raises("it is no regular file", data.Text, {path = endless}))
     end

@@ -26,6 +26,22 @@ local rgb = mg.stack{red, green, blue}
 local function bytes(x) return x:to "uint8" end
 local function path(name) return "spec/files/" .. name end
 
+-- A PNG of 3 by 2 pixels of these chunks, {name, data}; those of pixels are packed here.
+local function png(kind, bits, ...)
+  local zlib, to = require "zlib", child.path ".png"
+  local parts = {"\x89PNG\r\n\x1a\n"}
+  local function chunk(name, data)
+    if name == "IDAT" then data = zlib.deflate()(data, "finish") end
+    local sum = (">I4"):pack(math.tointeger(zlib.crc32()(name .. data)))
+    parts[#parts + 1] = (">I4"):pack(#data) .. name .. data .. sum
+  end
+  chunk("IHDR", (">I4I4BBBBB"):pack(3, 2, bits, kind, 0, 0, 0))
+  for _, c in ipairs{...} do chunk(c[1], c[2]) end
+  chunk("IEND", "")
+  child.write(to, table.concat(parts))
+  return to
+end
+
 describe("a picture", function()
   helper.guard(before_each, after_each)
 
@@ -121,17 +137,29 @@ describe("a picture", function()
   end)
 
   it("has black for colours that its palette has not", function()
-    local zlib, to = require "zlib", child.folder() .. "/x.png"
-    local function chunk(name, data)
-      local sum = (">I4"):pack(math.tointeger(zlib.crc32()(name .. data)))
-      return (">I4"):pack(#data) .. name .. data .. sum
-    end
-    local rows = zlib.deflate()("\0\0\1\2\0\255\1\0", "finish")
-    local head = (">I4I4BBBBB"):pack(3, 2, 8, 3, 0, 0, 0)
-    child.write(to, "\x89PNG\r\n\x1a\n" .. chunk("IHDR", head) ..
-      chunk("PLTE", "\1\2\3\4\5\6") .. chunk("IDAT", rows) .. chunk("IEND", ""))
+    local x = mg.load(png(3, 8, {"PLTE", "\1\2\3\4\5\6"}, {"IDAT", "\0\0\1\2\0\255\1\0"}))
     assert.same({{{1, 4, 0}, {0, 4, 1}}, {{2, 5, 0}, {0, 5, 2}}, {{3, 6, 0}, {0, 6, 3}}},
-      mg.load(to):totable())
+      x:totable())
+  end)
+
+  it("has as many bits as its colours may have, and one palette before its pixels", function()
+    local pixels = {"IDAT", ("\0"):rep(2 * 25)}
+    for kind, depths in pairs{[0] = "1 2 4 8 16", [2] = "8 16", [3] = "1 2 4 8", [4] = "8 16",
+                              [6] = "8 16"} do
+      for bits = 0, 32 do
+        local file = png(kind, bits, {"PLTE", "\1\2\3"}, pixels)
+        if (" " .. depths .. " "):find(" " .. bits .. " ", 1, true) then
+          local x = mg.load(file)
+          assert.equal(3, x.shape[x.ndim])
+        else
+          assert(raises("it is damaged: a bad header", mg.load, file))
+        end
+      end
+    end
+    local one, other = {"PLTE", "\1\2\3"}, {"PLTE", "\4\5\6"}
+    for _, chunks in ipairs{{one, other, pixels}, {one, pixels, other}, {pixels, one}} do
+      assert(raises("chunks out of order", mg.load, png(3, 8, table.unpack(chunks))))
+    end
   end)
 
   it("that is damaged is refused", function()

@@ -75,9 +75,18 @@ static void store32(uint8_t *p, uint32_t v) {
 static bool early(ctx *c) { return fail(c, "it ends too early"); }
 static bool damaged(ctx *c, const char *why) { return fail(c, "it is damaged: %s", why); }
 
-/* Chunks: length, name, data, CRC; the first says the size, the last that it is the last. */
+static bool is_depth(int kind, int bits) { /* which bits a value may have, a bit for each */
+  static const uint8_t of[] = {31, 0, 24, 15, 24, 0, 24};
+  for (int k = 0; k < 5; k++)
+    if (bits == 1 << k) return of[kind] >> k & 1;
+  return false;
+}
+
+/* Chunks: length, name, data, CRC; the first says the size, the last that it is the last. One palette
+** stands before all pixels: stb_image would take another one, too. */
 static bool walk_png(ctx *c, const uint8_t *p, int64_t n, picture *x) {
   static const uint8_t channels[] = {1, 0, 3, 3, 2, 0, 4};
+  bool late = false;
   for (int64_t at = 8, length;; at += 12 + length) {
     if (n - at < 12) return early(c);
     length = big32(p + at);
@@ -88,13 +97,16 @@ static bool walk_png(ctx *c, const uint8_t *p, int64_t n, picture *x) {
     if (crc != big32(data + length)) return damaged(c, "a CRC differs");
     if ((at == 8) != (memcmp(name, "IHDR", 4) == 0)) return damaged(c, "chunks out of order");
     if (at == 8) {
-      if (length != 13 || data[9] > 6 || !channels[data[9]] || big32(data) > INT32_MAX ||
+      if (length != 13 || data[9] > 6 || !is_depth(data[9], data[8]) || big32(data) > INT32_MAX ||
           big32(data + 4) > INT32_MAX)
         return damaged(c, "a bad header");
       x->w = (int)big32(data);
       x->h = (int)big32(data + 4);
       x->bits = data[8] == 16 ? 16 : 8;
       x->channels = channels[data[9]];
+    } else if (memcmp(name, "PLTE", 4) == 0 || memcmp(name, "IDAT", 4) == 0) {
+      if (late && name[0] == 'P') return damaged(c, "chunks out of order");
+      late = true;
     } else if (memcmp(name, "tRNS", 4) == 0) {
       if (x->channels % 2) x->channels++; /* one colour is transparent: with alpha */
     } else if (memcmp(name, "tEXt", 4) == 0 && length == sizeof FLOATS - 1) {

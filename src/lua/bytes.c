@@ -194,7 +194,9 @@ static reader *new_reader(lua_State *L) {
 /* Arguments: a path and who opens it. The object on top takes their place; while it is opened its
 ** label is who alone, since errors of that name the path, and "who: path" after. */
 static const char *label_path(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1), *who = luaL_checkstring(L, 2);
+  size_t n;
+  const char *path = luaL_checklstring(L, 1, &n), *who = luaL_checkstring(L, 2);
+  if (strlen(path) != n) refuse(L, "%s: the path has a NUL, behind %s", who, path);
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, LABEL);
   lua_insert(L, 1);

@@ -29,6 +29,9 @@ local function open(self, split, root, flat, hint)
   local labels = read(name, path .. "-labels-idx1-ubyte", 1, hint)
   if #labels ~= #images then raise("%s: %d images but %d labels", name, #images, #labels) end
   self.images = flat and images:flatten(2) or images:unsqueeze(2)
+  if #labels > 0 and labels:max():item() > 9 then
+    raise("%s: %s holds labels above 9", name, root)
+  end
   self.labels = labels:to("int64") + 1
 end
 
