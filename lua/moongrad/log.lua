@@ -342,7 +342,11 @@ for _, class in ipairs{Log, Events, Lines, Rows} do
   class.__tostring = function(self) return ("Log(%s)"):format(self.path) end
 end
 
-Rows.__gc = function(self) pcall(close, self) end
+-- Of a log that nobody closed. Finalizers run in the reverse order of their making: this one is
+-- made after the file's, which would close it.
+local function close_at_last(self)
+  self.last = setmetatable({}, {__gc = function() pcall(close, self) end})
+end
 
 -- log(path, {append, columns})
 local function log(path, append, columns)
@@ -355,6 +359,7 @@ local function log(path, append, columns)
   local self = class()
   self.path, self.steps = path, {}
   self:open(path, append, columns)
+  if self.flush then close_at_last(self) end
   return self
 end
 

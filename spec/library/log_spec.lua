@@ -214,6 +214,22 @@ describe("a log of scalars", function()
     assert.equal("a,b\n1,2\n", child.read(path))
   end)
 
+  it("has its last row, though nobody closed it", function()
+    local path = child.folder() .. "/a.csv"
+    now_is(1)
+    do
+      local log = mg.log(path)
+      for i = 1, 2 do log:scalar("loss", i) end
+    end
+    collectgarbage()
+    assert.equal("step,time,loss\n1,1.000,1\n2,1.000,2\n", child.read(path))
+    for _, ending in ipairs{"", "; error 'stop'"} do
+      child.run(([[local log = require "moongrad".log "%s"
+        for i = 1, 2 do log:scalar("loss", i) end%s]]):format(path, ending))
+      assert(child.read(path):find "^step,time,loss\n1,[^\n]*,1\n2,[^\n]*,2\n$", child.read(path))
+    end
+  end)
+
   it("has the columns it is told to", function()
     local path = child.folder() .. "/a.csv"
     now_is(1)

@@ -466,6 +466,9 @@ describe("a rule", function()
       {step_sizes = {50, 1e-6}})
     local p = mg.Variable{1}
     refuses("SGD: the list of groups has the key x", mg.optim.SGD, {{params = {p}}, x = 1})
+    local opt = mg.optim.SGD{p}
+    opt.groups[2] = {params = {mg.Variable{2}}}
+    refuses("step: group 2 was not made by add_group", opt.step, opt)
     refuses("clip_grad_norm: parameters 1 and 2 are the same", mg.optim.clip_grad_norm, {p, p}, 1)
   end)
 end)

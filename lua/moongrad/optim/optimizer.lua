@@ -443,6 +443,9 @@ end
 local function step(self)
   local params, owners, seen = {}, {}, #self.groups > 1 and {}
   for n, group in ipairs(self.groups) do
+    if getmetatable(group) ~= getmetatable(self) then
+      raise("step: group %d was not made by add_group", n)
+    end
     for name, p in named(group.target) do
       if p.requires_grad and p.grad then
         params[#params + 1], owners[#params + 1] = p, group
