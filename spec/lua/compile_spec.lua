@@ -988,6 +988,62 @@ describe("compile", function()
   end)
 end)
 
+describe("what stands for values while mg.compile records", function()
+  helper.guard(before_each, after_each)
+
+  -- An optimizer pauses the record where it makes what it keeps: a finalizer may come there.
+  it("is refused where the record pauses, and later wherever it was put", function()
+    for _, size in ipairs{3, 3000} do
+      local p, kept, q = mg.Variable(mg.ones(size)), {}, nil
+      local opt = mg.optim.Adam{p}
+      local came = false
+      local function use(x)
+        local ways = {
+          function() return (x + 1):sum():item() end,
+          function() return x:sum():item() end,
+          function() return x:matmul(x):item() end,
+          function() return x:totable() end,
+          function() return tostring(x) end,
+          function() return x:clone(), mg.cat({x, x}, 1), x:argsort(), x:cumsum(1) end,
+        }
+        for _, way in ipairs(ways) do
+          local ok, err = pcall(way)
+          assert(not ok and err:find "no value" or not ok and err:find "a value", err)
+        end
+      end
+      local g = mg.compile(function(a)
+        q = a * p
+        local loss = (q ^ 2):sum()
+        p:cleargrad()
+        loss:backward()
+        mg._outside(function()
+          came = true
+          use(p)
+          use(q)
+          for i, x in ipairs{p, q} do
+            pcall(function() kept[i] = x[{{2, 3}}] end)
+            pcall(function() kept[2 + i] = x * 2 end)
+          end
+        end)
+        opt:step()
+        return loss
+      end)
+      local first = g(mg.ones(size)):item()
+      assert.is_true(came)
+      assert.equal(size, first)
+      assert.is_true(g(mg.ones(size)):item() < first)
+      for _, x in pairs(kept) do
+        local ok, v = pcall(function() return x:sum():item() end)
+        assert(ok or v:find "a value" or v:find "no value", v)
+        if not ok then
+          ok, v = pcall(mg.compile(function(a) return x * a[{{1, x.size}}] end), mg.ones(size))
+          assert(not ok and v:find "compile" or not ok and v:find "memory", v)
+        end
+      end
+    end
+  end)
+end)
+
 describe("mg.compile, called by what a replay calls", function()
   helper.guard(before_each, after_each)
 

@@ -58,6 +58,7 @@ typedef struct arrays {
   struct fuser *fuser;        /* fuse.c: lists that are used again */
   struct tape *tape;          /* which records; else NULL */
   int recorded;               /* arrays that were made pending since it began, about */
+  uint64_t standing;          /* where the next may give its first array a place; 0: at the begin */
 } arrays;
 
 array *arr_new(ctx *c, dtype t, const shape *s);              /* READY, contiguous, not cleared */

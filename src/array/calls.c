@@ -11,8 +11,14 @@ bool arr_call(ctx *c, int op, cpu_fn *fn, const int64_t *attr, int nin, const ar
               int nout, array *const *out) {
   const view *from[MAXCALLIN], *to[MAXCALLOUT];
   launch l = {.kind = CALL, .op = op};
-  for (int i = 0; i < nin; i++) from[i] = in[i] ? &in[i]->v : NULL;
-  for (int i = 0; i < nout; i++) to[i] = out[i] ? &out[i]->v : NULL;
+  for (int i = 0; i < nin; i++) {
+    if (in[i] && !arr_readable(c, in[i])) return false;
+    from[i] = in[i] ? &in[i]->v : NULL;
+  }
+  for (int i = 0; i < nout; i++) {
+    if (out[i] && !arr_readable(c, out[i])) return false;
+    to[i] = out[i] ? &out[i]->v : NULL;
+  }
   l.fn = fn;
   l.attr = attr;
   l.in = from;
@@ -128,7 +134,7 @@ static int64_t ask(ctx *c, cpu_fn *fn, int64_t attr, const array *x) {
   l.nin = 1;
   l.out = (const view *[]){&r};
   l.nout = 1;
-  return launch_work(c, &l) ? answer : -1;
+  return arr_readable(c, x) && launch_work(c, &l) ? answer : -1;
 }
 
 int64_t arr_check_index(ctx *c, array *idx, int64_t n) {

@@ -136,6 +136,7 @@ static bool add_leaf(ctx *c, fuser *f, const array *a, pvalue *v) {
   if (v->leaf == LEAF_RANDOM) b->seed = a->seed;
   if (v->leaf != LEAF_INPUT) return true;
   b->p = a->p;
+  if (!arr_readable(c, a)) return false;
   if (__builtin_expect(c->arrays->tape != NULL, 0) && !tape_hold(c, a)) return false;
   if (!strided) return true;
   if (!GROW(f, c, 4, q, f->nq + 1)) return false;
@@ -625,10 +626,11 @@ static bool visit_tail(void *arg, array *t) {
       array *x = t->in[i];
       if (x->state == CONST) imm_store(x->dtype, &k[i], x->k);
       l.x[i] = x->state == CONST ? (void *)&k[i] : x->p;
+      if (!arr_readable(w->c, x)) return arr_unref(r), false;
     }
     l.r = r->p;
     l.n = 1;
-    launch_work(w->c, &l);
+    if (!launch_work(w->c, &l)) return arr_unref(r), false;
     buf_ref(r->buf);
     arr_adopt(t, r->buf);
     arr_unref(r);

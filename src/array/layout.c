@@ -319,6 +319,7 @@ static bool note_results(ctx *c, tape *t, int n, array *const *out, const bool *
     t->nresult++;
     if (!arr_recorded(a)) continue;
     place x = tape_place(t, a->p);
+    if (x.cell < 0) return tape_refuse(c);
     r->cell = x.cell;
     r->off = x.off;
     t->cell[x.cell].op = a->buf->op;

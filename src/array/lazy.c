@@ -27,7 +27,10 @@ static bool map_into(ctx *c, int op, map_fn *f, int nin, array *const *in, void 
   l.map = f;
   l.r = r;
   l.n = n;
-  for (int i = 0; i < nin; i++) l.x[i] = operand(in[i], n, &buf[i]);
+  for (int i = 0; i < nin; i++) {
+    if (!arr_readable(c, in[i])) return false;
+    l.x[i] = operand(in[i], n, &buf[i]);
+  }
   return launch_work(c, &l);
 }
 
@@ -35,8 +38,8 @@ static array *map_now(ctx *c, int op, int nin, array *const *in, const shape *s,
                       dtype rt) {
   WORK(c, op);
   array *r = arr_new(c, rt, s);
-  if (r && r->size) map_into(c, op, cpu_kernel(op, t, rt), nin, in, r->p, r->size);
-  return r;
+  if (!r || !r->size || map_into(c, op, cpu_kernel(op, t, rt), nin, in, r->p, r->size)) return r;
+  return arr_unref(r), NULL;
 }
 
 /* ---- making pending arrays ------------------------------------------------------------------------------ */
@@ -279,8 +282,9 @@ static array *fold_now(ctx *c, int op, array *x, int64_t rows, int64_t n, int64_
   WORK(c, op);
   array *r = arr_new(c, rt, s), *y = x->state == CONST && r ? arr_copy(c, x) : arr_ref(x);
   const int64_t attr[] = {op, rows, n, inner};
-  if (r && y && r->size) arr_call(c, op, call_reduce, attr, 1, (const array *[]){y}, 1, &r);
-  if (!y) arr_unref(r), r = NULL;
+  bool ok =
+      r && y && (!r->size || arr_call(c, op, call_reduce, attr, 1, (const array *[]){y}, 1, &r));
+  if (!ok) arr_unref(r), r = NULL;
   arr_unref(y);
   return r;
 }

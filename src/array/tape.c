@@ -1,8 +1,8 @@
 /* tape.c -- launches recorded, to be run again on other values.
 **
 ** While a tape records, nothing is computed: arrays that come into being stand at addresses where there is no
-** memory, none of which is given twice, and launch_work leaves a note of each launch here. A stretch of such
-** addresses is a cell. What was there before and may be another the next time (a leaf) is recorded through an
+** memory, none of which is given twice, by another tape either, and launch_work leaves a note of each launch here.
+** A stretch of such addresses is a cell. What was there before and may be another the next time (a leaf) is recorded through an
 ** array of its form; all other memory that is read is held, as a constant. What always holds:
 **   - a cell is written once, or changed in place by calls that say so (`into`)
 **   - leaves and constants are never written
@@ -20,7 +20,8 @@ tape *tape_begin(ctx *c) {
   tape *t = mg_alloc(c, sizeof *t);
   if (!t) return NULL;
   memset(t, 0, sizeof *t);
-  t->next = BEGIN;
+  uint64_t next = c->arrays->standing;
+  t->next = next < BEGIN || next >= 2 * BEGIN ? BEGIN : next;
   t->counter = c->counter;
   t->unlike = ALIKE;
   c->arrays->recorded = 0;
@@ -50,6 +51,7 @@ static buffer *wrap(ctx *c, tape *t, size_t bytes) {
   x->at = t->next;
   x->bytes = bytes;
   t->next += (bytes + 127) / 64 * 64; /* no end is another's begin */
+  c->arrays->standing = t->next;
   return b;
 }
 
@@ -368,6 +370,7 @@ bool tape_check(ctx *c, array *a, imm want, int choice) {
   n->l.kind = CHECK;
   n->v[0] = a->v;
   n->in[0] = tape_place(t, a->p);
+  if (n->in[0].cell < 0) return mg_free(n), tape_refuse(c);
   n->in[0].to = &n->v[0].p;
   n->want = want;
   n->choice = choice;

@@ -90,8 +90,6 @@ struct tape {
   buffer *now, **buf; /* of the replay under way: the block, by result */
 };
 
-#define BEGIN ((uint64_t)1 << 62)
-
 #define GROW(c, t, which, list, n)                                                                 \
   mg_grow(c, (void **)&(t)->list, &(t)->room[which], (n) * sizeof *(t)->list)
 

@@ -477,6 +477,7 @@ static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
     return REPLAY_DONE;
   }
   array *a = n->a;
+  if (arr_recorded(a)) return tape_refuse(&G->c), REPLAY_FAILED;
   if (a->state == CONST) {
     if (!is_dense(l)) return REPLAY_STALE;
     if (!(a = l->dense = arr_copy(&G->c, a))) return REPLAY_FAILED;
