@@ -59,7 +59,7 @@ local function difference(a, b, opts)
     lines[SHOWN + 1] = ("  ... and %d more, the most at %s: %s"):format(n - SHOWN,
       place(a.shape, worst), unequal(x[worst], y[worst]))
   end
-  return ("%d of %d elements differ (rtol = %g, atol = %g):\n%s"):format(n, a.size, opts.rtol,
+  return mg._format("%d of %d elements differ (rtol = %g, atol = %g):\n%s", n, a.size, opts.rtol,
     opts.atol, table.concat(lines, "\n"))
 end
 

@@ -41,6 +41,27 @@ it("a decimal comma stays outside", function()
     assert(message:find "numeric [%d.]+$", message)
     mg.plot{{0.5, 1.25}, path = folder .. "/p.txt"}
     mg.plot{image = mg.tensor{{0.5, 1.25}, {2, 3}}, path = folder .. "/q.svg"}
+    local program, scripts = require "moongrad.plot.program", {}
+    program.run = function(_, _, _, script) scripts[#scripts + 1] = script return "" end
+    for _, locale in ipairs{"C", "de_DE.UTF-8"} do
+      assert(os.setlocale(locale))
+      local list = {{scatter = {{0.5}, {1}}, width = 1.5}, {histogram = {0.1, 0.5}, bins = 2},
+                    {{histogram = {0.1, 0.5}}, {histogram = {0.5, 0.9}}, labels = {0.5, 1.5}},
+                    {contour = {{1, 2}, {3, 4.5}}, levels = {1.5}, width = 0.5},
+                    {1.5, 2, xlim = {0.5, 2.5}, xticks = {0.5, 1}, hlines = {0.25}, vlines = {1.5}},
+                    {{1, 2, errors = {0.5, 0.5}, band = {{0.5, 1}, {1, 1.5}}, width = 0.25}},
+                    {heatmap = {{0.5, 0.25}, {1, 3}}, values = true, clim = {0.25, 0.75}}}
+      for style in ("lines dashed points linespoints dots steps impulses"):gmatch "%a+" do
+        list[#list + 1] = {{1, 2, style = style, width = 1.5}}
+      end
+      for i, given in ipairs(list) do
+        given.path, given.size = folder .. "/x.pdf", {333, 222}
+        mg.plot(given)
+        if locale ~= "C" then
+          is((scripts[#list + i]:gsub("'/tmp/[^']*'", "")), (scripts[i]:gsub("'/tmp/[^']*'", "")))
+        end
+      end
+    end
     assert(mg.softmax(mg.tensor{0.5, 0.5})[1]:item() == 0.5)
     assert(mg.leaky_relu(mg.tensor{-1})[1]:item() == -0.01)
     mg.profile(function() mg.eval(mg.rand(1000):exp()) end)

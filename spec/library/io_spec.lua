@@ -82,6 +82,11 @@ describe("saved and loaded again", function()
       assert(alike(mg.load(path, {"model"}), {model = {w = mg.ones(2), b = mg.zeros(2)}}, "t"))
       assert(raises("there is no model.x in it", mg.load, path, {"model.x"}))
       assert(raises("name 2 is a number", mg.load, path, {"model", 3}))
+      local twice = {a = {b = 1}, ["a.b"] = 2, x = mg.ones(2)}
+      mg.save(path, twice)
+      assert(alike(mg.load(path), twice, "t"))
+      assert(alike(mg.load(path, {"a"}), {a = {b = 1}}, "t"))
+      assert(raises("two things are called a.b", mg.load, path, {"a.b"}))
       assert(raises("load: unknown option names", mg.load, path, {names = {"model"}}))
     end)
 

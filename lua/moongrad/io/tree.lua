@@ -141,9 +141,11 @@ end
 -- array of the file, or nil; inside: it is wanted; asked: by its own name. wanted, if any, is the
 -- set of paths to be read; those found go.
 function tree.decode(label, text, array, wanted)
+  local found = {}
   local function value(form, path, inside)
     local asked = wanted and wanted[path]
-    if asked then inside, wanted[path] = true, nil end
+    if asked then inside, wanted[path], found[path] = true, nil, true
+    elseif found[path] then raise("%s: two things are called %s", label, path) end
     if form == json.null then return array(path, inside, asked) end
     if type(form) ~= "table" or form["#"] ~= nil and form["#"] ~= "table" then
       if not inside then return nil end

@@ -93,7 +93,7 @@ layers.quote = quote
 
 -- A byte that is no UTF-8 would have gnuplot miss the quote behind it.
 local function text(s)
-  s = tostring(s)
+  s = mg._format("%s", s)
   return quote(utf8.len(s) and s or s:gsub("[\128-\255]", "?"))
 end
 layers.text = text
@@ -135,7 +135,7 @@ layers.curve = {
         :format(sheet:columns{x, low, high}, lc)
       all[2], all[3] = low, high
     end
-    local form = (STYLES[o.style or at.style]):format(o.width)
+    local form = mg._format(STYLES[o.style or at.style], o.width)
     local again = at.number > #COLOURS and not o.color
     if again and form:find "^lines lw" then form = form .. " dt 2" end
     if #ys == 1 and form:find "^lines lw" then form = "points pt 7" end  -- of one there is no line
@@ -163,7 +163,7 @@ layers.scatter = {
     else raise "plot: scatter is {x, y}, or a Variable (n, 2)" end
     y = values(y, 1, "scatter's y")
     x = beside(x, y, "scatter's x")
-    local form = ("with points pt 7 ps %g"):format(0.8 * o.width)
+    local form = mg._format("with points pt 7 ps %g", 0.8 * o.width)
     x, y = visible(x, y, at)
     if not x then return {clauses = {}} end
     if not o.by then
@@ -223,9 +223,9 @@ layers.histogram = {
     local middle = edges[{{1, -2}}] + widths / 2
     if not visible(middle, counts, at) then return {clauses = {}} end
     return {xs = {edges}, ys = {counts}, zero = true, clauses = {
-      ("%s using 1:2:3 with boxes %s fs transparent solid %g border lc rgb 'white' %s"):format(
+      ("%s using 1:2:3 with boxes %s fs transparent solid %s border lc rgb 'white' %s"):format(
         sheet:columns{middle, counts, widths}, colour(o.color, at.number),
-        at.histograms > 1 and 0.5 or 0.8, title(o.label))}}
+        at.histograms > 1 and "0.5" or "0.8", title(o.label))}}
   end,
 }
 
@@ -375,7 +375,7 @@ layers.contour = {
       before = ("set contour base\nunset surface\nset cntrparam levels %s\nset format '%%.12g'\n" ..
         "set table %s\nsplot %s using 1:2:3\nunset table\nunset contour\nset surface\n" ..
         "set format '%% h'"):format(levels, name, grid),
-      clauses = {("%s using 1:2:3 with lines lw %g %s %s"):format(name, o.width, lc,
+      clauses = {mg._format("%s using 1:2:3 with lines lw %g %s %s", name, o.width, lc,
         title(o.label))},
       colours = not o.color, bar = not o.color, xs = {x}, ys = {y}, fitx = true, fity = true,
     }
