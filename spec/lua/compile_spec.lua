@@ -485,13 +485,16 @@ describe("compile", function()
   end)
 
   it("asks for the momentum that a schedule moves, and sees other options change", function()
+    local q
     local function steps(compiled, rule, opts, change, inside)
       local p = mg.Variable{1, -0.5}
+      q = mg.Variable{2, 3}
       local opt = optim[rule]({{params = {p}}}, opts)
-      local schedule = opt.lr and not change and optim.one_cycle(opt, 0.1, 8)
+      local schedule = not change and optim.one_cycle(opt, 0.1, 8)
       local f, n = counted(function(x)
-        p:cleargrad();
-        (p * x):sum():backward()
+        p:cleargrad()
+        q:cleargrad();
+        (p * q * x):sum():backward()
         opt:step()
         if inside then schedule:step() end
       end)
@@ -500,7 +503,7 @@ describe("compile", function()
         if change then change(opt, i) end
         g(mg.tensor{1, i % 3})
         if schedule and not inside then schedule:step() end
-        out[i] = bits(p)
+        out[i] = bits{p, q}
       end
       return table.concat(out, "\n"), n[1]
     end
@@ -515,11 +518,16 @@ describe("compile", function()
       end
     end
     local function decay(opt, i) opt.weight_decay = i // 3 / 10 end
+    local function hook(opt, i) if i == 4 then opt:add_hook(optim.clip_grad(0.01)) end end
+    local function group(opt, i)
+      if i == 4 then opt:add_group{params = {q}, lr = 0.5} end
+    end
     local function start(opt, i) opt.momentum = i < 3 and 0 or 0.9 - i / 10 end
     local function eps(opt, i) opt.eps = i < 5 and 1e-3 or 1e-2 end
     for _, case in ipairs{
       {"AdamW", {}, decay, 3}, {"SGD", {}, start, 2}, {"RMSprop", {}, start, 2},
       {"AdaGrad", {}, eps, 2}, {"Adam", {}, eps, 1}, {"SGD", {}, decay, 3},
+      {"SGD", {}, hook, 2}, {"Adam", {}, group, 2},
     } do
       local rule, opts, change, often = table.unpack(case)
       local got, n = steps(true, rule, opts, change)

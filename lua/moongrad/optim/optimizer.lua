@@ -374,8 +374,9 @@ local function recorded_update(self, params, owners)
   if record.scheduled then
     raise("step: in a function that mg.compile records a schedule steps after its optimizer")
   end
+  local hooks, ngroups = #self.hooks, #self.groups
   local function known()                           -- is all as it was recorded?
-    if not unchanged(notes) then return false end
+    if #self.hooks ~= hooks or #self.groups ~= ngroups or not unchanged(notes) then return false end
     for id, s in pairs(kept) do
       local now = self.slots[id]
       if not now and s.step > 0 then return false end
