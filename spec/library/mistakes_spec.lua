@@ -473,6 +473,28 @@ describe("a rule", function()
   end)
 end)
 
+describe("a table that was given", function()
+  it("may be changed later, and nothing else is", function()
+    local p, q = mg.Variable{1}, mg.Variable{1}
+    p.grad, q.grad = mg.ones(1), mg.ones(1)
+    local list, group = {p}, {p}
+    local opt, of_groups = mg.optim.SGD(list, {lr = 1}), mg.optim.SGD({{params = group}}, {lr = 1})
+    list[1], group[1] = q, "x"
+    opt:step()
+    of_groups:step()
+    assert.same({-1, 1}, {p:item(), q:item()})
+    local transforms = {mg.square}
+    local loader = mg.data.DataLoader(mg.data.TensorDataset(mg.tensor{3}), {transform = transforms})
+    transforms[1] = 5
+    for x in loader do assert.equal(9, x:item()) end
+    local parts = {model = mg.nn.Linear(1, 1)}
+    local checkpoint = mg.training.Checkpoint(child.folder(), parts)
+    parts.more = 5
+    checkpoint:save(1)
+    assert.equal(1, checkpoint:load())
+  end)
+end)
+
 describe("averages", function()
   it("take a state of their own kind, of their own parameters", function()
     local model = mg.nn.Linear(1, 1)
@@ -499,6 +521,16 @@ describe("a model", function()
     refuses("Sequential: member 2 is a string, expected a module or a function", model, mg.ones(1))
     model[2] = mg.tanh
     assert.near(1 - 2 / (math.exp(2) + 1), model(mg.ones(1)):item(), 1e-12)
+  end)
+
+  it("has one parameter of a name", function()
+    local Own = nn.Module:extend "Own"
+    function Own:init()
+      self["a.b"] = nn.Parameter{1}
+      self.a = {b = nn.Parameter{2}}
+    end
+    local model = Own()
+    refuses("state: two parameters or buffers are called a.b", model.state, model)
   end)
 
   it("is not frozen before it has parameters", function()

@@ -30,8 +30,8 @@ local function check_transforms(transform)
       raise("DataLoader: transform %d is a %s, expected a function", i, type(f))
     end
   end
-  check_list("DataLoader", "the list of transforms", list)
-  return list
+  local n = check_list("DataLoader", "the list of transforms", list)
+  return table.move(list, 1, n, 1, {})
 end
 
 DataLoader.init = checked(

@@ -324,7 +324,10 @@ Module.state = checked("state(self)",
   "all parameters and buffers: a table from name to constant, which later training leaves alone",
   function(self)
     local t = {}
-    walk(self, function(name, v) t[name] = v.data end, no_waiting "state")
+    walk(self, function(name, v)
+      if t[name] then raise("state: two parameters or buffers are called %s", name) end
+      t[name] = v.data
+    end, no_waiting "state")
     return t
   end)
 

@@ -95,6 +95,11 @@ local function check_parameters(name, target)
   end
 end
 
+-- A list of one's own, which changes to the one that was given do not reach; a module as it is
+local function own_list(target)
+  return target.named_parameters and target or table.move(target, 1, #target, 1, {})
+end
+
 -- Iterates over name, parameter; in an array the position is the name.
 local function named(target)
   if target.named_parameters then return target:named_parameters() end
@@ -133,7 +138,7 @@ local function new_group(self, n, given, seen)
   end
   for name, p in named(target) do check_new(seen, p.id, n, name, class.__name) end
   local group = setmetatable({
-    target = target, values = setmetatable(own, {__index = self.values})
+    target = own_list(target), values = setmetatable(own, {__index = self.values})
   }, class)
   if class.prepare then group:prepare() end
   return group
@@ -171,8 +176,8 @@ local function extend(self, name, options, doc)
       if grouped then check_list(name, "the list of groups", target) end
       if not grouped and not target.named_parameters then check_parameters(name, target) end
       for i, option in ipairs(class.names) do values[option] = (select(i, ...)) end
-      for field, value in pairs{values = values, target = target, groups = groups, hooks = {},
-                                slots = {}} do
+      for field, value in pairs{values = values, target = own_list(target), groups = groups,
+                                hooks = {}, slots = {}} do
         rawset(object, field, value)
       end
       if class.prepare then object:prepare() end

@@ -78,7 +78,8 @@ Checkpoint.init = checked(
   function(self, folder, parts, keep, mode)
     folders.check("Checkpoint", folder)
     check_parts(parts)
-    self.folder, self.parts, self.keep, self.mode = folder, parts, keep, mode
+    self.folder, self.parts, self.keep, self.mode = folder, {}, keep, mode
+    for name, part in pairs(parts) do self.parts[name] = part end
   end)
 
 local function write(self, epoch, metric)
