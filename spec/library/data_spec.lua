@@ -82,6 +82,49 @@ end)
 describe("a DataLoader", function()
   helper.guard(before_each, after_each)
 
+  it("gives the batch that failed to who asks again, in whatever way it failed", function()
+    local x = mg.range(1, 23)
+    local Rows = mg.data.Dataset:extend("Rows")
+    function Rows.__len() return 23 end
+    function Rows.get(_, i) return x[i] end
+    local fails
+    local function change(b)
+      if fails then error "here" end
+      return b + mg.rand_like(b)
+    end
+    for _, ds in ipairs{mg.data.TensorDataset(x), Rows()} do
+      for _, opts in ipairs{{shuffle = true, seed = 3}, {seed = 3}} do
+        opts.batch_size, opts.transform = 5, change
+        local expected, got = {}, {}
+        for b in mg.data.DataLoader(ds, opts) do expected[#expected + 1] = b:totable() end
+        local loader = mg.data.DataLoader(ds, opts)
+        local last
+        repeat
+          fails = true
+          if last and #got < #expected then
+            assert(helper.raises("here", loader, nil, last))
+          end
+          fails = false
+          last = loader(nil, last)
+          if last then got[#got + 1] = last:totable() end
+        until not last
+        assert.same(expected, got)
+        local iterator = mg.data.DataLoader(ds, opts):batches()
+        for k = 1, #expected do
+          fails = true
+          assert(not pcall(iterator))
+          mg._fail_at(k, 1 << 30)
+          pcall(iterator)
+          mg._fail_at(0)
+          fails = false
+          assert.same(expected[k], iterator():totable())
+        end
+        assert.is_nil(iterator())
+        assert.is_nil(iterator())
+      end
+    end
+  end)
+
   it("goes through a dataset in batches, the last one smaller", function()
     local loader = data.DataLoader(Squares(10), {batch_size = 4})
     assert.equal(3, #loader)

@@ -8,7 +8,7 @@
 --
 -- Where a batch is rows of Variables in an order of its own, those of the next one are copied by
 -- another thread while this one is in use (dataset's ahead). All else happens when a batch is asked
--- for: functions, transforms, random numbers, errors.
+-- for: functions, transforms, random numbers, errors; who asks again after one gets that batch.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
@@ -137,22 +137,26 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
     self.pass = self.pass + 1
     local n, later = 0, nil
     local ahead = order and not self.collate and self.ds.ahead
+    local begun
     local function batch(first, ...)
-      if first == nil then return fetch(self, order, self:span(n)) end
+      if first == nil then return fetch(self, order, self:span(n + 1)) end
       return first, ...
     end
     local function begin_next(...)
-      later = n < last and ahead and ahead(self.ds, order[{ { self:span(n + 1) } }]) or nil
+      begun = n + 1 < last and ahead and ahead(self.ds, order[{ { self:span(n + 2) } }]) or nil
       return ...
     end
-    return function()
-      n = n + 1
-      if n > last then return nil end
-      local own = seed and mixed(mixed(seed, n), self.rank - 1)
+    local function done(...)
+      n, later = n + 1, begun
+      return ...
+    end
+    return function() -- after an error the same batch is made again
+      if n == last then return nil end
+      local own = seed and mixed(mixed(seed, n + 1), self.rank - 1)
       local taken = later
       later = nil
-      if taken then return finish(self, own, begin_next(batch(taken()))) end
-      return finish(self, own, begin_next(fetch(self, order, self:span(n))))
+      if taken then return done(finish(self, own, begin_next(batch(taken())))) end
+      return done(finish(self, own, begin_next(fetch(self, order, self:span(n + 1)))))
     end
   end)
 
@@ -174,8 +178,8 @@ DataLoader.load_state = checked("load_state(self, state: table)", "takes what st
 function DataLoader:__call(_, last)
   local iterator = last == nil and self:batches() or self.running[last]
   if not iterator then mg.raise("DataLoader: this batch was not the last of a pass") end
-  if last ~= nil then self.running[last] = nil end
   local function go_on(first, ...)
+    if last ~= nil then self.running[last] = nil end
     if first ~= nil then self.running[first] = iterator end
     return first, ...
   end
