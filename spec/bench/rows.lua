@@ -105,6 +105,9 @@ for _, dtype in ipairs {"f32", "f64"} do
          ("matmul %s 256 %d %d %d"):format(dtype, n, n, n), unit = "us", pytorch = 1}
   end
 end
+row {"matmul_odd", "37 x 37 x 37 f32", "matmul f32 1 37 37 37", unit = "us", pytorch = 1}
+row {"matmul_narrow", "100 x 1000 by 1000 x 10 f32", "matmul f32 1 100 10 1000", unit = "us",
+     pytorch = 1}
 row {"matmul_row", "1 x 4096 x 4096 f32", "matmul f32 1 1 4096 4096", limit = 1.1}
 row {"mlp_sgd", "MLP 784-1000-1000-10, batch 100, f32, sigmoid, SGD step (limit: its 8 products)",
      "mlp f32 100 sigmoid SGD", limit = 1.2}
