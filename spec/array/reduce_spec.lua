@@ -393,6 +393,41 @@ describe("a sum of columns", function()
   end)
 end)
 
+describe("a row", function()
+  helper.guard(before_each, after_each)
+  local FLOATS, ALL = {"float64", "float32"}, {"float64", "float32", "int64"}
+  local reductions = {
+    sum = ALL, mean = FLOATS, prod = ALL, max = ALL, min = ALL, argmax = ALL, argmin = ALL,
+    any = {"bool"}, all = {"bool"}, var = FLOATS, logsumexp = FLOATS, softmax = FLOATS,
+  }
+  local odd = {huge, -huge, nan, -nan, 0.0, -0.0}
+
+  it("has its own result, to the last bit, whatever others lie beside it", function()
+    mg.seed(6)
+    for _, n in ipairs{1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 30, 31, 32, 33, 63, 64, 65} do
+      for _, rows in ipairs{2, 4, 7, 13} do
+        local list = (mg.randn(rows * n) * 3):totable()
+        for i = 1, #list, 5 do list[i] = math.tointeger(list[i] // 1) + 0.0 end
+        for i = n + 1, rows * n, 3 * n + 1 do list[i] = odd[i % #odd + 1] end
+        for i = rows * n - n + 1, rows * n do list[i] = -0.0 end
+        local x = mg.tensor(list):reshape(rows, n)
+        for op, dtypes in pairs(reductions) do
+          if n > 1 or op ~= "var" then
+            for _, t in ipairs(dtypes) do
+              local z = t == "bool" and x:gt(-4) or x:to(t)
+              local r = z[op](z, 2)
+              for i = 1, rows do
+                local alone = z[{{i, i}}]
+                assert(same(r[{{i, i}}], (alone[op](alone, 2))))
+              end
+            end
+          end
+        end
+      end
+    end
+  end)
+end)
+
 describe("a reduction of a view", function()
   helper.guard(before_each, after_each)
 

@@ -57,6 +57,11 @@ typedef float AT_F32 ANYWHERE;
 typedef int64_t AT_I64 ANYWHERE;
 typedef uint8_t AT_U8, AT_BOOL;
 
+#if defined __AVX2__
+/* From lanes + VB - n bytes on, the mask of the first n */
+static const int8_t lanes[2 * VB] = {[0 ... VB - 1] = -1};
+#endif
+
 static inline int64_t whole(double x) {
   return x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x < -0x1p63 ? INT64_MIN : (int64_t)x;
 }
@@ -341,6 +346,10 @@ const kernels JOIN2(mg_kernels, ISA) = {
   .spread = {spread_F64, spread_F32, spread_I64, spread_U8, spread_BOOL},
   .fold = {
 #define REDUCE(name, rule, ...) [OP_##name] = FOR_##rule(fold, name),
+#include "ops.def"
+  },
+  .each = {
+#define REDUCE(name, rule, ...) [OP_##name] = FOR_##rule(each, name),
 #include "ops.def"
   },
   .scalar = {

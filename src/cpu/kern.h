@@ -15,6 +15,7 @@ enum { TILE = 4096 };         /* bytes of the widest value of a tile, where bits
 ** else its program computes. A block's vectors go to its ways in turn, ways meet in pairs (v[i], v[i +
 ** half]), and so do the lanes of the last: at every level the same bits. */
 enum { FOLD_BLOCK = TILE / 8, FOLD_WAYS = 8, VECTOR = 32 }; /* elements; vectors of so many bytes */
+enum { SHORT = FOLD_WAYS * VECTOR / 8 }; /* elements of rows that are folded side by side, at most */
 
 /* r[i] = op(a[i], b[i], d[i]), 0 <= i < n; any alignment; r may be an operand whose elements are not
 ** narrower, not overlap otherwise. Operands an op does not have are not read. */
@@ -34,6 +35,7 @@ typedef struct {
   map_fn *map[NOP][NDTYPE];   /* by the operands' dtype (where: by that of b and d) */
   map_fn *cast[NDTYPE][NDTYPE]; /* [from][to]; b, d unused */
   fold_fn *fold[NOP][NDTYPE];
+  rows_fn *each[NOP][NDTYPE]; /* (rows, n) to the result of each row, 0 < n <= FOLD_BLOCK; as by fold */
   rows_fn *rows[NOP][NDTYPE];           /* by the op that folds two rows into one */
   spread_fn *spread[NDTYPE];
   imm (*scalar[NOP][NDTYPE])(imm a, imm b, imm d);

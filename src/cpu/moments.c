@@ -5,13 +5,13 @@
 ** digits. Squares that leave the range of double are computed again of scaled elements. Of float32
 ** one pass is tried first, which knows from a few elements where the mean lies, about, and sums up
 ** to BLOCK elements in float32; where its result might have lost digits it does not count. A group
-** is summed up by one thread in one order.
-** */
+** is summed up by one thread in one order. Short rows are turned into columns, many at a time.
+*/
 #include <math.h>
 
 #include "cpu/cpu.h"
 
-enum { PART = 1 << 15, COLS = 64, BLOCK = 256 };
+enum { PART = 1 << 15, COLS = 64, BLOCK = 256, QUICK = 16, FEW = 32 };
 #define SMALLEST 0x1p-900
 #define LARGEST 0x1p1000
 
@@ -24,10 +24,11 @@ typedef struct {
   const void *x;
   void *mean, *rest, *var, *rstd;
   dtype t;
-  bool columns;
+  bool columns, rows; /* groups are columns; rows of fewer than FEW elements */
   int64_t some;
 } job;
 
+static bool quick_group(const job *j, int64_t group);
 #define T float
 #include "cpu/moments.inc"
 #define T double
@@ -66,7 +67,7 @@ static bool quick_group(const job *j, int64_t group) {
   const int64_t row = a->n * a->inner;
   double count = (double)(a->outer * a->inner), near = 0;
   sums s = {0, 0};
-  if (a->inner < 16) return false;
+  if (a->inner < QUICK) return false;
   if (a->centred)
     for (int i = 0; i < 16; i++) near += x[i * (a->outer - 1) / 15 * row + i * (a->inner - 1) / 15];
   float shift = (float)(near / 16);
@@ -81,20 +82,17 @@ static bool quick_group(const job *j, int64_t group) {
 static void part(void *arg, int64_t i) {
   const job *j = arg;
   int64_t from = i * j->some, n = least(j->some, j->a->n - from);
-  if (j->columns && j->t == F32) some_columns_float(j, from, n);
-  else if (j->columns) some_columns_double(j, from, n);
-  else
-    for (int64_t k = from; k < from + n; k++) {
-      if (j->t == F64) one_group_double(j, k);
-      else if (!quick_group(j, k)) one_group_float(j, k);
-    }
+  if (j->t == F32) groups_float(j, from, n);
+  else groups_double(j, from, n);
 }
 
 bool cpu_moments(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   const moments *a = (const moments *)attr;
-  job j = {a, in[0]->p, out[0]->p, out[1]->p, out[2]->p, out[3]->p, in[0]->dtype, false, COLS};
+  job j = {a,         in[0]->p,     out[0]->p, out[1]->p, out[2]->p,
+           out[3]->p, in[0]->dtype, false,     false,     COLS};
   j.columns = a->inner == 1 && a->outer > 1 && a->per == 1;
-  if (!j.columns) j.some = PART / (a->outer * a->inner + 1) + 1;
+  j.rows = a->outer == 1 && a->inner < FEW;
+  if (!j.columns && !j.rows) j.some = PART / (a->outer * a->inner + 1) + 1;
   par_for(c, (a->n + j.some - 1) / j.some, part, &j);
   return true;
 }
