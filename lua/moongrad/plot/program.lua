@@ -56,8 +56,9 @@ function program.run(op, package, command, script, aside)
   else
     local pipe <close>, why = io.popen(command)
     if not pipe then raise("%s: cannot run %s: %s", op, package, why) end
-    picture = pipe:read "a"
+    picture, why = pipe:read "a"
     ok, how, status = pipe:close()
+    if ok and not picture then raise("%s: cannot read from %s: %s", op, package, why) end
   end
   if status == 127 then raise("%s: needs a program of the Debian package %s", op, package) end
   if not ok then
