@@ -118,6 +118,14 @@ describe("arguments", function()
     refuses("the path", mg.training.Checkpoint, "", {model = mg.nn.Linear(1, 1)})
   end)
 
+  it("that are tables of Variables say what makes one", function()
+    local x = mg.ones(2)
+    for _, t in ipairs{{x, x}, {1, x}, {{1, 2}, x}} do
+      refuses("is a Variable, expected a number: mg.stack makes one of several", mg.tensor, t)
+    end
+    refuses("mg.stack makes one of several", mg.nn.GRU(2, 2), mg.ones(1, 2), {x})
+  end)
+
   it("of no dtype are none", function()
     refuses("frombytes: no dtype", mg.frombytes, "", "float32\0", {0})
     refuses("index_add: uint8 values cannot be added up", mg.index_add,
@@ -617,6 +625,42 @@ describe("a sampler", function()
     mg.save(path, {a = {1, 2}, b = {3, 4}})
     refuses("CSV: the list of features has the key x", mg.data.CSV, path, {features = {x = "a"}})
     os.remove(path)
+  end)
+end)
+
+describe("a class of one's own", function()
+  it("has its own get, whoever asks", function()
+    local Own = mg.data.TensorDataset:extend "Own"
+    function Own:get(i) return 10 * mg.data.TensorDataset.get(self, i) end
+    local ds = Own(mg.tensor{1, 2, 3})
+    local changed = mg.data.TensorDataset(mg.tensor{1, 2, 3})
+    function changed:get(i) return 10 * mg.data.TensorDataset.get(self, i) end
+    for _, set in ipairs{ds, changed, Own:extend "More" (mg.tensor{1, 2, 3})} do
+      assert.same({10, 20, 30}, set:batch(1, -1):totable())
+      assert.same({30, 10}, mg.data.Subset(set, {3, 1}):batch(1, 2):totable())
+      assert.same({11, 21, 31}, set:map(function(x) return x + 1 end):batch(1, 3):totable())
+      assert.same({30, 10}, mg.data.Concat(set, set):batch(3, 4):totable())
+      for _, shuffle in ipairs{true, false} do
+        local sum = 0
+        for x in mg.data.DataLoader(set, {batch_size = 2, shuffle = shuffle}) do
+          sum = sum + x:sum():item()
+        end
+        assert.equal(60, sum)
+      end
+    end
+    function Own:take(index) return -self:raw()[index] end
+    assert.same({-1, -2, -3}, ds:batch(1, 3):totable())
+  end)
+
+  it("of tokenizers has both its methods, and whole numbers", function()
+    local Own = mg.data.Tokenizer:extend "Own"
+    function Own:__len() return 3 end -- luacheck: no self
+    refuses("encode: Own has no method ids(text)", Own().encode, Own(), "a")
+    refuses("decode: Own has no method token(id)", Own().decode, Own(), int{1})
+    function Own:ids() return {1.5} end -- luacheck: no self
+    refuses("encode: element 1 is 1.5, expected a whole number", Own().encode, Own(), "a")
+    function Own:ids() return {} end -- luacheck: no self
+    assert.same({0}, Own():encode("").shape)
   end)
 end)
 

@@ -355,6 +355,9 @@ static _Noreturn void ragged_depth(reader *r, int n) {
   char a[200], b[200];
   const char *kind = kind_of(r->L, -1), *expected = r->numbers ? "number" : "boolean";
   path_text(r, n, false, a);
+  if (to_box(r->L, -1))
+    refuse(r->L, "%s: element %s is a Variable, expected a %s: mg.stack makes one of several",
+           r->who, a, expected);
   if (n == r->s.n && lua_type(r->L, -1) != LUA_TTABLE)
     refuse(r->L, "%s: element %s is a %s, expected a %s", r->who, a, kind, expected);
   refuse(r->L, "%s: ragged table: element %s is a %s, element %s a %s", r->who, a, kind,

@@ -14,6 +14,24 @@ local Dataset = Object:extend("Dataset")
 mg._docs[Dataset] = "Dataset:extend(name)\n" ..
   "a class of datasets: with # (__len) and get(i) it has batch(i, j) and map(fn)"
 
+-- Where get is written anew, in a class or an object, what an ancestor has for whole batches would
+-- pass it by.
+local function set(t, name, value)
+  rawset(t, name, value)
+  if name ~= "get" then return end
+  for other, instead in pairs { take = false, ahead = false, batch = Dataset.batch } do
+    if rawget(t, other) == nil then rawset(t, other, instead) end
+  end
+end
+
+Dataset.__newindex = set
+
+function Dataset:extend(name)
+  local class = Object.extend(self, name)
+  getmetatable(class).__newindex = set
+  return class
+end
+
 -- Numbers become one array: of int64 if all are integers, labels that is.
 local function stack(values)
   local dtype = "int64"
@@ -60,7 +78,7 @@ function Dataset:__len()
 end
 
 -- Whole batches can be had at once.
-local function takes(ds) return ds.take ~= nil end
+local function takes(ds) return ds.take and true or false end
 
 local function items(ds, positions)
   local list = {}

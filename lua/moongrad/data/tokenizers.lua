@@ -16,8 +16,21 @@ function Tokenizer:__tostring()
   return ("%s(%d tokens)"):format(getmetatable(self).__name, #self)
 end
 
+function Tokenizer:ids()
+  raise("encode: %s has no method ids(text)", getmetatable(self).__name)
+end
+
+function Tokenizer:token()
+  raise("decode: %s has no method token(id)", getmetatable(self).__name)
+end
+
+local whole = mg.signature "encode(ids: int64)"
+
 Tokenizer.encode = checked("encode(self, text: string)", "its tokens: int64 (n)",
-  function(self, text) return mg.tensor(self:ids(text), "int64") end)
+  function(self, text)
+    local ids = self:ids(text)
+    return #ids == 0 and mg.zeros { 0, dtype = "int64" } or whole(ids)
+  end)
 
 Tokenizer.decode = checked("decode(self, ids: int64)", "the text of these tokens",
   function(self, ids)
