@@ -50,6 +50,8 @@ describe("a .csv file", function()
     assert.same({a = {dtype = "int64", shape = {2}}, b = {dtype = "string", shape = {2}}},
       loaded(text, {"a", "b", list = true}))
     assert(raises("there is no column d", loaded, text, {"d"}))
+    assert(raises("dtype is of what is loaded, list loads nothing", loaded, text,
+      {list = true, dtype = "float32"}))
   end)
 
   it("has other delimiters, words for what is missing, and dtypes", function()
@@ -150,6 +152,8 @@ describe("saved as .csv", function()
     assert(raises("there is no column c", saved, {a = {1}}, {columns = {"c"}}))
     assert(raises("3 names, but 2 columns", saved, mg.ones(2, 2), {columns = {"a", "b", "c"}}))
     assert(raises("1 names, but 2 columns", saved, {{1}, {2}}, {columns = {"a"}}))
+    assert(raises("the columns' names are of no use without a header", saved, {{1}, {2}},
+      {columns = {"a", "b"}, header = false}))
     assert(raises("numbers from 1", saved, {[1] = {1}, [3] = {1}}))
     assert(raises("unknown option dtype", saved, {a = {1}}, {dtype = "float32"}))
   end)

@@ -79,6 +79,8 @@ describe("a picture", function()
     assert(same(x, rgb:to "float32" / 255))
     assert(helper.near(mg.load(path "grey16.png", {dtype = "float64"}), (257 * red + 1) / 65535))
     assert(same(mg.load(path "rgb.png", {dtype = "int64"}), rgb))
+    assert(raises("dtype is of what is loaded, list loads nothing", mg.load, path "grey.png",
+      {list = true, dtype = "float32"}))
     assert(raises("uint8 cannot hold values of 16 bits, up to 59625", mg.load,
       "spec/files/grey16.png", {dtype = "uint8"}))
   end)

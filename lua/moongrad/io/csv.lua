@@ -59,7 +59,10 @@ function csv.read(r, names, list, header, delimiter, missing, dtype)
   return t, keys
 end
 
-function csv.get(...) return (csv.read(...)) end
+function csv.get(r, names, list, header, delimiter, missing, dtype)
+  if list and dtype then raise("%s: dtype is of what is loaded, list loads nothing", r:label()) end
+  return (csv.read(r, names, list, header, delimiter, missing, dtype))
+end
 
 -- ---- writing ----------------------------------------------------------------------------------
 
@@ -119,6 +122,10 @@ end
 
 function csv.put(w, x, names, header, delimiter)
   local label, columns, rows = w:label(), {x}, nil
+  local numbered = mg.is_variable(x) or type(x) == "table" and x[1] ~= nil
+  if names and not header and numbered then
+    raise("%s: the columns' names are of no use without a header", label)
+  end
   delimiter = delimiter_of(w, delimiter)
   if mg.is_variable(x) then
     if x.ndim ~= 2 then
@@ -127,8 +134,6 @@ function csv.put(w, x, names, header, delimiter)
     rows = #x
     if names and #names ~= x.shape[2] then
       raise("%s: %d names, but %d columns", label, #names, x.shape[2])
-    elseif names and not header then
-      raise("%s: the columns' names are of no use without a header", label)
     end
   elseif type(x) == "table" then
     columns, names = columns_of(label, x, names)

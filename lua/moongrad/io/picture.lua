@@ -13,6 +13,7 @@ picture.saving = mg.signature("save(path: string, x: any, " ..
 function picture.get(r, names, list, dtype)
   if names then raise("%s: a picture holds one array, and no names", r:label()) end
   if list then
+    if dtype then raise("%s: dtype is of what is loaded, list loads nothing", r:label()) end
     local kind, dims = mg._picture(r, true)
     return {dtype = kind, shape = dims}
   end
