@@ -267,6 +267,21 @@ describe("compile", function()
     assert.equal(2, n[1])
   end)
 
+  it("refuses tables that stand in themselves, or everywhere, at once", function()
+    local ring, many = {}, {1}
+    ring[1], ring[2] = ring, ring
+    for _ = 1, 60 do many = {many, many} end
+    local g = mg.compile(function(t) return t end)
+    assert(helper.raises("compile: a table nests too deep, or stands in itself", g, ring))
+    assert(helper.raises("compile: more than", g, many))
+    mg.no_grad(function()
+      assert(helper.raises("compile: a table nests too deep, or stands in itself", g, ring))
+      assert(helper.raises("compile: more than", g, many))
+    end)
+    assert(helper.raises("compile: a table nests", mg.compile(function() return ring end)))
+    assert.same({1}, g{1})
+  end)
+
   it("says at the line what needs a value", function()
     local x = mg.tensor{1, 2, 3}
     local asking = {

@@ -68,7 +68,11 @@ typedef struct {
 
 /* At the upvalues of the function and of what it calls */
 enum { COMPILED = 3 };
-enum { DEPTH = 100, FEW = 32 };
+enum {
+  DEPTH = 100,
+  FEW = 32,
+  MOST = 1 << 22
+}; /* tables in tables; Variables at once; values of a form */
 enum { KEY_MODES = M_BACKPROP | M_TRAIN | M_DTYPE | M_LEAN | M_DEBUG };
 
 /* ---- forms ----------------------------------------------------------------------------------------------- */
@@ -96,11 +100,18 @@ static bool is_plain(lua_State *L, int i) {
   return shape;
 }
 
+/* A table that stands in itself, or in very many places, would be looked through for ever. */
+static void check_size(lua_State *L, int depth, int n) {
+  if (depth > DEPTH) refuse(L, "compile: a table nests too deep, or stands in itself");
+  if (n > MOST)
+    refuse(L, "compile: more than %d values, or tables that stand in many places", MOST);
+}
+
 /* Adds the value at i. `vars` is a list of the Variables met so far. */
 static void describe(lua_State *L, state *S, form *f, int i, int objects, int vars, int depth) {
   luaL_checkstack(L, 8, "compile");
   i = lua_absindex(L, i);
-  if (depth > DEPTH) refuse(L, "compile: a table nests too deep, or stands in itself");
+  check_size(L, depth, f->n);
   item *x = add_item(L, S, f);
   if (to_box(L, i)) {
     node *n = node_at(L, i);
@@ -477,19 +488,20 @@ static bool fits(lua_State *L, state *S, const record *r, int objects, met *m) {
   return true;
 }
 
-/* A Variable at i or in it that is tracked and made of others, or a point of a transform */
-static bool follows(lua_State *L, state *S, int i, int depth) {
+/* A Variable at i or in it that is tracked and made of others, or a point of a transform; *n values were seen. */
+static bool follows(lua_State *L, state *S, int i, int depth, int *n) {
   int top = lua_gettop(L);
   node **b = look(L, S, i);
   lua_settop(L, top);
   if (b) {
-    node *n = unpack(L, b);
-    return node_tracked(n) && (node_has_creator(n) || n->flags & POINT);
+    const node *x = unpack(L, b);
+    return node_tracked(x) && (node_has_creator(x) || x->flags & POINT);
   }
-  if (depth > DEPTH || !is_plain(L, i)) return false;
+  if (!is_plain(L, i)) return false;
+  check_size(L, depth, ++*n);
   luaL_checkstack(L, 4, "compile");
   for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
-    if (follows(L, S, lua_gettop(L), depth + 1)) return lua_settop(L, top), true;
+    if (follows(L, S, lua_gettop(L), depth + 1, n)) return lua_settop(L, top), true;
   return false;
 }
 
@@ -600,7 +612,8 @@ static int compiled_call(lua_State *L) {
   node *few[FEW];
   met m = {.n = few};
   bool plain = c->closed || S->G.recorder || S->G.outside || S->G.running || S->G.captures;
-  for (int i = 1; i <= nargs && !plain && S->G.backprop; i++) plain = follows(L, S, i, 0);
+  for (int i = 1, seen = 0; i <= nargs && !plain && S->G.backprop; i++)
+    plain = follows(L, S, i, 0, &seen);
   if (plain) return call_plain(L, nargs);
   luaL_checkstack(L, 16, "compile");
   lua_getiuservalue(L, lua_upvalueindex(COMPILED), 2);
