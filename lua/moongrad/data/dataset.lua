@@ -20,7 +20,8 @@ local function set(t, name, value)
   rawset(t, name, value)
   if name ~= "get" then return end
   for other, instead in pairs { take = false, ahead = false, batch = Dataset.batch } do
-    if rawget(t, other) == nil then rawset(t, other, instead) end
+    local now = t[other]
+    if now and now ~= instead and rawget(t, other) == nil then rawset(t, other, instead) end
   end
 end
 
