@@ -288,6 +288,15 @@ describe("plot's layers", function()
     end
   end)
 
+  it("have names of ticks as they are", function()
+    local path = child.folder() .. "/a.txt"
+    mg.plot{{1, 2, 3}, xticks = {"a%g", "50% of", "%d%%"}, yticks = {"%", "b"}, path = path}
+    local text = child.read(path)
+    for _, name in ipairs{"a%g", "50% of", "%d%%", "% "} do
+      assert(text:find(" " .. name, 1, true), text)
+    end
+  end)
+
   it("are text where no display is", function()
     local code = [[local mg = require "moongrad"
       mg.plot{1, 2, 3, title = "three"}

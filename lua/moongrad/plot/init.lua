@@ -145,7 +145,8 @@ end
 local function ticks(axis, list)
   local words = {}
   for i, v in ipairs(list) do
-    words[i] = type(v) == "number" and mg._format("%.17g", v) or text(v) .. " " .. i
+    words[i] = type(v) == "number" and mg._format("%.17g", v) or
+      text(v):gsub("%%", "%%%%") .. " " .. i -- gnuplot takes it for a format
   end
   return ("set %stics (%s) nomirror%s"):format(axis, table.concat(words, ", "),
     axis == "x" and #list > 8 and " rotate by -45" or "")
