@@ -1,9 +1,10 @@
 /* tape.c -- launches recorded, to be run again on other values.
 **
 ** While a tape records, nothing is computed: arrays that come into being stand at addresses where there is no
-** memory, none of which is given twice, by another tape either, and launch_work leaves a note of each launch here.
-** A stretch of such addresses is a cell. What was there before and may be another the next time (a leaf) is recorded through an
-** array of its form; all other memory that is read is held, as a constant. What always holds:
+** memory, none of which is given twice, by another tape either, and launch_work leaves a note of each launch
+** here. A stretch of such addresses is a cell. What was there before and may be another the next time (a leaf)
+** is recorded through an array of its form; all other memory that is read is held, as a constant. What always
+** holds:
 **   - a cell is written once, or changed in place by calls that say so (`into`)
 **   - leaves and constants are never written
 **   - random numbers stand as far from the stream's position at the begin as they did when it was recorded

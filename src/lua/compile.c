@@ -329,9 +329,9 @@ static bool finish(lua_State *L, state *S, session *s) {
   recorder *rec = s->r;
   for (int i = 0; i < n; i++) node_read(&S->G, v[i]); /* what is given back as it is */
   if (look_for_met(s)) return true;
+  /* what may fail for want of memory comes first */
   lua_pushvalue(L, OBJECTS);
-  lua_rawseti(L, ALL_OBJECTS,
-              (lua_Integer)r->id); /* what may fail for want of memory comes first */
+  lua_rawseti(L, ALL_OBJECTS, (lua_Integer)r->id);
   s->done = true;
   r->nchoice = recorder_choices(rec, &r->script);
   s->r = NULL; /* it ends in any case */
