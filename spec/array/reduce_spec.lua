@@ -399,6 +399,7 @@ describe("a row", function()
   local reductions = {
     sum = ALL, mean = FLOATS, prod = ALL, max = ALL, min = ALL, argmax = ALL, argmin = ALL,
     any = {"bool"}, all = {"bool"}, var = FLOATS, logsumexp = FLOATS, softmax = FLOATS,
+    cumsum = ALL,
   }
   local odd = {huge, -huge, nan, -nan, 0.0, -0.0}
 

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { PART = 1 << 15, SLOT = 1 << 11, COLS = 64, RUN = 12 };
+enum { PART = 1 << 15, SLOT = 1 << 11, COLS = 64, ROWS = 4, RUN = 12 };
 
 /* An array seen as (outer, n, inner) about the axis: outer * inner rows of n */
 typedef struct {
@@ -28,14 +28,21 @@ static job about(const view *x, const view *r, int axis) {
 
 /* ---- running sums --------------------------------------------------------------------------- */
 
-/* Up to COLS neighbouring columns at once; float32 is summed in double. */
+/* Up to COLS neighbouring columns at once, or ROWS rows, one of which would wait for each of its additions;
+** float32 is summed in double. */
 #define CUMSUM(T, A)                                                                               \
   static void cumsum_##T(const job *j, int64_t at, int64_t cols) {                                 \
+    const int64_t n = j->n;                                                                        \
     const T *x = (const T *)j->from + at;                                                          \
     T *y = (T *)j->to + at;                                                                        \
     A sum[COLS] = {0};                                                                             \
-    if (j->inner == 1)                                                                             \
-      for (int64_t i = 0; i < j->n; i++) y[i] = (T)(*sum += x[i]);                                 \
+    if (j->inner == 1 && cols == ROWS)                                                             \
+      for (int64_t i = 0; i < n; i++)                                                              \
+        _Pragma("GCC unroll 4") for (int k = 0; k < ROWS; k++) y[k * n + i] =                      \
+            (T)(sum[k] += x[k * n + i]);                                                           \
+    else if (j->inner == 1)                                                                        \
+      for (int64_t k = 0; k < cols; k++)                                                           \
+        for (int64_t i = 0; i < n; i++) y[k * n + i] = (T)(sum[k] += x[k * n + i]);                \
     else                                                                                           \
       for (int64_t i = 0; i < j->n; i++, x += j->inner, y += j->inner)                             \
         _Pragma("omp simd") for (int64_t k = 0; k < cols; k++) y[k] = (T)(sum[k] += x[k]);         \
@@ -48,6 +55,10 @@ static void cumsum_part(void *arg, int64_t part) {
   const job *j = arg;
   int64_t across = (j->inner + COLS - 1) / COLS, col = part % across * COLS;
   int64_t at = part / across * j->n * j->inner + col, cols = least(COLS, j->inner - col);
+  if (j->inner == 1) {
+    at = part * ROWS * j->n;
+    cols = least(ROWS, j->outer - part * ROWS);
+  }
   if (j->t == F64) cumsum_double(j, at, cols);
   else if (j->t == F32) cumsum_float(j, at, cols);
   else cumsum_uint64_t(j, at, cols);
@@ -56,6 +67,7 @@ static void cumsum_part(void *arg, int64_t part) {
 bool cpu_cumsum(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   job j = about(in[0], out[0], (int)attr[0]);
   int64_t parts = j.outer * ((j.inner + COLS - 1) / COLS);
+  if (j.inner == 1) parts = (j.outer + ROWS - 1) / ROWS;
   if (in[0]->size >= PART) par_for(c, parts, cumsum_part, &j);
   else
     for (int64_t i = 0; i < parts; i++) cumsum_part(&j, i);
