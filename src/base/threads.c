@@ -62,9 +62,12 @@ enum { GATE = 16 };
 #define WRITE(x, v) __atomic_store_n(&(x), v, __ATOMIC_SEQ_CST)
 #define ADD(x, v) __atomic_add_fetch(&(x), v, __ATOMIC_SEQ_CST)
 
-static _Thread_local team *mine;
-static _Thread_local bool inside; /* a loop in a loop runs on its caller's thread */
-static _Thread_local int worker;
+/* Of a thread. They stand where its stack does: memory that is asked for at first use may not be there, and the
+** C library ends the process then. */
+#define OWN static _Thread_local __attribute__((tls_model("initial-exec")))
+OWN team *mine;
+OWN bool inside; /* a loop in a loop runs on its caller's thread */
+OWN int worker;
 static pthread_key_t ends; /* of a thread that has a team */
 
 static void sleep_on(uint32_t *word, uint32_t value) {
