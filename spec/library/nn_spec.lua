@@ -45,6 +45,11 @@ describe("nn.Module", function()
     local function set(k) return function() layer[k] = 1 end end
     assert(raises("Linear: nil names no field", set(nil)))
     assert(raises("nan names no field", set(0 / 0)))
+    layer = mg.data.TensorDataset(mg.ones(4, 2))
+    assert(raises("TensorDataset: nil names no field", set(nil)))
+    layer = mg.data.Dataset:extend "Mine"
+    assert(raises("Mine: nil names no field", set(nil)))
+    assert(raises("nan names no field", set(0 / 0)))
   end)
 
   it("is extended with init and forward, made with arguments, called", function()

@@ -17,6 +17,9 @@ mg._docs[Dataset] = "Dataset:extend(name)\n" ..
 -- Where get is written anew, in a class or an object, what an ancestor has for whole batches would
 -- pass it by.
 local function set(t, name, value)
+  if name == nil or name ~= name then
+    raise("%s: %s names no field", rawget(t, "__name") or getmetatable(t).__name, tostring(name))
+  end
   rawset(t, name, value)
   if name ~= "get" then return end
   for other, instead in pairs { take = false, ahead = false, batch = Dataset.batch } do
