@@ -250,7 +250,10 @@ tape *tape_begin(ctx *c);
 void tape_on(ctx *c, tape *t);                /* from now on it records all launches, which compute nothing; NULL: no more */
 /* READY: what stands for `like` (READY or CONST) while it is recorded, its layout that of `like`. *leaf: its number */
 array *tape_leaf(ctx *c, tape *t, const array *like, int *leaf);
-bool arr_recorded(const array *a);            /* READY, without values: there are some in a replay */
+#define BEGIN ((uint64_t)1 << 62)             /* where addresses without memory begin */
+static inline bool arr_recorded(const array *a) { /* READY, without values: there are some in a replay */
+  return a->state == READY && (uint64_t)a->p >= BEGIN;
+}
 /* A replay in which a, 0-d, has another value is none; choice: by which tape_unlike tells such checks apart */
 bool tape_check(ctx *c, array *a, imm want, int choice);
 enum { ALIKE = -2, NO_CHOICE = -1 };

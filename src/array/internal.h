@@ -42,14 +42,10 @@ bool tape_hold(ctx *c, const array *a);        /* a will be read: a constant of 
 cpu_fn tape_permutation;                       /* attr: seed, counter; out: int64 */
 cpu_fn tape_fill;                              /* attr: a number; out */
 
-/* Where such memory begins */
-#define BEGIN ((uint64_t)1 << 62)
-
 /* Can a, READY or CONST, be read now? What stands for values while a tape records may be met when none does:
 ** by a finalizer while it pauses, or later where one put it. */
 static inline bool arr_readable(ctx *c, const array *a) {
-  bool recorded = a->state == READY && (uint64_t)a->p >= BEGIN;
-  return __builtin_expect(!recorded, 1) || c->arrays->tape || tape_refuse(c);
+  return __builtin_expect(!arr_recorded(a), 1) || c->arrays->tape || tape_refuse(c);
 }
 
 static inline buffer *arr_memory(ctx *c, size_t bytes) {

@@ -13,8 +13,6 @@
 
 #include "array/tape.h"
 
-bool arr_recorded(const array *a) { return a->state == READY && (uint64_t)a->p >= BEGIN; }
-
 /* ---- cells --------------------------------------------------------------------------------------------- */
 
 tape *tape_begin(ctx *c) {

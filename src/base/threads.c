@@ -4,8 +4,8 @@
 ** many there are, can therefore not be seen in any result. Parts are claimed, not dealt out: each thread
 ** begins with neighbours of its own, then helps others with theirs, so that one whose processor is taken
 ** by somebody else is not waited for, but for the part it is in. A thread that finds nothing to do looks
-** a little longer, unless others want its processor, then sleeps. Each thread that begins loops has helpers of its own, started at first need;
-** where they cannot be, it does without.
+** a little longer, unless others want its processor, then sleeps. Each thread that begins loops has helpers
+** of its own, started at first need; where they cannot be, it does without.
 */
 #define _GNU_SOURCE
 #include "base/base.h"

@@ -57,7 +57,7 @@ typedef float AT_F32 ANYWHERE;
 typedef int64_t AT_I64 ANYWHERE;
 typedef uint8_t AT_U8, AT_BOOL;
 
-#if defined __AVX2__
+#if defined __AVX2__ && !defined __AVX512BW__
 /* From lanes + VB - n bytes on, the mask of the first n */
 static const int8_t lanes[2 * VB] = {[0 ... VB - 1] = -1};
 #endif

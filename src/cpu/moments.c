@@ -92,7 +92,7 @@ bool cpu_moments(ctx *c, const int64_t *attr, const view *const *in, const view 
            out[3]->p, in[0]->dtype, false,     false,     COLS};
   j.columns = a->inner == 1 && a->outer > 1 && a->per == 1;
   j.rows = a->outer == 1 && a->inner < FEW;
-  if (!j.columns && !j.rows) j.some = PART / (a->outer * a->inner + 1) + 1;
+  if (!j.columns) j.some = PART / (a->outer * a->inner + 1) + 1;
   par_for(c, (a->n + j.some - 1) / j.some, part, &j);
   return true;
 }

@@ -137,12 +137,12 @@ static void reduce_rows(int op, dtype t, int64_t rows, int64_t n, int64_t inner,
   const kernels *k = kern_get();
   int esz = dtype_size[t];
   dtype rt = reduce_dtype(op, t);
-  bool wide = t == F32 && (op == OP_sum || op == OP_mean) && n > SUM_RUN && n * inner <= SMALL;
-  acc start;
   if (inner == 1 && n > 0 && n <= FOLD_BLOCK && rows > 1) {
     k->each[op][t](r, x, rows, n);
     return;
   }
+  bool wide = t == F32 && (op == OP_sum || op == OP_mean) && n > SUM_RUN && n * inner <= SMALL;
+  acc start;
   acc_start(op, t, &start);
   for (int64_t i = 0; i < rows; i++, x += n * inner * esz, r += inner * dtype_size[rt]) {
     if (inner == 1 || n == 0) { /* n == 0: every element is the start */

@@ -14,6 +14,7 @@ typedef struct {
   void *to;
   dtype t;
   int64_t outer, n, inner;
+  int64_t group;   /* running sums: rows in a part */
   bool descending; /* sorting, down to here */
   int64_t slots, row, width;
   struct item *x, *tmp;
@@ -55,10 +56,8 @@ static void cumsum_part(void *arg, int64_t part) {
   const job *j = arg;
   int64_t across = (j->inner + COLS - 1) / COLS, col = part % across * COLS;
   int64_t at = part / across * j->n * j->inner + col, cols = least(COLS, j->inner - col);
-  if (j->inner == 1) {
-    at = part * ROWS * j->n;
-    cols = least(ROWS, j->outer - part * ROWS);
-  }
+  if (j->inner == 1)
+    at = part * j->group * j->n, cols = least(j->group, j->outer - part * j->group);
   if (j->t == F64) cumsum_double(j, at, cols);
   else if (j->t == F32) cumsum_float(j, at, cols);
   else cumsum_uint64_t(j, at, cols);
@@ -67,7 +66,8 @@ static void cumsum_part(void *arg, int64_t part) {
 bool cpu_cumsum(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   job j = about(in[0], out[0], (int)attr[0]);
   int64_t parts = j.outer * ((j.inner + COLS - 1) / COLS);
-  if (j.inner == 1) parts = (j.outer + ROWS - 1) / ROWS;
+  j.group = j.outer >= ROWS * c->threads ? ROWS : 1; /* few rows: each to a thread */
+  if (j.inner == 1) parts = (j.outer + j.group - 1) / j.group;
   if (in[0]->size >= PART) par_for(c, parts, cumsum_part, &j);
   else
     for (int64_t i = 0; i < parts; i++) cumsum_part(&j, i);

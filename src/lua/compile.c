@@ -69,10 +69,10 @@ typedef struct {
 /* At the upvalues of the function and of what it calls */
 enum { COMPILED = 3 };
 enum {
-  DEPTH = 100,
-  FEW = 32,
-  MOST = 1 << 22
-}; /* tables in tables; Variables at once; values of a form */
+  DEPTH = 100,   /* tables in tables */
+  FEW = 32,      /* Variables at once */
+  MOST = 1 << 22 /* values of a form */
+};
 enum { KEY_MODES = M_BACKPROP | M_TRAIN | M_DTYPE | M_LEAN | M_DEBUG };
 
 /* ---- forms ----------------------------------------------------------------------------------------------- */
