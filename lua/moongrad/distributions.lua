@@ -203,18 +203,18 @@ end
 
 Distribution.rsample = checked("rsample(self, dims: shape...)",
   "so many draws, whose gradients lead to the parameters",
-  function(self, dims)
+  mg._drawing(function(self, dims)
     if not self.draw then
       raise("rsample: what %s gives cannot be differentiated; use sample",
         getmetatable(self).__name)
     end
     return self:draw(full_shape(self, dims))
-  end)
+  end))
 
 Distribution.sample = checked("sample(self, dims: shape...)", "so many draws, untracked",
-  function(self, dims)
+  mg._drawing(function(self, dims)
     return mg.no_grad(self.draw or self.pick, self, full_shape(self, dims))
-  end)
+  end))
 
 Distribution.log_prob = checked("log_prob(self, x: array)",
   "the logarithm of the density, or of the probability, of each x",

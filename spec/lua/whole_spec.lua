@@ -109,6 +109,92 @@ describe("all or nothing:", function()
     end)
   end
 
+  -- What draws random numbers, and may fail when it has
+  local data, D = mg.data, mg.distributions
+  local items = data.TensorDataset(mg.rand(20, 3), mg.randint(1, 3, {20}))
+  for name, draw in pairs{
+    randn = function() return mg.randn(30, 4) end,
+    randint = function() return mg.randint(1, 9, {30, 4}) end,
+    bernoulli = function(x) return mg.bernoulli(x) end,
+    normal = function(x) return mg.normal(x, x + 1) end,
+    uniform = function(x) return mg.uniform(x, x + 1) end,
+    exponential = function(x) return mg.exponential(x + 1) end,
+    gamma = function(x) return mg.gamma(x + 1, 2) end,
+    beta = function(x) return mg.beta(x + 1, x + 2) end,
+    poisson = function(x) return mg.poisson(x * 3) end,
+    categorical = function(x) return mg.categorical(x, 5) end,
+    shuffle = function(x) return mg.shuffle(x) end,
+    dropout = function(x) return mg.dropout(x, 0.4) end,
+    dropout1d = function(x) return mg.dropout1d(x:reshape(3, 10, 4), 0.4) end,
+    alpha_dropout = function(x) return mg.alpha_dropout(x, 0.4) end,
+    gumbel_softmax = function(x) return mg.gumbel_softmax(x, {hard = true}) end,
+    ["attention's dropout"] = function(x)
+      local q = x:reshape(2, 3, 5, 4)
+      return mg.scaled_dot_product_attention(q, q, q, {dropout_p = 0.3, enable_gqa = true})
+    end,
+    ["nn.init.uniform"] = function(x) return nn.init.uniform(mg.Variable(x)) end,
+    ["nn.init.trunc_normal"] = function(x) return nn.init.trunc_normal(mg.Variable(x)) end,
+    ["nn.init.kaiming_normal"] = function(x) return nn.init.kaiming_normal(mg.Variable(x)) end,
+    ["nn.init.orthogonal"] = function(x) return nn.init.orthogonal(mg.Variable(x)) end,
+    ["a layer's parameters"] = function() return nn.LSTM(5, 7) end,
+    ["a transformer's parameters"] = function() return nn.TransformerEncoderLayer(4, 2) end,
+    ["Dirichlet's sample"] = function(x) return D.Dirichlet(x + 1):sample(2) end,
+    ["Laplace's rsample"] = function(x) return D.Laplace(x, x + 1):rsample(2) end,
+    ["a random sampler's pass"] = function()
+      return data.DataLoader(items, {batch_size = 20, sampler = data.RandomSampler(items)})()
+    end,
+    ["a weighted sampler's pass"] = function()
+      local sampler = data.WeightedRandomSampler(mg.range(1, 20), 20)
+      return data.DataLoader(items, {batch_size = 20, sampler = sampler})()
+    end,
+    ["that of one without replacement"] = function()
+      local sampler = data.WeightedRandomSampler(mg.range(1, 20), 20, {replacement = false})
+      return data.DataLoader(items, {batch_size = 20, sampler = sampler})()
+    end,
+    ["random_split"] = function() return {data.random_split(items, {12, 8})} end,
+    RandomCrop = function(x) return data.RandomCrop(3)(x:reshape(2, 3, 4, 5)) end,
+    ColorJitter = function(x)
+      return data.ColorJitter{brightness = 0.3, hue = 0.1}(x:reshape(2, 3, 4, 5))
+    end,
+    RandomHorizontalFlip = function(x)
+      return data.RandomHorizontalFlip()(x:reshape(2, 3, 4, 5))
+    end,
+    RandomRotation = function(x) return data.RandomRotation(20)(x:reshape(2, 3, 4, 5)) end,
+    RandomAffine = function(x) return data.RandomAffine(20)(x:reshape(2, 3, 4, 5)) end,
+    RandomErasing = function(x) return data.RandomErasing(1)(x:reshape(2, 3, 4, 5)) end,
+    RandomResizedCrop = function(x) return data.RandomResizedCrop(3)(x:reshape(2, 3, 4, 5)) end,
+    MixUp = function(x)
+      return {data.MixUp{classes = 3}(x:reshape(2, 3, 4, 5), mg.tensor({1, 2}, "int64"))}
+    end,
+    CutMix = function(x)
+      return {data.CutMix{classes = 3}(x:reshape(2, 3, 4, 5), mg.tensor({1, 2}, "int64"))}
+    end,
+  } do
+    it("what a second try draws: " .. name, function()
+      whole(function() return {x = mg.rand(30, 4)} end, function(it) it.y = draw(it.x) end)
+    end)
+  end
+
+  it("a pass whose first batch fails has not begun", function()
+    local function noisy(x) return x + mg.rand_like(x) end
+    for _, opts in ipairs{{shuffle = true}, {}, {shuffle = true, seed = 3}, {transform = noisy}} do
+      opts.batch_size = 4
+      whole(function() return {loader = data.DataLoader(items, opts)} end, function(it)
+        local x, t = it.loader()
+        it.batch = {x, t}
+      end)
+    end
+  end)
+
+  it("a batch of which another is asked for again", function()
+    whole(function()
+      local next_batch = data.DataLoader(items, {batch_size = 4, shuffle = true,
+        transform = function(x) return x + mg.rand_like(x) * mg.rand_like(x) end}):batches()
+      next_batch()
+      return {next_batch = next_batch}
+    end, function(it) it.batch = {it.next_batch()} end)
+  end)
+
   it("a step of groups", function()
     whole(function()
       local p = parameters()

@@ -209,6 +209,28 @@ static int run(lua_State *L) {
   return lua_gettop(L) - 1;
 }
 
+/* With a guard, which has nothing to end yet, for n of these */
+static keeper *keeper_new(lua_State *L, const state *S, int n) {
+  keeper *k = guard_new(L, sizeof *k + n * sizeof *k->kept);
+  k->begun = k->lent = false;
+  k->seed = S->G.c.seed;
+  k->counter = S->G.c.counter;
+  k->n = 0;
+  k->g.end = put_back;
+  return k;
+}
+
+/* The keeper on top; the function at 2, and its arguments behind */
+static int call_kept(lua_State *L) {
+  lua_pushcfunction(L, run);
+  lua_insert(L, 2);
+  lua_pushvalue(L, -1);
+  lua_insert(L, 3);
+  lua_replace(L, 1);
+  call_guarded(L, lua_gettop(L) - 2);
+  return lua_gettop(L) - 1;
+}
+
 static int attempt_with(lua_State *L, bool values, bool lent) {
   state *S = get_state(L);
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -217,13 +239,8 @@ static int attempt_with(lua_State *L, bool values, bool lent) {
     lua_rawgeti(L, 1, i);
     check_node(L, -1, "attempt");
   }
-  keeper *k = guard_new(L, sizeof *k + n * sizeof *k->kept);
-  k->begun = false;
+  keeper *k = keeper_new(L, S, n);
   k->lent = lent;
-  k->seed = S->G.c.seed;
-  k->counter = S->G.c.counter;
-  k->n = 0;
-  k->g.end = put_back;
   for (int i = 1; i <= n; i++, lua_pop(L, 1)) {
     lua_rawgeti(L, 1, i);
     node *x = node_at(L, -1);
@@ -232,13 +249,26 @@ static int attempt_with(lua_State *L, bool values, bool lent) {
     k->kept[k->n++].x = node_hold(x);
     if (values) TRY(L, S, k->kept[k->n - 1].value = node_as_array(&S->G, node_at(L, -1)));
   }
-  lua_pushcfunction(L, run);
-  lua_insert(L, 2);
-  lua_pushvalue(L, -1);
-  lua_insert(L, 3);
-  lua_replace(L, 1);
-  call_guarded(L, lua_gettop(L) - 2);
-  return lua_gettop(L) - 1;
+  return call_kept(L);
+}
+
+/* Upvalue 3 is fn of drawing(fn). */
+static int drawn(lua_State *L) {
+  lua_pushnil(L);
+  lua_pushvalue(L, lua_upvalueindex(3));
+  lua_rotate(L, 1, 2);
+  keeper_new(L, get_state(L), 0);
+  return call_kept(L);
+}
+
+/* _drawing(fn): fn, which draws random numbers more than once, or does more when it has. If it fails, a second
+** try draws the same. It cannot yield. */
+static int drawing(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
+  lua_pushvalue(L, 1);
+  lua_pushcclosure(L, drawn, 3);
+  return 1;
 }
 
 /* _attempt({params}, fn, ...): fn(...). If it fails, their grads and the random stream are as before. */
@@ -253,4 +283,5 @@ int lend(lua_State *L) { return attempt_with(L, true, true); }
 const entry assign_entries[] = {
     {"assign", assign,
      "assign(targets: table, values: table)\ngives leaves new values, all in one pass", false},
+    {"_drawing", drawing, NULL, false},
     {NULL, NULL, NULL, false}};

@@ -173,16 +173,32 @@ DataLoader.load_state = checked("load_state(self, state: table)", "takes what st
     return self
   end)
 
+-- A pass whose first batch failed has not begun.
+local Beginning = { __close = function(was, problem)
+  if problem == nil then return end
+  was.loader.pass = was.pass
+  if was.random then mg.set_rng_state(was.random) end
+end }
+
+local function begin(self)
+  local _ <close> = setmetatable({ loader = self, pass = self.pass,
+    random = not mg._recording() and mg.get_rng_state() }, Beginning)
+  local iterator = self:batches()
+  return iterator, table.pack(iterator())
+end
+
 -- In a for, which calls it with nil and then with the first value of each batch. Several can go on
 -- at a time.
 function DataLoader:__call(_, last)
-  local iterator = last == nil and self:batches() or self.running[last]
+  local iterator, first_batch
+  if last == nil then iterator, first_batch = begin(self) else iterator = self.running[last] end
   if not iterator then mg.raise("DataLoader: this batch was not the last of a pass") end
   local function go_on(first, ...)
     if last ~= nil then self.running[last] = nil end
     if first ~= nil then self.running[first] = iterator end
     return first, ...
   end
+  if first_batch then return go_on(table.unpack(first_batch, 1, first_batch.n)) end
   return go_on(iterator())
 end
 

@@ -134,7 +134,7 @@ end
 subset.random_split = checked("random_split(ds: any, parts: numbers, {seed: int?})",
   "Subsets of these lengths, or fractions of all, by chance: " ..
     "local train, test = random_split(ds, {0.9, 0.1})",
-  function(ds, parts, seed)
+  mg._drawing(function(ds, parts, seed)
     dataset.check("random_split", ds)
     local lengths = lengths_of(parts, #ds)
     local order = seeded(seed, function() return mg.randperm(#ds) end)
@@ -145,6 +145,6 @@ subset.random_split = checked("random_split(ds: any, parts: numbers, {seed: int?
       at = at + n
     end
     return table.unpack(list)
-  end)
+  end))
 
 return subset

@@ -3,7 +3,7 @@
 -- and draw from the loader's seed there; or are called.
 
 local mg = require "moongrad"
-local checked, raise = mg.checked, mg.raise
+local checked, raise, drawing = mg.checked, mg.raise, mg._drawing
 
 local transforms = {}
 
@@ -19,10 +19,10 @@ local function flip(name, axis, how)
   transforms[name] = checked(name .. "(p: number(0..1) = 0.5)",
     "a transform: each picture is mirrored " .. how .. " with probability p",
     function(p)
-      return function(x)
+      return drawing(function(x)
         local n = check(name, x)
         return mg.where(mg.rand(n, 1, 1, 1):lt(p), x:flip(axis), x)
-      end
+      end)
     end)
 end
 
@@ -47,7 +47,7 @@ transforms.RandomCrop = checked(
     if value and padding[1] == 0 and padding[2] == 0 then
       raise "RandomCrop: value is of no use without padding"
     end
-    return function(x)
+    return drawing(function(x)
       local n, _, h, w = check("RandomCrop", x)
       h, w = h + 2 * padding[1], w + 2 * padding[2]
       if size[1] > h or size[2] > w then
@@ -60,7 +60,7 @@ transforms.RandomCrop = checked(
       local rows = mg.randint(1, h - size[1] + 1, { n }):totable()
       local columns = mg.randint(1, w - size[2] + 1, { n }):totable()
       return cut(x, size[1], size[2], function(i) return rows[i], columns[i] end)
-    end
+    end)
   end)
 
 transforms.CenterCrop = checked("CenterCrop(size: pair(1..))",
@@ -111,10 +111,10 @@ local function grey(op, x)
 end
 
 local function with_probability(name, p, fn)
-  return function(x)
+  return drawing(function(x)
     local n = check(name, x)
     return mg.where(mg.rand(n, 1, 1, 1):lt(p), fn(x), x)
-  end
+  end)
 end
 
 transforms.Grayscale = checked("Grayscale(channels: int(1..) = 1)",
@@ -168,7 +168,7 @@ transforms.ColorJitter = checked(
     local b1, b2 = span("brightness", brightness)
     local c1, c2 = span("contrast", contrast)
     local s1, s2 = span("saturation", saturation)
-    return function(x)
+    return drawing(function(x)
       local _, c = check("ColorJitter", x)
       local function within(y) return y:clamp { min = 0, max = 1 } end
       if b1 ~= 1 or b2 ~= 1 then x = within(x * factor(x, b1, b2)) end
@@ -186,7 +186,7 @@ transforms.ColorJitter = checked(
       end
       if coloured and hue > 0 then x = within(turned(x, factor(x, -hue, hue))) end
       return x
-    end
+    end)
   end)
 
 -- ---- parts --------------------------------------------------------------------------------------
@@ -252,14 +252,14 @@ transforms.RandomRotation = checked("RandomRotation(degrees: number(0..180))",
   "a transform: each picture is turned about its middle by an angle in -degrees..degrees; " ..
     "bilinear, 0 outside",
   function(degrees)
-    return function(x)
+    return drawing(function(x)
       local n, _, h, w = check("RandomRotation", x)
       local angle = (2 * mg.rand { n, 1, 1, dtype = x.dtype } - 1) * math.rad(degrees)
       local y = (mg.range(1, h, { dtype = x.dtype }) - (h + 1) / 2):reshape(1, h, 1)
       local z = (mg.range(1, w, { dtype = x.dtype }) - (w + 1) / 2):reshape(1, 1, w)
       local cos, sin = angle:cos(), angle:sin()
       return sample(x, cos * y + sin * z + (h + 1) / 2, cos * z - sin * y + (w + 1) / 2)
-    end
+    end)
   end)
 
 transforms.RandomAffine = checked(
@@ -271,7 +271,7 @@ transforms.RandomAffine = checked(
   function(degrees, translate, scale, shear)
     check_range("RandomAffine", "scale", scale)
     if #translate ~= 2 then raise("RandomAffine: translate must be {of width, of height}") end
-    return function(x)
+    return drawing(function(x)
       local n, _, h, w = check("RandomAffine", x)
       local function any(low, high)
         return mg.rand { n, 1, 1, dtype = x.dtype } * (high - low) + low
@@ -286,7 +286,7 @@ transforms.RandomAffine = checked(
       local rows, columns = cos * y + sin * z, cos * z - sin * y
       columns = columns + slant * rows
       return sample(x, rows + (h + 1) / 2, columns + (w + 1) / 2)
-    end
+    end)
   end)
 
 transforms.RandomResizedCrop = checked(
@@ -297,7 +297,7 @@ transforms.RandomResizedCrop = checked(
   function(size, scale, ratio)
     check_range("RandomResizedCrop", "scale", scale)
     check_range("RandomResizedCrop", "ratio", ratio)
-    return function(x)
+    return drawing(function(x)
       local n, _, h, w = check("RandomResizedCrop", x)
       local row, column, height, width = rectangles(n, h, w, scale, ratio)
       local function places(first, extent, most, to, dims)
@@ -307,7 +307,7 @@ transforms.RandomResizedCrop = checked(
       local rows = places(row, height, h, size[1], { 1, size[1], 1 })
       local columns = places(column, width, w, size[2], { 1, 1, size[2] })
       return sample(x, rows:expand(n, size[1], size[2]), columns:expand(n, size[1], size[2]))
-    end
+    end)
   end)
 
 transforms.Resize = checked("Resize(size: pair(1..))",
@@ -351,19 +351,19 @@ transforms.MixUp = checked("MixUp({alpha: number(0<..) = 0.2, classes: int(1..)?
     "distribution (alpha, alpha), and their labels, which become probabilities (N, classes), as " ..
     "cross_entropy takes them: Zhang et al., arXiv 1710.09412",
   function(alpha, classes)
-    return function(x, t)
+    return drawing(function(x, t)
       check_two("MixUp", x, t)
       local l, order = mg.beta(alpha, alpha):item(), mg.randperm(x.shape[1])
       t = soft("MixUp", t, classes, x.dtype)
       return x * l + x:index_select(1, order) * (1 - l), t * l + t:index_select(1, order) * (1 - l)
-    end
+    end)
   end)
 
 transforms.CutMix = checked("CutMix({alpha: number(0<..) = 1, classes: int(1..)?})",
   "a function of a batch x (N, C, H, W), t that puts a rectangle of another picture into each, " ..
     "of a share 1 - l, and mixes their labels alike, see MixUp: Yun et al., arXiv 1905.04899",
   function(alpha, classes)
-    return function(x, t)
+    return drawing(function(x, t)
       local _, _, h, w = check("CutMix", x)
       check_two("CutMix", x, t)
       local order = mg.randperm(x.shape[1])
@@ -378,7 +378,7 @@ transforms.CutMix = checked("CutMix({alpha: number(0<..) = 1, classes: int(1..)?
       t = soft("CutMix", t, classes, x.dtype)
       return mg.where(inside, x:index_select(1, order), x),
         t * l + t:index_select(1, order) * (1 - l)
-    end
+    end)
   end)
 
 return transforms

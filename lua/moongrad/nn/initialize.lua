@@ -3,7 +3,7 @@
 -- Weights are (out, in, ...): inputs of one output are in times what follows, the receptive field.
 
 local mg = require "moongrad"
-local checked, raise = mg.checked, mg.raise
+local checked, raise, drawing = mg.checked, mg.raise, mg._drawing
 
 local init = {}
 
@@ -15,8 +15,10 @@ local function set(p, value)
 end
 
 local function options(p) return {dtype = p.dtype, table.unpack(p.shape)} end
-local function uniform(p, low, high) return set(p, mg.rand(options(p)) * (high - low) + low) end
-local function normal(p, mean, std) return set(p, mg.randn(options(p)) * std + mean) end
+local uniform = drawing(function(p, low, high)
+  return set(p, mg.rand(options(p)) * (high - low) + low)
+end)
+local normal = drawing(function(p, mean, std) return set(p, mg.randn(options(p)) * std + mean) end)
 
 -- Inputs of one output, outputs that one input reaches
 local function fans(name, p)
@@ -77,7 +79,7 @@ init.trunc_normal = checked(
   "trunc_normal(p: variable, {mean: number = 0, std: number(0<..) = 1, a: number = -2, " ..
   "b: number = 2})",
   "from a normal distribution, but for what lies outside a..b",
-  function(p, mean, std, a, b)
+  drawing(function(p, mean, std, a, b)
     if a >= b or a ~= a or b ~= b then
       raise("trunc_normal: a must be below b, got %g and %g", a, b)
     end
@@ -86,7 +88,7 @@ init.trunc_normal = checked(
     local low, high = table.unpack((ends * math.sqrt(0.5)):erf():totable())
     local u = mg.rand{dtype = "float64", table.unpack(p.shape)} * (high - low) + low
     return set(p, (u:erfinv() * (std * math.sqrt(2)) + mean):clamp{min = a, max = b})
-  end)
+  end))
 
 init.xavier_uniform = checked("xavier_uniform(p: variable, {gain: number(0..) = 1})",
   "uniform, variance 2 gain^2 / (inputs + outputs): Glorot and Bengio 2010",
@@ -125,7 +127,7 @@ init.kaiming_normal = checked("kaiming_normal(p: variable, " .. HE,
 -- Q of a normal matrix, with the signs of R's diagonal, is uniform among the orthogonal ones.
 init.orthogonal = checked("orthogonal(p: variable, {gain: number = 1})",
   "orthogonal rows, or columns where there are fewer of them, of length gain: Saxe et al. 2014",
-  function(p, by)
+  drawing(function(p, by)
     fans("orthogonal", p)
     local shape = p.shape
     local rows, columns = shape[1], p.size // math.max(shape[1], 1)
@@ -134,7 +136,7 @@ init.orthogonal = checked("orthogonal(p: variable, {gain: number = 1})",
     q = q * r:diag():sign()
     if not tall then q = q.T end
     return set(p, (q * by):reshape(shape))
-  end)
+  end))
 
 mg._docs[init] = "init: constant(p, value), uniform(p, low, high), normal(p, mean, std)\n" ..
   "values to start from: also zeros ones eye trunc_normal xavier_uniform xavier_normal " ..

@@ -28,7 +28,13 @@ Module.is_module = true
 
 Module:_refuse_torch "a module"
 
-Module.extend = checked("extend(self, name: string)", "a class of modules", Object.extend)
+-- A module that could not be made wholly has drawn no random numbers.
+Module.extend = checked("extend(self, name: string)", "a class of modules", function(self, name)
+  local class = Object.extend(self, name)
+  local meta = getmetatable(class)
+  meta.__call = mg._drawing(meta.__call)
+  return class
+end)
 
 mg._docs[Module] = "Module:extend(name: string)\n" ..
   "a class: init(self, ...) makes fields, forward(self, x) uses them; M(...) makes one, " ..

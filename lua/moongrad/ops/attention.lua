@@ -3,7 +3,7 @@
 -- Vaswani et al., "Attention is all you need", 2017.
 
 return function(mg, args)
-  local define, raise = mg.define, mg.raise
+  local define, raise, drawing = mg.define, mg.raise, mg._drawing
 
   local function shape_error(what, q, k, v)
     raise("scaled_dot_product_attention: q %s, k %s, v %s: %s", args.text(q), args.text(k),
@@ -36,7 +36,7 @@ return function(mg, args)
     "enable_gqa: bool = false})",
     "softmax(scale q k' + mask) v: q (..., T, D), k (..., S, D), v (..., S, E); " ..
     "masks (..., T, S): bool keeps where true, float is added; a row that keeps nothing gives 0",
-    function(q, k, v, mask, p, causal, scale, grouped)
+    drawing(function(q, k, v, mask, p, causal, scale, grouped)
       local a, b, c = q.shape, k.shape, v.shape
       if #a < 2 or #b < 2 or #c < 2 then
         shape_error("expected (..., T, D), (..., S, D), (..., S, E)", a, b, c)
@@ -88,5 +88,5 @@ return function(mg, args)
       heads[#heads] = c[#c]
       local full = table.move(lead, 1, #lead - 2, 1, {})
       return y:reshape(table.move(heads, #heads - 2, #heads, #full + 1, full))
-    end)
+    end))
 end

@@ -1,7 +1,7 @@
 -- create.lua -- new arrays, beyond the core's zeros, ones, full, rand and range. All untracked.
 
 return function(mg, args)
-  local define, raise = mg.define, mg.raise
+  local define, raise, drawing = mg.define, mg.raise, mg._drawing
   local FLOAT = '{dtype: "float64" | "float32"}'
 
   local function sized(dims, dtype)
@@ -12,11 +12,11 @@ return function(mg, args)
   -- Box and Muller, "A note on the generation of random normal deviates", 1958. 1 - u is never 0.
   define("randn(dims: shape..., " .. FLOAT .. ")",
     "normal, mean 0 and variance 1; dims as numbers or {dims, dtype =}",
-    function(dims, dtype)
+    drawing(function(dims, dtype)
       dims.dtype = dtype
       local radius = ((1 - mg.rand(dims)):log() * -2):sqrt()
       return radius * (mg.rand(dims) * (2 * math.pi)):cos()
-    end)
+    end))
 
   for _, kind in ipairs{"zeros", "ones", "rand", "randn"} do
     local options = kind:find "rand" and FLOAT or "{dtype: dtype}"
@@ -32,18 +32,18 @@ return function(mg, args)
 
   -- The widest span: beyond 2^53 values a float64 in [0, 1) does not reach every one of them.
   define("randint(low: int, high: int, dims: shape?)", "int64, low..high, both ends included",
-    function(low, high, dims)
+    drawing(function(low, high, dims)
       local span = high - low + 1
       if high < low or span < 1 or span > 1 << 53 then
         raise("randint: %d..%d holds no number, or more than 2^53", low, high)
       end
       local u = mg.rand(sized(dims or {}, "float64"))
       return (u * span):floor():to("int64") + low
-    end)
+    end))
 
   define("bernoulli(p: number(0..1) | array, dims: shape?)",
     "int64, 1 with probability p (a number or a Variable), else 0",
-    function(p, dims)
+    drawing(function(p, dims)
       if type(p) ~= "number" then
         dims = dims or p.shape
         if not mg._truth(p:ge(0):logical_and(p:le(1)):all()) then
@@ -51,7 +51,7 @@ return function(mg, args)
         end
       end
       return mg.rand(sized(dims or {}, "float64")):lt(p):to("int64")
-    end)
+    end))
 
   define("eye(n: int(0..), m: int(0..) = n, {dtype: dtype})", "(n, m) with ones on the diagonal",
     function(n, m, dtype)

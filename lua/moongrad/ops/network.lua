@@ -3,7 +3,7 @@
 -- Classes are numbered 1..C. Losses are (prediction, target, {reduction = "mean"}).
 
 return function(mg, args)
-  local define, raise, where = mg.define, mg.raise, mg.where
+  local define, raise, where, drawing = mg.define, mg.raise, mg.where, mg._drawing
 
   -- ---- layers ---------------------------------------------------------------------------------
 
@@ -58,11 +58,11 @@ return function(mg, args)
   -- Dropped elements are replaced by 0, so that an inf among them leaves no nan.
   define("dropout(x: float, p: number(0..1) = 0.5)",
     "in training each element is 0 with probability p, else x / (1 - p)",
-    function(x, p)
+    drawing(function(x, p)
       if p == 0 or not mg.Config.train then return x end
       local scale = p < 1 and 1 / (1 - p) or 0
       return where(mg.rand_like(x):ge(p), x * scale, 0)
-    end)
+    end))
 
   -- Whole channels. `axes`: how many there are behind them.
   for axes = 1, 3 do
@@ -71,7 +71,7 @@ return function(mg, args)
     define(name .. "(x: float, p: number(0..1) = 0.5)",
       ("in training each channel of x (%s), or without N, is 0 with probability p, else " ..
        "x / (1 - p): Tompson et al. 2015"):format(form),
-      function(x, p)
+      drawing(function(x, p)
         local shape = x.shape
         if #shape ~= axes + 1 and #shape ~= axes + 2 then
           raise("%s: x must be (%s), or without N, got shape %s", name, form, args.text(shape))
@@ -81,18 +81,18 @@ return function(mg, args)
         shape.dtype = x.dtype
         local scale = p < 1 and 1 / (1 - p) or 0
         return where(mg.rand(shape):ge(p), x * scale, 0)
-      end)
+      end))
   end
 
   -- Klambauer et al., arXiv 1706.02515: what is dropped becomes selu's value far below 0.
   define("alpha_dropout(x: float, p: number(0..<1) = 0.5)",
     "dropout that keeps mean 0 and variance 1 of what selu gave",
-    function(x, p)
+    drawing(function(x, p)
       if p == 0 or not mg.Config.train then return x end
       local low <const> = -1.7580993408473766
       local scale = ((1 - p) * (1 + p * low * low)) ^ -0.5
       return where(mg.rand_like(x):ge(p), x, low) * scale - scale * low * p
-    end)
+    end))
 
   -- Jang, Gu and Poole, arXiv 1611.01144. y - y is 0: it brings the gradient alone. A draw that
   -- was rounded to 0, whose noise would be infinite, is half the least other one.
@@ -100,14 +100,14 @@ return function(mg, args)
   define("gumbel_softmax(x: float, {tau: number(0<..) = 1, hard: bool = false, axis: axis = -1})",
     "softmax((x + gumbel noise) / tau): nearly a draw of a class by logits x, differentiable; " ..
     "hard: a draw, one 1 and else 0, with that gradient",
-    function(x, tau, hard, axis)
+    drawing(function(x, tau, hard, axis)
       local draws = mg.exponential(1, x.shape, {dtype = x.dtype})
       local noise = -draws:clamp{min = HALF_STEP[x.dtype]}:log()
       local y = mg.softmax((x + noise) / tau, axis)
       if not hard or x.ndim == 0 or x.size == 0 then return y end
       local at = y:detach():argmax{axis = axis, keepdims = true}
       return mg.zeros_like(y):scatter(axis, at, 1) + (y - y:detach())
-    end)
+    end))
 
   define("bilinear(x: float, y: float, W: float, b: float?)",
     "x W[k] y' + b[k] for each k: x (..., n), y (..., m), W (out, n, m), b (out)",

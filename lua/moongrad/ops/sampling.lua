@@ -2,7 +2,7 @@
 -- broadcast to each other and to the shape asked for; what is smooth in them has gradients.
 
 return function(mg, args)
-  local define, raise = mg.define, mg.raise
+  local define, raise, drawing = mg.define, mg.raise, mg._drawing
   local OPTIONS = 'dims: shape?, {dtype: "float64" | "float32"}'
 
   -- The shape that parameters give together, or dims if they fit it; and the dtype they have.
@@ -51,27 +51,27 @@ return function(mg, args)
 
   define("normal(mean: number | array, std: number(0..) | array, " .. OPTIONS .. ")",
     "normal: mean + std * randn; differentiable",
-    function(mean, std, dims, dtype)
+    drawing(function(mean, std, dims, dtype)
       local shape = common("normal", dims, dtype, {"mean", mean, "std", std})
       check("normal", "std", std, is_length, "0 or more, and finite")
       return mean + std * mg.randn(shape)
-    end)
+    end))
 
   define("uniform(low: number | array, high: number | array, " .. OPTIONS .. ")",
     "uniform between low and high; differentiable",
-    function(low, high, dims, dtype)
+    drawing(function(low, high, dims, dtype)
       local shape = common("uniform", dims, dtype, {"low", low, "high", high})
       check("uniform", "low", high - low, is_length, "no more than high, both finite")
       return mg.lerp(low, high, mg.rand(shape))
-    end)
+    end))
 
   define("exponential(rate: number(0<..) | array, " .. OPTIONS .. ")",
     "exponential, mean 1 / rate: -log(1 - rand) / rate; differentiable",
-    function(rate, dims, dtype)
+    drawing(function(rate, dims, dtype)
       local shape = common("exponential", dims, dtype, {"rate", rate})
       check("exponential", "rate", rate, is_positive, "positive and finite")
       return -(-mg.rand(shape)):log1p() / rate
-    end)
+    end))
 
   -- p of float64 and of this shape
   local function wide(p, shape)
@@ -83,37 +83,37 @@ return function(mg, args)
 
   define("gamma(k: number(0<..) | array, rate: number(0<..) | array, " .. OPTIONS .. ")",
     "gamma of shape k, mean k / rate; differentiable, by k implicitly (arXiv 1805.08498)",
-    function(k, rate, dims, dtype)
+    drawing(function(k, rate, dims, dtype)
       local shape = common("gamma", dims, dtype, {"k", k, "rate", rate})
       check("gamma", "k", k, is_positive, "positive and finite")
       check("gamma", "rate", rate, is_positive, "positive and finite")
       return (mg._gamma_log(wide(k, dims_of(shape))):exp() / rate):to(shape.dtype)
-    end)
+    end))
 
   -- X / (X + Y) of two gamma variates, which may be too small to be numbers.
   define("beta(a: number(0<..) | array, b: number(0<..) | array, " .. OPTIONS .. ")",
     "beta, mean a / (a + b); differentiable, implicitly",
-    function(a, b, dims, dtype)
+    drawing(function(a, b, dims, dtype)
       local shape = common("beta", dims, dtype, {"a", a, "b", b})
       check("beta", "a", a, is_positive, "positive and finite")
       check("beta", "b", b, is_positive, "positive and finite")
       local x, y = wide(a, dims_of(shape)), wide(b, dims_of(shape))
       return (mg._gamma_log(x) - mg._gamma_log(y)):sigmoid():to(shape.dtype)
-    end)
+    end))
 
   define("poisson(rate: number(0..) | array, dims: shape?)",
     "int64: how many events there are at a mean of rate",
-    function(rate, dims)
+    drawing(function(rate, dims)
       local shape = common("poisson", dims, nil, {"rate", rate})
       check("poisson", "rate", rate, is_rate, "within 0..1e15")
       return mg._poisson(wide(mg.is_variable(rate) and rate:detach() or rate, dims_of(shape)))
-    end)
+    end))
 
   -- By the running sum: the first place where it is above a number below the last sum. A class of
   -- probability 0 adds nothing and is never that place.
   define("categorical(logits: float | table, n: int(0..)?)",
     "int64: a class 1..C by logits (..., C) or {probs = p}; n of them along a last axis",
-    function(logits, n)
+    drawing(function(logits, n)
       local p
       if mg.is_variable(logits) or logits.probs == nil and #logits > 0 then
         p = mg.tensor(logits):to("float64")
@@ -141,11 +141,11 @@ return function(mg, args)
       local last = sum:searchsorted(total)
       local class = mg.minimum(sum:searchsorted(u, {right = true}), last)
       return n and class or class:squeeze(-1)
-    end)
+    end))
 
   define("shuffle(x: array, axis: axis = 1)", "x in another order along an axis, any alike",
-    function(x, axis)
+    drawing(function(x, axis)
       if x.ndim == 0 then return x end
       return x:index_select(axis, mg.randperm(x.shape[axis]))
-    end)
+    end))
 end

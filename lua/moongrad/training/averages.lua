@@ -107,7 +107,7 @@ Average.load_state = checked("load_state(self, state: table)", "takes what state
     end
     local more = next(left)
     if more ~= nil then raise("load_state: %s is unexpected", tostring(more)) end
-    self.count, self.values = count, values
+    mg._commit({}, {}, { n = 6, self, "count", count, self, "values", values })
     return self
   end)
 
