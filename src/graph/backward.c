@@ -58,6 +58,7 @@ struct backward {
   backward_opts o;
   bool backprop; /* Config.enable_backprop, to be restored */
   bool linked;   /* the results depend on tracked leaves that are no targets */
+  bool sums; /* a broadcast has got a gradient, and nobody has looked whether it leads to a leaf */
   list heap, stack;
   list late; /* leaves whose gradients are sums that wait */
   slot *spare;
@@ -225,6 +226,7 @@ static bool add(backward *b, node *x, node *g) {
   bool alias = x->op == OP_OUTPUT && !node_is_function(x->in[0]); /* by set_creator: passes it on */
   if (!s->acc) {
     s->acc = node_hold(g);
+    b->sums |= x->op == OP_broadcast_to;
     if (node_has_creator(x) && !alias && (!b->targets || s->marks & LEADS))
       return push(b, x->op == OP_OUTPUT ? x->in[0] : x);
   } else if (s->acc->refs == 1 && both_scalars(b, s->acc, g)) {
@@ -547,6 +549,7 @@ static node *leaf_of(const backward *b, node *z) {
 
 /* The gradient of z, which f alone reads, is final, and goes on to the leaf. */
 static bool sum_early(backward *b, node *f) {
+  b->sums = false;
   for (int i = 0, n = slots(f); i < n; i++) {
     node *z = *in_at(f, i), *leaf;
     if (!z || z->op != OP_broadcast_to) continue;
@@ -576,7 +579,9 @@ static bool sum_late(backward *b, const node *f) {
 
 /* f is done with, and may go with it */
 static bool done(backward *b, node *f) {
-  bool ok = b->watches ? settle(b, f) : b->o.create_graph || b->G->recorder || sum_early(b, f);
+  bool ok = true, waits = b->sums && !b->o.create_graph && !b->G->recorder;
+  if (b->watches) ok = settle(b, f);
+  else if (waits) ok = sum_early(b, f);
   for (watch *w = b->watches; w; w = w->also) watch_step(w);
   if (!b->o.retain_graph) node_release(b->G, f);
   if (!node_is_function(f)) return used(b, f), ok;
