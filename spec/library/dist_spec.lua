@@ -458,6 +458,14 @@ describe("data and files", function()
     local text = child.read(folder .. "/kept/index")
     assert(text:find("6 -\n", 1, true), text)
   end)
+
+  it("tell every rank where rank 1 cannot write", function()
+    job(2, child.folder(), [[
+      local keeper = mg.training.Checkpoint("/dev/null/kept", {model = nn.Linear(1, 1)})
+      local ok, message = pcall(keeper.save, keeper, 1)
+      local why = rank == 1 and "save: cannot make" or "save: rank 1 cannot write epoch 1"
+      assert(not ok and message:find(why), message)]])
+  end)
 end)
 
 describe("the example", function()

@@ -71,6 +71,43 @@ describe("a Checkpoint", function()
     assert(raises("load: epoch 1 is not kept", checkpoint.load, checkpoint, 1))
     checkpoint:save(3, 0.5)                       -- set back: what came after is of another run
     assert.equal(3, checkpoint:load())
+    files = assert(io.popen("ls " .. folder)):read "a"
+    assert.equal("000002.safetensors\n000003.safetensors\nindex\n", files)
+  end)
+
+  it("that cannot write its index leaves nothing", function()
+    local folder = child.folder()
+    local checkpoint = training.Checkpoint(folder, {model = nn.Linear(1, 1)})
+    assert(os.execute(("ln -s nowhere/index %s/index"):format(folder)))
+    assert(raises("save: cannot write", checkpoint.save, checkpoint, 1))
+    assert.equal("index\n", assert(io.popen("ls " .. folder)):read "a")
+    assert(os.execute(("mkdir %s/nowhere"):format(folder)))
+    checkpoint:save(1)
+    assert(os.execute(("rm -r %s/nowhere; ln -sf /dev/full %s/index"):format(folder, folder)))
+    assert(raises("save: ", checkpoint.save, checkpoint, 1))
+    local files = assert(io.popen("ls " .. folder)):read "a"
+    assert.equal("000001.safetensors\nindex\n", files)
+  end)
+
+  it("may be several processes', and be read meanwhile", function()
+    local folder = child.folder()
+    child.write(folder .. "/p.lua", [[
+      local mg = require "moongrad"
+      local run = mg.training.Checkpoint(arg[1], {model = mg.nn.Linear(50, 50)}, {keep = 1})
+      for epoch = 1, 100 do run:save(epoch, epoch * 7919 % 101) end]])
+    local command = ("%s lua5.4 %s/p.lua %s/kept & "):format(child.environment(), folder, folder)
+    local writers <close> = io.popen("(" .. command:rep(2) .. "wait) 2>&1; echo done")
+    local checkpoint = training.Checkpoint(folder .. "/kept", {model = nn.Linear(50, 50)})
+    local stop = os.time() + 20
+    repeat until checkpoint:load() == 100 or os.time() > stop
+    assert.equal("done\n", writers:read "a")
+    assert.equal(100, checkpoint:load())
+    local files = assert(io.popen("ls " .. folder .. "/kept")):read "a"
+    local expected = {}
+    for kept in child.read(folder .. "/kept/index"):gmatch "(%d+) %d+\n" do
+      expected[#expected + 1] = ("%06d.safetensors\n"):format(kept)
+    end
+    assert.equal(table.concat(expected) .. "index\n", files)
   end)
 
   it("does not begin anew where it cannot tell what was saved", function()

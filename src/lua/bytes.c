@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -231,6 +232,17 @@ static int cut(lua_State *L) {
   bool ok = own && at >= 0 && st.st_size > at && ftruncate(fd, at) == 0;
   if (ok) lseek(fd, at, SEEK_SET);
   return lua_pushboolean(L, ok), 1;
+}
+
+/* _lock(file): waits until no other process has it so; until it is closed. Where a file system has no
+** such thing there is nothing to wait for. */
+static int lock(lua_State *L) {
+  luaL_Stream *f = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+  if (!f->closef) refuse(L, "this file was closed");
+  int err;
+  do err = flock(fileno(f->f), LOCK_EX);
+  while (err < 0 && errno == EINTR);
+  return 0;
 }
 
 /* _crc32c(s) */
@@ -521,6 +533,7 @@ const entry bytes_entries[] = {
      true},
     {"_exists", exists, NULL, false},
     {"_cut", cut, NULL, false},
+    {"_lock", lock, NULL, false},
     {"_crc32c", crc32c, NULL, false},
     {"_now", now, NULL, false},
     {"_open", open_reader, NULL, false},

@@ -1,5 +1,6 @@
 -- Checkpoint: a run's whole state in a folder, one file for each save, written as mg.save does: all
--- or not at all. The last few are kept, and the best. The file `index` says which there are.
+-- or not at all. The last few are kept, and the best. The file `index` says which there are; who
+-- writes locks the folder, so that it is true where several do.
 --
 -- Of several processes (moongrad.dist) rank 1 writes, while the others wait; all read.
 
@@ -82,32 +83,56 @@ Checkpoint.init = checked(
     for name, part in pairs(parts) do self.parts[name] = part end
   end)
 
+-- The list without those that a run which was set back has left behind, and these.
+local function cut(list, epoch)
+  local kept, later = {}, {}
+  for _, e in ipairs(list) do table.insert(e.epoch < epoch and kept or later, e) end
+  return kept, later
+end
+
+local function has(self, epoch)
+  for _, e in ipairs(read_index(self, "save")) do
+    if e.epoch == epoch then return true end
+  end
+end
+
 local function write(self, epoch, metric)
   metric = metric and number_of("save", "metric", metric)
   local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
   for name, part in pairs(self.parts) do t.parts[name] = part:state() end
   folders.make("save", self.folder)
-  local list = read_index(self, "save")
-  for i = #list, 1, -1 do
-    if list[i].epoch >= epoch then table.remove(list, i) end -- a run that was set back
-  end
-  mg.save(file_of(self, epoch), t)
+  local held <close> = io.open(self.folder)
+  if held then mg._lock(held) end
+  local list, gone = cut(read_index(self, "save"), epoch)
+  local path = file_of(self, epoch)
   list[#list + 1] = { epoch = epoch, metric = metric == metric and metric or nil }
-  local best, gone, kept = best_of(self, list), {}, {}
+  local best, kept = best_of(self, list), {}
   for i, e in ipairs(list) do
     local stays = i > #list - self.keep or e == best
     table.insert(stays and kept or gone, e)
   end
-  write_index(self, kept)
-  for _, e in ipairs(gone) do os.remove(file_of(self, e.epoch)) end
+  local ok, problem = pcall(function()
+    mg.save(path, t)
+    write_index(self, kept)
+  end)
+  if not ok then
+    local read, there = pcall(has, self, epoch)
+    if read and not there then os.remove(path) end
+    error(problem, 0)
+  end
+  for _, e in ipairs(gone) do
+    if e.epoch ~= epoch then os.remove(file_of(self, e.epoch)) end
+  end
 end
 
 Checkpoint.save = checked("save(self, epoch: int(0..), metric: number | variable?)",
   "writes everything; epoch is any count that grows",
   function(self, epoch, metric)
-    local dist = ranks()
-    if not dist or dist.rank == 1 then write(self, epoch, metric) end
-    if dist then dist.barrier() end
+    local dist, ok, problem = ranks(), true, nil
+    if not dist or dist.rank == 1 then ok, problem = pcall(write, self, epoch, metric) end
+    local failed = dist and dist.all_reduce(mg.tensor(ok and 0 or 1), "max"):item() > 0
+    if not ok then error(problem, 0) end
+    if failed then raise("save: rank 1 cannot write epoch %d", epoch) end
   end)
 
 -- Gives each part its state, and takes the random numbers from there; after an error all is as it
@@ -143,22 +168,36 @@ local function load_all(self, states, rng, path)
   error(problem, 0)
 end
 
+local function find(self, which)
+  local list = read_index(self, "load")
+  if which == "last" then return list[#list] end
+  if which == "best" then return best_of(self, list) end
+  for _, e in ipairs(list) do
+    if e.epoch == which then return e end
+  end
+  raise("load: epoch %d is not kept in %s", which, self.folder)
+end
+
+-- What was saved, and its path; nil where nothing was. Another process may have taken away since
+-- what the index said: then it says something else.
+local function read(self, which)
+  local entry = find(self, which)
+  while entry do
+    local path = file_of(self, entry.epoch)
+    local ok, t = pcall(mg.load, path)
+    if ok then return t, path end
+    local tried = entry.epoch
+    entry = find(self, which)
+    if entry and entry.epoch == tried then error(t, 0) end
+  end
+end
+
 Checkpoint.load = checked('load(self, which: "last" | "best" | int(0..) = "last")',
   "takes everything back from the last save, the best, or that of an epoch: gives its epoch and " ..
     "metric, or nil where none was saved: local first = (checkpoint:load() or 0) + 1",
   function(self, which)
-    local list, entry = read_index(self, "load"), nil
-    if which == "last" then entry = list[#list]
-    elseif which == "best" then entry = best_of(self, list)
-    else
-      for _, e in ipairs(list) do
-        if e.epoch == which then entry = e end
-      end
-      if not entry then raise("load: epoch %d is not kept in %s", which, self.folder) end
-    end
-    if not entry then return nil end
-    local path = file_of(self, entry.epoch)
-    local t = mg.load(path)
+    local t, path = read(self, which)
+    if not t then return nil end
     if type(t.parts) ~= "table" then raise("load: %s is no checkpoint", path) end
     local dist = ranks()
     load_all(self, t.parts, dist and dist._rng_state(t.rng) or t.rng, path)
