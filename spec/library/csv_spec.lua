@@ -80,6 +80,8 @@ describe("a .csv file", function()
       {1, 0.5, -5, 100, inf, -inf, nan, inf, 0, 0}))
     local digits = ("1"):rep(400)
     assert(near(column(digits .. "\n0." .. digits), {inf, 1 / 9}))
+    assert(near(column('1\n"0.' .. digits:rep(9) .. '"\n0.' .. digits:rep(9)), {1, 1 / 9, 1 / 9}))
+    assert(near(loaded("0." .. digits:rep(9))[1], {1 / 9}))
     assert.same({math.mininteger, math.maxinteger}, column(math.mininteger .. "\n" ..
       math.maxinteger):totable())
     assert.equal("float64", column("9223372036854775808").dtype)

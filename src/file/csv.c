@@ -91,16 +91,14 @@ bool csv_whole(cell f, int64_t *v) {
   return true;
 }
 
-/* By the C library, whatever the locale */
+/* By the C library, whatever the locale. What ends the field, a delimiter, a quote, a break or the NUL
+** behind the text, ends the number too. */
 static bool slowly(cell f, double *v) {
-  char text[512], *stop;
-  if (f.n >= (int64_t)sizeof text) return false;
-  memcpy(text, f.p, f.n);
-  text[f.n] = 0;
+  char *stop;
   void *was = point_begin();
-  *v = strtod(text, &stop);
+  *v = strtod(f.p, &stop);
   point_end(was);
-  return stop == text + f.n;
+  return stop == f.p + f.n;
 }
 
 static bool word(cell f, double *v) {

@@ -25,6 +25,7 @@ enum {
   CSV_BEHIND                  /* something stands behind a closing quote */
 };
 
+/* A NUL stands behind the n bytes. */
 void csv_open(csv *r, const char *p, int64_t n, char delimiter);
 int csv_next(csv *r, cell *f);
 

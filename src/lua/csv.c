@@ -128,7 +128,8 @@ static bool survey(ctx *c, sheet *t, const words *w, int header) {
 
 static bool read_text(ctx *c, stream *s, sheet *t) {
   t->len = s->left;
-  return t->text ? stream_read(c, s, t->text->p, t->len) : false;
+  ((char *)t->text->p)[t->len] = 0;
+  return stream_read(c, s, t->text->p, t->len);
 }
 
 /* reader:csv(delimiter, header or nil, {missing}): a sheet */
