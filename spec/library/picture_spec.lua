@@ -162,6 +162,11 @@ describe("a picture", function()
     for _, chunks in ipairs{{one, other, pixels}, {one, pixels, other}, {pixels, one}} do
       assert(raises("chunks out of order", mg.load, png(3, 8, table.unpack(chunks))))
     end
+    for _, between in ipairs{"tEXt", "abCd"} do -- no pixels after something else
+      local rest = {"IDAT", ""}
+      assert(raises("chunks out of order", mg.load, png(3, 8, one, pixels, {between, "a\0"}, rest)))
+      assert.equal(3, mg.load(png(3, 8, one, pixels, rest, {between, "a\0"})).ndim)
+    end
   end)
 
   it("that is damaged is refused", function()

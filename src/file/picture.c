@@ -83,10 +83,10 @@ static bool is_depth(int kind, int bits) { /* which bits a value may have, a bit
 }
 
 /* Chunks: length, name, data, CRC; the first says the size, the last that it is the last. One palette
-** stands before all pixels: stb_image would take another one, too. */
+** stands before all pixels, and nothing between these: stb_image would take another one, and any. */
 static bool walk_png(ctx *c, const uint8_t *p, int64_t n, picture *x) {
   static const uint8_t channels[] = {1, 0, 3, 3, 2, 0, 4};
-  bool late = false;
+  bool late = false, pixels = false, over = false; /* a palette or pixels; they go on, or went */
   for (int64_t at = 8, length;; at += 12 + length) {
     if (n - at < 12) return early(c);
     length = big32(p + at);
@@ -96,6 +96,10 @@ static bool walk_png(ctx *c, const uint8_t *p, int64_t n, picture *x) {
     if (!file_sum(c, &crc, name, length + 4)) return false;
     if (crc != big32(data + length)) return damaged(c, "a CRC differs");
     if ((at == 8) != (memcmp(name, "IHDR", 4) == 0)) return damaged(c, "chunks out of order");
+    bool more = memcmp(name, "IDAT", 4) == 0;
+    over |= pixels && !more;
+    if (over && more) return damaged(c, "chunks out of order");
+    pixels = more;
     if (at == 8) {
       if (length != 13 || data[9] > 6 || !is_depth(data[9], data[8]) || big32(data) > INT32_MAX ||
           big32(data + 4) > INT32_MAX)
@@ -104,8 +108,8 @@ static bool walk_png(ctx *c, const uint8_t *p, int64_t n, picture *x) {
       x->h = (int)big32(data + 4);
       x->bits = data[8] == 16 ? 16 : 8;
       x->channels = channels[data[9]];
-    } else if (memcmp(name, "PLTE", 4) == 0 || memcmp(name, "IDAT", 4) == 0) {
-      if (late && name[0] == 'P') return damaged(c, "chunks out of order");
+    } else if (more || memcmp(name, "PLTE", 4) == 0) {
+      if (late && !more) return damaged(c, "chunks out of order");
       late = true;
     } else if (memcmp(name, "tRNS", 4) == 0) {
       if (x->channels % 2) x->channels++; /* one colour is transparent: with alpha */
