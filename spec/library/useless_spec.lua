@@ -90,6 +90,8 @@ describe("an option of no use beside the others", function()
     assert(raises("the columns' names are of no use without a header", mg.save,
       os.tmpname() .. ".csv", mg.ones(2, 2), {columns = {"a", "b"}, header = false}))
     assert(raises("progress: total = 5, but there are 3", mg.progress, 3, "fit", 5))
+    assert.is_false(mg.equal(mg.data.Spiral{seed = 3}:batch(1, 300),
+      (mg.data.Spiral{seed = 3, split = "test"}:batch(1, 300))))
     assert(raises("SinCurve: a seed is of no use to the test split", mg.data.SinCurve,
       {split = "test", seed = 1}))
   end)
@@ -98,6 +100,7 @@ describe("an option of no use beside the others", function()
     local opt = optim.SGD({mg.Variable(1)}, {lr = 1, momentum = 0.9})
     assert(raises("cyclic: gamma is of no use to triangular, only to exp_range", optim.cyclic, opt,
       0.1, 1, {gamma = 0.9}))
+    assert(raises("cyclic: exp_range needs gamma", optim.cyclic, opt, 0.1, 1, {mode = "exp_range"}))
     assert(raises("one_cycle: base_momentum and max_momentum are of no use", optim.one_cycle, opt,
       1, 10, {cycle_momentum = false, base_momentum = 0.5}))
     local x4 = mg.rand(1, 4, 2, 2)

@@ -283,6 +283,8 @@ schedules.cyclic = checked(
   function(opt, low, high, up, down, mode, gamma)
     if gamma and mode ~= "exp_range" then
       raise("cyclic: gamma is of no use to %s, only to exp_range", mode)
+    elseif mode == "exp_range" and not gamma then
+      raise "cyclic: exp_range needs gamma"
     end
     local total = up + down
     return Schedule("cyclic", opt, function(t)
@@ -290,7 +292,7 @@ schedules.cyclic = checked(
       local part = t / total - cycle
       local height = part <= up / total and part * total / up or (1 - part) * total / down
       if mode == "triangular2" then height = height / 2.0 ^ cycle end
-      if mode == "exp_range" then height = height * (gamma or 1) ^ t end
+      if mode == "exp_range" then height = height * gamma ^ t end
       return low + (high - low) * height
     end)
   end)
