@@ -107,7 +107,7 @@ static void check_size(lua_State *L, int depth, int n) {
     refuse(L, "compile: more than %d values, or tables that stand in many places", MOST);
 }
 
-/* Adds the value at i. `vars` is a list of the Variables met so far. */
+/* Adds the value at i. `vars` is a list of the Variables met so far, with their places by node. */
 static void describe(lua_State *L, state *S, form *f, int i, int objects, int vars, int depth) {
   luaL_checkstack(L, 8, "compile");
   i = lua_absindex(L, i);
@@ -115,14 +115,13 @@ static void describe(lua_State *L, state *S, form *f, int i, int objects, int va
   item *x = add_item(L, S, f);
   if (to_box(L, i)) {
     node *n = node_at(L, i);
-    for (int k = 1; k <= f->nvar; k++) {
-      lua_rawgeti(L, vars, k);
-      bool same = to_node(L, -1) == n;
-      lua_pop(L, 1);
-      if (same) return x->kind = SAME, x->n = k - 1, (void)0;
-    }
-    x->kind = VARIABLE;
-    x->n = f->nvar++;
+    bool met = lua_rawgetp(L, vars, n) != LUA_TNIL;
+    x->kind = met ? SAME : VARIABLE;
+    x->n = met ? (int)lua_tointeger(L, -1) : f->nvar++;
+    lua_pop(L, 1);
+    if (met) return;
+    lua_pushinteger(L, x->n);
+    lua_rawsetp(L, vars, n);
     lua_pushvalue(L, i);
     lua_rawseti(L, vars, f->nvar);
     return;
