@@ -10,9 +10,17 @@
 local Object = { __name = "Object" }
 Object.__index = Object
 
+local raise = require "moongrad.core".raise
+
+-- Objects of sealed classes whose init is at work
+local unfinished = setmetatable({}, {__mode = "k"})
+
 local function make(class, ...)
   local object = setmetatable({}, class)
+  local sealed = rawget(class, "_sealed")
+  if sealed then unfinished[object] = true end
   object:init(...)
+  if sealed then unfinished[object] = nil end
   return object
 end
 
@@ -24,14 +32,33 @@ function Object:extend(name)
     if type(k) == "string" and k:sub(1, 2) == "__" then class[k] = v end
   end
   class.__name, class.__index = name, class
+  local sealed = rawget(self, "_sealed")
+  if sealed then class.__newindex = sealed.__newindex end
   return setmetatable(class, { __index = self, __call = make, __tostring = describe })
 end
 
 -- Of a class without one of its own, which has no use for arguments.
 function Object:init(...)
   if select("#", ...) == 0 then return end
-  require "moongrad.core".raise("%s: takes no arguments: it has no init",
-    getmetatable(self).__name)
+  raise("%s: takes no arguments: it has no init", getmetatable(self).__name)
+end
+
+-- Objects of this class have the fields that init makes, and those named in `late`: nobody would
+-- read what is assigned besides. Classes that extend it may do as they like again.
+function Object:seal(late)
+  local before, known = rawget(self, "__newindex"), {}
+  for name in (late or ""):gmatch "%S+" do known[name] = true end
+  self._sealed = {__newindex = before}
+  function self.__newindex(object, name, value)
+    if unfinished[object] or known[name] then return (before or rawset)(object, name, value) end
+    local names = {}
+    for k in next, object do names[#names + 1] = type(k) == "string" and k or nil end
+    table.sort(names)
+    local near = require "moongrad.core"._near(tostring(name), names)
+    raise("%s: there is no field %s%s", getmetatable(object).__name, tostring(name),
+      near and ("; did you mean %s?"):format(near) or "")
+  end
+  return self
 end
 
 -- For a class whose bases are Object alone: a name that nobody down the line has may be PyTorch's,

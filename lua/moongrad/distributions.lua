@@ -80,7 +80,7 @@ Distribution._ = {
 }
 
 local function extend(name, fields)
-  local class = Distribution:extend(name)
+  local class = Distribution:extend(name):seal()
   class._ = setmetatable(fields, {__index = Distribution._})
   class.__index = read
   return class

@@ -17,7 +17,7 @@ local dataset = require "moongrad.data.dataset"
 local seeded = require "moongrad.data.seeded"
 local checked, raise = mg.checked, mg.raise
 
-local DataLoader = Object:extend("DataLoader")
+local DataLoader = Object:extend("DataLoader"):seal()
 
 local function check_transforms(transform)
   local function is_function(f)

@@ -21,7 +21,7 @@ end
 
 function Sampler:__tostring() return ("%s(%d items)"):format(getmetatable(self).__name, #self) end
 
-local RandomSampler = Sampler:extend("RandomSampler")
+local RandomSampler = Sampler:extend("RandomSampler"):seal()
 
 RandomSampler.init = checked(
   "RandomSampler(self, ds: any, {replacement: bool = false, num_samples: int(1..)?})",
@@ -39,7 +39,7 @@ function RandomSampler:positions()
   return mg.randperm(self.length)[{ { 1, self.n } }]
 end
 
-local WeightedRandomSampler = Sampler:extend("WeightedRandomSampler")
+local WeightedRandomSampler = Sampler:extend("WeightedRandomSampler"):seal()
 
 WeightedRandomSampler.init = checked(
   "WeightedRandomSampler(self, weights: array, num_samples: int(1..), {replacement: bool = true})",

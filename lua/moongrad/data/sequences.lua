@@ -26,7 +26,7 @@ local pad_sequence = checked(
     return mg.stack(padded, batch_first and 1 or 2), mg.tensor(lengths, "int64")
   end)
 
-local SequenceLoader = Object:extend("SequenceLoader")
+local SequenceLoader = Object:extend("SequenceLoader"):seal "iterator"
 
 SequenceLoader.init = checked(
   "SequenceLoader(self, ds: any, {batch_size: int(1..) = 1, length: int(1..), " ..

@@ -9,7 +9,7 @@ local checked, raise = mg.checked, mg.raise
 
 local subset = {}
 
-local Subset = dataset.Dataset:extend("Subset")
+local Subset = dataset.Dataset:extend("Subset"):seal "get"
 
 Subset.init = checked("Subset(self, ds: any, positions: array)",
   "the items of ds at these positions, in this order",
@@ -40,7 +40,7 @@ function Subset:__len() return #self.positions end
 
 subset.Subset = Subset
 
-local Concat = dataset.Dataset:extend("Concat")
+local Concat = dataset.Dataset:extend("Concat"):seal "get"
 
 Concat.init = checked("Concat(self, ...)",
   "the items of these datasets, or of those in a list, one after the other",

@@ -46,7 +46,8 @@ mg._docs[Optimizer] = "Optimizer:extend(name, options, doc)\n" ..
 
 -- ---- options ----------------------------------------------------------------------------------
 
--- They are fields: what is assigned to one is checked as by the constructor. There are no others.
+-- They are fields: what is assigned to one is checked as by the constructor, to a place of a list
+-- at the next step. There are no others.
 local function read(self, name)
   local values = rawget(self, "values") -- nil while it is made
   local value = values and values[name]
@@ -75,6 +76,31 @@ local function write(self, name, value)
   end
 end
 
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return rawequal(a, b) end
+  for i = 1, math.max(#a, #b) do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
+local function copied(t) return table.move(t, 1, #t, 1, {}) end
+
+-- Lists of numbers among the options as they were found right: opt.betas[1] = v passes write by.
+local right = setmetatable({}, {__mode = "k"})
+
+local function check_lists(self)
+  local class = getmetatable(self)
+  for _, name in ipairs(class.lists) do
+    local list = rawget(self.values, name)
+    if list and not same(list, right[list]) then
+      class.check{[name] = list}
+      if class.prepare then self:prepare() end
+      right[list] = copied(list)
+    end
+  end
+end
+
 local function check_parameters(name, target)
   if #target == 0 then
     raise(next(target) == nil and "%s: the table of parameters is empty (a layer whose input " ..
@@ -97,7 +123,7 @@ end
 
 -- A list of one's own, which changes to the one that was given do not reach; a module as it is
 local function own_list(target)
-  return target.named_parameters and target or table.move(target, 1, #target, 1, {})
+  return target.named_parameters and target or copied(target)
 end
 
 -- Iterates over name, parameter; in an array the position is the name.
@@ -160,8 +186,12 @@ local function extend(self, name, options, doc)
     table.insert(class.names, option)
   end
   local braces = class.options:find "%S" and "{" .. class.options .. "}"
-  local ok, problem = pcall(mg._parameters, ("%s(%s)"):format(name, braces or ""))
-  if not ok then raise("extend: %s", problem) end
+  local ok, parameters = pcall(mg._parameters, ("%s(%s)"):format(name, braces or ""))
+  if not ok then raise("extend: %s", parameters) end
+  class.lists = {}
+  for _, p in ipairs(parameters.options) do
+    if p.type:find "^numbers" then table.insert(class.lists, p.name) end
+  end
   class.check = braces and mg.signature(("%s(%s)"):format(name, braces)) or function(given)
     local option = next(given)
     if option ~= nil then raise("%s: unknown option %s", name, tostring(option)) end
@@ -333,14 +363,6 @@ local function fresh_slot(group, p, old)
   return s
 end
 
-local function same(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" then return rawequal(a, b) end
-  for i = 1, math.max(#a, #b) do
-    if a[i] ~= b[i] then return false end
-  end
-  return true
-end
-
 local function lr_of(group) return group.lr end
 local function step_of(_, step) return step end
 
@@ -354,7 +376,8 @@ local function view(group, notes, number)
   end
   return setmetatable({is_zero = is_zero}, {__index = function(_, k)
     if k == "lr" then return number(group, nil, lr_of) end
-    if group.values[k] ~= nil then values[k] = group[k] end
+    local value = group.values[k]
+    if value ~= nil then values[k] = type(value) == "table" and copied(value) or value end
     return group[k]
   end})
 end
@@ -448,10 +471,12 @@ end
 
 local function step(self)
   local params, owners, seen = {}, {}, #self.groups > 1 and {}
+  check_lists(self)
   for n, group in ipairs(self.groups) do
     if getmetatable(group) ~= getmetatable(self) then
       raise("step: group %d was not made by add_group", n)
     end
+    if group ~= self then check_lists(group) end
     for name, p in named(group.target) do
       if p.requires_grad and p.grad then
         params[#params + 1], owners[#params + 1] = p, group

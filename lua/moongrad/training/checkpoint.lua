@@ -10,7 +10,7 @@ local number_of = require "moongrad.number"
 local folders = require "moongrad.io.folder"
 local checked, raise = mg.checked, mg.raise
 
-local Checkpoint = Object:extend("Checkpoint")
+local Checkpoint = Object:extend("Checkpoint"):seal()
 
 local function ranks()
   local dist = package.loaded["moongrad.dist"]

@@ -1,0 +1,103 @@
+-- What is assigned to an object is read, or refused: objects of the library's classes have their
+-- own fields and no others, and classes that extend them may have what they like.
+
+local mg = require "moongrad"
+local helper = require "spec.helper"
+local raises = helper.raises
+local data, optim = mg.data, mg.optim
+
+local function assign(object, name, value)
+  return function() object[name] = value end
+end
+
+describe("fields", function()
+  helper.guard(before_each, after_each)
+
+  it("of every class but modules are those that its init makes", function()
+    local free = {Dataset = true, Sampler = true, Tokenizer = true, Optimizer = true} -- to extend
+    local count = 0
+    for _, part in ipairs{"data", "training", "distributions", "optim"} do
+      for name, class in pairs(mg[part]) do
+        if type(class) == "table" and rawget(class, "__name") and not free[name] then
+          count = count + 1
+          local object = setmetatable({}, class)
+          assert(raises(": there is no field such", assign(object, "such", 1)), name)
+        end
+      end
+    end
+    assert(count > 40)
+  end)
+
+  it("that are misspelt are told of", function()
+    local ds = data.TensorDataset(mg.ones(4, 2))
+    assert(raises("DataLoader: there is no field batchsize; did you mean batch_size?",
+      assign(data.DataLoader(ds), "batchsize", 3)))
+    assert(raises("EMA: there is no field dekay; did you mean decay?",
+      assign(mg.training.EMA(mg.nn.Linear(2, 2)), "dekay", 0.5)))
+    assert(raises("Subset: there is no field nil", function() data.Subset(ds, {1})[nil] = 1 end))
+  end)
+
+  it("of datasets may be a get of one's own", function()
+    local ds = data.TensorDataset(mg.ones(4, 2))
+    ds.get = function(_, i) return mg.tensor(i) end
+    assert(mg.equal(mg.tensor{1, 2}, (ds:batch(1, 2))))
+  end)
+
+  it("of one's own classes are one's own affair", function()
+    local Mine = data.TensorDataset:extend "Mine"
+    function Mine:init(x)
+      data.TensorDataset.init(self, x)
+      self.note = "a"
+    end
+    local ds = Mine(mg.ones(4, 2))
+    ds.other = 3
+    assert.equal("a3", ds.note .. ds.other)
+    local Once = data.RandomSampler:extend "Once"
+    local sampler = Once(ds)
+    sampler.passes = 1
+    assert.equal(1, sampler.passes)
+  end)
+
+  it("that are lists of numbers are checked again when a place was assigned", function()
+    local function adam()
+      local p = mg.Variable{1, 2}
+      p.grad = mg.ones(2)
+      return optim.Adam({{params = {p}, betas = {0.5, 0.6}}, {params = {mg.Variable(1)}}}), p
+    end
+    for text, change in pairs{
+      ["betas[1] must be a number in 0..<1, got 5"] = function(o) o.betas[1] = 5 end,
+      ["betas[2] must be a number in 0..<1, got nan"] = function(o)
+        o.groups[1].betas[2] = 0 / 0
+      end,
+      ["betas has 3 numbers, expected 2"] = function(o) o.betas[3] = 0.5 end,
+    } do
+      local opt, p = adam()
+      change(opt)
+      assert(raises("step: Adam: " .. text, opt.step, opt))
+      assert(mg.equal(p, mg.tensor{1, 2}))
+    end
+    local opt = optim.Rprop{mg.Variable(1)}
+    opt.etas[1] = 1.5
+    assert(raises("Rprop: etas must be two numbers", opt.step, opt))
+  end)
+
+  it("that are lists of numbers are seen by a compiled step, too", function()
+    local ps, steps, opts = {}, {}, {}
+    for k = 1, 2 do
+      ps[k] = mg.Variable{1, 2}
+      opts[k] = optim.Adam({ps[k]}, {lr = 0.1})
+      steps[k] = function(g)
+        ps[k].grad = g * ps[k]
+        opts[k]:step()
+      end
+    end
+    steps[1] = mg.compile(steps[1])
+    for i = 1, 6 do
+      for k = 1, 2 do
+        if i == 4 then opts[k].betas[1] = 0.3 end
+        steps[k](mg.tensor(i))
+      end
+    end
+    assert(helper.same(ps[1].data, ps[2].data))
+  end)
+end)
