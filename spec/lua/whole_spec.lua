@@ -306,34 +306,35 @@ describe("all or nothing:", function()
     whole(make, function(net) net:load_state(state) end)
   end)
 
-  it("a schedule's step, and an optimizer's, interrupted anywhere", function()
-    local function interrupted(of, act)
-      local function make()
-        mg.seed(7)
-        return of()
-      end
-      local usual = make()
-      act(usual)
-      local want, done, n = image(usual), false, 0
-      while not done do
-        n = n + 1
-        local it, count = make(), 0
-        local before = image(it)
-        local ok, problem = pcall(function()
-          debug.sethook(function()
-            count = count + 1
-            if count == n then error "refused" end
-          end, "crl", 1)
-          act(it)
-          done = true
-          debug.sethook()
-        end)
-        debug.sethook()
-        assert(ok or done or problem:find "refused", problem)
-        local now = image(it)
-        assert.is_true(now == before or now == want)
-      end
+  local function interrupted(of, act)
+    local function make()
+      mg.seed(7)
+      return of()
     end
+    local usual = make()
+    act(usual)
+    local want, done, n = image(usual), false, 0
+    while not done do
+      n = n + 1
+      local it, count = make(), 0
+      local before = image(it)
+      local ok, problem = pcall(function()
+        debug.sethook(function()
+          count = count + 1
+          if count == n then error "refused" end
+        end, "crl", 1)
+        act(it)
+        done = true
+        debug.sethook()
+      end)
+      debug.sethook()
+      assert(ok or done or problem:find "refused", problem)
+      local now = image(it)
+      assert.is_true(now == before or now == want)
+    end
+  end
+
+  it("a schedule's step, and an optimizer's, interrupted anywhere", function()
     local function small()
       local p = {mg.Variable{1, 2}, mg.Variable(3.0)}
       for _, v in ipairs(p) do v.grad = v * 0.5 end
@@ -349,6 +350,34 @@ describe("all or nothing:", function()
       local p = small()
       return {p, optim.Adam(p)}
     end, function(it) it[2]:step() end)
+  end)
+
+  it("a replay's updates and what counts them, interrupted anywhere", function()
+    interrupted(function()
+      local p = mg.Variable{1, 2}
+      local opt, average = optim.Adam{p}, mg.training.EMA(nn.Sequential(nn.Linear(2, 1)))
+      average:update()
+      local step = mg.compile(function()
+        for _ = 1, 2 do
+          p:cleargrad()
+          ;(p ^ 2):sum():backward()
+          opt:step()
+          average:update()
+        end
+      end)
+      step()
+      return {p = p, opt = opt, average = average, step = step}
+    end, function(it) it.step() end)
+  end)
+
+  it("a recording, interrupted anywhere, leaves nothing alive", function()
+    interrupted(function()
+      local p = mg.Variable{1, 2}
+      return {p = p, step = mg.compile(function()
+        p:cleargrad()
+        ;(p ^ 2):sum():backward()
+      end)}
+    end, function(it) it.step() end)
   end)
 
   it("a batch that running statistics take in", function()

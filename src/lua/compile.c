@@ -223,12 +223,16 @@ static bool match(lua_State *L, state *S, const record *r, const item **x, int i
   return true;
 }
 
+static record *find_record(const compiled *c, uint64_t id) {
+  record *r = c->list;
+  while (r && r->id != id) r = r->next;
+  return r;
+}
+
 /* Is the record still there? Without a call in between it is. */
 static bool is_there(const use *u) {
   if (!u || u->c->calls == u->calls) return true;
-  const record *r = u->c->list;
-  while (r && !(r == u->r && r->id == u->id)) r = r->next;
-  return r;
+  return find_record(u->c, u->id) == u->r;
 }
 
 /* Pushes a value of the form that begins at *x, with the Variables in the table vars, or, without one, with
@@ -287,9 +291,10 @@ static int compiled_gc(lua_State *L) {
 
 typedef struct {
   guard g;
+  compiled *c;
   recorder *r;
   record *made;
-  bool done;       /* it is complete */
+  bool done;       /* it is complete, and c has it */
   uint8_t *itself; /* by argument: it is given as it is, as f captures it, too */
   bool met;        /* there are more of these than was known */
 } session;
@@ -335,7 +340,11 @@ static bool finish(lua_State *L, state *S, session *s) {
   r->nchoice = recorder_choices(rec, &r->script);
   s->r = NULL; /* it ends in any case */
   r->p = recorder_end(&S->G, rec, n, v);
-  return r->p != NULL;
+  if (!r->p) return s->done = false;
+  r->next = s->c->list; /* a hook may raise an error from here on */
+  s->c->list = r;
+  s->c->n++;
+  return true;
 }
 
 /* The record under way is found by mg.dynamic and its kin while f runs: a table of weak values, its objects at 1 */
@@ -389,7 +398,6 @@ static int take(lua_State *L) {
   for (int i = 0; i < r->results.n; i++) r->shares |= r->results.v[i].kind == SAME;
   if (r->nnumber) TRY(L, S, r->number = mg_alloc(&S->G.c, r->nnumber * sizeof *r->number));
   if (!finish(L, S, s)) {
-    s->done = false;
     lua_pushnil(L);
     lua_rawseti(L, ALL_OBJECTS, (lua_Integer)r->id);
     failed(L, S, 1);
@@ -408,7 +416,8 @@ static bool is_tracked(lua_State *L, int vars, int n) {
 }
 
 /* Of what is called with the arguments at 1..nargs; it becomes the first of c's list, and its objects stand at
-** `objects`, all records' below. NULL: f captures arguments, as `itself` says now: once more. f may have run into
+** `objects`, all records' below. NULL: f captures arguments, as `itself` says now, or a finalizer has pushed the
+** record out: once more. f may have run into
 ** an error for that, where they are tracked. */
 static record *record_once(lua_State *L, state *S, compiled *c, int objects, int nargs,
                            uint64_t script, int nchoice, uint8_t **itself) {
@@ -418,6 +427,7 @@ static record *record_once(lua_State *L, state *S, compiled *c, int objects, int
   lua_pushcclosure(L, take, 2);
   int at = lua_gettop(L);
   session *s = guard_new(L, sizeof *s);
+  s->c = c;
   s->r = NULL;
   s->made = NULL;
   s->done = s->met = false;
@@ -430,7 +440,7 @@ static record *record_once(lua_State *L, state *S, compiled *c, int objects, int
   record *r;
   TRY(L, S, r = s->made = mg_alloc(&S->G.c, sizeof *r));
   memset(r, 0, sizeof *r);
-  r->id = ++c->calls;
+  uint64_t id = r->id = ++c->calls;
   r->m = modes_now(S, KEY_MODES);
   r->nargs = nargs;
   r->script = script;
@@ -452,11 +462,7 @@ static record *record_once(lua_State *L, state *S, compiled *c, int objects, int
   } else call_guarded(L, 5);
   bool met = s->met;
   lua_settop(L, at - 1);
-  if (met) return NULL;
-  r->next = c->list;
-  c->list = r;
-  c->n++;
-  return r;
+  return met ? NULL : find_record(c, id);
 }
 
 enum { MOST_TURNS = 4 }; /* records made for one call */
@@ -512,21 +518,67 @@ static int call_plain(lua_State *L, int nargs) {
   return lua_gettop(L);
 }
 
-/* Asks for the numbers. False: who is asked does not know the record any more, or it has gone */
+/* Asks for the numbers. False: who is asked does not know the record any more, or it has gone. Lists of what
+** is to be set after the replay are left on the stack. */
 static bool ask(lua_State *L, const use *u, int objects) {
   for (int k = 0, at = 0; k < u->r->nask; k++) {
     const question q = u->r->ask[k];
+    luaL_checkstack(L, q.n + LUA_MINSTACK, "compile");
     lua_rawgeti(L, objects, q.fn);
-    lua_call(L, 0, q.n ? q.n : 1);
-    if (lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1)) return false;
+    lua_call(L, 0, q.n ? q.n : 2);
+    int first = q.n ? -q.n : -2;
+    if (lua_type(L, first) == LUA_TBOOLEAN && !lua_toboolean(L, first)) return false;
     for (int i = 0; i < q.n; i++)
       if (lua_type(L, i - q.n) != LUA_TNUMBER)
         refuse(L, "dynamic: the function gave a %s, expected a number", kind_of(L, i - q.n));
     if (!is_there(u)) return false;
     for (int i = 0; i < q.n; i++) u->r->number[at++] = lua_tonumber(L, i - q.n);
-    lua_pop(L, q.n ? q.n : 1);
+    if (!q.n && lua_istable(L, -1)) lua_remove(L, -2);
+    else lua_pop(L, -first);
   }
   return true;
+}
+
+/* The lists at `at` .. at + n - 1: table, key, value, ... Places for keys that are new are made before the replay:
+** with `make` false stands there; else nothing does, but to set them takes no memory until the collector comes. */
+static bool each_place(lua_State *L, int at, int n, bool make) {
+  bool some = false;
+  for (int i = at; i < at + n; i++)
+    for (lua_Integer k = 1; k < (lua_Integer)lua_rawlen(L, i); k += 3, lua_pop(L, 2)) {
+      lua_rawgeti(L, i, k);
+      lua_rawgeti(L, i, k + 1);
+      lua_pushvalue(L, -1);
+      int type = lua_rawget(L, -3);
+      bool concerned = make ? type == LUA_TNIL : type == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+      lua_pop(L, 1);
+      if (!concerned) continue;
+      some = true;
+      lua_pushvalue(L, -1);
+      if (make) lua_pushboolean(L, false);
+      else lua_pushnil(L);
+      lua_rawset(L, -4);
+    }
+  return some;
+}
+
+static int make_places(lua_State *L) { return each_place(L, 1, lua_gettop(L), true), 0; }
+
+static void have_places(lua_State *L, int at, int n) {
+  luaL_checkstack(L, n + LUA_MINSTACK, "compile");
+  lua_pushcfunction(L, make_places);
+  for (int i = at; i < at + n; i++) lua_pushvalue(L, i);
+  int status = lua_pcall(L, n, 0, 0);
+  each_place(L, at, n, false);
+  if (status != LUA_OK) lua_error(L);
+}
+
+/* No hook comes in between, and nothing fails. */
+static void set_all(lua_State *L, int at, int n) {
+  for (int i = at; i < at + n; i++)
+    for (lua_Integer k = 1; k < (lua_Integer)lua_rawlen(L, i); k += 3, lua_pop(L, 1)) {
+      for (int of = 0; of < 3; of++) lua_rawgeti(L, i, k + of);
+      lua_rawset(L, -3);
+    }
 }
 
 static void tell(lua_State *L, const use *u, int objects) {
@@ -567,16 +619,20 @@ static enum replayed run(lua_State *L, state *S, const use *u, int objects, met 
     box = lua_newuserdatauv(L, n * (sizeof *box + sizeof *to), 0);
     to = (node **)(box + n);
   }
+  int lists = lua_gettop(L) + 1;
   if (asks && !(is_there(u) && ask(L, u, objects))) return REPLAY_STALE;
+  int nlists = lua_gettop(L) + 1 - lists;
   if (shares) {
     lua_newtable(L);
     vars = lua_gettop(L);
   }
   for (int i = 0; i < nresults; i++)
     if (!build(L, S, u, &x, objects, vars, box, &nbox)) return REPLAY_STALE;
+  if (nlists) have_places(L, lists, nlists);
   TRY(L, S, attempt_run(L, S, u, objects, m, to, &how));
   if (how != REPLAY_DONE) return how;
   for (int i = 0; i < nbox; i++) *box[i] = to[i];
+  set_all(L, lists, nlists);
   *count = nresults;
   if (asks) tell(L, u, objects);
   if (nbox) made(L, S, *box[nbox - 1]);
@@ -707,7 +763,8 @@ static int dynamic(lua_State *L) {
 }
 
 /* _ask(n, fn, done): while a function is recorded, n numbers that fn gives before each replay; false from it: what
-** was recorded counts no more. done() is called after each. */
+** was recorded counts no more. Where n is 0 fn may give true and a list of a table, a key, a value, ..., which are
+** set raw when the replay is done, or not at all. done() is called after each. */
 static int ask_for(lua_State *L) {
   state *S = get_state(L);
   record *r = record_now(L);

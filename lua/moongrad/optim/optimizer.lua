@@ -403,7 +403,9 @@ local function recorded_update(self, params, owners)
     raise("step: in a function that mg.compile records a schedule steps after its optimizer")
   end
   local hooks, ngroups = #self.hooks, #self.groups
-  local function known()                           -- is all as it was recorded?
+  local earlier, counted = {}, {}
+  -- Is all as it was recorded? And what is set after the replay: the counts of updates.
+  local function known()
     if #self.hooks ~= hooks or #self.groups ~= ngroups or not unchanged(notes) then return false end
     for id, s in pairs(kept) do
       local now = self.slots[id]
@@ -412,15 +414,15 @@ local function recorded_update(self, params, owners)
         if k ~= "step" and not rawequal(v, s[k]) then return false end
       end
     end
-    return true
-  end
-  local function count()
+    local n = 0
     for id, s in pairs(kept) do
-      s.step = (self.slots[id] or s).step + 1
-      self.slots[id] = s
+      local steps = (self.slots[id] or s).step + earlier[id] + 1
+      counted[n + 1], counted[n + 2], counted[n + 3] = s, "step", steps
+      counted[n + 4], counted[n + 5], counted[n + 6], n = self.slots, id, s, n + 6
     end
+    return true, counted
   end
-  mg._ask(0, known, count)
+  mg._ask(0, known)
   -- What fn gives for a group and the next update of id, once for all parameters alike
   local function number(group, id, fn)
     local before = id and record.updates[id] or 0
@@ -447,7 +449,7 @@ local function recorded_update(self, params, owners)
         s = mg._outside(fresh_slot, group, p, s)
         record.fresh[id] = s
       end
-      kept[id] = s
+      kept[id], earlier[id] = s, record.updates[id] or 0
       local copy = {number = function(fn) return number(group, id, fn) end}
       for k, v in pairs(s) do copy[k] = k ~= "step" and v or nil end
       copies[i] = setmetatable(copy, {__index = function(_, k)

@@ -26,8 +26,9 @@ local function recorded_rate(self)
         "one: call update() once before", name)
     end
   end
-  mg._ask(0, function() return rawequal(self.values, kept) end,
-    function() self.count = self.count + 1 end)
+  mg._ask(0, function()
+    return rawequal(self.values, kept), { self, "count", self.count + before + 1 }
+  end)
   return mg._outlive(mg._ask(1, function() return self:rate(self.count + before) end))
 end
 
