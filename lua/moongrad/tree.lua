@@ -80,6 +80,9 @@ local function explain(op, what, v, owner, path, seen)
   if owner then list = owner._keys(v) else list, other = keys(v) end
   if other ~= nil then refuse((" with a %s as key"):format(math.type(other) or type(other))) end
   if not list then refuse " without parameters yet: call the module once" end
+  if not owner and #list == 0 and getmetatable(v) then
+    refuse " with a metatable and nothing of its own"
+  end
   seen[v] = true
   for _, k in ipairs(list) do
     path[#path + 1] = k
@@ -116,6 +119,7 @@ local function form_of(v, owner, leaves, seen, depth)
     if not f then return nil end
     form[i] = f
   end
+  if #form == 0 and not owner and getmetatable(v) then return nil end
   form.done = true
   return form
 end

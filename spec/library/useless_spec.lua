@@ -113,3 +113,47 @@ describe("an option of no use beside the others", function()
       {value = 2}))
   end)
 end)
+
+-- A table that finds its values elsewhere would look empty to whoever reads it past metamethods.
+describe("what a table's metatable would add", function()
+  helper.guard(before_each, after_each)
+
+  local function elsewhere(t, how)
+    local get = {__index = t}
+    function get.__pairs() return next, t end
+    function get.__len() return #t end
+    return setmetatable({}, {[how] = get[how]})
+  end
+
+  it("is refused as options", function()
+    for _, how in ipairs{"__index", "__pairs", "__len"} do
+      local function options(t) return elsewhere(t, how) end
+      local text = ": a table with " .. how .. " is not read as options"
+      assert(raises("zeros" .. text, mg.zeros, 3, options{dtype = "float32"}))
+      assert(raises("sum" .. text, mg.sum, mg.ones(2), options{keepdims = true}))
+      assert(raises("SGD" .. text, optim.SGD, {mg.Variable(1)}, options{lr = 1}))
+      assert(raises("Linear" .. text, nn.Linear, 2, 2, options{bias = false}))
+      assert(raises("dropout" .. text, mg.dropout, mg.ones(2), options{p = 0.1}))
+    end
+    local t = setmetatable({dtype = "float32"}, {__tostring = function() return "options" end})
+    assert.equal("float32", mg.zeros(3, t).dtype)
+  end)
+
+  it("is refused as a shape, axes, an index, a list", function()
+    for _, how in ipairs{"__index", "__len"} do
+      local two = elsewhere({1, 2}, how)
+      local text = ": a table with " .. how .. " is not read as "
+      assert(raises("reshape" .. text .. "a list", mg.reshape, mg.ones(2), two))
+      assert(raises("zeros" .. text .. "a list", mg.zeros, two))
+      assert(raises("flip" .. text .. "a list", mg.flip, mg.ones(2, 2), two))
+      assert(raises("sum" .. text .. "options", mg.sum, mg.ones(2, 2), two))
+      assert(raises("index" .. text .. "a list", function() return mg.ones(2, 2)[two] end))
+      assert(raises("{first, last, step}" .. text .. "a list",
+        function() return mg.ones(2, 2)[{two, 1}] end))
+      assert(raises("stack" .. text .. "a list", mg.stack, elsewhere({mg.ones(2)}, how)))
+    end
+    local p = elsewhere({w = mg.tensor{1.0}}, "__index")
+    assert(raises("grad: argument 1 is a table with a metatable and nothing of its own",
+      mg.grad(function(t) return t.w:sum() end), p))
+  end)
+end)

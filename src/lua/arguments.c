@@ -290,7 +290,9 @@ static void distribute(lua_State *L, reading *r) {
   }
   if (r->rest > r->top) r->rest = r->top + 1;
   if (mixed) by_name(L, r, mixed, true);
-  if (options) by_name(L, r, options, false);
+  if (!options) return;
+  check_plain(L, options, g->name, "options");
+  by_name(L, r, options, false);
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -462,6 +464,7 @@ static void give_strings(lua_State *L, const signature *g, const param *p, int a
 
 /* Other keys than 1..n are somebody's mistake, unless they were read as options. */
 static void only_own_keys(lua_State *L, const signature *g, int at, bool by_option) {
+  check_plain(L, at, g->name, "a list");
   lua_Integer n = (lua_Integer)lua_rawlen(L, at);
   for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
     lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;

@@ -91,6 +91,7 @@ static inline attempt first_try(lua_State *L, state *S) {
 }
 
 const char *kind_of(lua_State *L, int i); /* the type's name as people know it */
+void check_plain(lua_State *L, int i, const char *who, const char *as); /* a table without an idea of its own of what it holds */
 const char *check_no_nul(lua_State *L, int i, const char *who); /* a string without NULs */
 const char *push_number_text(lua_State *L, int i); /* as tostring, with a point in any locale */
 

@@ -64,9 +64,20 @@ int check_list(lua_State *L, int i, const char *who, const char *what, int64_t o
   return n < 0 ? 0 : (int)n;
 }
 
+/* Values are read past metamethods: one that has its own idea of what it holds is refused. */
+void check_plain(lua_State *L, int i, const char *who, const char *as) {
+  static const char *const own[] = {"__len", "__index", "__pairs"};
+  if (!lua_getmetatable(L, i)) return;
+  lua_pop(L, 1);
+  for (int k = 0; k < 3; k++)
+    if (luaL_getmetafield(L, i, own[k]) != LUA_TNIL)
+      refuse(L, "%s: a table with %s is not read as %s", who, own[k], as);
+}
+
 void only_elements(lua_State *L, int i, const char *who) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, i);
   i = lua_absindex(L, i);
+  check_plain(L, i, who, "a list");
   for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) {
     lua_Integer key = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
     if (key < 1 || key > n)
@@ -324,16 +335,6 @@ typedef struct {
   void *p;              /* the next element */
 } reader;
 
-/* Values are read past metamethods: one that has its own idea of what it holds is refused. */
-static void check_plain(lua_State *L, int i, const char *who) {
-  static const char *const own[] = {"__len", "__index"};
-  if (!lua_getmetatable(L, i)) return;
-  lua_pop(L, 1);
-  for (int k = 0; k < 2; k++)
-    if (luaL_getmetafield(L, i, own[k]) != LUA_TNIL)
-      refuse(L, "%s: a table with %s is not read as data", who, own[k]);
-}
-
 static const char *path_text(const reader *r, int n, bool first, char buf[200]) {
   int len = 0;
   buf[0] = 0;
@@ -422,7 +423,7 @@ static void read_rows(reader *r, int axis) {
   lua_State *L = r->L;
   int64_t n = (int64_t)lua_rawlen(L, -1), i = 0;
   if (n != r->s.d[axis]) ragged_row(r, axis, n);
-  check_plain(L, lua_gettop(L), r->who);
+  check_plain(L, lua_gettop(L), r->who, "data");
   for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
     int64_t key = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
     if (key < 1 || key > n) odd_key(r);
@@ -442,7 +443,7 @@ static void read_table(lua_State *L, state *S, int i, const char *who, int t, no
   while (lua_type(L, -1) == LUA_TTABLE) { /* down the first elements */
     if (rd.s.n == MAXDIM) refuse(L, "%s: tables are nested more than %d deep", who, MAXDIM);
     lua_Unsigned n = lua_rawlen(L, -1);
-    check_plain(L, lua_gettop(L), who);
+    check_plain(L, lua_gettop(L), who, "data");
     rd.s.d[rd.s.n++] = (int64_t)n;
     if (n == 0) break;
     lua_rawgeti(L, -1, 1);
