@@ -88,6 +88,11 @@ describe("saved and loaded again", function()
       assert(alike(mg.load(path, {"a"}), {a = {b = 1}}, "t"))
       assert(raises("two things are called a.b", mg.load, path, {"a.b"}))
       assert(raises("load: unknown option names", mg.load, path, {names = {"model"}}))
+      local unnamed = {[""] = {a = mg.ones(2), [""] = 3}, a = mg.zeros(2)}
+      mg.save(path, unnamed)
+      assert(alike(mg.load(path), unnamed, "t"))
+      assert(alike(mg.load(path, {""}), {[""] = unnamed[""]}, "t"))
+      assert(alike(mg.load(path, {".a"}), {[""] = {a = mg.ones(2)}}, "t"))
     end)
 
     it("what is in a file as " .. kind, function()

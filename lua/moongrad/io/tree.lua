@@ -16,6 +16,9 @@ local tree = {}
 local DEPTH = 32
 local SHAPE = getmetatable(mg.tensor(0).shape) -- of what x.shape gives; comes back as a list
 
+-- The path of what stands at key k of the table at path, nil: of the whole.
+local function joined(path, k) return path and path .. "." .. k or tostring(k) end
+
 -- ---- out of tables ----------------------------------------------------------------------------
 
 local function float(v)
@@ -48,7 +51,7 @@ local function keys_of(t, path)
     elseif type(k) ~= "string" then
       raise("save: a %s cannot name a Variable", type(k))
     elseif not utf8.len(k) or k:find "\0" then
-      raise("save: %sthe key %q is no UTF-8, or has a NUL", path == "" and "" or path .. ": ", k)
+      raise("save: %sthe key %q is no UTF-8, or has a NUL", path and path .. ": " or "", k)
     end
     keys[#keys + 1] = k
   end
@@ -83,7 +86,7 @@ function tree.encode(t)
     local class = getmetatable(v)
     if class and class ~= SHAPE then
       raise("save: %s is %s, not a plain table; save its :state(), if it has one",
-        path == "" and "argument 2" or path,
+        path or "argument 2",
         type(class) == "table" and class.__name and "a " .. class.__name or "an object")
     end
     flat = flat and depth == 0
@@ -91,7 +94,7 @@ function tree.encode(t)
     flat = flat and strings
     local parts = {}
     for i, k in ipairs(keys) do
-      local part = value(v[k], path == "" and tostring(k) or path .. "." .. k, depth + 1)
+      local part = value(v[k], joined(path, k), depth + 1)
       if list then parts[i] = part
       elseif strings then parts[i] = json.quote(k) .. ":" .. part
       else parts[i] = ("[%s,%s]"):format(scalar(k), part) end
@@ -102,7 +105,7 @@ function tree.encode(t)
     return '{"#":"table","pairs":[' .. text .. "]}"
   end
 
-  local form = value(t, "", 0)
+  local form = value(t, nil, 0)
   return arrays, not flat and form or nil
 end
 
@@ -143,9 +146,9 @@ end
 function tree.decode(label, text, array, wanted)
   local found = {}
   local function value(form, path, inside)
-    local asked = wanted and wanted[path]
+    local asked = path and wanted and wanted[path]
     if asked then inside, wanted[path], found[path] = true, nil, true
-    elseif found[path] then raise("%s: two things are called %s", label, path) end
+    elseif path and found[path] then raise("%s: two things are called %s", label, path) end
     if form == json.null then return array(path, inside, asked) end
     if type(form) ~= "table" or form["#"] ~= nil and form["#"] ~= "table" then
       if not inside then return nil end
@@ -156,13 +159,13 @@ function tree.decode(label, text, array, wanted)
       local k = p[1]
       if seen[k] then malformed(label) end
       seen[k] = true
-      t[k] = value(p[2], path == "" and tostring(k) or path .. "." .. k, inside)
+      t[k] = value(p[2], joined(path, k), inside)
     end
     if inside or next(t) ~= nil then return t end
   end
   local form = json.decode(text)
   if type(form) ~= "table" or form == json.null then malformed(label) end
-  return value(form, "", not wanted) or {}
+  return value(form, nil, not wanted) or {}
 end
 
 return tree
