@@ -171,6 +171,13 @@ describe("mg.minimize", function()
     _, info = mg.minimize(function(x) return ((x - 1e8) ^ 4):sum() + 1e20 end, mg.zeros(2),
       {tol = 0})
     assert.is_truthy(info.message:find "as far as numbers can tell" or info.converged)
+    for _, method in ipairs{"L-BFGS", "Newton-CG"} do   -- there is no least value
+      for _, f in ipairs{mg.sum, function(x) return (x ^ 3):sum() end,
+        function(x) return -x:exp():sum() end} do
+        _, info = mg.minimize(f, mg.tensor{-1.2, 1}, {method = method})
+        assert.is_false(info.converged)
+      end
+    end
     assert(raises("minimize: what f gave does not depend on its argument", mg.minimize,
       function() return mg.tensor(1) end, mg.zeros(2)))
     assert(raises("minimize: f gave shape (2), expected", mg.minimize, mg.square, mg.ones(2)))

@@ -910,6 +910,30 @@ describe("compile", function()
     end)
   end
 
+  it("has attention's derivatives of each order, and by its mask, of any values", function()
+    for _, by_mask in ipairs{true, false} do
+      local function f(x, m)
+        local v, mask = mg.Variable(x), mg.Variable(m)
+        local y = mg.scaled_dot_product_attention(v, v, v,
+          by_mask and {attn_mask = mask} or {is_causal = true})
+        local xs = by_mask and {v, mask} or {v}
+        local g = mg.gradients((y * y):sum(), xs, {create_graph = true})
+        local h = mg.gradients((g[#g] * g[#g]):sum(), {v})[1]
+        return y:detach(), g[1]:detach(), h
+      end
+      local g = mg.compile(f)
+      for i = 1, 4 do
+        local x, m = mg.randn(2, 3, 4), mg.randn(3, 3)
+        if i % 2 == 0 then x[{2, 3, 1}] = math.huge end
+        local want, got = {f(x, m)}, {g(x, m)}
+        for k = 1, 3 do
+          assert.equal(bits{want[k]:isnan(), want[k]:nan_to_num()},
+            bits{got[k]:isnan(), got[k]:nan_to_num()})
+        end
+      end
+    end
+  end)
+
   it("has checkpoints inside", function()
     local function f(x, y)
       local v = mg.Variable(y)

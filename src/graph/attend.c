@@ -81,16 +81,19 @@ static node *count_to(vjp *v, int64_t n, const shape *s) {
   return keep(v, op_reshape(v->G, x, s));
 }
 
-/* true in *all: every element is finite */
+/* true in *all: every element is finite, or is taken to be by what mg.compile records */
 static bool all_finite(vjp *v, node *const *x, int n, bool *all) {
   graph *G = v->G;
-  *all = true;
-  for (int i = 0; i < n && *all; i++) {
-    imm k;
-    node *flag = keep(v, op_reduce(G, OP_all, U(isfinite, x[i]), UINT32_MAX, false));
-    if (!flag || !node_item(G, flag, &k)) return false;
-    *all = k.i;
+  node *flag = NULL;
+  for (int i = 0; i < n; i++) {
+    node *one = keep(v, op_reduce(G, OP_all, U(isfinite, x[i]), UINT32_MAX, false));
+    flag = i && one ? B(logical_and, flag, one) : one;
+    if (!flag) return false;
   }
+  if (flag->a && G->recorder) return recorder_choose(G, flag, all);
+  imm k;
+  if (!node_item(G, flag, &k)) return false;
+  *all = k.i;
   return true;
 }
 

@@ -92,8 +92,10 @@ local function minimize(f, v, method, tol, max_iter, history, callback)
     local from = {t = 0.0, f = value, g = g, slope = slope, x = x, times = times}
     local p = newton.strong_wolfe(probe, from, t, largest(d), 1e-15 * (1 + largest(x)))
     if p == from or p.f >= value and largest(p.g) >= largest(g) then
+      -- Dennis and Schnabel, Numerical Methods for Unconstrained Optimization, 7.2.5
+      local relative = largest(g * x:abs():maximum(1)) / (1 + math.abs(value))
       return finish("no step along the line makes it less, as far as numbers can tell",
-        largest(g) <= math.sqrt(tol) * (1 + math.abs(value)))
+        relative <= math.sqrt(tol))
     end
     if not curved then newton.remember(k, p.x - x, p.g - g, history, 0) end
     x, value, g, times = p.x, p.f, p.g, p.times
@@ -109,7 +111,8 @@ return mg.checked('minimize(f: function, x: tree, {method: "L-BFGS" | "Newton-CG
   "callback: function?}) -> any, table",
   "where f, which gives one number, is least, from x on: a tree like x, untracked, and " ..
   "{value =, gradient =, iterations =, evaluations =, converged =, message =}. It has " ..
-  "converged when no element of the gradient is beyond tol. history: of how many steps L-BFGS " ..
+  "converged when no element of the gradient is beyond tol, or no step makes f less and none of " ..
+  "|gradient| max(|x|, 1) / (1 + |f|) is beyond sqrt(tol). history: of how many steps L-BFGS " ..
   "knows, 20. callback(x, value, i) after each " ..
   "step stops it by false",
   function(f, x, method, tol, max_iter, history, callback)
