@@ -322,7 +322,7 @@ return function(mg)
       local vs, tracked = like("hvp", "v", v, t[1].form, t.points)
       local gs = tree.match("hvp", "the gradient", t[1].form, t.results[1])
       local keep = outside and (t.linked or tracked or mg._links(gs, t.points))
-      return (like_arguments(t, gradients(gs, vs, t.points, keep)))
+      return (like_arguments(t, gradients(gs, vs, t.points, keep, keep)))
     end))
 
   -- ---- hooks ----------------------------------------------------------------------------------

@@ -163,6 +163,33 @@ describe("products with the jacobian", function()
     assert(near(mg.hessian(h, at), mg.hessian(h, at).T))
     assert(near(mg.hessian(function(a) return a:sum() end, at), mg.zeros(3, 3)))
   end)
+
+  it("can be differentiated again: by the point, the direction, and what f captures", function()
+    local function each_of(x, v, w)
+      local function h(a) return (a[1] ^ 3 * a[2] * w + a[2] * a[3]:exp()):sin() end
+      local function several(a) return (a * w):tanh() * a end
+      return {
+        grad = function() return mg.grad(h)(x) end,
+        value_and_grad = function() return mg.mul(mg.value_and_grad(h)(x)) end,
+        hvp = function() return mg.hvp(h, x, v) end,
+        hessian = function() return mg.hessian(h, x) end,
+        jacobian = function() return mg.jacobian(several, x) end,
+        jvp = function() return mg.mul(mg.jvp(several, x, v)) end,
+        vjp = function()
+          local y, pull = mg.vjp(several, x)
+          return y * pull(v) * pull(v * v)
+        end,
+        hvp_of_hvp = function()
+          return mg.hvp(function(a) return (mg.hvp(h, a, v) * v):sum() end, x, v)
+        end,
+      }
+    end
+    local at = {mg.tensor{0.5, 0.2, 0.7}, mg.tensor{0.3, -1, 2}, mg.tensor(1.5)}
+    for name in pairs(each_of(table.unpack(at))) do
+      assert.is_true(mg.gradcheck(function(...) return each_of(...)[name]() end, at,
+        {order = 2}), name)
+    end
+  end)
 end)
 
 describe("checkpoint", function()
