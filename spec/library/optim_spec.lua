@@ -624,7 +624,7 @@ describe("optim", function()
         assert(raises("load_state: " .. text, wrong.load_state, wrong, state))
       end
       assert(raises("load_state: this is no optimizer's state", opt.load_state, opt, {}))
-      for _, steps in ipairs{-1, 0, 1.5, 0 / 0} do
+      for _, steps in ipairs{-1, 0, 1.5, 0 / 0, 2^62} do
         local t = opt:state()
         t["weight.step"] = mg.tensor(steps)
         assert(raises("load_state: weight.step is variable(", opt.load_state, opt, t))

@@ -168,8 +168,12 @@ describe("schedules", function()
     assert(raises("load_state: t is missing", fresh.load_state, fresh, state))
     state.t, state.lr[1] = 3, -1
     assert(raises("SGD: lr = -1 is negative", fresh.load_state, fresh, state))
+    state.lr[1], state.base[1] = 0.1, -1
+    assert(raises("SGD: lr = -1 is negative", fresh.load_state, fresh, state))
+    state.base[1], state.t = 1, math.maxinteger
+    assert(raises("load_state: t is 9223372036854775807", fresh.load_state, fresh, state))
     assert.same({0, 0.3}, {fresh.t, other.lr})
-    state.lr[1] = 0.1
+    state.t = 3
     assert.equal(fresh, fresh:load_state(state))
     fresh:step()
     assert.same({4, 1 * 0.1 ^ 2}, {fresh.t, other.lr})

@@ -538,7 +538,7 @@ local function text(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
 local function read_slot(group, name, p, take)
   local steps = take("step")
   local s = { step = steps.size == 1 and math.tointeger(steps:item()) }
-  if not s.step or s.step < 1 then
+  if not s.step or s.step < 1 or s.step > 1 << 53 then
     raise("load_state: %s.step is %s, expected a number of updates", name, tostring(steps))
   end
   for _, key in ipairs(buffers(group)) do

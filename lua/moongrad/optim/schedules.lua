@@ -143,9 +143,9 @@ Schedule.state = checked("state(self)",
     return t
   end)
 
--- A list of n numbers, or an error
-local function numbers(t, name, n)
-  local list = t[name]
+-- A list of rates, one for each holder, or an error
+local function saved_rates(self, t, name)
+  local list, n = t[name], #self.holders
   if type(list) ~= "table" or #list ~= n then
     raise("load_state: %s must be %d numbers: the optimizer's groups differ", name, n)
   end
@@ -153,6 +153,7 @@ local function numbers(t, name, n)
     if type(v) ~= "number" or v ~= v then
       raise("load_state: %s[%d] is %s, expected a number", name, i, tostring(v))
     end
+    getmetatable(self.opt).check { lr = v }
   end
   return copy(list)
 end
@@ -175,13 +176,13 @@ local function read(self, t, fields)
     known[name] = true
     field(fields, self, name, t[name])
   end
-  if math.type(t.t) ~= "integer" or t.t < 0 then
+  if math.type(t.t) ~= "integer" or t.t < 0 or t.t > 1 << 53 then
     raise("load_state: t is %s, expected a number of steps", tostring(t.t))
   end
   for name in pairs(t) do
     if not known[name] then raise("load_state: %s is unexpected", tostring(name)) end
   end
-  field(fields, self, "base", numbers(t, "base", #self.holders))
+  field(fields, self, "base", saved_rates(self, t, "base"))
   local parts = type(t.parts) == "table" and t.parts or {}
   if #parts ~= #(self.parts or {}) then
     raise("load_state: it has %d schedules inside, expected %d", #parts, #(self.parts or {}))
@@ -194,8 +195,8 @@ Schedule.load_state = checked("load_state(self, state: table)",
   function(self, t)
     local fields = { n = 0 }
     read(self, t, fields)
-    for i, lr in ipairs(numbers(t, "lr", #self.holders)) do
-      field(fields, self.holders[i].values, "lr", getmetatable(self.opt).check { lr = lr })
+    for i, lr in ipairs(saved_rates(self, t, "lr")) do
+      field(fields, self.holders[i].values, "lr", lr)
     end
     attempt(self, function()
       self:also(t.t)
