@@ -32,6 +32,8 @@ describe("an error", function()
       "mg.cross_entropy(mg.zeros(6, 10), mg.tensor({1, 2, 3, 10, 0, 11}, 'int64'))")
     says("one_hot: label 0 at position 1 is not in 1..3", "mg.one_hot({0, 1}, 3)")
     says("one_hot: label 0 at position 1 is below 1", "mg.one_hot {0, 1}")
+    mentions("raise: bad argument #2 to 'string.format'", "mg.raise('%d steps')")
+    mentions("raise: bad argument #1 to 'string.format'", "mg.raise(x)")
     mentions("grad: argument 1 is a Variable, expected a function (f)", "mg.grad(x)")
     says("Variable: argument 2 is the name; for float32: mg.Variable(mg.tensor(data, \"float32\"))",
       "mg.Variable({1, 2}, 'float32')")

@@ -213,8 +213,8 @@ static int eval(lua_State *L) {
 
 /* ---- messages ---------------------------------------------------------------------------------- */
 
-/* _format(fmt, ...): string.format, upvalue 3, with a point in any locale */
-static int format(lua_State *L) {
+/* string.format, upvalue 3, of what is on the stack, with a point in any locale. False: its error */
+static bool formatted(lua_State *L) {
   for (int i = lua_gettop(L); i > 1; i--) { /* a nan's sign is none */
     if (lua_type(L, i) != LUA_TNUMBER || lua_tonumber(L, i) == lua_tonumber(L, i)) continue;
     lua_pushnumber(L, NAN);
@@ -225,12 +225,15 @@ static int format(lua_State *L) {
   void *was = point_begin();
   int err = lua_pcall(L, lua_gettop(L) - 1, 1, 0);
   point_end(was);
-  return err ? lua_error(L) : 1;
+  return err == LUA_OK;
 }
+
+/* _format(fmt, ...) */
+static int format(lua_State *L) { return formatted(L) ? 1 : lua_error(L); }
 
 /* raise(fmt, ...) */
 static int raise_error(lua_State *L) {
-  format(L);
+  if (!formatted(L)) refuse(L, "raise: %s", lua_tostring(L, -1));
   raise_here(L, NULL);
 }
 
