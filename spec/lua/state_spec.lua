@@ -189,6 +189,31 @@ describe("where things are scarce", function()
     end
   end)
 
+  it("a product finds its stack where there is no address space any more", function()
+    if asan then return end
+    for _, dtype in ipairs{"float64", "float32"} do
+      local text, ok = child.run(([[
+        local mg = require "moongrad"
+        mg.set_num_threads(1)
+        local x = mg.eye(100):to %q * 2
+        mg.eval(x)
+        for _ = 1, 3 do                            -- room for the result
+          local y = x + 1
+          mg.eval(y)
+          y:free()
+        end
+        local function of(path, pattern)
+          local file <close> = assert(io.open("/proc/self/" .. path))
+          return file:read "a":match(pattern)
+        end
+        local pid, kb = of("stat", "^%%d+"), of("status", "VmSize:%%s+(%%d+)")
+        assert(os.execute(("prlimit --pid %%s --as=%%d"):format(pid, kb * 1024)))
+        assert(x:matmul(x):sum():item() == 400)
+      ]]):format(dtype))
+      assert(ok and text == "", text)
+    end
+  end)
+
   it("another Lua is told", function()
     local init = assert(loadfile("lua/moongrad/init.lua", "t", setmetatable({
       _VERSION = "Lua 5.1",

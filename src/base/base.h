@@ -152,6 +152,7 @@ void errand_drop(errand *t);                      /* it is not touched any more,
 /* ---- the processor ------------------------------------------------------------------------------- */
 
 enum { MAX_THREADS = 4096 };
+void stack_grow(void);                        /* once, before the first kernel runs */
 int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
 int cpu_count(void);
 /* Kernels are compiled for the x86-64 levels v2, v3 and v4; elsewhere, or where PLAIN_C is defined, once, in

@@ -21,13 +21,14 @@
 #include <unistd.h>
 
 enum {
-  STACK = 1 << 20, /* bytes of a helper's */
-  ROOM = 64 << 20, /* of address space that are left to others */
-  PAUSES = 500,    /* some 8 us: between two offers of the processor to others, */
-  LOOK = 1000000,  /* ns for which a helper looks for work before it sleeps, */
-  TAKEN = 200000,  /* ns after which the processor was somebody's meanwhile, */
-  SHY = 20,        /* times a helper offers nothing and sleeps soon, after that, */
-  WAITS = 5000     /* pauses for the last part, before who began the loop sleeps */
+  STACK = 1 << 20,  /* bytes of a helper's */
+  DEEP = 512 << 10, /* what kernels keep on a stack, twice the most */
+  ROOM = 64 << 20,  /* of address space that are left to others */
+  PAUSES = 500,     /* some 8 us: between two offers of the processor to others, */
+  LOOK = 1000000,   /* ns for which a helper looks for work before it sleeps, */
+  TAKEN = 200000,   /* ns after which the processor was somebody's meanwhile, */
+  SHY = 20,         /* times a helper offers nothing and sleeps soon, after that, */
+  WAITS = 5000      /* pauses for the last part, before who began the loop sleeps */
 };
 
 /* ---- helpers ------------------------------------------------------------------------------------- */
@@ -245,6 +246,33 @@ void par_for(ctx *c, int64_t n, void (*body)(void *arg, int64_t i), void *arg) {
 }
 
 int par_worker(void) { return worker; }
+
+/* ---- the stack ----------------------------------------------------------------------------------- */
+
+__attribute__((noinline)) static void reach_down(void) {
+  volatile char deep[DEEP];
+  deep[0] = 0;
+}
+
+/* The first thread's stack grows as it is used. Where address space is limited there may be none left when a
+** product wants its blocks, which ends the process: so it grows now. Others have all of theirs. */
+void stack_grow(void) {
+  pthread_attr_t attr;
+  void *low;
+  size_t size;
+  if (getpid() != (pid_t)syscall(SYS_gettid)) return;
+  if (pthread_getattr_np(pthread_self(), &attr) != 0) return;
+  bool known = pthread_attr_getstack(&attr, &low, &size) == 0;
+  pthread_attr_destroy(&attr);
+  uintptr_t here = (uintptr_t)&attr, end = (uintptr_t)low;
+  if (!known || here < end + 2 * DEEP || here >= end + size) return; /* a small one, or another's */
+  void *room = mmap(NULL, 2 * DEEP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return;
+  munmap(room, 2 * DEEP);
+  reach_down();
+}
+
+/* ---- the processor ------------------------------------------------------------------------------- */
 
 /* Those this process may run on: a container's share, not the machine's. */
 int cpu_count(void) {

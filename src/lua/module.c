@@ -547,6 +547,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   luaL_checkversion(L);
   if (cpu_level() < 2)
     luaL_error(L, "moongrad needs a processor of level x86-64-v2 (SSE4.2, POPCNT) or later");
+  stack_grow();
   lua_settop(L, 0);
   push_shared(L);
   push_module(L);
