@@ -51,11 +51,12 @@ function Object:seal(late)
   self._sealed = {__newindex = before}
   function self.__newindex(object, name, value)
     if unfinished[object] or known[name] then return (before or rawset)(object, name, value) end
-    local names = {}
+    local kind, names = getmetatable(object).__name, {}
+    if name == nil or name ~= name then raise("%s: %s names no field", kind, tostring(name)) end
     for k in next, object do names[#names + 1] = type(k) == "string" and k or nil end
     table.sort(names)
     local near = require "moongrad.core"._near(tostring(name), names)
-    raise("%s: there is no field %s%s", getmetatable(object).__name, tostring(name),
+    raise("%s: there is no field %s%s", kind, tostring(name),
       near and ("; did you mean %s?"):format(near) or "")
   end
   return self

@@ -34,7 +34,7 @@ describe("fields", function()
       assign(data.DataLoader(ds), "batchsize", 3)))
     assert(raises("EMA: there is no field dekay; did you mean decay?",
       assign(mg.training.EMA(mg.nn.Linear(2, 2)), "dekay", 0.5)))
-    assert(raises("Subset: there is no field nil", function() data.Subset(ds, {1})[nil] = 1 end))
+    assert(raises("Subset: nil names no field", function() data.Subset(ds, {1})[nil] = 1 end))
   end)
 
   it("of datasets may be a get of one's own", function()

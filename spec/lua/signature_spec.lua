@@ -66,6 +66,12 @@ describe("a signature", function()
     assert(raises("log_prob: a Variable" .. colon, d.log_prob, x))
     assert(raises("step: a nil" .. colon, opt.step))
     assert(raises("load: a string" .. colon, mg.nn.Linear(2, 2).load, "x.npz"))
+    assert(raises("step: a table" .. colon, opt.step, {}))
+    assert(raises("Linear: a table" .. colon, mg.nn.Linear.forward, {}, x))
+    local class = " is a class; methods are called of its objects"
+    assert(raises("step: SGD" .. class, function() mg.optim.SGD:step() end))
+    assert(raises("parameters: Linear" .. class, function() mg.nn.Linear:parameters() end))
+    assert(raises("batches: DataLoader" .. class, function() mg.data.DataLoader:batches() end))
   end)
 
   it("lets what stands in brackets be left out", function()

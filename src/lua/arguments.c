@@ -658,10 +658,29 @@ static void first_shape(lua_State *L, shape *s) {
   lua_pop(L, 1);
 }
 
-/* obj.name(...) where obj:name(...) was meant, or nothing at all: what comes first is no object. */
+static int type_of_field(lua_State *L, int i, const char *name) {
+  lua_pushstring(L, name);
+  int type = lua_rawget(L, i);
+  lua_pop(L, 1);
+  return type;
+}
+
+/* obj.name(...) where obj:name(...) was meant, Class:name(...), or nothing at all: what comes first is
+** no object. A class has __index; a table without a metatable is an object if it has the method. */
 static void check_self(lua_State *L, const signature *g) {
   int type = lua_type(L, 1);
-  if (type == LUA_TTABLE || (type == LUA_TUSERDATA && !to_box(L, 1))) return;
+  if (type == LUA_TUSERDATA && !to_box(L, 1)) return;
+  if (type == LUA_TTABLE) {
+    bool class = type_of_field(L, 1, "__index") != LUA_TNIL &&
+                 type_of_field(L, 1, "__name") == LUA_TSTRING && strcmp(g->name, "extend") != 0;
+    if (class) {
+      lua_getfield(L, 1, "__name");
+      lua_pushfstring(L, "%s is a class; methods are called of its objects", lua_tostring(L, -1));
+      refuse_shown(L, g);
+    }
+    if (lua_getmetatable(L, 1)) return lua_pop(L, 1);
+    if (type_of_field(L, 1, g->name) != LUA_TNIL) return;
+  }
   push_kind(L, 1);
   lua_pushfstring(L, "%s is no object; methods are called by a colon, object:name(...)",
                   lua_tostring(L, -1));
