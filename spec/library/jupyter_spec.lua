@@ -80,4 +80,25 @@ describe("the Jupyter kernel", function()
     shows({{"stderr", "oh"}, {"error", "Lua has ended (status 3) and was started anew"}}, "error")
     shows{{"result", "nil"}}
   end)
+
+  it("says that Lua has ended, though a child of it lives on", function()
+    if os.getenv "LD_PRELOAD" then return pending "Python does not run under the sanitizers" end
+    if not os.execute "python3 -c 0 2>/dev/null" then return pending "needs python3" end
+    local folder = child.folder()
+    child.write(folder .. "/p.py", ([[
+import sys
+sys.path.insert(0, "lua/moongrad/jupyter")
+import kernel
+lua = kernel.Lua()
+def ask(code):
+    return lua.ask({"ask": "run", "code": code, "count": 1}, print, print)
+print(ask("os.execute 'sleep 30 >/dev/null 2>&1 & echo $! >%s/pid' return 7")["text"])
+print(ask("os.exit(3)"), lua.close())
+]]):format(folder))
+    local pipe <close> = io.popen(child.environment() .. " timeout 10 python3 -B " .. folder ..
+      "/p.py 2>&1")
+    local text = pipe:read "a"
+    os.execute("kill " .. child.read(folder .. "/pid"))
+    assert.equal("7\nNone 3\n", text)
+  end)
 end)

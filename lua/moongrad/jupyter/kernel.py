@@ -110,17 +110,21 @@ class Lua:
         return [json.loads(line.decode("utf-8", "replace")) for line in lines]
 
     def ask(self, request, show, display):
-        """The answer, or None if the process ended. What it shows meanwhile goes to the functions."""
+        """The answer, or None if the process ended. What it shows meanwhile goes to the functions.
+
+        A child of it may hold its pipes open: that it has ended they do not tell then.
+        """
         try:
             os.write(self.requests, json.dumps(request, ensure_ascii=False).encode() + b"\n")
         except BrokenPipeError:
             return None
         while True:
             try:
-                self.selector.select()
+                self.selector.select(0.5)
+                ended = self.process.poll() is not None
                 self.print(show)
                 lines = self.lines()
-                if lines is None:
+                if lines is None or ended and not lines:
                     self.print(show)
                     return None
                 for line in lines:
