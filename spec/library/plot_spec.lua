@@ -31,6 +31,10 @@ describe("dot_graph", function()
     assert.equal(1, count(text, "fillcolor = orange"))
     assert.equal(1, count(text, "fillcolor = lightgray"))
     assert.is_truthy(text:find([["a \"b\"\\\n() float64"]], 1, true))
+    for name, shown in pairs{["<&lt;>"] = "<&amp;lt;>", ["a\nb\1"] = "a b ", ["\u{e9}"] = "\u{e9}",
+                             ["\xe9\xff"] = "??", ["\u{ffff}!\u{fffe}"] = "?!?"} do
+      assert.is_truthy(mg.dot_graph(mg.Variable(1, name)):find('"' .. shown .. "\\n", 1, true))
+    end
   end)
 
   it("works after backward, for long chains and for Functions with several outputs", function()

@@ -6,8 +6,9 @@ local raise, checked = mg.raise, mg.checked
 
 local graph = {}
 
+-- In labels graphviz reads HTML's names of characters.
 local function dot_quote(s)
-  return '"' .. s:gsub('[\\"]', "\\%0"):gsub("\n", "\\n") .. '"'
+  return '"' .. s:gsub('[\\"]', "\\%0"):gsub("&", "&amp;"):gsub("\n", "\\n") .. '"'
 end
 
 local function dot_graph(y)
@@ -20,7 +21,7 @@ local function dot_graph(y)
 
   local function visit(x)
     local label = ("(%s) %s"):format(table.concat(x.shape, ", "), x.dtype)
-    if x.name then label = x.name .. "\n" .. label end
+    if x.name then label = program.plain(x.name) .. "\n" .. label end
     local colour = x.creator and "white" or x.requires_grad and "orange" or "lightgray"
     add("v%d [shape = box, style = filled, fillcolor = %s, label = %s];", number[x.id], colour,
       dot_quote(label))
@@ -30,7 +31,7 @@ local function dot_graph(y)
     if not known then
       functions = functions + 1
       function_number[f.id] = functions
-      add("f%d [label = %s];", functions, dot_quote(f.name))
+      add("f%d [label = %s];", functions, dot_quote(program.plain(f.name)))
       for _, input in ipairs(f.inputs) do
         if not number[input.id] then
           variables[#variables + 1] = input

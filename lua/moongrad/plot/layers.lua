@@ -7,6 +7,7 @@
 -- sheet; a clause says from which byte on it reads it.
 
 local mg = require "moongrad.core"
+local program = require "moongrad.plot.program"
 local raise = mg.raise
 
 local layers = {}
@@ -86,16 +87,13 @@ layers.styles = '"lines" | "dashed" | "points" | "linespoints" | "dots" | "steps
 -- In single quotes all is literal; a quote itself is a string of its own, since gnuplot misses one
 -- that is doubled next to another.
 local function quote(s)
-  local parts = ("'" .. s:gsub("%c", " "):gsub("'", "'.\"'\".'") .. "'")
+  local parts = ("'" .. s:gsub("'", "'.\"'\".'") .. "'")
   return (parts:gsub("''%.", ""):gsub("%.''", ""))
 end
 layers.quote = quote
 
 -- A byte that is no UTF-8 would have gnuplot miss the quote behind it.
-local function text(s)
-  s = mg._format("%s", s)
-  return quote(utf8.len(s) and s or s:gsub("[\128-\255]", "?"))
-end
+local function text(s) return quote(program.plain(mg._format("%s", s))) end
 layers.text = text
 
 local function colour(given, i)

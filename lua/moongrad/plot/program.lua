@@ -22,6 +22,12 @@ function program.read_file(path)
   return f and f:read("a") or ""
 end
 
+-- What gnuplot and graphviz can show of a text, and XML may hold: UTF-8, no control characters.
+function program.plain(s)
+  s = utf8.len(s) and s:gsub("\xef\xbf[\xbe\xbf]", "?") or s:gsub("[\128-\255]", "?")
+  return (s:gsub("%c", " "))
+end
+
 function program.shell_quote(s)
   return "'" .. s:gsub("'", "'\\''") .. "'"
 end
