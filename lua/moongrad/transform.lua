@@ -5,6 +5,7 @@
 -- on and it depends on something tracked outside, be it an argument or a parameter that f captures.
 -- So mg.grad(mg.grad(f)) works, and a loop x = x - 0.1 * df(x) over constants grows no graph.
 
+local check_list = require "moongrad.list"
 local tree = require "moongrad.tree"
 local element = require "moongrad.element"
 local only = require "moongrad.only"
@@ -463,6 +464,7 @@ return function(mg)
     "order 2: the second too",
     function(f, xs, order, eps, rtol, atol)
       if is_variable(xs) or type(xs) == "number" then xs = {xs} end
+      check_list("gradcheck", "the table of inputs", xs)
       local all_leaves, forms, first, names, which = {}, {}, {}, {}, {}
       for n, x in ipairs(xs) do
         local what = "input " .. n

@@ -40,7 +40,22 @@ describe("an option of no use beside the others", function()
     assert.equal("float64", mg.normal(x, 1, {dtype = "float64"}).dtype)
   end)
 
+  it("is refused where it stands in a list", function()
+    assert(raises("roll: unknown option foo", mg.roll, mg.ones(2, 2), {1, 1, foo = 1}, {1, 2}))
+    assert(raises("movedim: unknown option foo", mg.movedim, mg.ones(2, 2), {1, 2, foo = 1},
+      {2, 1}))
+    assert(raises("gradcheck: the table of inputs has the key foo", mg.gradcheck, square,
+      {x, foo = x}))
+    assert(raises("load: name 2 is a nil, expected a string", mg.load, "no.npz", {"a", nil, "b"}))
+  end)
+
   it("is refused by solvers", function()
+    local function stop(gives)
+      return mg.minimize(square, x, {callback = function() return table.unpack(gives) end})
+    end
+    assert(raises("minimize: the callback gave a string, expected false", stop, {"stop"}))
+    assert(raises("minimize: the callback gave 2 results", stop, {false, 1}))
+    assert.is_false((select(2, stop{false})).converged)
     local function f(_, y) return -y end
     assert(raises("odeint: rk4 takes steps of one length, and no rtol, atol or max_steps",
       mg.odeint, f, 1.0, {0, 1}, {method = "rk4", max_steps = 10}))

@@ -126,6 +126,8 @@ describe("a signature", function()
     refuses("sum: argument 3 is a boolean, expected a table of options", SUM, x, 1, true)
     refuses("sum: option keepdims is a number, expected true or false", SUM, x, {keepdims = 1})
     refuses("sum: unknown option 3", SUM, x, {[3] = 1, keepdims = true})
+    refuses("g: unknown option keep", "g(a: ints, b: ints, {keep: bool = true})",
+      {1, 2, keep = false}, {1})
     refuses("zeros: argument 2 is a string, expected a table of options", ZEROS, {2}, "float32")
     refuses("zeros: unknown option dtyp; did you mean dtype?", ZEROS, {2, dtyp = "float32"})
     refuses("Linear: in must be at least 1, got 0", LINEAR, 0, 2)

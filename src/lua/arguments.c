@@ -80,6 +80,7 @@ typedef struct {
   int top, at[MAXPARAM];
   int spread; /* so many values stand from at[i] on for the one that has ... */
   int rest;   /* from here on, up to top, stands what ... is */
+  int mixed;  /* the list that may hold options, too; they have been read */
 } reading;
 
 static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
@@ -242,8 +243,8 @@ static void by_name(lua_State *L, reading *r, int table, bool mixed) {
 /* Sets r->at for all that was given. */
 static void distribute(lua_State *L, reading *r) {
   const signature *g = r->g;
-  int top = lua_gettop(L), i = 1, j = 0, options = 0, mixed = 0;
-  r->spread = 0;
+  int top = lua_gettop(L), i = 1, j = 0, options = 0;
+  r->spread = r->mixed = 0;
   r->top = top;
   r->rest = top + 1;
   bool tables = false;
@@ -286,10 +287,10 @@ static void distribute(lua_State *L, reading *r) {
     r->at[j++] = i++;
     if (p->spread && !table) {
       for (r->spread = 1; i <= last && lua_type(L, i) != LUA_TTABLE; i++) r->spread++;
-    } else if (table && p->kinds & LISTS && !(p->kinds & TABLES)) mixed = i - 1;
+    } else if (table && p->kinds & LISTS && !(p->kinds & TABLES)) r->mixed = i - 1;
   }
   if (r->rest > r->top) r->rest = r->top + 1;
-  if (mixed) by_name(L, r, mixed, true);
+  if (r->mixed) by_name(L, r, r->mixed, true);
   if (!options) return;
   check_plain(L, options, g->name, "options");
   by_name(L, r, options, false);
@@ -463,13 +464,13 @@ static void give_strings(lua_State *L, const signature *g, const param *p, int a
 }
 
 /* Other keys than 1..n are somebody's mistake, unless they were read as options. */
-static void only_own_keys(lua_State *L, const signature *g, int at, bool by_option) {
-  check_plain(L, at, g->name, "a list");
+static void only_own_keys(lua_State *L, const reading *r, int at) {
+  check_plain(L, at, r->g->name, "a list");
   lua_Integer n = (lua_Integer)lua_rawlen(L, at);
   for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
     lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
-    if ((i < 1 || i > n) && (by_option || lua_type(L, -2) != LUA_TSTRING))
-      lua_pop(L, 1), unknown_option(L, g);
+    if ((i < 1 || i > n) && (at != r->mixed || lua_type(L, -2) != LUA_TSTRING))
+      lua_pop(L, 1), unknown_option(L, r->g);
   }
 }
 
@@ -575,7 +576,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       if (k & K_TABLE || (k & K_OBJECT && is_object(L, at, p)) ||
           (k & K_FUNCTION && is_callable(L, at)))
         return lua_pushvalue(L, at);
-      if (k & LISTS) only_own_keys(L, g, at, at > r->top);
+      if (k & LISTS) only_own_keys(L, r, at);
       if (k & K_NUMBERS) return give_numbers(L, g, p, at);
       if (k & K_STRINGS) return give_strings(L, g, p, at);
       if (k & K_INTS && !t->to) return give_all_ints(L, g, p, at);

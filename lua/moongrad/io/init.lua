@@ -233,10 +233,16 @@ local function split(given)
     if type(k) == "string" then opts[k] = v
     elseif math.type(k) ~= "integer" or k < 1 or k > #given then
       raise("load: unknown option %s", tostring(k))
-    elseif type(v) ~= "string" then raise("load: name %d is a %s, expected a string", k, type(v))
-    else names[#names + 1] = v end
+    end
   end
-  return next(names) and names, opts
+  for i = 1, #given do
+    local name = given[i]
+    if type(name) ~= "string" then
+      raise("load: name %d is a %s, expected a string", i, type(name))
+    end
+    names[i] = name
+  end
+  return names[1] and names, opts
 end
 
 -- load(path [, {"name", ..., options}])

@@ -100,7 +100,12 @@ local function minimize(f, v, method, tol, max_iter, history, callback)
     if not curved then newton.remember(k, p.x - x, p.g - g, history, 0) end
     x, value, g, times = p.x, p.f, p.g, p.times
     info.iterations = info.iterations + 1
-    if callback and callback(v.tree(x), value, info.iterations) == false then
+    local go = callback and only("minimize: the callback",
+      callback(v.tree(x), value, info.iterations))
+    if go ~= nil and type(go) ~= "boolean" then
+      mg.raise("minimize: the callback gave a %s, expected false, to stop, or nothing",
+        mg.is_variable(go) and "Variable" or type(go))
+    elseif go == false then
       return finish("the callback said so", false)
     end
   end
