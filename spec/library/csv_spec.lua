@@ -139,6 +139,9 @@ describe("saved as .csv", function()
       assert(helper.same(got.f:to "float32", t.f))
       assert.same(t.s, got.s)
     end
+    local marked = {["\xef\xbb\xbfa"] = {"\xef\xbb\xbfb"}} -- begins no text, is of one
+    assert.same(marked, loaded(saved(marked)))
+    assert.same({"\xef\xbb\xbfb"}, loaded(saved(marked, {header = false}), {header = false})[1])
   end)
 
   it("only tables of columns of one length are", function()

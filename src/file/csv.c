@@ -12,10 +12,11 @@
 #include <string.h>
 #include <strings.h>
 
+static const char BOM[] = "\xef\xbb\xbf"; /* at the beginning it is none of a field's text */
+
 void csv_open(csv *r, const char *p, int64_t n, char delimiter) {
-  static const char bom[] = "\xef\xbb\xbf";
   *r = (csv){.p = p, .end = p + n, .delimiter = delimiter, .line = 1, .begins = true};
-  if (n >= 3 && memcmp(p, bom, 3) == 0) r->p += 3;
+  if (n >= 3 && memcmp(p, BOM, 3) == 0) r->p += 3;
 }
 
 static bool is_break(char c) { return c == '\n' || c == '\r'; }
@@ -176,6 +177,7 @@ int csv_print(char buf[40], double v, bool single) {
 
 bool csv_needs_quotes(const char *p, size_t n, char delimiter) {
   if (n == 0) return true; /* a row of one would be empty */
+  if (n >= 3 && memcmp(p, BOM, 3) == 0) return true;
   if (p[0] == ' ' || p[n - 1] == ' ' || p[0] == '\t' || p[n - 1] == '\t') return true;
   for (size_t i = 0; i < n; i++)
     if (p[i] == delimiter || p[i] == '"' || p[i] == '\n' || p[i] == '\r') return true;

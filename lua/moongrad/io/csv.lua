@@ -116,7 +116,8 @@ end
 
 local function quoted(name, delimiter)
   name = tostring(name)
-  if name ~= "" and not name:find('[%c"' .. "%" .. delimiter .. "]") then return name end
+  local plain = name ~= "" and not name:find('[%c"' .. "%" .. delimiter .. "]")
+  if plain and not name:find "^\xef\xbb\xbf" then return name end -- a byte order mark
   return '"' .. name:gsub('"', '""') .. '"'
 end
 
