@@ -74,6 +74,21 @@ describe("a signature", function()
     assert(raises("batches: DataLoader" .. class, function() mg.data.DataLoader:batches() end))
   end)
 
+  it("tells of classes that stand for what is made of them", function()
+    local nn, data = mg.nn, mg.data
+    local ds = data.TensorDataset(x)
+    assert(raises("SGD: argument 1 is the class Linear, expected a table or a module", mg.optim.SGD,
+      nn.Linear))
+    assert(raises("EMA: argument 1 is the class Linear, expected a module", mg.training.EMA,
+      nn.Linear))
+    assert(raises("cosine: argument 1 is the class SGD, expected an optimizer", mg.optim.cosine,
+      mg.optim.SGD, 5))
+    assert(raises("DataLoader: option sampler is the class RandomSampler, expected a sampler",
+      data.DataLoader, ds, {sampler = data.RandomSampler}))
+    assert(raises("TransformerEncoder: option norm is the class LayerNorm", nn.TransformerEncoder,
+      nn.TransformerEncoderLayer(4, 2), 1, {norm = nn.LayerNorm}))
+  end)
+
   it("lets what stands in brackets be left out", function()
     assert.same({nil, 4, true}, {values(LINEAR, 4)})
     assert.same({nil, 4, false}, {values(LINEAR, 4, {bias = false})})

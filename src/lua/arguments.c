@@ -24,9 +24,28 @@ static int self_counts(lua_State *L, const signature *g) {
   return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && strcmp(ar.namewhat, "method") == 0;
 }
 
+static int type_of_field(lua_State *L, int i, const char *name) {
+  lua_pushstring(L, name);
+  int type = lua_rawget(L, i);
+  lua_pop(L, 1);
+  return type;
+}
+
+/* Classes have __index; what is made of them has not. */
+static bool is_class(lua_State *L, int i) {
+  return lua_type(L, i) == LUA_TTABLE && type_of_field(L, i, "__index") != LUA_TNIL &&
+         type_of_field(L, i, "__name") == LUA_TSTRING;
+}
+
 /* Pushes what stands at i as a message says it: "a string". */
 static void push_kind(lua_State *L, int i) {
   const char *kind = kind_of(L, i);
+  if (is_class(L, i)) {
+    lua_pushliteral(L, "the class ");
+    lua_getfield(L, i, "__name");
+    lua_concat(L, 2);
+    return;
+  }
   if (lua_type(L, i) == LUA_TTABLE && luaL_getmetafield(L, i, "__name") == LUA_TSTRING)
     kind = lua_tostring(L, -1);
   lua_pushfstring(L, strchr("aeiouAEIO", *kind) ? "an %s" : "a %s", kind);
@@ -171,7 +190,7 @@ static bool is_callable(lua_State *L, int i) {
 }
 
 static bool is_object(lua_State *L, int i, const param *p) {
-  if (lua_type(L, i) != LUA_TTABLE) return false;
+  if (lua_type(L, i) != LUA_TTABLE || is_class(L, i)) return false;
   lua_getfield(L, i, p->object);
   bool is = lua_toboolean(L, -1);
   lua_pop(L, 1);
@@ -573,6 +592,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       else lua_pushvalue(L, at);
       return;
     case LUA_TTABLE:
+      if (k & K_OBJECT && is_class(L, at)) mistyped(L, r, i, at);
       if (k & K_TABLE || (k & K_OBJECT && is_object(L, at, p)) ||
           (k & K_FUNCTION && is_callable(L, at)))
         return lua_pushvalue(L, at);
@@ -659,22 +679,13 @@ static void first_shape(lua_State *L, shape *s) {
   lua_pop(L, 1);
 }
 
-static int type_of_field(lua_State *L, int i, const char *name) {
-  lua_pushstring(L, name);
-  int type = lua_rawget(L, i);
-  lua_pop(L, 1);
-  return type;
-}
-
 /* obj.name(...) where obj:name(...) was meant, Class:name(...), or nothing at all: what comes first is
-** no object. A class has __index; a table without a metatable is an object if it has the method. */
+** no object. A table without a metatable is one if it has the method. */
 static void check_self(lua_State *L, const signature *g) {
   int type = lua_type(L, 1);
   if (type == LUA_TUSERDATA && !to_box(L, 1)) return;
   if (type == LUA_TTABLE) {
-    bool class = type_of_field(L, 1, "__index") != LUA_TNIL &&
-                 type_of_field(L, 1, "__name") == LUA_TSTRING && strcmp(g->name, "extend") != 0;
-    if (class) {
+    if (is_class(L, 1) && strcmp(g->name, "extend") != 0) {
       lua_getfield(L, 1, "__name");
       lua_pushfstring(L, "%s is a class; methods are called of its objects", lua_tostring(L, -1));
       refuse_shown(L, g);
