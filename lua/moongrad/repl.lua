@@ -4,6 +4,7 @@
 -- With lua-readline lines are edited, names completed by Tab, and what was typed is kept in a file,
 -- $MOONGRAD_HISTORY or ~/.moongrad_history. Without, lines are read as they come.
 
+local _ENV = require "moongrad.globals"
 local mg = require "moongrad"
 local session = require "moongrad.session"
 
@@ -97,11 +98,11 @@ function repl.loop()
     elseif not code then break
     elseif asked then
       local name = asked ~= "" and asked or "mg"
-      print(session.help(name) or "nothing is known of " .. name)
+      io.write(session.help(name) or "nothing is known of " .. name, "\n")
     elseif fn then evaluate(fn, code)
     elseif message and code:find "%S" then io.stderr:write(message, "\n") end
   end
-  print()
+  io.write "\n"
   os.exit = exit                                   -- luacheck: ignore 122
   finish()
 end
@@ -154,7 +155,7 @@ function repl.main(given)
     local fn, message = loadfile(script)
     execute(fn, message, table.unpack(_G.arg))
   elseif not ran and not interactive and not is_terminal() then
-    execute(load(io.read "a", "=stdin"))
+    execute(loadfile())
   elseif not ran then
     interactive = true
   end

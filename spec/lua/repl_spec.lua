@@ -37,6 +37,13 @@ describe("the REPL", function()
         "__tostring = function() error 'no' end})\nx\n{1, x}\n"))
   end)
 
+  it("goes on when standard names are given other values", function()
+    assert.equal("variable([3 3])\nstdin:1: sum: axis 3 is out of range for shape (2)\n" ..
+      "Linear(2, 2)\n\n", typed("table, type, string = 1, 2, 3\nio, os, pcall = 4, 5, 6\n" ..
+      "tostring, debug, require = nil\nmg.ones(2) * 3\nmg.ones(2):sum(3)\nmg.nn.Linear(2, 2)\n"))
+    assert.is_truthy(typed "print = 1\n1\n?softmax\n":find("exp(x) / sum", 1, true))
+  end)
+
   it("helps", function()
     local text = typed "?softmax\nmg.softmax?\nm = mg.nn.Linear(1, 2)\nm:forward?\nnone?\n"
     local one = "softmax(x: array, axis: axis = -1)\nexp(x) / sum(exp(x)) along an axis\n"

@@ -91,7 +91,7 @@ local right = setmetatable({}, {__mode = "k"})
 
 local function check_lists(self)
   local class = getmetatable(self)
-  for _, name in ipairs(class.lists) do
+  for _, name in ipairs(class._lists) do
     local list = rawget(self.values, name)
     if list and not same(list, right[list]) then
       class.check{[name] = list}
@@ -188,9 +188,9 @@ local function extend(self, name, options, doc)
   local braces = class.options:find "%S" and "{" .. class.options .. "}"
   local ok, parameters = pcall(mg._parameters, ("%s(%s)"):format(name, braces or ""))
   if not ok then raise("extend: %s", parameters) end
-  class.lists = {}
+  class._lists = {}
   for _, p in ipairs(parameters.options) do
-    if p.type:find "^numbers" then table.insert(class.lists, p.name) end
+    if p.type:find "^numbers" then table.insert(class._lists, p.name) end
   end
   class.check = braces and mg.signature(("%s(%s)"):format(name, braces)) or function(given)
     local option = next(given)

@@ -1,0 +1,49 @@
+-- A script's globals are its own: the library works on, whatever standard names come to mean.
+
+local child = require "spec.child"
+
+-- Runs all examples of the reference, after every standard name but print and require was
+-- overwritten; they themselves see those that were.
+local SCRIPT = [==[
+local G, saved = _G, {}
+for name, value in pairs(G) do saved[name] = value end
+saved._G = saved
+package.path = ... .. package.path
+local mg = require "moongrad"
+local examples = require "docs.examples"
+local path = assert(package.searchpath("docs.session", package.path))
+local session = assert(loadfile(path, "t", saved))()
+local print, pcall, sort, tostring, type = print, pcall, table.sort, tostring, type
+local names = {}
+for name, text in pairs(examples) do
+  if type(text) == "string" then names[#names + 1] = name end
+end
+sort(names)
+local others, kept = 0, {print = true, require = true, _G = true}
+for name in saved.pairs(saved) do
+  if not kept[name] then G[name], others = false, others + 1 end
+end
+for i = 1, #names do
+  local ok, problem = pcall(session.run, examples[names[i]])
+  if not ok then print("failed: " .. names[i] .. ": " .. tostring(problem)) end
+end
+print(others > 20 and #names > 500 and "done")]==]
+
+describe("the library", function()
+  it("does not look at the script's globals", function()
+    local folder = child.folder()
+    child.write(folder .. "/script.lua", SCRIPT)
+    local said, ok = child.lua(("script.lua '%s/lua/?.lua;'"):format(child.here), folder)
+    assert.is_true(ok, said)
+    assert.equal("done\n", said:match "[^\n]*\n$")
+    assert.is_nil(said:match "failed: [^\n]*")
+  end)
+
+  it("prints as the script does", function()
+    local said = child.lua([[-e 'local mg = require "moongrad"
+      local real = print
+      function print(text) real("<" .. text .. ">") end
+      mg.help(mg.exp)']], child.folder())
+    assert.is_truthy(said:find("^<"), said)
+  end)
+end)
