@@ -233,8 +233,18 @@ function Rows:open(path, append, columns)
     columns = known
     self.row_step = #t.step > 0 and t.step[-1]:item() or nil
   end
-  open_lines(self, path, r)
+  open_lines(self, path, append)
   if columns then self:take(columns, r) end
+end
+
+-- The first line, unless another process has written it since the file was opened.
+local function head(self, line)
+  local held <close> = io.open(self.path)
+  if held then mg._lock(held) end
+  if (self.file:seek "end" or 0) == 0 then put(self, line)
+  elseif not held or held:read(#line) ~= line then
+    raise("log: %s was begun with other columns", self.path)
+  end
 end
 
 function Rows:take(columns, written)
@@ -244,7 +254,7 @@ function Rows:take(columns, written)
     if known[name] then raise("log: two columns are called %s", name) end
     cells[i + 2], known[name] = cell(name), true
   end
-  if not written then put(self, table.concat(cells, ",") .. "\n") end
+  if not written then head(self, table.concat(cells, ",") .. "\n") end
   self.columns, self.known = columns, known
 end
 

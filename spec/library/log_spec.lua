@@ -214,6 +214,27 @@ describe("a log of scalars", function()
     assert.equal("a,b\n1,2\n", child.read(path))
   end)
 
+  it("may be several processes', as .csv, too", function()
+    local path = child.path ".csv"
+    local logs = {}
+    for i = 1, 3 do logs[i] = mg.log(path, {append = true}) end
+    for i = 1, 2 do
+      logs[i]:scalar("loss", i)
+      logs[i]:close()
+    end
+    logs[3]:scalar("other", 3)
+    assert(raises("was begun with other columns", logs[3].close, logs[3]))
+    assert.same({1, 2}, mg.load(path).loss:totable())
+    local program = child.path ".lua"
+    child.write(program, [[
+      local log <close> = require "moongrad".log(arg[1], {append = true})
+      for i = 1, 300 do log:scalar("loss", i) end]])
+    path = child.path ".csv"
+    local command = ("%s lua5.4 %s %s & "):format(child.environment(), program, path)
+    assert(os.execute(command:rep(2) .. "wait"))
+    assert.equal(600, #mg.load(path).loss)
+  end)
+
   it("has its last row, though nobody closed it", function()
     local path = child.folder() .. "/a.csv"
     now_is(1)
