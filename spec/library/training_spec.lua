@@ -30,6 +30,32 @@ describe("a Checkpoint", function()
     run.schedule:step()
   end
 
+  it("makes its folder itself: who interrupts a save is heard", function()
+    local folder, execute = child.folder() .. "/a/b", os.execute
+    local checkpoint = training.Checkpoint(folder, {model = nn.Linear(1, 1)})
+    rawset(os, "execute", function() error "a shell would not hear of it" end)
+    local ok, problem = pcall(checkpoint.save, checkpoint, 1)
+    rawset(os, "execute", execute)
+    assert(ok, problem)
+    assert.equal(1, (checkpoint:load()))
+  end)
+
+  it("refuses to load where a part cannot say what it is, and changes nothing", function()
+    local folder, refuses = child.folder(), false
+    local model = nn.Linear(1, 1)
+    local part = {load_state = function() end, state = function()
+      if refuses then error("refused", 0) end
+      return {}
+    end}
+    local checkpoint = training.Checkpoint(folder, {model = model, part = part})
+    checkpoint:save(1)
+    model.weight.data = {{5}}
+    refuses = true
+    local ok, problem = pcall(checkpoint.load, checkpoint)
+    assert.same({false, "refused"}, {ok, problem})
+    assert.same({{5}}, model.weight:totable())
+  end)
+
   it("resumes a run with the same bits", function()
     local folder = child.folder() .. "/a run's"
     mg.seed(3)

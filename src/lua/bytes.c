@@ -220,6 +220,24 @@ static int exists(lua_State *L) {
   return lua_pushboolean(L, stat(luaL_checkstring(L, 1), &st) == 0 || errno != ENOENT), 1;
 }
 
+/* _make_folder(path): and those that it lies in. True, or nil and why not */
+static int make_folder(lua_State *L) {
+  size_t len;
+  struct stat st;
+  const char *path = luaL_checklstring(L, 1, &len);
+  char *part = lua_newuserdatauv(L, len + 1, 0);
+  for (size_t i = 1; i <= len; i++) {
+    if (path[i] != '/' && path[i]) continue;
+    memcpy(part, path, i);
+    part[i] = 0;
+    if (mkdir(part, 0777) == 0) continue;
+    int why = errno == EEXIST ? ENOTDIR : errno;
+    if (stat(part, &st) == 0 && S_ISDIR(st.st_mode)) continue;
+    return lua_pushnil(L), lua_pushstring(L, strerror(why)), 2;
+  }
+  return lua_pushboolean(L, true), 1;
+}
+
 /* _cut(file, at): takes away what a write of Lua's that failed has left behind at; what others have
 ** written since stays, and a pipe is none. */
 static int cut(lua_State *L) {
@@ -532,6 +550,7 @@ const entry bytes_entries[] = {
      "such as bfloat16; a whole number that it cannot hold raises",
      true},
     {"_exists", exists, NULL, false},
+    {"_make_folder", make_folder, NULL, false},
     {"_cut", cut, NULL, false},
     {"_lock", lock, NULL, false},
     {"_crc32c", crc32c, NULL, false},

@@ -1,6 +1,7 @@
 -- folder.lua -- folders that things are written into: their names, and that they are there.
 
-local raise = require "moongrad.core".raise
+local mg = require "moongrad.core"
+local raise = mg.raise
 
 local folder = {}
 
@@ -10,10 +11,8 @@ end
 
 -- Makes it, and those that it lies in.
 function folder.make(op, path)
-  local quoted = "'" .. path:gsub("'", "'\\''") .. "'"
-  if not os.execute("mkdir -p -- " .. quoted .. " 2>/dev/null") then
-    raise("%s: cannot make %s", op, path)
-  end
+  local made, why = mg._make_folder(path)
+  if not made then raise("%s: cannot make %s: %s", op, path, why) end
 end
 
 return folder

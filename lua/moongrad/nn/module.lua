@@ -289,6 +289,15 @@ local function no_waiting(op)
   end
 end
 
+-- Is there a layer that waits for its first input?
+function Module:_waits()
+  local waits = false
+  walk(self, function() end, function(module)
+    waits = waits or module.is_waiting and module:is_waiting() or false
+  end)
+  return waits
+end
+
 Module.freeze = checked("freeze(self, on: bool = true)",
   "requires_grad of all its parameters becomes false: no gradients, and optimizers pass them " ..
     "over; freeze(false) takes it back. What follows batch statistics still does: for a part " ..

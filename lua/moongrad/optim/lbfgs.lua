@@ -147,9 +147,7 @@ local function step(self, closure)
       "mg.compile records; compile the closure: opt:step(mg.compile(closure))")
   end
   -- layers that wait for their input's size are given it
-  if self.target.state and not self.slots.kept and not pcall(self.target.state, self.target) then
-    closure()
-  end
+  if self.target.is_module and not self.slots.kept and self.target:_waits() then closure() end
   local params = leaves(self)
   return mg.no_grad(mg._attempt_values, params, function()
     local loss, kept = minimize(self, params, closure)

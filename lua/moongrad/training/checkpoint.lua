@@ -143,8 +143,12 @@ local function load_all(self, states, rng, path)
   end
   local before, done = {}, {}
   for name, part in pairs(self.parts) do
-    local ok, state = pcall(part.state, part) -- a layer without parameters yet has none
-    if ok then before[name] = state end
+    local ok, state = pcall(part.state, part)
+    if ok then
+      before[name] = state
+    elseif not tostring(state):find("has no parameters yet", 1, true) then
+      error(state, 0)
+    end
   end
   local ok, problem = pcall(function()
     local names = {}
