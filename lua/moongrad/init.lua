@@ -7,8 +7,8 @@ if _VERSION ~= "Lua 5.4" then
   error("moongrad needs Lua 5.4; this is " .. (_G.jit and _G.jit.version or _VERSION), 2)
 end
 
-local _ENV = require "moongrad.globals"
 local mg = require "moongrad.core"
+local _ENV = require "moongrad.globals"
 
 -- Errors are reported at the script's line, so those of the files beside this one are passed over.
 mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")
