@@ -79,6 +79,9 @@ end
 
 -- A call says that the item before is done.
 function Bar:__call(state, control)
+  if self.finished then
+    mg.raise("progress: this one, %s, has ended; each loop has one of its own", self.text)
+  end
   if due(self) then draw(self) end
   return pass(self, self.iterator(state, control))
 end

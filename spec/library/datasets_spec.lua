@@ -425,6 +425,12 @@ describe("sequences", function()
     assert.same({{2, 5}, {3, 6}, {4, 7}}, t:totable())
     assert(raises("SequenceLoader: 2 items make no 3 sequences", data.SequenceLoader, numbers(2),
       {batch_size = 3, length = 1}))
+    local count = 0
+    for _ in loader do
+      for _ in loader do count = count + 1 end
+    end
+    assert.equal(4, count)
+    assert(raises("SequenceLoader: this batch was not the last of a pass", loader, nil, x))
     assert(raises("SequenceLoader: length is missing", data.SequenceLoader, numbers(2)))
   end)
 end)

@@ -318,9 +318,12 @@ describe("optim", function()
     assert(raises("load_state: this is no optimizer's state, not of Adam", adam.load_state, adam,
       {rule = {}}))
     local Rule = optim.Optimizer:extend("Rule", "lr: number = 1", "what it is told")
-    function Rule:update(p) return table.unpack(given(p, self), 1, 2) end
+    function Rule:update(p) return table.unpack(given(p, self)) end
     local p = mg.Variable{1, 2}
     local opt = Rule({p})
+    given = function(v) return {{v}, {v}, {}} end
+    p.grad = mg.ones(2)
+    assert(raises("Rule: update gave 3 results, expected two lists", opt.step, opt))
     local lists = "Rule: update gave no two lists of one length, of targets and of their values"
     for _, f in ipairs{
       function(v) return {{v}, {}} end,

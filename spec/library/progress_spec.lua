@@ -54,6 +54,16 @@ describe("progress", function()
     ]])
   end)
 
+  it("is for one loop", function()
+    local text = said [[
+      local bar = mg.progress(2, "fit")
+      for i in bar do end
+      local ok, err = pcall(function() for i in bar do end end)
+      io.stderr:write(err)
+    ]]
+    assert(text:find("progress: this one, fit, has ended; each loop has one of its own", 1, true))
+  end)
+
   it("draws a bar on a terminal", function()
     local text = said [[
       os.execute = function() return true end    -- `test -t 2`

@@ -26,7 +26,7 @@ local pad_sequence = checked(
     return mg.stack(padded, batch_first and 1 or 2), mg.tensor(lengths, "int64")
   end)
 
-local SequenceLoader = Object:extend("SequenceLoader"):seal "iterator"
+local SequenceLoader = Object:extend("SequenceLoader"):seal()
 
 SequenceLoader.init = checked(
   "SequenceLoader(self, ds: any, {batch_size: int(1..) = 1, length: int(1..), " ..
@@ -44,6 +44,7 @@ SequenceLoader.init = checked(
     if self.steps == 0 then
       raise("SequenceLoader: %d items make no %d sequences", #ds, size)
     end
+    self.running = setmetatable({}, { __mode = "k" }) -- the iterator of a pass, by its last batch
     self.count = drop_last and self.steps // length or -(-self.steps // length)
   end)
 
@@ -80,9 +81,15 @@ SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for 
 
 -- In a for: called with nil first, then with what it gave.
 function SequenceLoader:__call(_, last)
-  if last == nil then self.iterator = self:batches() end
-  if not self.iterator then raise("SequenceLoader: this pass has ended") end
-  return self.iterator()
+  local iterator
+  if last == nil then iterator = self:batches() else iterator = self.running[last] end
+  if not iterator then raise("SequenceLoader: this batch was not the last of a pass") end
+  local function go_on(first, ...)
+    if last ~= nil then self.running[last] = nil end
+    if first ~= nil then self.running[first] = iterator end
+    return first, ...
+  end
+  return go_on(iterator())
 end
 
 return { pad_sequence = pad_sequence, SequenceLoader = SequenceLoader }

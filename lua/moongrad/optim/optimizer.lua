@@ -308,12 +308,21 @@ end
 -- Is this option 0? A record asks no more of it: all other values are one to it.
 function Optimizer:is_zero(name) return self[name] == 0 end
 
+-- Two lists; a third would be lost.
+local function lists(self, to, from, ...)
+  if select("#", ...) > 0 then
+    raise("%s: update gave %d results, expected two lists", getmetatable(self).__name,
+      2 + select("#", ...))
+  end
+  return to, from
+end
+
 local function update(self, params, owners, slots, recorded)
   local targets, values, fields, n = {}, {}, {}, 0
   for i, p in ipairs(params) do
     local s, g = slots[i], p.grad
     if s and g then
-      local to, from = self.update(owners[i], p, g, s)
+      local to, from = lists(self, self.update(owners[i], p, g, s))
       if not gather(targets, values, to, from) then
         raise("%s: update gave no two lists of one length, of targets and of their values",
           getmetatable(self).__name)
