@@ -243,6 +243,17 @@ describe("samples", function()
     assert.is_false(mg.poisson(mg.Variable{1, 2}).requires_grad)
   end)
 
+  it("of beta and its kin are numbers for the smallest shapes", function()
+    for _, k in ipairs{2e-308, 1e-310, 4.9e-324} do
+      local x = mg.beta(k, k, {100})
+      assert.is_true((x:eq(0):logical_or(x:eq(1))):all():item())
+      local share = x:mean():item()
+      assert.is_true(share > 0.2 and share < 0.8)
+      local parts = mg.distributions.Dirichlet(mg.full({3}, k)):sample()
+      assert.equal(1, parts:sum():item())
+    end
+  end)
+
   it("of gamma and beta move with their shape as quantiles do", function()
     local n = 20000
     for _, k in ipairs{0.2, 1, 3.5, 60} do

@@ -34,7 +34,7 @@ static double gamma_log(double k, draws *s) {
   if (!(k > 0) || isinf(k)) return NAN;
   if (k < 1) {
     random_block(s->seed, s->block, 1, BOOST_PLANE, w);
-    boost = log(unit(w)) / k;
+    boost = log(unit(w)) / fmax(k, 0x1p-1000); /* finite, so that ratios of two are numbers */
     k += 1;
   }
   const double d = k - 1 / 3.0, c = 1 / (3 * sqrt(d));
