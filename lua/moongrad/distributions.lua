@@ -109,7 +109,7 @@ local function value_of(x, like)
 end
 
 -- log_prob where x cannot be: of a nan nobody knows
-local function outside(x) return mg.where(x:eq(x), -INF, 0 / 0) end
+local function outside(x) return mg.where(x:eq(x), -INF, x:detach()) end
 
 -- log_prob where `inside`, and no gradient elsewhere
 local function within(inside, x, safe, log_prob)
@@ -216,7 +216,7 @@ Distribution.sample = checked("sample(self, dims: shape...)", "so many draws, un
     return mg.no_grad(self.draw or self.pick, self, full_shape(self, dims))
   end))
 
-Distribution.log_prob = checked("log_prob(self, x: array)",
+Distribution.log_prob = checked("log_prob(self, x: number | array)",
   "the logarithm of the density, or of the probability, of each x",
   function(self, x) return self:log_density(value_of(x, self.like)) end)
 
@@ -300,7 +300,8 @@ D.Laplace = family("Laplace", {{"loc", "a number"}, {"scale", "positive"}},
 
 -- The difference of two exponential variables
 function D.Laplace:draw(shape)
-  return self.loc + self.scale * (mg.exponential(1, shape) - mg.exponential(1, shape))
+  local one = mg.ones_like(self.scale:detach())
+  return self.loc + self.scale * (mg.exponential(one, shape) - mg.exponential(one, shape))
 end
 
 function D.Laplace:log_density(x)

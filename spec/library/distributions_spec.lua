@@ -231,7 +231,23 @@ describe("distributions", function()
       assert(near(D.kl(m, one)[i], 0, 0, 1e-12))
     end
     assert(near(m.covariance_matrix[1], {{1, 1}, {1, 5}}))
-    assert.equal("float32", D.Normal(mg.zeros{2, dtype = "float32"}, 1):sample(3).dtype)
+  end)
+
+  it("give what their parameters are, whatever the default dtype", function()
+    for default, dtype in pairs{float64 = "float32", float32 = "float64"} do
+      local a, eye = mg.tensor({0.3, 0.6, 0.4}, dtype), mg.eye(3, {dtype = dtype})
+      local all = {D.Normal(a, 1), D.Laplace(a, a), D.Uniform(0, a), D.Exponential(a),
+        D.Gamma(a, 2), D.Beta(a, a), D.Dirichlet(a), D.Poisson(a), D.Bernoulli(a),
+        D.MultivariateNormal(a, eye)}
+      mg.using_config("dtype", default, function()
+        for _, d in ipairs(all) do
+          local x = d:sample(5)
+          if x.dtype ~= "int64" then assert.equal(dtype, x.dtype) end
+          assert.same({dtype, dtype, dtype}, {d:log_prob(x).dtype, d:log_prob(0.5).dtype,
+            d.mean.dtype}, tostring(d))
+        end
+      end)
+    end
   end)
 
   it("say what is wrong with parameters, and print what they are", function()

@@ -175,6 +175,25 @@ describe("losses", function()
       {delta = 0}))
   end)
 
+  it("targets that are numbers have the prediction's dtype", function()
+    local names = {"mean_squared_error", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
+      "binary_cross_entropy", "binary_cross_entropy_with_logits", "poisson_nll_loss"}
+    for default, dtype in pairs{float64 = "float32", float32 = "float64"} do
+      local y, t = mg.tensor({0.3, 0.6}, dtype), mg.tensor({0.1, 0.1}, dtype)
+      mg.using_config("dtype", default, function()
+        for _, name in ipairs(names) do
+          local loss = mg[name](y, 0.1)
+          assert.equal(dtype, loss.dtype, name)
+          assert.equal(mg[name](y, t):item(), loss:item(), name)
+        end
+        assert.equal(dtype, mg.margin_ranking_loss(y, 0.1, 1).dtype)
+        assert.equal(dtype, mg.margin_ranking_loss(0.1, y, 1).dtype)
+        assert.equal(dtype, mg.soft_margin_loss(y, 1).dtype)
+        assert.equal(dtype, mg.hinge_embedding_loss(y, -1).dtype)
+      end)
+    end
+  end)
+
   it("binary_cross_entropy, of probabilities and of logits", function()
     local t = mg.tensor{{1, 0, 0.25}, {0, 1, 0.5}}
     local each = {}

@@ -493,12 +493,25 @@ static void only_own_keys(lua_State *L, const reading *r, int at) {
   }
 }
 
+/* A number never widens: it is of the widest float among the Variables beside it; -1: there is none. */
+static int beside(lua_State *L, const reading *r) {
+  int t = -1;
+  for (int i = 0, n = r->g->n; i < n || (r->rest && r->rest + i - n <= r->top); i++) {
+    int at = i < n ? r->at[i] : r->rest + i - n;
+    const node *x = at ? to_node(L, at) : NULL;
+    if (x && (x->dtype == F64 || (x->dtype == F32 && t < 0))) t = x->dtype;
+  }
+  return t;
+}
+
 static void give_array(lua_State *L, state *S, const reading *r, int i, int at) {
   const signature *g = r->g;
   const param *p = i < g->n ? &g->p[i] : &g->more;
   bool floats = p->dtypes & (1 << F64 | 1 << F32);
+  int t = floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : WHOLE_NUMBERS;
+  if (floats && lua_type(L, at) == LUA_TNUMBER) t = beside(L, r);
   if (to_box(L, at)) lua_pushvalue(L, at);
-  else push_values(L, S, at, g->name, floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : WHOLE_NUMBERS);
+  else push_values(L, S, at, g->name, t);
   node *x = to_node(L, -1);
   if (p->dtypes >> x->dtype & 1) return;
   bool whole = p->dtypes & 1 << I64;

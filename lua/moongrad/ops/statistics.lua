@@ -119,7 +119,8 @@ return function(mg, args)
           raise("histogram: x spreads from %s to %s; say range = {low, high}", low, high)
         end
         if bins == math.maxinteger then raise("histogram: %d bins are too many", bins) end
-        edges = mg.linspace(low, high, bins + 1, {dtype = x.dtype == "float32" and x.dtype or nil})
+        edges = mg.linspace(low, high, bins + 1,
+          {dtype = x.dtype == "float32" and "float32" or "float64"})
       elseif bins.ndim ~= 1 or bins.size < 2 then
         raise("histogram: edges have shape %s, expected 1-d, 2 or more", args.text(bins.shape))
       elseif not mg._truth(bins[{{2, -1}}]:ge(bins[{{1, -2}}]):all()) then
