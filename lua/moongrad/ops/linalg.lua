@@ -141,7 +141,7 @@ return function(mg, args)
   end
 
   define("cholesky_solve(b: float, L: float, {upper: bool = false})",
-    "x of L L' x = b (upper: L' L x = b): L (..., n, n) triangular, b (..., n, k) or (n)",
+    "x of L L' x = b (upper: L' L x = b): L (..., n, n) triangular, b as of solve",
     function(b, L, upper)
       check_matrices("cholesky_solve", "L", L, true)
       local half = b:triangular_solve(L, {upper = upper, transpose = upper})
@@ -151,7 +151,8 @@ return function(mg, args)
   -- By QR where all of the batch have full rank, which R's diagonal tells; else by pinv.
   define("lstsq(A: float, b: float, {rcond: number(0..)})",
     "x of least |A x - b|, of these the shortest; |A x - b|^2; rank: A (..., m, n), " ..
-    "b (..., m, k) or (m); below rcond (max(m, n) eps) of the largest is 0",
+    "b (..., m, k), or vectors, (m) or of A's shape without its last axis; below rcond " ..
+    "(max(m, n) eps) of the largest is 0",
     function(A, b, rcond)
       local m, n = check_matrices("lstsq", "A", A)
       local rows = A.shape
