@@ -324,6 +324,31 @@ describe("compile", function()
     assert.same({4, 8}, g(x):totable())
   end)
 
+  it("records nothing of what finalizers do", function()
+    local function is_running() return collectgarbage "isrunning" end
+    local count, fails = mg.tensor(0.0), false
+    local f = mg.compile(function(x)
+      setmetatable({}, {__gc = function() count.data = count + 1 end})
+      for i = 1, 3e5 do local _ = {i} end
+      if fails then error "fails" end
+      return x * 2
+    end)
+    for _ = 1, 3 do f(mg.tensor{1, 2}) end
+    collectgarbage()
+    assert.equal(1, count:item())
+    assert.is_true(is_running())
+    fails = true
+    assert.is_false(pcall(f, mg.tensor{1, 2, 3}))
+    assert.is_true(is_running())
+    coroutine.wrap(function() assert.is_false(pcall(f, mg.tensor{1, 2, 3})) end)()
+    assert.is_true(is_running())
+    collectgarbage "stop"
+    assert.is_false(pcall(f, mg.tensor{1, 2, 3}))
+    local was = is_running()
+    collectgarbage "restart"
+    assert.is_false(was)
+  end)
+
   it("gives no value to what stays behind", function()
     local kept
     local g = mg.compile(function(x)

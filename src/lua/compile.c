@@ -295,6 +295,7 @@ typedef struct {
   recorder *r;
   record *made;
   bool done;       /* it is complete, and c has it */
+  bool stopped;    /* the collector is: what finalizers do is not f's */
   uint8_t *itself; /* by argument: it is given as it is, as f captures it, too */
   bool met;        /* there are more of these than was known */
 } session;
@@ -313,6 +314,8 @@ static void end(state *S, guard *g) {
   s->r = NULL;
   if (r) recorder_abort(&S->G, r);
   if (!s->done) record_free(S, s->made);
+  if (s->stopped) lua_gc(S->G.host, LUA_GCRESTART);
+  s->stopped = false;
 }
 
 /* The registry's keys: of the session under way, and of its objects */
@@ -376,6 +379,8 @@ static int take(lua_State *L) {
   session *s = lua_touserdata(L, SESSION);
   record *r = s->made;
   set_current(L);
+  s->stopped = lua_gc(L, LUA_GCISRUNNING) > 0;
+  if (s->stopped) lua_gc(L, LUA_GCSTOP);
   TRY(L, S, s->r = recorder_begin(&S->G));
   set_current(L); /* a finalizer may have recorded another */
   recorder_script(&S->G, r->script, r->nchoice);
@@ -430,7 +435,7 @@ static record *record_once(lua_State *L, state *S, compiled *c, int objects, int
   s->c = c;
   s->r = NULL;
   s->made = NULL;
-  s->done = s->met = false;
+  s->done = s->met = s->stopped = false;
   s->g.end = end;
   lua_insert(L, at); /* the guard below what is called */
   lua_pushvalue(L, at);
