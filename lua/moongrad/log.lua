@@ -86,7 +86,7 @@ local function sorted(op, values)
     list[#list + 1] = {name, number_of(op, name, v)}
   end
   if #list == 0 then raise("%s: the table is empty", op) end
-  table.sort(list, function(a, b) return a[1] < b[1] end)
+  table.sort(list, function(a, b) return mg._before(a[1], b[1]) end)
   return list
 end
 
@@ -280,7 +280,7 @@ function Rows:flush()
   if not self.columns then
     local names = {}
     for name in pairs(row) do names[#names + 1] = name end
-    table.sort(names)
+    table.sort(names, mg._before)
     self:take(names)
   end
   local cells = {("%d"):format(self.row_step), mg._format("%.3f", mg._now())}

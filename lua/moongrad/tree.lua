@@ -27,11 +27,6 @@ local function is_module(t)
   return type(class) == "table" and class.is_module == true
 end
 
-local function before(a, b)
-  if math.type(a) ~= math.type(b) then return math.type(a) == "integer" end
-  return a < b
-end
-
 -- The keys of t: its places, then the others in order; or nil and one that is none.
 local function keys(t)
   local list, n = {}, 0
@@ -40,7 +35,7 @@ local function keys(t)
     n = n + 1
     list[n] = k
   end
-  table.sort(list, before)
+  table.sort(list, mg._before)
   return list
 end
 

@@ -65,6 +65,27 @@ it("a decimal comma stays outside", function()
     assert(mg.softmax(mg.tensor{0.5, 0.5})[1]:item() == 0.5)
     assert(mg.leaky_relu(mg.tensor{-1})[1]:item() == -0.01)
     mg.profile(function() mg.eval(mg.rand(1000):exp()) end)
+    -- names are in the order of their bytes
+    local path, x = folder .. "/x.csv", {a = mg.ones(1), B = mg.zeros(1)}
+    mg.save(path, {x = {1, 2, 3}, t = {"a", "B", "_"}})
+    is(table.concat(mg.data.CSV(path, {target = "t"}).classes, " "), "B _ a")
+    local Net = mg.nn.Module:extend "Net"
+    function Net:init()
+      self.a, self.B, self[1] = mg.Variable(1), mg.Variable(2), mg.nn.Linear(1, 1)
+    end
+    local names = {}
+    for name in Net():named_parameters() do names[#names + 1] = name end
+    is(table.concat(names, " "), "0.bias 0.weight B a")
+    is(mg.tree_leaves(x)[2], x.a)
+    mg.save(path, {a = {1}, B = {2}})
+    is(io.open(path):read "l", "B,a")
+    for _, kind in ipairs{".npz", ".safetensors"} do
+      mg.save(folder .. "/x" .. kind, x)
+      local bytes = io.open(folder .. "/x" .. kind, "rb"):read "a"
+      local first = kind == ".npz" and {"B.npy", "a.npy"} or {'"B"', '"a"'}
+      assert(bytes:find(first[1], 1, true) < bytes:find(first[2], 1, true))
+    end
+    is(tostring(mg.einsum("aB", mg.ones(2, 3)).shape), "(3, 2)")
     print "fine"]])
   local paths = ("LOCPATH=%s LUA_PATH_5_4='%s' LUA_CPATH_5_4='%s'"):format(folder, package.path,
     package.cpath)

@@ -263,6 +263,18 @@ static int lock(lua_State *L) {
   return 0;
 }
 
+/* _before(a, b): the order of names and places, numbers before strings. Of strings bytes decide: Lua's <
+** goes by the locale, and so would labels, parameters and files. */
+static int before(lua_State *L) {
+  bool number = lua_type(L, 1) == LUA_TNUMBER, other = lua_type(L, 2) == LUA_TNUMBER;
+  if (number || other)
+    return lua_pushboolean(L, number && (!other || lua_compare(L, 1, 2, LUA_OPLT))), 1;
+  size_t m, n;
+  const char *a = luaL_checklstring(L, 1, &m), *b = luaL_checklstring(L, 2, &n);
+  int c = memcmp(a, b, m < n ? m : n);
+  return lua_pushboolean(L, c < 0 || (c == 0 && m < n)), 1;
+}
+
 /* _crc32c(s) */
 static int crc32c(lua_State *L) {
   size_t n;
@@ -553,6 +565,7 @@ const entry bytes_entries[] = {
     {"_make_folder", make_folder, NULL, false},
     {"_cut", cut, NULL, false},
     {"_lock", lock, NULL, false},
+    {"_before", before, NULL, false},
     {"_crc32c", crc32c, NULL, false},
     {"_now", now, NULL, false},
     {"_open", open_reader, NULL, false},

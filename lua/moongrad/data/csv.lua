@@ -20,7 +20,7 @@ local function labels_of(texts)
       classes[#classes + 1] = text
     end
   end
-  table.sort(classes)
+  table.sort(classes, mg._before)
   for k, text in ipairs(classes) do number[text] = k end
   for i, text in ipairs(texts) do labels[i] = number[text] end
   return mg.tensor(labels, "int64"), classes

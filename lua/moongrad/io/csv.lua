@@ -79,10 +79,7 @@ local function columns_of(label, t, order)
       end
       names[#names + 1] = k
     end
-    table.sort(names, function(a, b)
-      if type(a) ~= type(b) then return type(a) == "number" end
-      return a < b
-    end)
+    table.sort(names, mg._before)
   end
   for i, k in ipairs(names) do
     columns[i] = t[k]

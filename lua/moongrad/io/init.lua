@@ -82,7 +82,7 @@ end
 local function metadata_text(t, form)
   local names, parts = {}, {}
   for k in pairs(t or {}) do names[#names + 1] = k end
-  table.sort(names)
+  table.sort(names, mg._before)
   for i, k in ipairs(names) do parts[i] = json.quote(k) .. ":" .. json.quote(t[k]) end
   if form then parts[#parts + 1] = json.quote(FORM) .. ":" .. json.quote(form) end
   return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or nil
@@ -153,7 +153,7 @@ local Listing = {__tostring = function(t)
     names[#names + 1] = name
     width = math.max(width, #name)
   end
-  table.sort(names)
+  table.sort(names, mg._before)
   for i, name in ipairs(names) do
     lines[i] = name .. (" "):rep(width - #name) .. "  " .. tostring(t[name])
   end

@@ -65,7 +65,7 @@ end
 
 function npz.save(w, arrays, metadata)
   local members = {}
-  table.sort(arrays, function(a, b) return a.name < b.name end)
+  table.sort(arrays, function(a, b) return mg._before(a.name, b.name) end)
   if metadata then
     local text = npy.header("|S" .. #metadata, {}) .. metadata
     add(w, members, METADATA, #text, function() w:write(text) end)

@@ -22,7 +22,7 @@ function safetensors.save(w, arrays, metadata)
   table.sort(arrays, function(a, b) -- the widest first keeps every array aligned
     local m, n = WIDTH[TO[a.dtype]], WIDTH[TO[b.dtype]]
     if m ~= n then return m > n end
-    return a.name < b.name
+    return mg._before(a.name, b.name)
   end)
   local entries, at = {metadata and '"__metadata__":' .. metadata}, 0
   for _, a in ipairs(arrays) do

@@ -55,10 +55,7 @@ local function keys_of(t, path)
     end
     keys[#keys + 1] = k
   end
-  table.sort(keys, function(a, b)
-    if type(a) ~= type(b) then return type(a) == "number" end
-    return a < b
-  end)
+  table.sort(keys, mg._before)
   local list = integers > 0 and integers == #keys and keys[1] == 1 and keys[#keys] == #keys
   return keys, list, integers == 0 and t["#"] == nil
 end

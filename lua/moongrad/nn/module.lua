@@ -129,11 +129,6 @@ local function member(v)
   return t == "table" or t == "userdata" or t == "function"
 end
 
-local function by_kind_and_name(a, b)
-  if type(a) ~= type(b) then return type(a) == "number" end
-  return a < b
-end
-
 -- The fields that lead to parameters, in order: all layers of a model at every step.
 local function members(t, more)
   local keys, numbers, names = {}, 0, 0
@@ -153,7 +148,7 @@ local function members(t, more)
     end
   end
   if names + numbers > 1 then
-    table.sort(keys, names > 0 and numbers > 0 and by_kind_and_name or nil)
+    table.sort(keys, names > 0 and mg._before or nil)
   end
   return keys
 end
@@ -497,7 +492,7 @@ local function shown(t)
   for i, v in ipairs(t) do
     if type(v) == "function" then keys[#keys + 1] = i end
   end
-  table.sort(keys, by_kind_and_name)
+  table.sort(keys, mg._before)
   return keys
 end
 

@@ -203,7 +203,7 @@ return function(mg)
       else
         out, dots = {}, 1
         for label, n in pairs(counts) do if n == 1 then out[#out + 1] = label end end
-        table.sort(out)
+        table.sort(out, mg._before)
       end
       put_dots(out, dots, most)
       for i, label in ipairs(out) do
