@@ -46,7 +46,7 @@ describe("nn.Module", function()
     assert(raises("Linear: nil names no field", set(nil)))
     assert(raises("nan names no field", set(0 / 0)))
     layer = mg.data.TensorDataset(mg.ones(4, 2))
-    assert(raises("TensorDataset: there is no field nil", set(nil)))
+    assert(raises("TensorDataset: nil names no field", set(nil)))
     layer = mg.data.Dataset:extend "Mine"
     assert(raises("Mine: nil names no field", set(nil)))
     assert(raises("nan names no field", set(0 / 0)))

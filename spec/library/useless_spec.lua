@@ -49,6 +49,23 @@ describe("an option of no use beside the others", function()
     assert(raises("load: name 2 is a nil, expected a string", mg.load, "no.npz", {"a", nil, "b"}))
   end)
 
+  it("is refused where a function of one's own gives it", function()
+    local Order = mg.data.Sampler:extend "Order"
+    function Order:init(...) self.given = table.pack(...) end
+    function Order:__len() return #self.given[1] end
+    function Order:positions() return table.unpack(self.given, 1, self.given.n) end
+    for text, sampler in pairs{["gave 2 results, expected one"] = Order({1, 2}, 3),
+                               ["gave positions that are no whole"] = Order{1.5, 2},
+                               ["gave position -1, the first is 1"] = Order{-1, 2},
+                               ["gave a string, expected positions"] = Order "12"} do
+      local loader = mg.data.DataLoader(mg.data.TensorDataset(x), {sampler = sampler})
+      assert(raises("batches: DataLoader: the sampler " .. text, loader.batches, loader))
+    end
+    local layer = nn.Linear(2, 2)
+    layer:add_hook("forward", function(_, _, y) return nil, y end)
+    assert(raises("Linear: a forward hook gave 2 results, the first nil", layer, mg.ones(1, 2)))
+  end)
+
   it("is refused by solvers", function()
     local function stop(gives)
       return mg.minimize(square, x, {callback = function() return table.unpack(gives) end})

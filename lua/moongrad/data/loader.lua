@@ -13,6 +13,7 @@
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local check_list = require "moongrad.list"
+local one_result = require "moongrad.only"
 local dataset = require "moongrad.data.dataset"
 local seeded = require "moongrad.data.seeded"
 local checked, raise = mg.checked, mg.raise
@@ -120,17 +121,33 @@ local function finish(self, seed, first, ...)
   end), ...
 end
 
+-- What the sampler says, of so many items
+local function order_of(self, length)
+  local order = one_result("DataLoader: the sampler", self.sampler:positions())
+  if type(order) == "table" then
+    local given = mg.tensor(order, "float64")
+    order = given:to "int64"
+    if not mg.equal(order, given) then
+      raise "DataLoader: the sampler gave positions that are no whole numbers"
+    end
+  elseif not mg.is_variable(order) then
+    raise("DataLoader: the sampler gave a %s, expected positions", type(order))
+  end
+  if order.dtype ~= "int64" or order.ndim ~= 1 or order.size ~= length then
+    raise("DataLoader: the sampler gave positions of %s %s, expected int64 (%d), as its # says",
+      order.dtype, tostring(order.shape), length)
+  end
+  local least = length > 0 and order:min():item() or 1
+  if least < 1 then raise("DataLoader: the sampler gave position %d, the first is 1", least) end
+  return order
+end
+
 DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
   function(self)
     local length, last, order = #(self.sampler or self.ds), #self, nil
     local seed = self.seed and mixed(self.seed, self.pass)
     if self.sampler then
-      order = seeded(seed, function() return self.sampler:positions() end)
-      if not mg.is_variable(order) then order = mg.tensor(order, "int64") end
-      if order.dtype ~= "int64" or order.ndim ~= 1 or order.size ~= length then
-        raise("DataLoader: the sampler gave positions of %s %s, expected int64 (%d), as its # says",
-          order.dtype, tostring(order.shape), length)
-      end
+      order = seeded(seed, function() return order_of(self, length) end)
     elseif self.shuffle then
       order = seeded(seed, function() return mg.randperm(length) end)
     end

@@ -78,7 +78,10 @@ local function hooked(self, list, ...)
   local given, results = table.pack(...), table.pack(self:forward(...))
   for _, fn in ipairs(list.forward) do
     local other = table.pack(fn(self, given, table.unpack(results, 1, results.n)))
-    if other[1] ~= nil then results = other end
+    if other[1] ~= nil then results = other
+    elseif other.n > 1 then
+      raise("%s: a forward hook gave %d results, the first nil", getmetatable(self).__name, other.n)
+    end
   end
   for _, watch in ipairs(list.backward) do
     for k = 1, results.n do
