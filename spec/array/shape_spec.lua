@@ -188,6 +188,17 @@ describe("shape ops", function()
     assert(raises("meshgrid: input 2 has shape (1, 2), expected 1-d", mg.meshgrid, a, {{1, 2}}))
   end)
 
+  it("more results than a call can give are refused", function()
+    local x = mg.rand(900000)
+    for name, arg in pairs{unbind = 1, split = 1, chunk = 900000} do
+      assert(helper.raises(name .. ": 900000 results are more than a call can give",
+        function() return mg[name](x, arg) end))
+    end
+    assert(helper.raises("split: 1000000000000", mg.split, mg.full({1000000, 1000000}, 1):flatten(),
+      1))
+    assert.equal(100000, select("#", mg.unbind(mg.rand(100000))))
+  end)
+
   it("unbind gives what stands along an axis, one by one", function()
     moves(X, function(x) return (select(2, x:unbind())) end, {4, 5, 6})
     moves(X, function(x) return (select(2, x:unbind(-1))) end, {2, 5})

@@ -178,7 +178,13 @@ return function(mg, args)
       return table.unpack(grids)
     end)
 
+  -- Lua's stack ends at a million values, and takes results twice on their way.
+  local function check_results(n)
+    if n > 400000 then raise("%d results are more than a call can give", n) end
+  end
+
   local function parts(x, axis, sizes)
+    check_results(#sizes)
     local pieces, first = {}, 1
     for i, n in ipairs(sizes) do
       pieces[i] = args.narrow(x, axis, first, first + n - 1)
@@ -190,6 +196,7 @@ return function(mg, args)
   -- Pieces of one size; what is left over makes the last one.
   local function equal_parts(x, axis, size)
     local n, sizes = x.shape[axis], {}
+    check_results((n - 1) // size + 1)
     repeat
       sizes[#sizes + 1] = math.min(size, n)
       n = n - size
@@ -226,6 +233,7 @@ return function(mg, args)
     "several results: what stands along an axis, without it",
     function(x, axis)
       if x.ndim == 0 then raise("unbind: a 0-d Variable has no parts") end
+      check_results(x.shape[axis])
       local pieces, index = {}, filled(axis, {})
       for i = 1, x.shape[axis] do
         index[axis] = i
