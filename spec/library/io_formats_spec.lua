@@ -431,8 +431,13 @@ describe("an idx file", function()
     assert.same({dtype = "int16", shape = {2, 2}}, loaded("idx", bytes, {list = true}))
     assert(helper.same(loaded("idx", "\0\0\x0d\1" .. (">I4f"):pack(1, 1.5)),
       mg.tensor({1.5}, "float32")))
-    assert.equal(2, loaded("idx.gz", zlib.deflate(9, 31)(bytes:sub(1, 9), "finish") ..
-      zlib.deflate(9, 31)(bytes:sub(10), "finish")).shape[1]) -- two, one after the other
+    local first = zlib.deflate(9, 31)(bytes:sub(1, 9), "finish")
+    local second = zlib.deflate(9, 31)(bytes:sub(10), "finish")
+    assert.equal(2, loaded("idx.gz", first .. second).shape[1]) -- two, one after the other
+    for _, n in ipairs{1, 511, 200000} do -- zeros fill a tape's block, as gzip has it
+      local zeros = ("\0"):rep(n)
+      assert.same({{1, -2}, {3, 4}}, loaded("idx.gz", first .. zeros .. second .. zeros):totable())
+    end
   end)
 
   it("is refused if it is less or more than it says", function()
@@ -442,7 +447,8 @@ describe("an idx file", function()
                          "\0\0\8\xff" .. ("\0"):rep(20)} do
       assert(raises("not an idx file", loaded, "idx", bad))
     end
-    for _, bad in ipairs{"", "\0", bytes, zipped:sub(1, -2), zipped .. "\0", zipped .. zipped,
+    for _, bad in ipairs{"", "\0", bytes, zipped:sub(1, -2), zipped .. "\1", zipped .. "\0\1",
+                         zipped .. zipped, "\0" .. zipped,
                          zipped:sub(1, 15) .. "\0" .. zipped:sub(17)} do
       assert(raises("load: ", loaded, "idx.gz", bad), ("%q"):format(bad))
     end

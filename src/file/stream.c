@@ -62,6 +62,28 @@ static int64_t take(ctx *c, stream *s, void *p, int64_t n) {
 
 static int64_t damaged(ctx *c) { return fail(c, "compressed data is damaged"), -1; }
 
+/* More packed bytes: how many, 0 at the end, -1: an error. */
+static int64_t refill(ctx *c, stream *s) {
+  int64_t got = take(c, s, s->z->in, CHUNK);
+  if (got < 0) return -1;
+  s->z->z.next_in = s->z->in;
+  s->z->z.avail_in = (uInt)got;
+  return got;
+}
+
+/* A gzip file may be several, one after the other, with zeros behind each: is there another? -1: an
+** error. */
+static int another(ctx *c, stream *s) {
+  z_stream *z = &s->z->z;
+  if (!s->z->gzip) return 0;
+  for (;;) {
+    while (z->avail_in > 0 && *z->next_in == 0) z->next_in++, z->avail_in--;
+    if (z->avail_in > 0) return 1;
+    int64_t got = refill(c, s);
+    if (got <= 0) return (int)got;
+  }
+}
+
 /* At most n bytes more; 0 where the packed data end. */
 static int64_t inflate_some(ctx *c, stream *s, void *p, int64_t n) {
   inflater *z = s->z;
@@ -70,16 +92,13 @@ static int64_t inflate_some(ctx *c, stream *s, void *p, int64_t n) {
   z->z.avail_out = (uInt)least(n, 1 << 30);
   uInt room = z->z.avail_out;
   while (z->z.avail_out == room && !z->ended) {
-    if (z->z.avail_in == 0) {
-      int64_t got = take(c, s, z->in, CHUNK);
-      if (got < 0) return -1;
-      z->z.next_in = z->in;
-      z->z.avail_in = (uInt)got;
-    }
+    if (z->z.avail_in == 0 && refill(c, s) < 0) return -1;
     int err = lib->inflate(&z->z, Z_NO_FLUSH);
     if (err == Z_MEM_ERROR) return fail_memory(c, 1 << 15), -1;
-    if (err == Z_STREAM_END) { /* a gzip file may be several, one after the other */
-      if (!z->gzip || (z->z.avail_in == 0 && s->at == s->end)) z->ended = true;
+    if (err == Z_STREAM_END) {
+      int more = another(c, s);
+      if (more < 0) return -1;
+      if (!more) z->ended = true;
       else if (lib->inflate_reset(&z->z) != Z_OK) return damaged(c);
     } else if (err != Z_OK) return damaged(c); /* Z_BUF_ERROR: it ends too early */
   }
