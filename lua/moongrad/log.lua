@@ -96,7 +96,7 @@ local Events = Log:extend "Log"
 
 local function word_of(path, pattern, other)
   local f <close> = io.open(path)
-  return f and f:read "l":match(pattern) or other
+  return f and (f:read "l" or ""):match(pattern) or other
 end
 
 local opened = 0
@@ -107,7 +107,11 @@ function Events:open(path)
   self.name = ("%s/events.out.tfevents.%010d.%s.%s.%d"):format(path, os.time(),
     word_of("/etc/hostname", "^[%w.-]+", "host"), word_of("/proc/self/stat", "^%d+", "0"), opened)
   self.file = open(self.name, "wb")
-  put(self, record(event(mg._now(), nil, bytes(3, "brain.Event:2"))))
+  local ok, problem = pcall(put, self, record(event(mg._now(), nil, bytes(3, "brain.Event:2"))))
+  if ok then return end
+  self.file:close()
+  os.remove(self.name)
+  error(problem, 0)
 end
 
 function Events:rows(list, step)

@@ -214,6 +214,15 @@ describe("a log of scalars", function()
     assert.equal("a,b\n1,2\n", child.read(path))
   end)
 
+  it("in a folder that has no room leaves no empty file", function()
+    local folder = child.folder()
+    local text = child.lua(("-e %s"):format("'" .. [[
+      print(select(2, pcall(require "moongrad".log, "runs")))]] .. "'"), folder, nil,
+      "trap '' XFSZ; ulimit -f 0;")
+    assert(text:find "log: cannot write runs: File too large", text)
+    assert.equal("", assert(io.popen("ls " .. folder .. "/runs")):read "a")
+  end)
+
   it("may be several processes', as .csv, too", function()
     local path = child.path ".csv"
     local logs = {}
