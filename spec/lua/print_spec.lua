@@ -136,4 +136,19 @@ describe("an optimizer", function()
       function() return opt.state_dict end))
     assert.is_nil(opt.other)
   end)
+
+  helper.counting(it)("reads values where they lie", function()
+    local x = mg.rand(300, 400)
+    mg.eval(x)
+    local view = x[{{300, 1, -1}, {2, 400, 2}}]
+    local copy = view + 0
+    mg.eval(copy)
+    mg.reset_peak()
+    local live = mg.memory().live
+    assert.equal(tostring(copy), tostring(view))
+    assert.same(copy:totable(), view:totable())
+    assert.equal(tostring(mg.ones(2, 2) * 7), tostring(mg.tensor{7}:broadcast_to(2, 2)))
+    assert.equal("variable([3 3 3 ... 3 3 3])", tostring(mg.full({10000000000}, 3)))
+    assert.is_true(mg.memory().peak < live + 1000)
+  end)
 end)

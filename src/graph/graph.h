@@ -147,7 +147,8 @@ bool node_ready(graph *G, node *n);                   /* value READY, CONST or s
 bool node_item(graph *G, node *n, imm *v);            /* of size 1 */
 enum { UNFINITE_NONE, UNFINITE_INF, UNFINITE_NAN };
 int node_unfinite(graph *G, node *n);                 /* the worst there is in n; NONE, and G->c.err: no memory to tell */
-array *node_values(graph *G, node *n);                /* new reference: READY and contiguous, also for scalars */
+array *node_computed(graph *G, node *n);              /* new reference: READY or CONST, where it lies, also for scalars */
+array *node_values(graph *G, node *n);                /* likewise READY and contiguous */
 array *node_dense(graph *G, node *n);                 /* likewise, for launches: not to be looked into */
 array *node_as_array(graph *G, node *n);              /* new reference, perhaps pending; scalars as CONST */
 node *node_detach(graph *G, node *n);                 /* same value, untracked */

@@ -392,6 +392,12 @@ array *node_as_array(graph *G, node *n) {
   return n->a ? arr_ref(n->a) : arr_scalar(&G->c, n->dtype, n->k);
 }
 
+array *node_computed(graph *G, node *n) {
+  array *a = node_ready(G, n) ? node_as_array(G, n) : NULL;
+  if (a && arr_recorded(a)) tape_refuse(&G->c), arr_unref(a), a = NULL;
+  return a;
+}
+
 array *node_dense(graph *G, node *n) {
   array *a = node_ready(G, n) ? node_as_array(G, n) : NULL;
   array *r = a ? arr_contiguous(&G->c, a) : NULL;
@@ -400,9 +406,10 @@ array *node_dense(graph *G, node *n) {
 }
 
 array *node_values(graph *G, node *n) {
-  array *a = node_dense(G, n);
-  if (a && arr_recorded(a)) tape_refuse(&G->c), arr_unref(a), a = NULL;
-  return a;
+  array *a = node_computed(G, n);
+  array *r = a ? arr_contiguous(&G->c, a) : NULL;
+  arr_unref(a);
+  return r;
 }
 
 node *node_detach(graph *G, node *n) {

@@ -170,54 +170,53 @@ void push_imm(lua_State *L, dtype t, imm v) {
   else lua_pushinteger(L, v.i);
 }
 
-static imm element(dtype t, const void *p, int64_t i) {
-  switch (t) {
-    case F64: return (imm){.f = ((const double *)p)[i]};
-    case F32: return (imm){.f = ((const float *)p)[i]};
-    case I64: return (imm){.i = ((const int64_t *)p)[i]};
-    default: return (imm){.i = ((const uint8_t *)p)[i]};
-  }
-}
-
-/* Values in C order; p is NULL where there is just k, the one of a 0-d Variable. */
+/* Values where they lie; p is NULL where each is k. */
 typedef struct {
   dtype t;
   shape s;
-  const void *p;
+  int64_t stride[MAXDIM];
+  const char *p;
   imm k;
-} dense;
+} laid;
 
-static imm dense_at(const dense *d, int64_t i) { return d->p ? element(d->t, d->p, i) : d->k; }
-
-static node *dense_node(graph *G, node *n) { return node_array(G, node_values(G, n)); }
-
-/* Those of the Variable at 1; a box that keeps them is pushed. */
-static dense push_dense(lua_State *L, const char *who) {
-  state *S = get_state(L);
-  check_node(L, 1, who);
-  node **keep = box_new(L, S), *n;
-  TRY(L, S, *keep = dense_node(&S->G, node_at(L, 1)));
-  n = *keep;
-  dense d = {n->dtype, {0}, n->a ? arr_data(n->a) : NULL, n->k};
-  node_shape(n, &d.s);
-  return d;
+static imm value_at(const laid *v, int64_t i) {
+  return v->p ? imm_load(v->t, v->p + i * (int64_t)dtype_size[v->t]) : v->k;
 }
 
-static void push_rows(lua_State *L, const dense *d, int axis, int64_t at) {
-  if (axis == d->s.n) return push_imm(L, d->t, dense_at(d, at));
-  int64_t n = d->s.d[axis];
+static node *computed(graph *G, node *n) { return node_array(G, node_computed(G, n)); }
+
+/* Those of the Variable at 1; a box that keeps them is pushed. */
+static laid push_computed(lua_State *L, const char *who) {
+  state *S = get_state(L);
+  check_node(L, 1, who);
+  node **keep = box_new(L, S);
+  TRY(L, S, *keep = computed(&S->G, node_at(L, 1)));
+  const array *a = (*keep)->a;
+  laid v = {.t = (*keep)->dtype, .k = (*keep)->k};
+  if (!a) return v;
+  v.s = a->s;
+  v.k = a->k;
+  if (a->state == CONST) return v;
+  memcpy(v.stride, a->stride, sizeof v.stride);
+  v.p = arr_data(a);
+  return v;
+}
+
+static void push_rows(lua_State *L, const laid *v, int axis, int64_t at) {
+  if (axis == v->s.n) return push_imm(L, v->t, value_at(v, at));
+  int64_t n = v->s.d[axis];
   lua_createtable(L, n < INT32_MAX ? (int)n : 0, 0);
   for (int64_t i = 0; i < n; i++) {
-    push_rows(L, d, axis + 1, at * n + i);
+    push_rows(L, v, axis + 1, at + i * v->stride[axis]);
     lua_rawseti(L, -2, i + 1);
   }
 }
 
 static int variable_totable(lua_State *L) {
   sig_values(L);
-  dense d = push_dense(L, "totable");
+  laid v = push_computed(L, "totable");
   luaL_checkstack(L, MAXDIM + 2, NULL);
-  push_rows(L, &d, 0, 0);
+  push_rows(L, &v, 0, 0);
   return 1;
 }
 
@@ -225,7 +224,7 @@ static int variable_totable(lua_State *L) {
 
 /* Two walks over what is shown: one for the width of a column, one that writes, so many numbers a line. */
 typedef struct {
-  const dense *d;
+  const laid *v;
   luaL_Buffer *out;
   int digits;
   bool cut;
@@ -247,7 +246,7 @@ static int digits_of(dtype t, int precision) {
 }
 
 static void line_break(printer *p, int axis, size_t shown) { /* between the parts of an axis */
-  int blank = p->d->s.n - 1 - axis;
+  int blank = p->v->s.n - 1 - axis;
   if (blank == 0 && shown % p->line != 0) luaL_addchar(p->out, ' ');
   else {
     do luaL_addchar(p->out, '\n');
@@ -257,9 +256,9 @@ static void line_break(printer *p, int axis, size_t shown) { /* between the part
 }
 
 static void show(printer *p, int axis, int64_t at) {
-  if (axis == p->d->s.n) {
+  if (axis == p->v->s.n) {
     char buf[40];
-    size_t len = number_text(buf, p->d->t, dense_at(p->d, at), p->digits);
+    size_t len = number_text(buf, p->v->t, value_at(p->v, at), p->digits);
     if (!p->out) {
       if (len > p->width) p->width = len;
       return;
@@ -268,26 +267,26 @@ static void show(printer *p, int axis, int64_t at) {
     luaL_addlstring(p->out, buf, len);
     return;
   }
-  int64_t n = p->d->s.d[axis], shown = 0;
+  int64_t n = p->v->s.d[axis], shown = 0;
   if (p->out) luaL_addchar(p->out, '[');
   for (int64_t i = 0; i < n; i++, shown++) {
     if (p->out && i) line_break(p, axis, shown);
     if (p->cut && n > 6 && i == 3) {
       if (p->out) luaL_addstring(p->out, "...");
       i = n - 4;
-    } else show(p, axis + 1, at * n + i);
+    } else show(p, axis + 1, at + i * p->v->stride[axis]);
   }
   if (p->out) luaL_addchar(p->out, ']');
 }
 
 int variable_tostring(lua_State *L) {
   lua_settop(L, 1);
-  dense d = push_dense(L, "tostring");
-  int64_t size = shape_size(&d.s);
+  laid v = push_computed(L, "tostring");
+  int64_t size = shape_size(&v.s);
   const print_options *o = &get_state(L)->print;
-  printer p = {.d = &d, .cut = size > o->threshold, .digits = digits_of(d.t, o->precision)};
+  printer p = {.v = &v, .cut = size > o->threshold, .digits = digits_of(v.t, o->precision)};
   if (size) show(&p, 0, 0);
-  int room = o->linewidth - 9 - 2 * d.s.n; /* less "variable(", the brackets and the last one */
+  int room = o->linewidth - 9 - 2 * v.s.n; /* less "variable(", the brackets and the last one */
   p.line = room > (int)p.width ? (size_t)room / (p.width + 1) : 1;
   luaL_Buffer b;
   char text[128];
@@ -296,9 +295,9 @@ int variable_tostring(lua_State *L) {
   luaL_addstring(&b, "variable(");
   if (size) show(&p, 0, 0);
   else luaL_addstring(&b, "[]");
-  if (!size && d.s.n > 1) {
+  if (!size && v.s.n > 1) {
     luaL_addstring(&b, ", shape ");
-    luaL_addstring(&b, shape_text(&d.s, text));
+    luaL_addstring(&b, shape_text(&v.s, text));
   }
   luaL_addchar(&b, ')');
   luaL_pushresult(&b);
