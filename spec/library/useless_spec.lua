@@ -128,6 +128,21 @@ describe("an option of no use beside the others", function()
       {split = "test", seed = 1}))
   end)
 
+  it("is refused by plots", function()
+    local function refuses(text, t)
+      t.path = "no/such.svg"
+      assert(raises("plot: " .. text, mg.plot, t))
+    end
+    local picture, curve = mg.ones(3, 4), mg.ones(4)
+    refuses("x is that of curves, bars and contours", {image = picture, x = {1, 2, 3, 4}})
+    refuses("x is that of curves, bars and contours", {heatmap = picture, x = {1, 2, 3, 4}})
+    refuses("there are 1 labels for 0 layers", {heatmap = picture, labels = {"a"}})
+    refuses("there are 1 styles for 0 layers", {bars = curve, styles = {"dots"}})
+    refuses("there are 2 labels for 1 layers", {image = picture, curve, labels = {"a", "b"}})
+    refuses("style is of no use where styles has one for each", {curve, curve, style = "dots",
+      styles = {"points", "dashed"}})
+  end)
+
   it("is refused by schedules and transforms", function()
     local opt = optim.SGD({mg.Variable(1)}, {lr = 1, momentum = 0.9})
     assert(raises("cyclic: gamma is of no use to triangular, only to exp_range", optim.cyclic, opt,

@@ -187,10 +187,15 @@ local function layers_of(curves, kind, opts, styled)
   end
   if #list == 0 then raise("plot: neither a curve nor an image") end
   for _, what in ipairs{"labels", "styles"} do
-    check_texts(what, opts[what], #list, "layers")
+    check_texts(what, opts[what], #curves, "layers")
   end
   if styled and count(list, "curve") == 0 then
     raise("plot: style is that of curves, and there are none")
+  elseif styled and opts.styles and #opts.styles == #list then
+    raise("plot: style is of no use where styles has one for each")
+  end
+  if opts.x and count(list, "curve") + count(list, "bars") + count(list, "contour") == 0 then
+    raise("plot: x is that of curves, bars and contours, and there are none")
   end
   return list
 end
