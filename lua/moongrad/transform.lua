@@ -23,7 +23,7 @@ return function(mg)
 
   -- body(outside, ...) run with backprop on; `outside` says whether it was on before.
   local function recording(body)
-    return function(...) return mg.enable_grad(body, mg.Config.enable_backprop, ...) end
+    return function(...) return mg._transform(body, mg.Config.enable_backprop, ...) end
   end
 
   -- "argument 1", or "argument 1: .W"

@@ -985,6 +985,33 @@ describe("compile", function()
     assert.is_true(mg.gradcheck(g, {x}))
   end)
 
+  it("is the function itself within a derivative, also by what others track", function()
+    local function f(v) return (v * v):sin() end
+    local x, ways = mg.tensor{0.5, 1.5}, {}
+    function ways.grad(h, z) return (mg.grad(function(a) return (h(a) * h(z)):sum() end)(x)) end
+    function ways.hvp(h, z) return mg.hvp(function(a) return (h(a) * h(z)):sum() end, x, x) end
+    function ways.jvp(h, z)
+      local _, t = mg.jvp(function(a) return h(a) * h(z) end, x, x)
+      return t
+    end
+    function ways.vjp(h, z)
+      local _, pull = mg.vjp(function(a) return h(a) * h(z) end, x)
+      return pull(x)
+    end
+    for name, way in pairs(ways) do
+      local slopes = {}
+      for k, h in ipairs{f, mg.compile(f)} do
+        local z = mg.Variable{0.3, 0.7}
+        way(h, z):sum():backward()
+        slopes[k] = z.grad
+      end
+      assert.same(slopes[1]:totable(), slopes[2]:totable(), name)
+    end
+    local g, z = mg.compile(f), mg.Variable{0.3, 0.7}
+    pcall(mg.grad(function() g(z) error "no" end), x)
+    assert.is_false(g(z).requires_grad)
+  end)
+
   counts("without memory leaves a model and its optimizer as they are", function()
     mg.seed(3)
     local model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm(4), nn.Dropout(0.3), nn.Linear(4, 2))

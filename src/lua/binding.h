@@ -34,6 +34,7 @@ typedef struct {
   uint64_t seen;      /* mem_total() when the collector was last told, less what boxes cost since */
   int tidy;           /* calls of mg.tidy under way */
   int hostile;        /* mg._hostile is set */
+  bool transforms;    /* a function of derivatives is under way: what is tracked belongs to it */
   uint64_t pace;      /* it is told again after so many bytes */
   uint64_t collected; /* mem_total() when the collector last looked through everything */
   size_t low;         /* the fewest bytes alive since, as far as was seen */
@@ -270,12 +271,13 @@ enum mode {
   M_LEAN = 8,
   M_DEBUG = 16,
   M_RANDOM = 32,
-  M_CAPTURES = 64
+  M_CAPTURES = 64,
+  M_TRANSFORMS = 128
 };
 
 typedef struct modes {
   unsigned what; /* which of these count */
-  bool backprop, train, lean, debug;
+  bool backprop, train, lean, debug, transforms;
   dtype dtype;
   struct {
     uint64_t seed, counter;

@@ -498,14 +498,15 @@ static bool fits(lua_State *L, state *S, const record *r, int objects, met *m) {
   return true;
 }
 
-/* A Variable at i or in it that is tracked and made of others, or a point of a transform; *n values were seen. */
+/* A Variable at i or in it that is tracked and made of others, a point of a transform, or any within
+** one; *n values were seen. */
 static bool follows(lua_State *L, state *S, int i, int depth, int *n) {
   int top = lua_gettop(L);
   node **b = look(L, S, i);
   lua_settop(L, top);
   if (b) {
     const node *x = unpack(L, b);
-    return node_tracked(x) && (node_has_creator(x) || x->flags & POINT);
+    return node_tracked(x) && (S->transforms || node_has_creator(x) || x->flags & POINT);
   }
   if (!is_plain(L, i)) return false;
   check_size(L, depth, ++*n);

@@ -21,7 +21,8 @@
   CONFIG(X)                                                                                        \
   X(M_RANDOM, "", random.seed, G->c.seed)                                                          \
   X(M_RANDOM, "", random.counter, G->c.counter)                                                    \
-  X(M_CAPTURES, "", captures, G->captures)
+  X(M_CAPTURES, "", captures, G->captures)                                                         \
+  X(M_TRANSFORMS, "", transforms, S->transforms)
 
 static modes modes_put(state *S, const modes *m) { /* what was */
   graph *G = &S->G;
@@ -213,6 +214,12 @@ static int enable_grad(lua_State *L) {
   sig_check(L);
   return call_with(L, 1, (modes){.what = M_BACKPROP, .backprop = true});
 }
+/* _transform(fn, ...): likewise; what a compiled function is given and is tracked is differentiated through */
+static int transform(lua_State *L) {
+  check_callable(L, 1, "_transform");
+  return call_with(
+      L, 1, (modes){.what = M_BACKPROP | M_TRANSFORMS, .backprop = true, .transforms = true});
+}
 static int test_mode(lua_State *L) {
   sig_check(L);
   return call_with(L, 1, (modes){.what = M_TRAIN, .train = false});
@@ -224,6 +231,7 @@ const entry modes_entries[] = {
      "changed",
      false},
     {"no_grad", no_grad, "no_grad(fn: function, ...)\nfn(...) with nothing recorded", false},
+    {"_transform", transform, NULL, false},
     {"enable_grad", enable_grad,
      "enable_grad(fn: function, ...)\nfn(...) recorded, inside no_grad too", false},
     {"test_mode", test_mode, "test_mode(fn: function, ...)\nfn(...) with Config.train false",
