@@ -974,6 +974,44 @@ describe("compile", function()
     end
   end)
 
+  it("reads what a checkpoint captures at each call", function()
+    local ways = {
+      function(x, a, b) return mg.checkpoint(function(v) return v * b end, x * a) end,
+      function(x, a, b) return mg.checkpoint(function() return (x * a * b):tanh() end) end,
+      function(x, a, b)
+        return mg.checkpoint(function(v)
+          return mg.checkpoint(function(u) return u * b end, v * a):sin() * b
+        end, x)
+      end,
+      function(x, a, b) return mg.checkpoint(function(u, v) return u * v * x end, a, b) end,
+      function(x, a, b)
+        local y = mg.checkpoint(function(v) return v * b end, x * a)
+        b.data = b.data * 2
+        return y * mg.checkpoint(function(v) return v:exp() * b end, a)
+      end,
+    }
+    for _, way in ipairs(ways) do
+      local function run(wrap)
+        local a, b, got = mg.Variable{0.5, 1}, mg.Variable{2, 0.75}, {}
+        local f = wrap(function(x)
+          local y = way(x, a, b)
+          y:sum():backward()
+          local ga, gb = a.grad.data, b.grad.data
+          mg.assign({a, b}, {a.data - 0.1 * ga, b.data - 0.1 * gb})
+          a:cleargrad()
+          b:cleargrad()
+          return y:detach(), ga, gb
+        end)
+        for i = 1, 4 do
+          got[i] = bits{f(mg.tensor{i, 1 / i})} .. bits{a, b}
+          b.data = b.data + 0.25
+        end
+        return got
+      end
+      assert.same(run(function(f) return f end), run(mg.compile))
+    end
+  end)
+
   it("is f within a checkpoint, and takes part in checks of gradients", function()
     local g = mg.compile(function(x) return x:tanh():exp() end)
     local x = mg.Variable{0.5, 1}

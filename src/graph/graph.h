@@ -231,8 +231,8 @@ int captures_note(graph *G, captures *c, node *n, array *a, imm k);
 static inline bool node_noted(const graph *G) { return G->captures || G->recorder; }
 void recorder_read(graph *G, node *n);
 static inline void node_read(graph *G, node *n) { /* n's value is about to be read or written */
+  if (__builtin_expect(G->recorder != NULL, 0)) recorder_read(G, n); /* what is noted stands for its value */
   if (__builtin_expect(G->captures != NULL, 0)) captures_note(G, G->captures, n, n->a, n->k);
-  if (__builtin_expect(G->recorder != NULL, 0)) recorder_read(G, n);
 }
 void captures_end(graph *G, captures *c);
 node *checkpoint_new(graph *G, captures *c, const char *name); /* OP_FUNCTION of all of them */

@@ -45,6 +45,7 @@ struct recorder {
   tape *t;
   uint64_t since;
   uint64_t counter, paused_at;
+  captures *captures; /* while it is paused: what a checkpoint reads is noted with what stands for it */
   uint64_t script; /* which way each choice goes */
   int nchoice;
   touched *v;
@@ -119,14 +120,17 @@ static array *stand_in(graph *G, recorder *r, const node *n, int source, int of)
 
 void recorder_pause(graph *G, recorder *r) {
   r->paused_at = G->c.counter;
+  r->captures = G->captures;
   tape_on(&G->c, NULL);
   G->recorder = NULL;
+  G->captures = NULL;
   G->outside = true;
 }
 
 void recorder_resume(graph *G, recorder *r) {
   tape_on(&G->c, r->t);
   G->recorder = r;
+  G->captures = r->captures;
   G->outside = false;
   if (!tape_skip(&G->c, r->t, G->c.counter - r->paused_at)) lost(G, r);
 }

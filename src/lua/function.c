@@ -386,7 +386,10 @@ static capture_guard *capture_guard_new(lua_State *L, void (*end)(state *, guard
   return g;
 }
 
-static int note(state *S, captures *c, node *x) { return captures_note(&S->G, c, x, x->a, x->k); }
+static int note(state *S, captures *c, node *x) {
+  node_read(&S->G, x);
+  return captures_note(&S->G, c, x, x->a, x->k);
+}
 
 /* Is any of them tracked? What was read here was read by whoever called. */
 static bool pass_on(state *S, captures *c) {
