@@ -55,11 +55,19 @@ return function(mg, args)
       return x - top - rest
     end)
 
+  -- Where nothing is drawn, x is given back at once.
+  local function dropping(fn)
+    local draw = drawing(fn)
+    return function(x, p)
+      if p == 0 or not mg.Config.train then return x end
+      return draw(x, p)
+    end
+  end
+
   -- Dropped elements are replaced by 0, so that an inf among them leaves no nan.
   define("dropout(x: float, p: number(0..1) = 0.5)",
     "in training each element is 0 with probability p, else x / (1 - p)",
-    drawing(function(x, p)
-      if p == 0 or not mg.Config.train then return x end
+    dropping(function(x, p)
       local scale = p < 1 and 1 / (1 - p) or 0
       return where(mg.rand_like(x):ge(p), x * scale, 0)
     end))
@@ -87,8 +95,7 @@ return function(mg, args)
   -- Klambauer et al., arXiv 1706.02515: what is dropped becomes selu's value far below 0.
   define("alpha_dropout(x: float, p: number(0..<1) = 0.5)",
     "dropout that keeps mean 0 and variance 1 of what selu gave",
-    drawing(function(x, p)
-      if p == 0 or not mg.Config.train then return x end
+    dropping(function(x, p)
       local low <const> = -1.7580993408473766
       local scale = ((1 - p) * (1 + p * low * low)) ^ -0.5
       return where(mg.rand_like(x):ge(p), x, low) * scale - scale * low * p
