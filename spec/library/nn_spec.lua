@@ -40,6 +40,40 @@ describe("nn.Module", function()
     assert(raises("cosine: argument 1 is a M, expected an optimizer", mg.optim.cosine, M(), 10))
   end)
 
+  it("finds what stands beside numbers and texts, first or last, in small tables and large", function()
+    for _, beside in ipairs{{name = "conv", kind = "2d", size = 3}, {0.5}, {true, "fc"}} do
+      local t = table.move(beside, 1, #beside, 1, {})
+      for k, v in pairs(beside) do t[k] = v end
+      t[#t + 1] = nn.Linear(2, 3)
+      t.last = nn.Linear(2, 3)
+      local model = nn.Module:extend "Mixed"()
+      model.block = t
+      assert.equal(4, #model:parameters())
+      local path = "block." .. #t - 1 .. ".weight"
+      assert.same({3, 2}, model:state()[path].shape)
+      assert.equal(4, #model:clone():parameters())
+      assert.same({3, 2}, mg.grad(function(m) return m.block.last.weight:sum() end)(model)
+        .block.last.weight.shape)
+    end
+    local model, words = nn.Module:extend "Words"(), {}
+    for i = 1, 1000 do words[i] = "word" end
+    model.words = words
+    assert.equal(0, #model:parameters())
+    words[1001] = nn.Linear(2, 3)
+    assert.equal(2, #model:parameters())
+  end)
+
+  it("has layers under names and whole numbers", function()
+    for key, what in pairs{[0.5] = nn.Linear(2, 2), [true] = nn.Parameter{1}} do
+      local model = nn.Module:extend "Odd"()
+      model.by = {[key] = what}
+      assert(raises("parameters: a " .. (key == true and "parameter" or "Linear") ..
+        " stands under the key " .. tostring(key), model.parameters, model))
+      model.by = {[key] = {1, 2}, [3] = nn.Linear(2, 2)}
+      assert.equal(2, #model:parameters())
+    end
+  end)
+
   it("has no field of no name", function()
     local layer = nn.Linear(2, 3)
     local function set(k) return function() layer[k] = 1 end end

@@ -6,6 +6,9 @@ local checked = mg.checked
 -- The Variable in a field is one box for as long as it stands there, so boxes can be marked.
 local kinds = setmetatable({}, { __mode = "k" })
 
+-- Those in whose place a module has others since :to(dtype)
+local replaced = setmetatable({}, { __mode = "k" })
+
 local Parameter = checked("Parameter(data: any)",
   "a tracked leaf that a module owns by having it in a field, a list or a table there",
   function(data)
@@ -36,4 +39,5 @@ end
 -- k times n as a dim: a float where no integer is so large, which is refused as one.
 local function times(k, n) return n > math.maxinteger // k and k * (n + 0.0) or k * n end
 
-return { times = times, Parameter = Parameter, Buffer = Buffer, kind = kind, adopt = adopt }
+return { times = times, Parameter = Parameter, Buffer = Buffer, kind = kind, adopt = adopt,
+         replaced = replaced }

@@ -119,17 +119,36 @@ Module.add_hook = checked('add_hook(self, when: "forward" | "backward", fn: func
     end
   end)
 
--- true for a Variable or a table to look into: an array of members, or members by name. A table of
--- numbers or strings is the user's own affair, however large, and not walked at every step.
+-- Tables of more than MANY numbers or strings and nothing else, by how long they were when they
+-- were looked through: they are not walked at every step.
+local plain, MANY = setmetatable({}, { __mode = "k" }), 64
+
+-- true for a Variable or a table to look into: an array of members, or members by name, whatever
+-- stands beside them.
 local function member(v)
   local t = type(v)
   if t == "userdata" then return is_variable(v) end
   if t ~= "table" then return false end
   local class = getmetatable(v)
   if class then return class.is_module or false end
-  local _, first = next(v)
-  t = type(first)
-  return t == "table" or t == "userdata" or t == "function"
+  if plain[v] == #v then return false end
+  local n = 0
+  for _, x in next, v do
+    t = type(x)
+    if t == "table" or t == "userdata" or t == "function" then return true end
+    n = n + 1
+  end
+  plain[v] = n > MANY and #v or nil
+  return false
+end
+
+-- For the key of a member: it has a place in names.
+local function check_named(k, v)
+  local variable = is_variable(v)
+  if variable and kind(v) or not variable and member(v) and getmetatable(v) then
+    raise("a %s stands under the key %s: those of layers and parameters are names or whole numbers",
+      variable and kind(v) or getmetatable(v).__name, tostring(k))
+  end
 end
 
 -- The fields that lead to parameters, in order: all layers of a model at every step.
@@ -140,6 +159,8 @@ local function members(t, more)
     if (kind_of_key == "string" or kind_of_key == "integer") and member(v) then
       if kind_of_key == "string" then names = names + 1 else numbers = numbers + 1 end
       keys[names + numbers] = k
+    elseif kind_of_key == "float" or kind_of_key == "boolean" then
+      check_named(k, v)
     end
   end
   if more then
@@ -478,6 +499,7 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
         new.name, new.requires_grad = v.name, v.requires_grad
         converted[v.id] = new
       end
+      kinds.replaced[v] = true
       set(fields, t, k, new)
     end, function(module)
       if module.dtype then set(fields, module, "dtype", dtype) end
