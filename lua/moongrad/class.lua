@@ -62,6 +62,17 @@ function Object:seal(late)
   return self
 end
 
+-- For a class whose bases are Object alone: its objects have no places, though ipairs would walk
+-- them. `how`: what one says instead.
+function Object._no_places(class, how)
+  getmetatable(class).__index = function(_, name)
+    if math.type(name) == "integer" then
+      raise("%s: there is no [%d]: %s", class.__name, name, how)
+    end
+    return Object[name]
+  end
+end
+
 -- For a class whose bases are Object alone: a name that nobody down the line has may be PyTorch's,
 -- and then raises an error that says ours. `what`: a module, say.
 function Object._refuse_torch(class, what)

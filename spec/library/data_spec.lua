@@ -311,6 +311,17 @@ describe("the dataset", function()
     assert.is_true(x:square():sum(2):max():item() <= 1)
   end)
 
+  it("loaders have no items, and ipairs does not pass over them", function()
+    local ds = data.TensorDataset(mg.ones(4))
+    for name, loader in pairs{DataLoader = data.DataLoader(ds, {batch_size = 2}),
+                              SequenceLoader = data.SequenceLoader(ds, {length = 2})} do
+      assert(raises(name .. ": there is no [1]: its batches come by for", function()
+        for _ in ipairs(loader) do error "a batch" end
+      end))
+      assert.is_nil(loader.no_such_field)
+    end
+  end)
+
   it("SinCurve gives each value and the next", function()
     local train = data.SinCurve()
     assert.equal(999, #train)

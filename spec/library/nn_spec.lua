@@ -40,7 +40,7 @@ describe("nn.Module", function()
     assert(raises("cosine: argument 1 is a M, expected an optimizer", mg.optim.cosine, M(), 10))
   end)
 
-  it("finds what stands beside numbers and texts, first or last, in small tables and large", function()
+  it("finds what stands beside numbers and texts, in small tables and large", function()
     for _, beside in ipairs{{name = "conv", kind = "2d", size = 3}, {0.5}, {true, "fc"}} do
       local t = table.move(beside, 1, #beside, 1, {})
       for k, v in pairs(beside) do t[k] = v end

@@ -352,6 +352,34 @@ describe("optim", function()
     assert(raises("Sign: lr = -1 is negative", Sign, {w}, {lr = -1}))
   end)
 
+  it("says that there is nothing to update, and never will be", function()
+    local layer, text = nn.Linear(2, 2), "step: there are no parameters"
+    local hidden = nn.Sequential(function(x) return layer(x) end)
+    local opt = optim.SGD(hidden)
+    hidden(mg.ones(1, 2)):sum():backward()
+    assert(raises(text, opt.step, opt))
+    hidden[2] = nn.Linear(2, 2)
+    opt:step()
+    opt.groups = {}
+    assert(raises(text, opt.step, opt))
+    opt = optim.SGD(nn.Linear(3))
+    assert(raises(text, opt.step, opt))
+  end)
+
+  it("says that a module has other parameters than those of a list", function()
+    local layer = nn.Linear(2, 2)
+    local old, whole = layer:parameters(), optim.SGD(layer)
+    local opt = optim.SGD(old)
+    opt:step()
+    layer:to "float32"
+    layer(mg.ones{1, 2, dtype = "float32"}):sum():backward()
+    assert(raises("step: parameter 1 is its module's no more, since :to", opt.step, opt))
+    whole:step()
+    for i, p in ipairs(layer:parameters()) do old[i].grad = p.grad:to "float64" end
+    opt:step()
+    assert(near(old[1]:to "float32", layer.bias, 1e-6))
+  end)
+
   describe("groups", function()
     it("have options of their own, and the optimizer's", function()
       local a, b, c = mg.Variable(1.0), mg.Variable(1.0), nn.Linear(1, 1, {bias = false})

@@ -64,6 +64,33 @@ describe("an option of no use beside the others", function()
     local layer = nn.Linear(2, 2)
     layer:add_hook("forward", function(_, _, y) return nil, y end)
     assert(raises("Linear: a forward hook gave 2 results, the first nil", layer, mg.ones(1, 2)))
+    for class, given in pairs{SGD = {{mg.ones(1)}, "table"}, LBFGS = {mg.ones(1), "Variable"}} do
+      local p = mg.Variable{1}
+      local opt = optim[class]{p}
+      opt:add_hook(function() return given[1] end)
+      local function loss()
+        p:cleargrad()
+        local y = square(p)
+        y:backward()
+        return y
+      end
+      loss()
+      assert(raises("step: hook 1 gave a " .. given[2], opt.step, opt, class == "LBFGS" and loss or
+        nil))
+      assert.equal(1, p:item())
+      given[1] = 3
+      opt:step(class == "LBFGS" and loss or nil)
+      assert.is_true(p:item() < 1)
+    end
+    local gives = {2, 3}
+    local function two() return table.unpack(gives) end
+    local times = mg.compile(function(v) return v * mg.dynamic(two) end)
+    assert(raises("dynamic: the function gave 2 results, expected one", mg.dynamic, two))
+    assert(raises("dynamic: the function gave 2 results, expected one", times, x))
+    gives = {2}
+    assert(near(times(x), {2, 4, 8}))
+    gives = {3, 4}
+    assert(raises("dynamic: the function gave 2 results, expected one", times, x))
   end)
 
   it("is refused by solvers", function()

@@ -524,14 +524,22 @@ static int call_plain(lua_State *L, int nargs) {
   return lua_gettop(L);
 }
 
+/* Of a function that gives a number: a second result would be lost. */
+static void one_result(lua_State *L, int n) {
+  if (n > 1) refuse(L, "dynamic: the function gave %d results, expected one", n);
+}
+
 /* Asks for the numbers. False: who is asked does not know the record any more, or it has gone. Lists of what
 ** is to be set after the replay are left on the stack. */
 static bool ask(lua_State *L, const use *u, int objects) {
   for (int k = 0, at = 0; k < u->r->nask; k++) {
     const question q = u->r->ask[k];
     luaL_checkstack(L, q.n + LUA_MINSTACK, "compile");
+    const int before = lua_gettop(L);
     lua_rawgeti(L, objects, q.fn);
-    lua_call(L, 0, q.n ? q.n : 2);
+    lua_call(L, 0, LUA_MULTRET);
+    if (q.n == 1) one_result(L, lua_gettop(L) - before);
+    lua_settop(L, before + (q.n ? q.n : 2));
     int first = q.n ? -q.n : -2;
     if (lua_type(L, first) == LUA_TBOOLEAN && !lua_toboolean(L, first)) return false;
     for (int i = 0; i < q.n; i++)
@@ -761,7 +769,9 @@ static int dynamic(lua_State *L) {
   sig_check(L);
   if (r) return add_question(L, S, r, 1, 0, 1), 1;
   lua_settop(L, 1);
-  lua_call(L, 0, 1);
+  lua_call(L, 0, LUA_MULTRET);
+  one_result(L, lua_gettop(L));
+  lua_settop(L, 1);
   if (lua_type(L, -1) != LUA_TNUMBER)
     refuse(L, "dynamic: the function gave a %s, expected a number", kind_of(L, -1));
   lua_pushnumber(L, lua_tonumber(L, -1));

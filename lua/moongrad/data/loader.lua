@@ -19,6 +19,7 @@ local seeded = require "moongrad.data.seeded"
 local checked, raise = mg.checked, mg.raise
 
 local DataLoader = Object:extend("DataLoader"):seal()
+DataLoader:_no_places "its batches come by for x, t in loader do"
 
 local function check_transforms(transform)
   local function is_function(f)

@@ -27,6 +27,7 @@ local pad_sequence = checked(
   end)
 
 local SequenceLoader = Object:extend("SequenceLoader"):seal()
+SequenceLoader:_no_places "its batches come by for x, t in loader do"
 
 SequenceLoader.init = checked(
   "SequenceLoader(self, ds: any, {batch_size: int(1..) = 1, length: int(1..), " ..

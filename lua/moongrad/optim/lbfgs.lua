@@ -92,7 +92,7 @@ local function minimize(self, params, closure)
     local some = false
     for _, p in ipairs(params) do some = some or p.grad end
     if not some then raise "step: the closure left no gradients: it calls backward" end
-    for _, hook in ipairs(self.hooks) do hook(params) end
+    self:run_hooks(params)
     return type(loss) == "number" and loss or loss:item(), flat(params, "grad")
   end
   local k = copy(self.slots.kept or { step = 0, s = {}, y = {}, r = {}, H = 1.0 })

@@ -26,7 +26,7 @@
 local mg = require "moongrad"
 local check_list = require "moongrad.list"
 local Object = require "moongrad.class"
-local kind = require "moongrad.nn.kinds".kind
+local kinds = require "moongrad.nn.kinds"
 local raise, tidy, checked, gather = mg.raise, mg.tidy, mg.checked, mg._gather
 
 local Optimizer = Object:extend("Optimizer")
@@ -112,7 +112,7 @@ local function check_parameters(name, target)
   for i, p in ipairs(target) do
     if not mg.is_variable(p) then
       raise("%s: parameter %d is a %s, expected a Variable", name, i, type(p))
-    elseif kind(p) ~= "parameter" then
+    elseif kinds.kind(p) ~= "parameter" then
       raise("%s: parameter %d is not tracked, or has a creator: it would never change", name, i)
     elseif seen[p.id] then
       raise("%s: parameters %d and %d are the same", name, seen[p.id], i)
@@ -280,7 +280,8 @@ Optimizer.cleargrads = checked("cleargrads(self)",
 
 Optimizer.add_hook = checked("add_hook(self, f: function)",
   "f(params) is called before each update, with the list of those that have a grad; it may " ..
-  "assign to their grads; one whose grad it removes is not updated; nothing it does is recorded",
+  "assign to their grads; one whose grad it removes is not updated; nothing it does is " ..
+  "recorded; grads that it gives would be lost, and are refused",
   function(self, f) self.hooks[#self.hooks + 1] = f end)
 
 -- What is kept for p, for its next step. A buffer may come later, with an option given then.
@@ -472,12 +473,41 @@ local function recorded_update(self, params, owners)
   for id in pairs(kept) do record.updates[id] = (record.updates[id] or 0) + 1 end
 end
 
+-- A hook may end in a call, of clip_grad_norm say, but new grads that it gave would be lost.
+function Optimizer:run_hooks(params)
+  for i, hook in ipairs(self.hooks) do
+    local result = hook(params)
+    if mg.is_variable(result) or type(result) == "table" and not rawequal(result, params) then
+      raise("step: hook %d gave a %s, which is not used: new grads are assigned, p.grad = g", i,
+        type(result) == "table" and "table" or "Variable")
+    end
+  end
+end
+
 local function hooks_and_update(self, params, owners)
-  for _, hook in ipairs(self.hooks) do hook(params) end
+  self:run_hooks(params)
   if mg._recording() then return recorded_update(self, params, owners) end
   local slots = {}
   for i, p in ipairs(params) do slots[i] = p.grad and next_slot(self, owners[i], p) end
   tidy(update, self, params, owners, slots)
+end
+
+-- Where no parameter has a grad: could any ever have one?
+local function check_idle(self)
+  local n = 0
+  for _, group in ipairs(self.groups) do
+    for name, p in named(group.target) do
+      n = n + 1
+      if not p.grad and kinds.replaced[p] and not group.target.named_parameters then
+        raise("step: parameter %s is its module's no more, since :to(dtype) made new ones: make " ..
+          "the optimizer after that, or of the module", name)
+      end
+    end
+  end
+  if n == 0 then
+    raise("step: there are no parameters: a module's stand in its fields, in layers and tables " ..
+      "there, not in functions or its class")
+  end
 end
 
 local function step(self)
@@ -495,6 +525,7 @@ local function step(self)
       end
     end
   end
+  if #params == 0 then check_idle(self) end
   mg.no_grad(mg._attempt, params, hooks_and_update, self, params, owners)
 end
 
