@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -252,6 +253,7 @@ int par_worker(void) { return worker; }
 __attribute__((noinline)) static void reach_down(void) {
   volatile char deep[DEEP];
   deep[0] = 0;
+  (void)deep[0];
 }
 
 /* The first thread's stack grows as it is used. Where address space is limited there may be none left when a
@@ -260,6 +262,8 @@ void stack_grow(void) {
   pthread_attr_t attr;
   void *low;
   size_t size;
+  struct rlimit l;
+  if (getrlimit(RLIMIT_AS, &l) == 0 && l.rlim_cur == RLIM_INFINITY) return;
   if (getpid() != (pid_t)syscall(SYS_gettid)) return;
   if (pthread_getattr_np(pthread_self(), &attr) != 0) return;
   bool known = pthread_attr_getstack(&attr, &low, &size) == 0;
