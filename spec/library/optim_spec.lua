@@ -527,6 +527,36 @@ describe("optim", function()
       assert.same({3, 7}, {p:item(), p.grad:item()})
       assert.is_nil(opt:state().step)
     end)
+
+    it("begins anew where others are frozen than before", function()
+      local function run(steps, frozen, start)
+        local a, b, c = mg.Variable(start[1]), mg.Variable(start[2]), mg.Variable(start[3])
+        local params = {a, b, c}
+        local opt = optim.LBFGS(params, {max_iter = 3})
+        local function closure()
+          for _, p in ipairs(params) do p:cleargrad() end
+          local y = a ^ 4 + 2 * (b - a) ^ 2 + (3 * c - b) ^ 4
+          y:backward()
+          return y
+        end
+        for k = 1, steps do
+          for i, p in ipairs(params) do p.requires_grad = frozen[k] ~= i end
+          opt:step(closure)
+        end
+        local values = {a:item(), b:item(), c:item()}
+        return values, opt
+      end
+      local first = run(1, {1}, {1.0, 2.0, 3.0})
+      assert.equal(1, first[1])
+      for second = 0, 3 do
+        local want = run(1, {second}, first)
+        local got, opt = run(2, {1, second}, {1.0, 2.0, 3.0})
+        if second ~= 1 then assert.same(want, got) end
+        local again = run(2, {1, 1}, {1.0, 2.0, 3.0})
+        if second == 1 then assert.same(again, got) end
+        opt:load_state(opt:state())
+      end
+    end)
   end)
 
   describe("hooks", function()

@@ -22,7 +22,7 @@ local LBFGS = Optimizer:extend("LBFGS",
     "tolerance_grad: number(0..) = 1e-7, tolerance_change: number(0..) = 1e-9, " ..
     'history_size: int(1..) = 100, line_search: "strong_wolfe"?',
   "a quasi-Newton method: opt:step(closure), where closure() clears the grads, computes the " ..
-    "loss, calls backward and gives the loss")
+    "loss, calls backward and gives the loss; begins anew where parameters were frozen or thawed")
 
 function LBFGS:prepare()
   if self.groups and self.groups[1] ~= self or not self.groups then
@@ -82,6 +82,20 @@ local function copy(k)
   return new
 end
 
+local function ids(params)
+  local list = {}
+  for i, p in ipairs(params) do list[i] = p.id end
+  return list
+end
+
+-- What was kept of earlier steps, if they moved the same parameters: of others, since some were
+-- frozen or thawed, it says nothing.
+local function kept_of(self, params)
+  local k, of = self.slots.kept, ids(params)
+  if k and table.concat(k.of, ",") == table.concat(of, ",") then return copy(k) end
+  return { step = 0, s = {}, y = {}, r = {}, H = 1.0, of = of }
+end
+
 local function minimize(self, params, closure)
   -- the loss and its gradient where the parameters stand
   local function evaluate()
@@ -95,7 +109,7 @@ local function minimize(self, params, closure)
     self:run_hooks(params)
     return type(loss) == "number" and loss or loss:item(), flat(params, "grad")
   end
-  local k = copy(self.slots.kept or { step = 0, s = {}, y = {}, r = {}, H = 1.0 })
+  local k = kept_of(self, params)
   local most = self.max_eval or self.max_iter * 5 // 4
   local f, g = evaluate()
   local first, calls = f, 1
@@ -184,8 +198,8 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
       raise("load_state: this is %s, not of LBFGS",
         t.rule and "the state of " .. tostring(t.rule) or "no optimizer's state")
     end
-    local size, known = 0, { rule = true }
-    for _, p in ipairs(leaves(self)) do size = size + p.size end
+    local size, known, params = 0, { rule = true }, leaves(self)
+    for _, p in ipairs(params) do size = size + p.size end
     local function take(name, ...)
       local v = t[name]
       if not mg.is_variable(v) then raise("load_state: %s is missing", name) end
@@ -197,7 +211,7 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
     local lr, kept = getmetatable(self).check { lr = take "lr":item() }, nil
     if t.step then
       kept = { step = take "step":item(), H = take "H":item(), f = take "f":item(),
-               t = take "t":item(), s = {}, y = {}, r = {} }
+               t = take "t":item(), s = {}, y = {}, r = {}, of = ids(params) }
       if t.d then kept.d, kept.g = take("d", size), take("g", size) end
       local n = t.r and mg.is_variable(t.r) and #t.r or 0
       if n > 0 then
