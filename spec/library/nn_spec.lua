@@ -417,6 +417,41 @@ describe("nn", function()
       {paddings = 1}))
   end)
 
+  it("layers that find their sizes in a checkpoint are as if they had known them", function()
+    local ways = {
+      function(net, x) return mg.checkpoint(net, x) end,
+      function(net, x)
+        return mg.checkpoint(function(v)
+          return mg.checkpoint(net[2], mg.checkpoint(net[1], v)) * 1
+        end, x)
+      end,
+      function(net, x) return mg.checkpoint(function() return net[2](net[1](x)) end) end,
+    }
+    for _, way in ipairs(ways) do
+      for _, compile in ipairs{false, true} do
+        local first = nn.Sequential(nn.BatchNorm(), nn.Dropout(0.5))
+        local net = nn.Sequential(first, nn.Sequential(nn.Linear(40), nn.Dropout(0.5)))
+        local known, x = nn.BatchNorm(4), mg.randn(3, 4)
+        known.weight.data = known.weight.data * 2
+        local function step(v)
+          local y = way(net, mg.Variable(v))
+          y:sum():backward()
+          return y:detach()
+        end
+        if compile then step = mg.compile(step) end
+        for n = 1, 3 do
+          known(x)
+          local y = step(x)
+          assert(near((2 * y:ne(0):sum(1)):to "float64", net[2][1].bias.grad))
+          assert(near(known.running_mean, first[1].running_mean))
+          assert(near(known.running_var, first[1].running_var))
+          assert.equal(n, first[1].num_batches_tracked:item())
+          net:cleargrads()
+        end
+      end
+    end
+  end)
+
   it("Linear finds the size of its input", function()
     local l = nn.Linear(2)
     assert.same({}, names(l))

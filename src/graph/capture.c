@@ -22,6 +22,11 @@ int captures_note(graph *G, captures *c, node *n, array *a, imm k) {
   return c->n++;
 }
 
+void captures_grow(graph *G, captures *c) {
+  c->grown = true;
+  c->since = G->ids;
+}
+
 void captures_end(graph *G, captures *c) {
   for (int i = 0; i < c->n; i++) {
     arr_unref(c->v[i].a);
@@ -101,5 +106,6 @@ void captures_restore(graph *G, captures *now) {
     node_drop(G, v->n);
   }
   mg_free(now->v);
+  nodemap_free(&now->places);
   *now = (captures){0};
 }

@@ -224,6 +224,7 @@ typedef struct captures {
   captured *v;
   nodemap places;             /* in v */
   bool failed;                /* there was no memory to note all */
+  bool grown;                 /* a layer got its parameters meanwhile */
 } captures;
 
 /* The place of n, noted with this value unless it was before; -1: does not count. */
@@ -234,6 +235,7 @@ static inline void node_read(graph *G, node *n) { /* n's value is about to be re
   if (__builtin_expect(G->recorder != NULL, 0)) recorder_read(G, n); /* what is noted stands for its value */
   if (__builtin_expect(G->captures != NULL, 0)) captures_note(G, G->captures, n, n->a, n->k);
 }
+void captures_grow(graph *G, captures *c); /* what was just made counts as there before */
 void captures_end(graph *G, captures *c);
 node *checkpoint_new(graph *G, captures *c, const char *name); /* OP_FUNCTION of all of them */
 /* f's inputs get the values that f saved; `now` keeps what they are, until captures_restore. */

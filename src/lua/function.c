@@ -402,6 +402,20 @@ static bool pass_on(state *S, captures *c) {
   return any;
 }
 
+/* fn(...), which stand first on the stack; what is read of what was there before is noted. */
+static void run_noted(lua_State *L, state *S, checkpoint *c, captures *read) {
+  for (int i = 1; i <= c->nargs + 1; i++) lua_pushvalue(L, i);
+  read->since = S->G.ids;
+  for (int i = 0; i < c->nargs; i++) {
+    node *x = to_node(L, i + 2);
+    c->at[i] = x ? note(S, read, x) : -1;
+  }
+  call_in_modes(L, S, c->nargs,
+                &(modes){.what = M_BACKPROP | M_CAPTURES, .backprop = false, .captures = read});
+}
+
+/* Where a layer is sized on the way, what it draws and keeps first is not to be made again with the rest:
+** all else is undone, and done again. */
 static int checkpoint_call(lua_State *L) {
   state *S = get_state(L);
   int n = lua_gettop(L) - 1;
@@ -425,14 +439,12 @@ static int checkpoint_call(lua_State *L) {
   }
   lua_setiuservalue(L, self, 2);
   capture_guard *g = capture_guard_new(L, forget);
-  for (int i = 1; i <= n + 1; i++) lua_pushvalue(L, i);
-  g->c.since = S->G.ids;
-  for (int i = 0; i < n; i++) {
-    node *x = to_node(L, i + 2);
-    c->at[i] = x ? note(S, &g->c, x) : -1;
+  while (run_noted(L, S, c, &g->c), g->c.grown && !g->c.failed) {
+    if (S->G.captures) captures_grow(&S->G, S->G.captures);
+    captures_restore(&S->G, &g->c);
+    lua_settop(L, base - 1);
+    c->then = modes_now(S, REMEMBERED);
   }
-  call_in_modes(L, S, n,
-                &(modes){.what = M_BACKPROP | M_CAPTURES, .backprop = false, .captures = &g->c});
   check_results(L, S, base, "checkpoint");
   for (int i = base; i <= lua_gettop(L); i++) note(S, &g->c, to_node(L, i));
   if (g->c.failed) {
@@ -447,6 +459,13 @@ static int checkpoint_call(lua_State *L) {
   }
   forget(S, &g->g);
   return lua_gettop(L) - base + 1;
+}
+
+/* _grown(): a layer has got its parameters */
+static int grown(lua_State *L) {
+  state *S = get_state(L);
+  if (S->G.captures) captures_grow(&S->G, S->G.captures);
+  return 0;
 }
 
 /* again(guard, Function, checkpoint, fn, ...): fn(...) in the modes of then, recorded, with what it read
@@ -531,4 +550,5 @@ const entry function_entries[] = {
      "the values that the Variables it read had then; changes that it makes to others are made "
      "once",
      false},
+    {"_grown", grown, NULL, false},
     {NULL, NULL, NULL, false}};

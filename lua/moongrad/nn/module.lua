@@ -400,6 +400,7 @@ function Module:_sized(build, ...)
     for k, v in pairs(mg._outside(fields_of, self, build, ...)) do set(fields, self, k, v) end
     mg._commit({}, {}, fields)
   end, ...)
+  mg._grown()
 end
 
 -- Names missing, names unexpected and shapes that differ are all told in one error, and then
