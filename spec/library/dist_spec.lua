@@ -459,6 +459,30 @@ describe("data and files", function()
     assert(text:find("6 -\n", 1, true), text)
   end)
 
+  it("go on in the order that was drawn, whatever the seed of the second run", function()
+    local folder = child.folder()
+    local program = [[
+      mg.seed(tonumber(arg[1]))
+      local ds = data.TensorDataset(mg.range(1, 24))
+      local loader = data.DataLoader(ds, {batch_size = 24 // size, shuffle = true, shard = dist})
+      local keeper = mg.training.Checkpoint("drawn", {loader = loader})
+      local function pass()
+        for x in loader do return dist.all_gather(x):flatten() end
+      end
+      if arg[1] == "1" then
+        keeper:save(1)
+        mg.save("order.npz", {first = pass(), second = pass()})
+      else
+        keeper:load()
+        local order = mg.load "order.npz"
+        same(pass(), order.first)
+        same(pass(), order.second)
+      end]]
+    job(2, folder, program, "1")
+    job(2, folder, program, "2")
+    job(1, folder, program, "3")
+  end)
+
   it("tell every rank where rank 1 cannot write", function()
     job(2, child.folder(), [[
       local keeper = mg.training.Checkpoint("/dev/null/kept", {model = nn.Linear(1, 1)})

@@ -497,6 +497,40 @@ describe("optim", function()
       assert(raises("load_state: s is (3, 3), expected (", again.load_state, again, state))
     end)
 
+    it("takes no state that its next step cannot go on from, and any float dtype", function()
+      local p = mg.Variable{3.0, 1.0}
+      local function closure_of(q)
+        return function()
+          local loss = (q ^ 4):sum()
+          q:cleargrad()
+          loss:backward()
+          return loss
+        end
+      end
+      local opt = optim.LBFGS({p}, {max_iter = 3})
+      opt:step(closure_of(p))
+      local function changed(name, value)
+        local state = opt:state()
+        state[name] = value
+        return state
+      end
+      local function refused(message, state)
+        assert(raises(message, opt.load_state, opt, state))
+      end
+      refused("load_state: step is variable(-1), expected", changed("step", mg.tensor(-1)))
+      refused("load_state: step is variable(1.5), expected", changed("step", mg.tensor(1.5)))
+      local state = changed("d", nil)
+      state.g = nil
+      refused("load_state: d is missing", state)
+      local q = mg.Variable(p:to "float32")
+      local narrow = optim.LBFGS({q}, {max_iter = 3})
+      narrow:load_state(opt:state())
+      for _, name in ipairs{"d", "g", "s", "y"} do
+        assert.equal("float32", narrow:state()[name].dtype)
+      end
+      narrow:step(closure_of(q))
+    end)
+
     it("moves layers that were sized after it was made", function()
       local model = nn.Sequential(nn.Linear(5), mg.tanh, nn.Linear(1))
       local opt, x = optim.LBFGS(model, {line_search = "strong_wolfe"}), mg.randn(20, 3)

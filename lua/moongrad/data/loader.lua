@@ -50,6 +50,7 @@ DataLoader.init = checked(
     self.ds, self.batch_size, self.shuffle, self.drop_last = ds, size, shuffle, drop_last
     self.sampler, self.collate, self.transforms = sampler, collate, check_transforms(transform)
     self.rank, self.ranks = shard and shard.rank or 1, shard and shard.size or 1
+    self.drawn = not seed
     if self.ranks > 1 and not seed then -- rank 1's, so that all have one order
       seed = shard.broadcast(mg.randint(0, 1 << 52, { 1 }))[1]:item()
     end
@@ -179,15 +180,19 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
   end)
 
 DataLoader.state = checked("state(self)",
-  "how many passes were begun: the seed's orders go on from it, with the next pass",
-  function(self) return { pass = self.pass } end)
+  "how many passes were begun: the seed's orders go on from it, with the next pass; the seed, " ..
+    "too, if it was drawn, as that of a shard",
+  function(self)
+    return { pass = self.pass, seed = self.drawn and self.seed or nil }
+  end)
 
-local loaded = mg.signature "load_state({pass: int(0..)})"
+local loaded = mg.signature "load_state({pass: int(0..), seed: int})"
 DataLoader.load_state = checked("load_state(self, state: table)", "takes what state() gave",
   function(self, t)
-    local pass = loaded(t)
+    local pass, seed = loaded(t)
     if not pass then raise("load_state: pass is missing") end
     self.pass = pass
+    if seed and self.drawn then self.seed = seed end
     return self
   end)
 

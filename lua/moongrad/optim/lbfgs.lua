@@ -198,8 +198,11 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
       raise("load_state: this is %s, not of LBFGS",
         t.rule and "the state of " .. tostring(t.rule) or "no optimizer's state")
     end
-    local size, known, params = 0, { rule = true }, leaves(self)
-    for _, p in ipairs(params) do size = size + p.size end
+    local size, dtype, known, params = 0, "float32", { rule = true }, leaves(self)
+    for _, p in ipairs(params) do
+      size = size + p.size
+      if p.dtype == "float64" then dtype = "float64" end
+    end
     local function take(name, ...)
       local v = t[name]
       if not mg.is_variable(v) then raise("load_state: %s is missing", name) end
@@ -210,14 +213,19 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
     end
     local lr, kept = getmetatable(self).check { lr = take "lr":item() }, nil
     if t.step then
-      kept = { step = take "step":item(), H = take "H":item(), f = take "f":item(),
+      kept = { step = math.tointeger(take "step":item()), H = take "H":item(), f = take "f":item(),
                t = take "t":item(), s = {}, y = {}, r = {}, of = ids(params) }
-      if t.d then kept.d, kept.g = take("d", size), take("g", size) end
+      if not kept.step or kept.step < 0 or kept.step > 1 << 53 then
+        raise("load_state: step is %s, expected a number of iterations", tostring(t.step))
+      end
+      if t.d or kept.step > 0 then
+        kept.d, kept.g = take("d", size):to(dtype), take("g", size):to(dtype)
+      end
       local n = t.r and mg.is_variable(t.r) and #t.r or 0
       if n > 0 then
         kept.r = take("r", n):totable()
         for _, name in ipairs { "s", "y" } do
-          local rows = take(name, n, size)
+          local rows = take(name, n, size):to(dtype)
           for i = 1, n do kept[name][i] = rows[i]:clone() end
         end
       end
