@@ -254,6 +254,10 @@ describe("memory", function()
         ["matmul: argument 1: this Variable was freed"] = function() return y:matmul(x) end,
         ["maximum: argument 2: this Variable was freed"] = function() return mg.maximum(y, x) end,
         ["stack: this Variable was freed"] = function() return mg.stack{y, x} end,
+        ["bnot: this Variable was freed"] = function() return ~x end,
+        ["band: this Variable was freed"] = function() return x & true end,
+        ["bor: this Variable was freed"] = function() return mg.gt(y, 0) | x end,
+        ["bxor: this Variable was freed"] = function() return x ~ x end,
       } do
         assert(raises(says, use))
       end

@@ -126,6 +126,7 @@ void push_shape(lua_State *L, const shape *s) {
 }
 
 static int shape_equal(lua_State *L) {
+  for (int i = 1; i <= 2; i++) luaL_checktype(L, i, LUA_TTABLE);
   lua_Unsigned n = lua_rawlen(L, 1);
   bool same = n == lua_rawlen(L, 2);
   for (lua_Unsigned i = 1; same && i <= n; i++) {
@@ -140,6 +141,7 @@ static int shape_equal(lua_State *L) {
 
 static int shape_tostring(lua_State *L) {
   luaL_Buffer b;
+  luaL_checktype(L, 1, LUA_TTABLE);
   luaL_buffinit(L, &b);
   luaL_addchar(&b, '(');
   for (lua_Unsigned i = 1, n = lua_rawlen(L, 1); i <= n; i++) {

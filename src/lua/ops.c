@@ -81,10 +81,10 @@ int unary_minus(lua_State *L) {
 static int of_masks(lua_State *L, int n, const char *sign, lua_CFunction map) {
   lua_settop(L, n);
   for (int i = 1; i <= n; i++) {
-    node **x = to_box(L, i);
-    if (x ? (*x)->dtype != BOOL : !lua_isboolean(L, i))
+    const node *x = to_node(L, i);
+    if (x ? x->dtype != BOOL : !lua_isboolean(L, i))
       refuse(L, "%s: operand %d is %s %s, and %s is for bools", sign, i, x ? "of" : "a",
-             x ? dtype_name[(*x)->dtype] : luaL_typename(L, i), sign);
+             x ? dtype_name[x->dtype] : luaL_typename(L, i), sign);
   }
   return map(L);
 }
