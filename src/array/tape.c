@@ -345,7 +345,12 @@ bool tape_note(ctx *c, const launch *l) {
 bool tape_skip(ctx *c, tape *t, uint64_t n) {
   if (!n) return true;
   if (!GROW(c, t, 4, skip, t->nskip + 1)) return false;
-  t->skip[t->nskip].at = (int64_t)(c->counter - n - t->counter - t->skipped);
+  int64_t begin = (int64_t)(c->counter - n - t->counter);
+  for (skipped_part *x; t->nskip; t->skipped -= x->n, t->nskip--) { /* parts of this one */
+    x = &t->skip[t->nskip - 1];
+    if (x->at + (int64_t)(t->skipped - x->n) < begin) break;
+  }
+  t->skip[t->nskip].at = begin - (int64_t)t->skipped;
   t->skip[t->nskip++].n = n;
   t->skipped += n;
   return true;

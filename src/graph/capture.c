@@ -25,6 +25,7 @@ int captures_note(graph *G, captures *c, node *n, array *a, imm k) {
 void captures_grow(graph *G, captures *c) {
   c->grown = true;
   c->since = G->ids;
+  c->counter = G->c.counter;
 }
 
 void captures_end(graph *G, captures *c) {

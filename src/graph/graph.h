@@ -224,7 +224,8 @@ typedef struct captures {
   captured *v;
   nodemap places;             /* in v */
   bool failed;                /* there was no memory to note all */
-  bool grown;                 /* a layer got its parameters meanwhile */
+  bool grown;                 /* a layer got its parameters meanwhile, and the stream was here then: */
+  uint64_t counter;
 } captures;
 
 /* The place of n, noted with this value unless it was before; -1: does not count. */
@@ -256,6 +257,7 @@ int recorder_met(const recorder *r, int from);
 node *recorder_number(graph *G, int *index);  /* new handle: a number that is asked for before each replay */
 void recorder_pause(graph *G, recorder *r);   /* what is done until recorder_resume is done, and not recorded */
 void recorder_resume(graph *G, recorder *r);
+void recorder_skip(graph *G, uint64_t from);   /* what was drawn from there on is not drawn at replays */
 uint64_t recorder_serial(const graph *G);      /* another for each */
 /* Which way a record goes where there are two, by the bits of `script`, of which there are n; then all are true. */
 void recorder_script(graph *G, uint64_t script, int n);

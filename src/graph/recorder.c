@@ -133,7 +133,11 @@ void recorder_resume(graph *G, recorder *r) {
   G->recorder = r;
   G->captures = r->captures;
   G->outside = false;
-  if (!tape_skip(&G->c, r->t, G->c.counter - r->paused_at)) lost(G, r);
+  recorder_skip(G, r->paused_at);
+}
+
+void recorder_skip(graph *G, uint64_t from) {
+  if (!tape_skip(&G->c, G->recorder->t, G->c.counter - from)) lost(G, G->recorder);
 }
 
 static bool compute(graph *G, recorder *r, node *n) {

@@ -440,6 +440,8 @@ static int checkpoint_call(lua_State *L) {
   lua_setiuservalue(L, self, 2);
   capture_guard *g = capture_guard_new(L, forget);
   while (run_noted(L, S, c, &g->c), g->c.grown && !g->c.failed) {
+    S->G.c.counter = g->c.counter;
+    if (S->G.recorder) recorder_skip(&S->G, c->then.random.counter);
     if (S->G.captures) captures_grow(&S->G, S->G.captures);
     captures_restore(&S->G, &g->c);
     lua_settop(L, base - 1);
