@@ -63,6 +63,21 @@ describe("nn.Module", function()
     assert.equal(2, #model:parameters())
   end)
 
+  it("has a Variable of its own for a parameter, frozen too", function()
+    local Own = nn.Module:extend "Own"
+    function Own:init() self.w, self.parts = mg.Variable{1, 2}, {mg.Variable{3}} end
+    local model = Own()
+    model.w.requires_grad = false
+    assert.same({"parts.0", "w"}, names(model))
+    model = Own():freeze()
+    assert.same({"parts.0", "w"}, names(model))
+    assert.same({1, 2}, model:state().w:totable())
+    assert.same({"parts.0", "w"}, names(model:clone():to "float32"))
+    model:load_state{w = mg.tensor{4, 5}, ["parts.0"] = mg.tensor{6}}
+    assert.same({4, 5}, model.w:totable())
+    assert.is_true(model:freeze(false).parts[1].requires_grad)
+  end)
+
   it("has layers under names and whole numbers", function()
     for key, what in pairs{[0.5] = nn.Linear(2, 2), [true] = nn.Parameter{1}} do
       local model = nn.Module:extend "Odd"()

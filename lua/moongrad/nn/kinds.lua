@@ -36,8 +36,16 @@ local function adopt(v, as)
   if mg.is_variable(v) then kinds[mg._outlive(v)] = as or "parameter" end
 end
 
+-- The kind of what stands in a module's field: a tracked leaf is a parameter there from then on,
+-- when it is frozen, too.
+local function settled(v)
+  local of = kind(v)
+  if of and not kinds[v] then adopt(v, of) end
+  return of
+end
+
 -- k times n as a dim: a float where no integer is so large, which is refused as one.
 local function times(k, n) return n > math.maxinteger // k and k * (n + 0.0) or k * n end
 
-return { times = times, Parameter = Parameter, Buffer = Buffer, kind = kind, adopt = adopt,
-         replaced = replaced }
+return { times = times, Parameter = Parameter, Buffer = Buffer, kind = kind, settled = settled,
+         adopt = adopt, replaced = replaced }

@@ -20,7 +20,7 @@
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local kinds = require "moongrad.nn.kinds"
-local Parameter, Buffer, kind = kinds.Parameter, kinds.Buffer, kinds.kind
+local Parameter, Buffer, kind, settled = kinds.Parameter, kinds.Buffer, kinds.kind, kinds.settled
 local is_variable, raise, checked = mg.is_variable, mg.raise, mg.checked
 
 local Module = Object:extend("Module")
@@ -66,7 +66,7 @@ function Module:__newindex(k, v)
     raise("%s.requires_grad: only Variables have it; model:freeze() is for all parameters",
       getmetatable(self).__name)
   end
-  remember(self, k, is_variable(v) and kind(v) or nil)
+  remember(self, k, is_variable(v) and settled(v) or nil)
   rawset(self, k, v)
 end
 
@@ -221,7 +221,7 @@ Module._adopt = kinds.adopt
 -- The kind of the Variable v in t[k]. A buffer's new value is a buffer. A constant or the result of
 -- an op in a parameter's place would be trained and saved no more, and nobody would be told.
 local function note(t, k, v, name)
-  local of, old = kind(v), known[t]
+  local of, old = settled(v), known[t]
   if of then
     remember(t, k, of)
   elseif old and old[k] == "buffer" and not v.creator then
