@@ -118,12 +118,7 @@ return setmetatable(mg, {
     if part[2] then
       value = value[part[2]]
     elseif type(value) == "table" and not getmetatable(value) then
-      setmetatable(value, {
-        __index = function(_, key)
-          return type(key) == "string" and require "moongrad.help".refuse_torch(name, key) or nil
-        end,
-        __tostring = function() return require "moongrad.help".text(value) end,
-      })
+      require "moongrad.parts".join(name, {}, value)
     end
     mg[name] = value
     return value

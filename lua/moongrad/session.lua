@@ -199,7 +199,7 @@ local function members(v, use)
   local seen = {}
   while type(v) == "table" and not seen[v] do
     seen[v] = true
-    for name, value in next, v do use(name, value) end
+    pcall(function() for name, value in pairs(v) do use(name, value) end end)
     local meta = getmetatable(v)
     if type(meta) ~= "table" then return end
     for name in pairs(rawget(v, "values") or {}) do use(name, false) end   -- an optimizer's

@@ -82,3 +82,37 @@ describe("files of ops", function()
       print(y:to "int64":item())]])
   end)
 end)
+
+describe("modules of several files", function()
+  it("read a file when one of its names is asked for, and list what it gives", function()
+    local text, ok = child.run [[
+      local mg = require "moongrad"
+      local lists = require "moongrad.parts".lists
+      local function read() return package.loaded["moongrad.nn.transformer"] ~= nil end
+      local layer = mg.nn.Linear(2, 1)
+      print(read(), rawget(mg.nn, "Conv2d"), mg.nn.Transformer ~= nil, read())
+      local _, internal = {mg.optim, mg.data, mg.training, mg.models, mg.metrics},
+        {any = true, check = true, gives = true, gives_picks = true, items = true, takes = true}
+      local count = 0
+      for what, files in pairs(lists) do
+        for file, names in pairs(files) do
+          local gives = require(("moongrad.%s.%s"):format(what, file))
+          local listed = {}
+          for name in names:gmatch "%S+" do
+            listed[name], count = true, count + 1
+            if gives[name] == nil or gives[name] ~= mg[what][name] then print("lost", name) end
+          end
+          for name in pairs(gives) do
+            if not listed[name] and not (file == "dataset" and internal[name]) then
+              print("not listed", name)
+            end
+          end
+        end
+      end
+      local all = {}
+      for name in pairs(mg.nn) do all[#all + 1] = name end
+      print(count > 120, #all > 70, mg.nn.nothing)]]
+    assert.is_true(ok, text)
+    assert.equal("false\tnil\ttrue\ttrue\ntrue\ttrue\tnil\n", text)
+  end)
+end)

@@ -1,14 +1,19 @@
--- mg.data: datasets and the DataLoader. Each file below gives a table; they are joined here.
+-- mg.data: datasets and the DataLoader. Which file gives which names.
 
-local data = {}
-
-for _, file in ipairs{"loader", "idx", "cifar", "csv", "curves", "grid", "subset", "samplers",
-                      "text", "tokenizers", "sequences", "transforms"} do
-  for name, value in pairs(require("moongrad.data." .. file)) do data[name] = value end
-end
-
-for _, name in ipairs{"Dataset", "TensorDataset", "collate"} do
-  data[name] = require("moongrad.data.dataset")[name]
-end
-
-return data
+return require "moongrad.parts".join("data", {
+  dataset = "Dataset TensorDataset collate",
+  loader = "DataLoader",
+  idx = "FashionMNIST MNIST",
+  cifar = "CIFAR10",
+  csv = "CSV",
+  curves = "SinCurve Spiral",
+  grid = "grid",
+  subset = "Concat Subset random_split",
+  samplers = "RandomSampler Sampler WeightedRandomSampler",
+  text = "Text",
+  tokenizers = "BPETokenizer ByteTokenizer CharTokenizer Tokenizer",
+  sequences = "SequenceLoader pad_sequence",
+  transforms = [[CenterCrop ColorJitter CutMix Grayscale MixUp Normalize RandomAffine RandomCrop
+    RandomErasing RandomGrayscale RandomHorizontalFlip RandomResizedCrop RandomRotation
+    RandomVerticalFlip Resize]],
+})

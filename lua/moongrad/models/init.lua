@@ -1,9 +1,6 @@
 -- mg.models: networks that are known by a name.
 
-local models = {}
-
-for _, file in ipairs{"gpt", "vision"} do
-  for name, class in pairs(require("moongrad.models." .. file)) do models[name] = class end
-end
-
-return models
+return require "moongrad.parts".join("models", {
+  gpt = "GPT",
+  vision = "LeNet MobileNetV2 ResNet18 ResNet50 VGG16",
+})

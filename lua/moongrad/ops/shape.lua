@@ -179,12 +179,12 @@ return function(mg, args)
     end)
 
   -- Lua's stack ends at a million values, and takes results twice on their way.
-  local function check_results(n)
-    if n > 400000 then raise("%d results are more than a call can give", n) end
+  local function check_results(op, n)
+    if n > 400000 then raise("%s: %d results are more than a call can give", op, n) end
   end
 
-  local function parts(x, axis, sizes)
-    check_results(#sizes)
+  local function parts(op, x, axis, sizes)
+    check_results(op, #sizes)
     local pieces, first = {}, 1
     for i, n in ipairs(sizes) do
       pieces[i] = args.narrow(x, axis, first, first + n - 1)
@@ -194,14 +194,14 @@ return function(mg, args)
   end
 
   -- Pieces of one size; what is left over makes the last one.
-  local function equal_parts(x, axis, size)
+  local function equal_parts(op, x, axis, size)
     local n, sizes = x.shape[axis], {}
-    check_results((n - 1) // size + 1)
+    check_results(op, (n - 1) // size + 1)
     repeat
       sizes[#sizes + 1] = math.min(size, n)
       n = n - size
     until n <= 0
-    return parts(x, axis, sizes)
+    return parts(op, x, axis, sizes)
   end
 
   define("split(x: array, size: int(0..) | ints(0..), axis: axis = 1)",
@@ -211,7 +211,7 @@ return function(mg, args)
       if #shape == 0 then raise("split: a 0-d Variable has no parts") end
       if type(sizes) == "number" then
         if sizes == 0 then raise("split: size must be at least 1, got 0") end
-        return equal_parts(x, axis, sizes)
+        return equal_parts("split", x, axis, sizes)
       end
       local sum = 0
       for _, n in ipairs(sizes) do sum = sum + n end
@@ -219,21 +219,21 @@ return function(mg, args)
         raise("split: sizes %s add up to %d, but axis %d of shape %s has %d", args.text(sizes), sum,
           axis, args.text(shape), shape[axis])
       end
-      return parts(x, axis, sizes)
+      return parts("split", x, axis, sizes)
     end)
 
   define("chunk(x: array, n: int(1..), axis: axis = 1)",
     "several results: n equal pieces of an axis; the last may be less",
     function(x, n, axis)
       if x.ndim == 0 then raise("chunk: a 0-d Variable has no parts") end
-      return equal_parts(x, axis, math.max((x.shape[axis] + n - 1) // n, 1))
+      return equal_parts("chunk", x, axis, math.max((x.shape[axis] + n - 1) // n, 1))
     end)
 
   define("unbind(x: array, axis: axis = 1)",
     "several results: what stands along an axis, without it",
     function(x, axis)
       if x.ndim == 0 then raise("unbind: a 0-d Variable has no parts") end
-      check_results(x.shape[axis])
+      check_results("unbind", x.shape[axis])
       local pieces, index = {}, filled(axis, {})
       for i = 1, x.shape[axis] do
         index[axis] = i

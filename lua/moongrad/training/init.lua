@@ -1,9 +1,7 @@
--- mg.training: what goes around the loop. Each file below gives a table; they are joined here.
+-- mg.training: what goes around the loop. Which file gives which names.
 
-local training = {}
-
-for _, file in ipairs{"checkpoint", "stopping", "averages"} do
-  for name, value in pairs(require("moongrad.training." .. file)) do training[name] = value end
-end
-
-return training
+return require "moongrad.parts".join("training", {
+  checkpoint = "Checkpoint",
+  stopping = "EarlyStopping",
+  averages = "EMA SWA",
+})
