@@ -591,6 +591,44 @@ describe("optim", function()
         opt:load_state(opt:state())
       end
     end)
+
+    it("goes on from a state saved after others were frozen, and keeps nothing of its owner's",
+      function()
+        local function run(stop)
+          local a, b, c = mg.Variable(1.0), mg.Variable(2.0), mg.Variable(3.0)
+          local params = {a, b, c}
+          local opt = optim.LBFGS(params, {max_iter = 3})
+          local function closure()
+            for _, p in ipairs(params) do p:cleargrad() end
+            local y = a ^ 4 + 2 * (b - a) ^ 2 + (3 * c - b) ^ 4
+            y:backward()
+            return y
+          end
+          a.requires_grad = false
+          opt:step(closure)
+          a.requires_grad = true
+          if stop then
+            local state = opt:state()
+            state.d = mg.tensor(state.d)
+            opt = optim.LBFGS(params, {max_iter = 3})
+            if stop == "c" then c.requires_grad = false end -- as many as before, but others
+            opt:load_state(state)
+            state.d[1] = 1e9
+            c.requires_grad = true
+          end
+          a.requires_grad = false
+          opt:step(closure)
+          return {a:item(), b:item(), c:item()}
+        end
+        local want = run()
+        assert.same(want, run "none")
+        assert.same(want, run "c")
+        local opt = optim.LBFGS{mg.Variable(1.0)}
+        for _, of in ipairs{{2}, {0}, {1, 1}} do
+          local state = {rule = "LBFGS", lr = mg.tensor(1.0), of = mg.tensor(of, "int64")}
+          assert(raises("load_state: of is variable(", opt.load_state, opt, state))
+        end
+      end)
   end)
 
   describe("hooks", function()

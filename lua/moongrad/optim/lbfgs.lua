@@ -35,16 +35,14 @@ LBFGS.add_group = checked("add_group(self, group: table)", "not here: LBFGS has 
 
 -- ---- one vector -------------------------------------------------------------------------------
 
+local function all(self)
+  return self.target.named_parameters and self.target:parameters() or self.target
+end
+
 local function leaves(self)
   local list = {}
-  if self.target.named_parameters then
-    for p in self.target:parameters() do
-      if p.requires_grad then list[#list + 1] = p end
-    end
-  else
-    for _, p in ipairs(self.target) do
-      if p.requires_grad then list[#list + 1] = p end
-    end
+  for _, p in ipairs(all(self)) do
+    if p.requires_grad then list[#list + 1] = p end
   end
   if #list == 0 then raise("LBFGS: there are no parameters to move") end
   return list
@@ -175,12 +173,26 @@ LBFGS.step = checked("step(self, closure: function)",
 
 -- ---- state ------------------------------------------------------------------------------------
 
+-- `of` says which of all parameters were moved: others may be frozen by now, or when it is loaded.
+
+-- Their places, or nil if one is not there any more: then the next step begins anew.
+local function places(self, of)
+  local place, list = {}, {}
+  for i, p in ipairs(all(self)) do place[p.id] = i end
+  for i, id in ipairs(of) do
+    if not place[id] then return nil end
+    list[i] = place[id]
+  end
+  return mg.tensor(list, "int64")
+end
+
 LBFGS.state = checked("state(self)", "what later steps depend on, apart from the options, as " ..
   "mg.save wants it",
   function(self)
     local t = { lr = mg.tensor(self.lr, "float64"), rule = "LBFGS" }
     local k = self.slots.kept
-    if not k then return t end
+    t.of = k and places(self, k.of)
+    if not t.of then return t end
     t.step, t.H, t.f = mg.tensor(k.step, "int64"), mg.tensor(k.H, "float64"),
       mg.tensor(k.f or 0, "float64")
     t.t = mg.tensor(k.t or 0, "float64")
@@ -191,6 +203,18 @@ LBFGS.state = checked("state(self)", "what later steps depend on, apart from the
     return t
   end)
 
+local function moved(self, of)
+  local params, list, seen = all(self), {}, {}
+  for i, place in ipairs(of:reshape(of.size):totable()) do
+    list[i] = params[place]
+    if not list[i] or seen[place] then
+      raise("load_state: of is %s, expected places of %d parameters", tostring(of), #params)
+    end
+    seen[place] = true
+  end
+  return list
+end
+
 LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
   "takes what state() gave for a like set of parameters; after an error nothing has changed",
   function(self, t)
@@ -198,7 +222,8 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
       raise("load_state: this is %s, not of LBFGS",
         t.rule and "the state of " .. tostring(t.rule) or "no optimizer's state")
     end
-    local size, dtype, known, params = 0, "float32", { rule = true }, leaves(self)
+    local size, dtype, known = 0, "float32", { rule = true, of = mg.is_variable(t.of) }
+    local params = known.of and moved(self, t.of) or leaves(self)
     for _, p in ipairs(params) do
       size = size + p.size
       if p.dtype == "float64" then dtype = "float64" end
@@ -219,13 +244,13 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
         raise("load_state: step is %s, expected a number of iterations", tostring(t.step))
       end
       if t.d or kept.step > 0 then
-        kept.d, kept.g = take("d", size):to(dtype), take("g", size):to(dtype)
+        kept.d, kept.g = mg.tensor(take("d", size), dtype), mg.tensor(take("g", size), dtype)
       end
       local n = t.r and mg.is_variable(t.r) and #t.r or 0
       if n > 0 then
         kept.r = take("r", n):totable()
         for _, name in ipairs { "s", "y" } do
-          local rows = take(name, n, size):to(dtype)
+          local rows = mg.tensor(take(name, n, size), dtype)
           for i = 1, n do kept[name][i] = rows[i]:clone() end
         end
       end
