@@ -278,6 +278,29 @@ describe("nn.Module", function()
     assert(raises("all.0 was a parameter", names, list))
   end)
 
+  it("calls every hook, whichever are added and taken away meanwhile or twice", function()
+    local layer, called = nn.Linear(1, 1), {}
+    local function count(name) called[name] = (called[name] or 0) + 1 end
+    local off
+    off = layer:add_hook("forward", function()
+      count "once"
+      off()
+      layer:add_hook("forward", function() count "later" end)
+    end)
+    layer:add_hook("forward", function() count "always" end)
+    layer(mg.ones(1))
+    assert.same({once = 1, always = 1}, called)
+    layer(mg.ones(1))
+    assert.same({once = 1, always = 2, later = 1}, called)
+    layer, called = nn.Linear(1, 1), {}
+    off = layer:add_hook("forward", function() count "first" end)
+    off()
+    layer:add_hook("forward", function() count "second" end)
+    off()
+    layer(mg.ones(1))
+    assert.same({second = 1}, called)
+  end)
+
   it("has buffers that take new values", function()
     local Count = nn.Module:extend("Count")
     function Count:init() self.n = nn.Buffer(mg.zeros(1)) end

@@ -110,12 +110,17 @@ Module.add_hook = checked('add_hook(self, when: "forward" | "backward", fn: func
     local list = hooks[self] or { forward = {}, backward = {} }
     hooks[self] = list
     local entry = function(...) return fn(...) end    -- one of its own, to be found again
-    table.insert(list[when], entry)
+    -- A call under way goes on with the list it began with.
+    local function set(last)
+      local new = {}
+      for _, e in ipairs(list[when]) do new[#new + 1] = e ~= entry and e or nil end
+      new[#new + 1] = last
+      list[when] = new
+    end
+    set(entry)
     return function()
-      for i, e in ipairs(list[when]) do
-        if e == entry then table.remove(list[when], i) end
-      end
-      if #list.forward + #list.backward == 0 then hooks[self] = nil end
+      set(nil)
+      if hooks[self] == list and #list.forward + #list.backward == 0 then hooks[self] = nil end
     end
   end)
 
