@@ -185,6 +185,31 @@ describe("a Checkpoint", function()
       {model = 3}))
     assert(raises("Checkpoint: no parts", training.Checkpoint, folder, {}))
   end)
+
+  it("takes nothing into layers that wait for an input, nor any random numbers, either", function()
+    local folder = child.folder()
+    local whole = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm(3))
+    local opt = optim.Adam(whole, {lr = 1})
+    whole(mg.rand(4, 2)):sum():backward()
+    opt:step()
+    training.Checkpoint(folder, {model = whole, opt = opt}):save(1)
+    for _, sizes in ipairs{{3}, {2, 3}} do
+      for _, rule in ipairs{"SGD", "LBFGS"} do
+        local first = nn.Linear(table.unpack(sizes))
+        local model = nn.Sequential(first, nn.BatchNorm())
+        local other = optim[rule](model)
+        local weight, random = first.weight and first.weight:totable(), mg.get_rng_state()
+        local checkpoint = training.Checkpoint(folder, {model = model, opt = other})
+        assert(raises("load: load_state: this is the state of Adam", checkpoint.load, checkpoint))
+        assert.same(weight, first.weight and first.weight:totable())
+        assert.same(random, mg.get_rng_state())
+        assert(raises("BatchNorm has no parameters yet", nn.Sequential(model[2]).state,
+          nn.Sequential(model[2])))
+        assert.equal(1, training.Checkpoint(folder, {model = model}):load())
+        assert(helper.same(whole[1].weight.data, first.weight.data))
+      end
+    end
+  end)
 end)
 
 describe("EarlyStopping", function()

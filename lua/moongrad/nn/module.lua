@@ -514,6 +514,27 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
     return self
   end)
 
+-- A function that takes it back to what it is now, layers that wait for their first input, too:
+-- state() says nothing of these.
+function Module:_snapshot()
+  local tables, params, values, seen = {}, {}, {}, {}
+  walk(self, function(_, v)
+    if seen[v.id] then return end
+    seen[v.id], params[#params + 1], values[#values + 1] = true, v, v.data
+  end, function(module)
+    local fields = {}
+    for k, v in next, module do fields[k] = v end
+    tables[module] = fields
+  end)
+  return function()
+    local fields = { n = 0 }
+    for module, old in pairs(tables) do
+      for k in next, module do set(fields, module, k, old[k]) end
+    end
+    mg._commit(params, values, fields)
+  end
+end
+
 -- What a layer prints between its parentheses.
 function Module.describe() return "" end
 

@@ -141,13 +141,15 @@ local function load_all(self, states, rng, path)
   for name in pairs(self.parts) do
     if states[name] == nil then raise("load: %s has no part %s", path, name) end
   end
-  local before, done = {}, {}
+  local before, done, random = {}, {}, mg.get_rng_state()
   for name, part in pairs(self.parts) do
     local ok, state = pcall(part.state, part)
     if ok then
-      before[name] = state
+      before[name] = function() part:load_state(state) end
     elseif not tostring(state):find("has no parameters yet", 1, true) then
       error(state, 0)
+    elseif part._snapshot then
+      before[name] = part:_snapshot()
     end
   end
   local ok, problem = pcall(function()
@@ -166,9 +168,11 @@ local function load_all(self, states, rng, path)
     mg.set_rng_state(rng)
   end)
   if ok then return end
-  for _, name in ipairs(done) do
-    if before[name] then self.parts[name]:load_state(before[name]) end
+  for i = #done, 1, -1 do
+    local undo = before[done[i]]
+    if undo then undo() end
   end
+  mg.set_rng_state(random)
   error(problem, 0)
 end
 
