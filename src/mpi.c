@@ -12,7 +12,7 @@
 ** gives its processor away.
 **
 ** The process ends as its exit status says: 0 waits for the others, any other ends the whole job,
-** after the interpreter has printed the error.
+** after the interpreter has printed the error. So does an end within a backward.
 */
 #define _GNU_SOURCE
 #include "moongrad.h"
@@ -408,17 +408,26 @@ typedef struct {
   moongrad_reducer r;
   agreement a;
   bool checked, exact;
+  bool running;           /* others wait for what this process has still to give */
   int n, started, halves; /* halves: exact sums before this one have begun their second half */
   char what[TEXT];
   reduction each[];
 } reducer;
 
-static bool give_up(reducer *s, int e) { return fine(e, s->r.error, sizeof s->r.error); }
+static int running; /* reducers that are */
+
+static bool run(reducer *s, bool on) {
+  running += on - s->running;
+  return s->running = on;
+}
+
+static bool go_on(reducer *s, int e) { return run(s, fine(e, s->r.error, sizeof s->r.error)); }
 
 static bool reducer_begin(moongrad_reducer *r) {
   reducer *s = (reducer *)r;
   s->started = s->halves = 0;
   s->checked = false;
+  run(s, s->n > 0);
   ask(&s->a, s->what, "");
   return true;
 }
@@ -441,9 +450,10 @@ static bool reducer_start(moongrad_reducer *r, int k, void *p, int64_t n, int dt
   double began = MPI_Wtime();
   if (!s->checked) answer(&s->a);
   s->checked = true;
-  if (!s->a.ok) return snprintf(r->error, sizeof r->error, "backward: %s", s->a.error), false;
+  if (!s->a.ok)
+    return snprintf(r->error, sizeof r->error, "backward: %s", s->a.error), run(s, false);
   if (n >= INT32_MAX)
-    return snprintf(r->error, sizeof r->error, "backward: a bucket of 2^31 numbers"), false;
+    return snprintf(r->error, sizeof r->error, "backward: a bucket of 2^31 numbers"), run(s, false);
   reduction *q = &s->each[k];
   q->own = p == NULL;
   if (!p) p = zeros(n, dtype);
@@ -452,7 +462,7 @@ static bool reducer_start(moongrad_reducer *r, int k, void *p, int64_t n, int dt
     MPI_Abort(MPI_COMM_WORLD, 1);
   }
   s->started = k + 1;
-  bool ok = give_up(s, reduction_begin(q));
+  bool ok = go_on(s, reduction_begin(q));
   spent.start += MPI_Wtime() - began;
   spent.bytes += n * dtypes[dtype].bytes;
   spent.buckets++;
@@ -487,12 +497,15 @@ static bool reducer_wait(moongrad_reducer *r, int k) {
   if (s->each[k].own) free(s->each[k].p);
   s->each[k].own = false;
   spent.wait += MPI_Wtime() - began;
-  return give_up(s, e);
+  bool ok = go_on(s, e);
+  if (k == s->n - 1) run(s, false);
+  return ok;
 }
 
 static void reducer_drop(moongrad_reducer *r) {
   reducer *s = (reducer *)r;
   if (open_question == &s->a) answer(&s->a);
+  run(s, false);
   for (int k = 0; k < s->n; k++) reduction_free(&s->each[k]);
   free(s);
 }
@@ -541,6 +554,10 @@ static void finish(int status, void *arg) {
   (void)arg;
   if (getpid() != owner) return;
   fflush(NULL);
+  if (status == 0 && running) {
+    fprintf(stderr, "rank %d ended within a backward, while others waited for it\n", rank + 1);
+    status = EXIT_FAILURE;
+  }
   if (status != 0) MPI_Abort(MPI_COMM_WORLD, status);
   agreement a;
   do ask(&a, "its end", ""), answer(&a);

@@ -554,6 +554,15 @@ describe("a job ends", function()
 
   it("with os.exit of one of them, and with the signal that ends one", function()
     fails(2, 'if rank == 1 then os.exit(3) end while true do dist.barrier() end')
+    local text = fails(2, [[
+      local model = dist.DataParallel(nn.Linear(3, 2))
+      local leave = mg.Function{name = "leave", forward = function(self, y) return y * 1 end,
+        backward = function(self, gy)
+          if rank == 2 then os.exit(0) end
+          return gy
+        end}
+      leave(model(mg.ones(2, 3))):sum():backward()]])
+    assert(text:find("rank 2 ended within a backward", 1, true), text)
     for _, signal in ipairs{"TERM", "KILL"} do
       fails(2, ([[
         if rank == 2 then os.execute("kill -%s " .. pid) end
