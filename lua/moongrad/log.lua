@@ -227,7 +227,7 @@ function Rows:open(path, append, columns)
   local r <close> = append and begun(path)
   if r then
     local t, keys = require "moongrad.io.csv".read(r, nil, false, true)
-    if keys[1] ~= "step" or keys[2] ~= "time" or t.step.dtype ~= "int64" then
+    if keys[1] ~= "step" or keys[2] ~= "time" or #t.step > 0 and t.step.dtype ~= "int64" then
       raise("log: %s is no log", path)
     end
     local known = table.move(keys, 3, #keys, 1, {})

@@ -214,6 +214,20 @@ describe("a log of scalars", function()
     assert.equal("a,b\n1,2\n", child.read(path))
   end)
 
+  it("as .csv goes on where a run ended before its first row", function()
+    local path = child.folder() .. "/a.csv"
+    mg.log(path, {columns = {"loss"}}):close()
+    assert.equal("step,time,loss\n", child.read(path))
+    for k = 1, 2 do
+      local log = mg.log(path, {append = true, columns = {"loss"}})
+      if k == 2 then log:scalar("loss", 3) end
+      log:close()
+    end
+    local t = mg.load(path)
+    assert.same({1}, t.step:totable())
+    assert.same({3}, t.loss:totable())
+  end)
+
   it("in a folder that has no room leaves no empty file", function()
     local folder = child.folder()
     local text = child.lua(("-e %s"):format("'" .. [[
