@@ -433,4 +433,23 @@ describe("sequences", function()
     assert(raises("SequenceLoader: this batch was not the last of a pass", loader, nil, x))
     assert(raises("SequenceLoader: length is missing", data.SequenceLoader, numbers(2)))
   end)
+
+  it("are given again where one failed, not skipped", function()
+    local fails = true
+    local items = numbers(6):map(function(x)
+      if fails then error "not yet" end
+      return x
+    end)
+    local next_batch = data.SequenceLoader(items, {length = 2}):batches()
+    assert.is_false(pcall(next_batch))
+    fails = false
+    local got = {}
+    for x in next_batch do
+      for _, v in ipairs(x:flatten():totable()) do got[#got + 1] = v end
+    end
+    fails = true
+    assert.same(numbers(6).tensors[1]:flatten():totable(), got)
+    assert.is_nil(next_batch())
+    assert.is_nil(next_batch())
+  end)
 end)

@@ -73,10 +73,13 @@ end
 SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
   function(self)
     local n = 0
-    return function()
+    local function done(...)
       n = n + 1
-      if n > self.count then return nil end
-      return piece(self, (n - 1) * self.length + 1, math.min(n * self.length, self.steps))
+      return ...
+    end
+    return function() -- after an error the same batch is made again
+      if n == self.count then return nil end
+      return done(piece(self, n * self.length + 1, math.min((n + 1) * self.length, self.steps)))
     end
   end)
 
