@@ -133,7 +133,8 @@ end
 
 subset.random_split = checked("random_split(ds: any, parts: numbers, {seed: int?})",
   "Subsets of these lengths, or fractions of all, by chance: " ..
-    "local train, test = random_split(ds, {0.9, 0.1})",
+    "local train, test = random_split(ds, {0.9, 0.1}). Several processes need a seed: " ..
+    "without one each draws parts of its own",
   mg._drawing(function(ds, parts, seed)
     dataset.check("random_split", ds)
     local lengths = lengths_of(parts, #ds)
