@@ -324,6 +324,22 @@ describe("compile", function()
     assert.same({4, 8}, g(x):totable())
   end)
 
+  -- What they record while the state is closed nobody would free.
+  it("records nothing in a finalizer", function()
+    local calls, got = 0, {}
+    local before = mg.compile(function(x) calls = calls + 1; return x + calls end)
+    local x = mg.tensor{1, 2}
+    assert.same({2, 3}, before(x):totable())
+    setmetatable({}, {__gc = function()
+      local within = mg.compile(function(v) calls = calls + 1; return v * 3 end)
+      for i = 1, 3 do got[i] = within(x):totable() end
+      got[4] = before(x):totable()
+    end})
+    collectgarbage()
+    assert.same({{3, 6}, {3, 6}, {3, 6}, {2, 3}}, got)
+    assert.equal(4, calls)
+  end)
+
   it("records nothing of what finalizers do", function()
     local function is_running() return collectgarbage "isrunning" end
     local count, fails = mg.tensor(0.0), false
