@@ -143,6 +143,17 @@ describe("nn.Module", function()
     assert.equal(5, n)
   end)
 
+  it("gives parameters that loops in each other walk", function()
+    local list, n = Net(3, 2):parameters(), 0
+    for p in list do
+      for q in list do n = n + (p == q and 1 or 100) end
+      for q in list do
+        if q then break end
+      end
+    end
+    assert.equal(#list + 100 * #list * (#list - 1), n)
+  end)
+
   it("counts a shared parameter once, a frozen one still", function()
     local net = Net(4, 4)
     net.l2.weight = net.l1.weight

@@ -642,6 +642,22 @@ describe("optim", function()
       return {p:item(), q:item()}
     end
 
+    it("may sort and cut the list they are given", function()
+      local a, b, seen = mg.Variable{1}, mg.Variable{1}, {}
+      local opt = optim.SGD({{params = {a}, lr = 1}, {params = {b}, lr = 0.25}})
+      opt:add_hook(function(params) params[1], params[2] = params[2], params[1] end)
+      opt:add_hook(function(params)
+        params[1], params[2] = nil, nil
+        params[1] = mg.Variable{3}
+      end)
+      opt:add_hook(function(params) seen = params end)
+      ;(a + b):sum():backward()
+      opt:step()
+      assert.same({0}, a:totable())
+      assert.same({0.75}, b:totable())
+      assert(#seen == 2 and seen[1] == a and seen[2] == b)
+    end)
+
     it("see the parameters that have gradients, before the update", function()
       local seen
       assert.same({0.0, 0.0}, stepped(function(params) seen = #params end))

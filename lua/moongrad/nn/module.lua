@@ -284,11 +284,18 @@ Module.named_parameters = checked("named_parameters(self)",
     end
   end)
 
--- The result is an array, and can stand in a for loop as it is: for p in model:parameters() do
+-- The result is an array, and can stand in a for loop as it is: for p in model:parameters() do.
+-- Where another loop goes over it meanwhile, `last` says where this one is.
 local parameter_list = {
   __call = function(self, _, last)
-    self.at = last == nil and 1 or self.at + 1
-    return self[self.at]
+    local i = last == nil and 0 or self.at
+    if last ~= nil and self[i] ~= last then
+      for k, p in ipairs(self) do
+        if p == last then i = k end
+      end
+    end
+    self.at = i + 1
+    return self[i + 1]
   end
 }
 

@@ -473,11 +473,13 @@ local function recorded_update(self, params, owners)
   for id in pairs(kept) do record.updates[id] = (record.updates[id] or 0) + 1 end
 end
 
--- A hook may end in a call, of clip_grad_norm say, but new grads that it gave would be lost.
+-- Each has a list of its own, to sort and to cut as it likes. A hook may end in a call, of
+-- clip_grad_norm say, but new grads that it gave would be lost.
 function Optimizer:run_hooks(params)
   for i, hook in ipairs(self.hooks) do
-    local result = hook(params)
-    if mg.is_variable(result) or type(result) == "table" and not rawequal(result, params) then
+    local given = copied(params)
+    local result = hook(given)
+    if mg.is_variable(result) or type(result) == "table" and not rawequal(result, given) then
       raise("step: hook %d gave a %s, which is not used: new grads are assigned, p.grad = g", i,
         type(result) == "table" and "table" or "Variable")
     end
