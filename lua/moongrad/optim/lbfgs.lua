@@ -80,18 +80,19 @@ local function copy(k)
   return new
 end
 
-local function ids(params)
-  local list = {}
-  for i, p in ipairs(params) do list[i] = p.id end
-  return list
+local function same(a, b)
+  for i = 1, math.max(#a, #b) do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
 end
 
 -- What was kept of earlier steps, if they moved the same parameters: of others, since some were
 -- frozen or thawed, it says nothing.
 local function kept_of(self, params)
-  local k, of = self.slots.kept, ids(params)
-  if k and table.concat(k.of, ",") == table.concat(of, ",") then return copy(k) end
-  return { step = 0, s = {}, y = {}, r = {}, H = 1.0, of = of }
+  local k = self.slots.kept
+  if k and same(k.of, params) then return copy(k) end
+  return { step = 0, s = {}, y = {}, r = {}, H = 1.0, of = params }
 end
 
 local function minimize(self, params, closure)
@@ -179,9 +180,9 @@ LBFGS.step = checked("step(self, closure: function)",
 local function places(self, of)
   local place, list = {}, {}
   for i, p in ipairs(all(self)) do place[p.id] = i end
-  for i, id in ipairs(of) do
-    if not place[id] then return nil end
-    list[i] = place[id]
+  for i, p in ipairs(of) do
+    if not place[p.id] then return nil end
+    list[i] = place[p.id]
   end
   return mg.tensor(list, "int64")
 end
@@ -239,7 +240,7 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
     local lr, kept = getmetatable(self).check { lr = take "lr":item() }, nil
     if t.step then
       kept = { step = math.tointeger(take "step":item()), H = take "H":item(), f = take "f":item(),
-               t = take "t":item(), s = {}, y = {}, r = {}, of = ids(params) }
+               t = take "t":item(), s = {}, y = {}, r = {}, of = params }
       if not kept.step or kept.step < 0 or kept.step > 1 << 53 then
         raise("load_state: step is %s, expected a number of iterations", tostring(t.step))
       end
