@@ -259,7 +259,8 @@ end
 
 Optimizer.add_group = checked("add_group(self, group: table)",
   "one more group of parameters: {params = a module or a list, lr = ...}; options it does not " ..
-    "name are the optimizer's. opt.groups lists all groups, whose options may be assigned",
+    "name are the optimizer's. opt.groups lists all groups, whose options may be assigned; " ..
+    "schedules made before leave an lr of its own alone",
   function(self, given)
     local seen, groups = {}, self.groups
     for n, group in ipairs(groups) do
