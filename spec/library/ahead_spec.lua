@@ -132,6 +132,20 @@ describe("a DataLoader", function()
     assert.is_nil((next_batch()))
   end)
 
+  -- While the state is closed nobody would wait for the thread.
+  it("are not, in a finalizer", function()
+    local job, seen = true, 0
+    setmetatable({}, {__gc = function()
+      job = mg._ahead(mg.tensor({1, 3}, "int64"), mg.ones(3, 2))
+      for v in data.DataLoader(data.TensorDataset(x), {batch_size = 9, shuffle = true}) do
+        seen = seen + #v
+      end
+    end})
+    collectgarbage()
+    assert.is_nil(job)
+    assert.equal(#x, seen)
+  end)
+
   it("can be in several places at once, and in a gradient", function()
     local a = data.DataLoader(data.TensorDataset(x, t), {batch_size = 9, shuffle = true, seed = 1})
     local n = 0

@@ -98,7 +98,7 @@ static bool begin(lua_State *L, state *S, ahead *j, int n) {
 static int begin_ahead(lua_State *L) {
   state *S = get_state(L);
   int n = lua_gettop(L) - 1;
-  if (n < 1 || n > MOST) return lua_pushnil(L), 1;
+  if (n < 1 || n > MOST || in_finalizer(L)) return lua_pushnil(L), 1;
   ahead *j = lua_newuserdatauv(L, sizeof *j, 0);
   *j = (ahead){.S = S};
   luaL_setmetatable(L, "moongrad.ahead");

@@ -48,6 +48,10 @@ typedef struct {
 
 static inline state *get_state(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
+/* Objects made while the state is closed are never finalized themselves: in finalizers nothing is begun whose
+** end would be theirs. */
+static inline bool in_finalizer(lua_State *L) { return lua_gc(L, LUA_GCISRUNNING) < 0; }
+
 /* One row of a room's functions; a NULL name ends them. */
 typedef struct {
   const char *name;

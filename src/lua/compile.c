@@ -702,8 +702,7 @@ static int compiled_call(lua_State *L) {
     lua_settop(L, top);
     if (how == REPLAY_BRANCH && !other_way(r, &script, &nchoice)) return call_plain(L, nargs);
   }
-  /* Nothing is recorded in finalizers: while the state is closed nobody would free it. */
-  if (lua_gc(L, LUA_GCISRUNNING) < 0) return call_plain(L, nargs);
+  if (in_finalizer(L)) return call_plain(L, nargs);
   for (int turn = 0; turn < MOST_TURNS; turn++) {
     make_room(L, c, all);
     record *r = record_call(L, S, c, objects, nargs, script, nchoice);
