@@ -134,9 +134,10 @@ describe("a DataLoader", function()
 
   -- While the state is closed nobody would wait for the thread.
   it("are not, in a finalizer", function()
-    local job, seen = true, 0
+    local job, seen, y = true, 0, mg.rand(3, 2)
+    mg.eval(y)
     setmetatable({}, {__gc = function()
-      job = mg._ahead(mg.tensor({1, 3}, "int64"), mg.ones(3, 2))
+      job = mg._ahead(mg.tensor({1, 3}, "int64"), y)
       for v in data.DataLoader(data.TensorDataset(x), {batch_size = 9, shuffle = true}) do
         seen = seen + #v
       end
