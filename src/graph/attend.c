@@ -88,8 +88,9 @@ static bool all_finite(vjp *v, node *const *x, int n, bool *all) {
   for (int i = 0; i < n; i++) {
     node *one = keep(v, op_reduce(G, OP_all, U(isfinite, x[i]), UINT32_MAX, false));
     flag = i && one ? B(logical_and, flag, one) : one;
-    if (!flag) return false;
+    if (!flag) break;
   }
+  if (!flag) return false;
   if (flag->a && G->recorder) return recorder_choose(G, flag, all);
   imm k;
   if (!node_item(G, flag, &k)) return false;
