@@ -734,6 +734,38 @@ describe("compile", function()
     end
   end)
 
+  it("counts each parameter's own updates, where one was frozen meanwhile", function()
+    -- what is frozen in steps 3 and 4, or steps alone there
+    local function freezing(compiled, rule, options, alone)
+      local a, b = mg.Variable{1, 2, 3}, mg.Variable{3, 2, 1}
+      local opt = optim[rule]({a, b}, options)
+      local f, n = counted(function()
+        opt:cleargrads()
+        mg.sum((a - 0.5):square() + (b * a):sin()):backward()
+        opt:step()
+      end)
+      local g = compiled and mg.compile(f) or f
+      for i = 1, 8 do
+        b.requires_grad = i < 3 or i > 4 or alone
+        if alone and i == 3 then
+          opt:cleargrads()
+          b:sum():backward()
+          opt:step()
+        end
+        g()
+      end
+      return bits(a) .. bits(b), n[1]
+    end
+    for _, case in ipairs{{"Adam"}, {"RAdam"}, {"NAdam"}, {"Adamax"}, {"AdaGrad", {lr_decay = 0.1}},
+                          {"Rprop"}, {"SGD", {momentum = 0.9, dampening = 0.5}}} do
+      for _, alone in ipairs{false, true} do
+        local got, n = freezing(true, case[1], case[2], alone)
+        assert.equal(freezing(false, case[1], case[2], alone), got, case[1])
+        assert.equal(alone and 2 or 3, n)
+      end
+    end
+  end)
+
   it("notices an optimizer whose state was loaded", function()
     local p = mg.Variable{1, 2, 3}
     local opt = optim.Adam({p}, {lr = 0.1})

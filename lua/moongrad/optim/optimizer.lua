@@ -344,7 +344,8 @@ end
 -- Buffers are made outside the record, which reads and changes them as it does parameters; they
 -- become the optimizer's after the first replay, as every replay counts one update. What a rule
 -- sees of a group has its lr, and of a slot its step, as numbers that are asked for. What it reads
--- of other options is noted.
+-- of other options is noted. Parameters that were updated equally often share what is asked for: a
+-- record that finds them apart, since some were frozen meanwhile, is made anew.
 
 -- By optimizer, of the record in the making: slots that are new, and how often each was updated.
 local records = setmetatable({}, {__mode = "k"})
@@ -414,7 +415,7 @@ local function recorded_update(self, params, owners)
     raise("step: in a function that mg.compile records a schedule steps after its optimizer")
   end
   local hooks, ngroups = #self.hooks, #self.groups
-  local earlier, counted = {}, {}
+  local earlier, counted, counts = {}, {}, {}
   -- Is all as it was recorded? And what is set after the replay: the counts of updates.
   local function known()
     if #self.hooks ~= hooks or #self.groups ~= ngroups or not unchanged(notes) then return false end
@@ -425,9 +426,11 @@ local function recorded_update(self, params, owners)
         if k ~= "step" and not rawequal(v, s[k]) then return false end
       end
     end
-    local n = 0
+    local n, now = 0, {}
     for id, s in pairs(kept) do
-      local steps = (self.slots[id] or s).step + earlier[id] + 1
+      local steps, count = (self.slots[id] or s).step + earlier[id] + 1, counts[id]
+      now[count] = now[count] or steps
+      if now[count] ~= steps then return false end
       counted[n + 1], counted[n + 2], counted[n + 3] = s, "step", steps
       counted[n + 4], counted[n + 5], counted[n + 6], n = self.slots, id, s, n + 6
     end
@@ -461,6 +464,7 @@ local function recorded_update(self, params, owners)
         record.fresh[id] = s
       end
       kept[id], earlier[id] = s, record.updates[id] or 0
+      counts[id] = s.step + earlier[id] + 1
       local copy = {number = function(fn) return number(group, id, fn) end}
       for k, v in pairs(s) do copy[k] = k ~= "step" and v or nil end
       copies[i] = setmetatable(copy, {__index = function(_, k)
