@@ -160,6 +160,62 @@ describe("a checkpoint", function()
     end)
   end)
 
+  describe("of a function that captures another Variable by the time of backward", function()
+    local function some()
+      return mg.Variable{2.0, 3.0}, mg.Variable{0.5, 0.7}
+    end
+
+    it("says so, where the gradients would have been the other's", function()
+      local w, x = some()
+      local now
+      local function f(u) return (u * now):sin() end
+      local h = x
+      for _, p in ipairs{w, mg.Variable{4.0, 5.0}} do
+        now = p
+        h = mg.checkpoint(f, h)
+      end
+      assert(raises("read other Variables than when it was called", h.backward, h:sum()))
+      assert.is_nil(w.grad)
+      now = w
+      h = mg.checkpoint(f, x):sum()
+      h:backward()
+      assert(near(w.grad, {0.5 * math.cos(1), 0.7 * math.cos(2.1)}))
+    end)
+
+    it("says so of one made since, of one in a checkpoint within, and of gradients", function()
+      local w, x = some()
+      local model = {w = w}
+      local function f(u)
+        return mg.checkpoint(function(z) return z * model.w end, u * 2)
+      end
+      local y = mg.checkpoint(f, x)
+      model.w = mg.Variable{1.0, 1.0}
+      assert(raises("read other Variables", mg.gradients, y:sum(), {x}))
+      model.w = w
+      local d = mg.grad(function(p)
+        model.w = p
+        local z = mg.checkpoint(f, x:detach())
+        model.w = w
+        return z:sum()
+      end)
+      assert(raises("read other Variables", d, w))
+    end)
+
+    it("minds none that its results do not depend on, nor a leaf that it makes itself", function()
+      local w, x = some()
+      local seen, own = mg.tensor(0.0), nil
+      local function f(u)
+        own = own or mg.Variable{3.0, 4.0}
+        seen = seen + (u * w):sum()
+        return u * own
+      end
+      local y = mg.checkpoint(f, mg.checkpoint(f, x)):sum()
+      y:backward()
+      assert(near(x.grad, {9, 16}))
+      assert(near(own.grad, {3, 5.6}))
+    end)
+  end)
+
   it("has many inputs", function()
     local ws, sum = {}, 0
     for i = 1, 500 do ws[i] = mg.Variable(i) end

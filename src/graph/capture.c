@@ -110,3 +110,41 @@ void captures_restore(graph *G, captures *now) {
   nodemap_free(&now->places);
   *now = (captures){0};
 }
+
+/* ---- what was not there ------------------------------------------------------------------------- */
+
+typedef struct {
+  node **v;
+  int n;
+  size_t room;
+  nodemap met;
+} search;
+
+static bool look_at(graph *G, search *s, node *x) {
+  if (nodemap_get(&s->met, x) >= 0) return true;
+  if (!mg_grow(&G->c, (void **)&s->v, &s->room, (s->n + 1) * sizeof *s->v)) return false;
+  s->v[s->n++] = x;
+  return nodemap_put(&G->c, &s->met, x, 0);
+}
+
+int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, node *y) {
+  search s = {0};
+  bool ok = true, missed = false;
+  for (int i = 0; i < node_nin(f) && ok; i++) /* these are not looked behind */
+    ok = nodemap_get(&s.met, *in_at(f, i)) >= 0 || nodemap_put(&G->c, &s.met, *in_at(f, i), 0);
+  if (ok && node_tracked(y)) ok = look_at(G, &s, y);
+  while (ok && !missed && s.n) {
+    node *n = s.v[--s.n];
+    if (n->id <= again) { /* the function's own, made when it was called, may be read again */
+      missed = node_has_creator(n) || n->id <= first || n->id > f->id;
+      continue;
+    }
+    for (int i = 0; i < slots(n) && ok; i++) {
+      node *x = *in_at(n, i);
+      if (x && flows(n, i) && node_tracked(x)) ok = look_at(G, &s, x);
+    }
+  }
+  mg_free(s.v);
+  nodemap_free(&s.met);
+  return ok ? missed : -1;
+}

@@ -242,6 +242,9 @@ node *checkpoint_new(graph *G, captures *c, const char *name); /* OP_FUNCTION of
 /* f's inputs get the values that f saved; `now` keeps what they are, until captures_restore. */
 bool captures_recall(graph *G, node *f, captures *now);
 void captures_restore(graph *G, captures *now);
+/* Does y, recorded after `again`, lead to what is neither one of f's inputs nor a leaf made after `first` and before f?
+** -1: no memory */
+int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, node *y);
 
 /* ---- what a recorded function reads and changes (recorder.c) ---------------------------------------- */
 

@@ -366,6 +366,7 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
 ** Function's inputs, the arguments first. */
 typedef struct {
   modes then;
+  uint64_t since;  /* what the function makes is younger */
   int nargs, at[]; /* the input that an argument is, or -1: it is no Variable */
 } checkpoint;
 
@@ -428,6 +429,7 @@ static int checkpoint_call(lua_State *L) {
   int self = n + 2, base = n + 4;
   checkpoint *c = lua_newuserdatauv(L, sizeof *c + n * sizeof *c->at, 2);
   c->then = modes_now(S, REMEMBERED);
+  c->since = S->G.ids;
   c->nargs = n;
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, self, 1);
@@ -510,6 +512,7 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
     }
   }
   lua_remove(L, args);
+  uint64_t since = S->G.ids;
   call_guarded(L, c->nargs + 4);
   if (lua_gettop(L) - base + 1 != nout)
     refuse(L, "checkpoint: the function gave %d results, but %d when it was run again", nout,
@@ -520,6 +523,11 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
     if (!y || (node_shape(y, &s), !shape_eq(&s, &f->x->out[i].s)))
       refuse(L, "checkpoint: result %d was another when the function was run again", i + 1);
     if (!is_float(y->dtype)) continue;
+    int missed;
+    TRY(L, S, (missed = captures_missed(&S->G, f, c->since, since, node_at(L, base + i))) >= 0);
+    if (missed)
+      refuse(L, "checkpoint: run again in backward, the function read other Variables than when it "
+                "was called: what it captures is to stay the same");
     TRY(L, S, *gy = backward_gy(b, i));
     TRY(L, S, backward_splice(b, node_at(L, base + i), *gy));
   }
