@@ -164,6 +164,18 @@ describe("compile", function()
       end
       assert.equal(out[1], out[2])
     end
+    both(function()                                -- given, and asked for by name, but not read
+      local q, w = mg.Variable{1, 2}, mg.Variable(0.5)
+      return function(k, unused)
+        local gs = mg.gradients((k ^ 3 * w):sum(), {q, w}, {allow_unused = unused})
+        return gs[1] or mg.zeros(2), gs[2]
+      end, function(g, i) return g(i % 3 == 2 and mg.Variable{3, 4} or q, true) end, {q, w}
+    end, 6)
+    both(function()
+      local q = mg.Variable{1, 2}
+      return function(k) return mg.gradients((k ^ 3):sum(), {q})[1] end,
+        function(g) return g(q) end, {q}
+    end, 3)
     both(function()                                -- given, while the optimizer has them
       local params = {W = mg.Variable{1, 2}, b = mg.Variable(0.5)}
       local opt = optim.Adam({params.W, params.b}, {lr = 0.1})

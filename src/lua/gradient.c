@@ -53,6 +53,8 @@ static bool start(lua_State *L, state *S, walk *w, node **nodes) {
   fetch(L, YS, ny, nodes);
   if (lua_istable(L, GYS)) fetch(L, GYS, ny, gys);
   fetch(L, XS, nx, xs);
+  for (int i = 0; i < nx && S->G.recorder; i++) /* f captures those, if it reads them or not */
+    recorder_read(&S->G, xs[i]);
   for (int i = 0; i < ny && S->G.debug && !S->G.recorder && !w->r.look; i++) {
     if (!refuse_unfinite(L, S, nodes[i], "backward", "the result")) return false;
     if (lua_istable(L, GYS) && gys[i] &&
