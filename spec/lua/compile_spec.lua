@@ -778,6 +778,52 @@ describe("compile", function()
     end
   end)
 
+  it("sees that a Variable is tracked or not, where it reads nothing else of it", function()
+    for _, rule in ipairs{"SGD", "Adam"} do
+      local function moving(compiled)
+        local a, b = mg.Variable{1, 2, 3}, mg.Variable{3, 2, 1}
+        local opt = optim[rule]({a, b}, {lr = 0.1})
+        local step = compiled and mg.compile(function() opt:step() end) or function() opt:step() end
+        for i = 1, 8 do
+          b.requires_grad = i ~= 3 and i ~= 6
+          opt:cleargrads()
+          mg.sum(a:square() + b:sin()):backward()
+          step()
+        end
+        return bits(a) .. bits(b)
+      end
+      assert.equal(moving(false), moving(true), rule)
+    end
+    local x, p = mg.tensor{1, 2}, mg.Variable{3, 4}
+    local f, n = counted(function(v) return p.requires_grad and v or v * 2 end)
+    local g = mg.compile(f)
+    for _, on in ipairs{true, true, false, false, true} do
+      p.requires_grad = on
+      assert.equal(bits(on and x or x * 2), bits(g(x)))
+    end
+    assert.equal(2, n[1])
+  end)
+
+  it("tracks a Variable or not at each call, where f says so", function()
+    local x, p = mg.tensor{1, 2}, mg.Variable{3, 4}
+    local g = mg.compile(function(v) p.requires_grad = false return v * p end)
+    for _ = 1, 3 do
+      p.requires_grad = true
+      g(x)
+      assert.is_false(p.requires_grad)
+    end
+    local f, n = counted(function(v)
+      p.requires_grad = true
+      mg.sum(v * p):backward()
+      p.requires_grad = false
+      return p.grad
+    end)
+    g = mg.compile(f)
+    p.requires_grad = false
+    for i = 1, 3 do assert.equal(bits(x * i), bits(g(x))) end
+    assert.equal(2, n[1])
+  end)
+
   it("notices an optimizer whose state was loaded", function()
     local p = mg.Variable{1, 2, 3}
     local opt = optim.Adam({p}, {lr = 0.1})

@@ -159,6 +159,7 @@ bool node_set_creator(graph *G, node *x, node *f);
 void node_set_grad(graph *G, node *n, node *g);       /* takes g's handle over; NULL clears */
 node *node_grad(graph *G, node *n);                   /* borrowed, to be read; or NULL */
 void recorder_grad(graph *G, node *n, bool write);
+void recorder_tracked(graph *G, node *n);
 void recorder_made(graph *G, node *n);                /* a new node */
 bool recorder_knows(const graph *G, const node *n);   /* it was there before the recording began */
 extra *node_extra(graph *G, node *n);                 /* made at first need */

@@ -161,6 +161,12 @@ void recorder_read(graph *G, node *n) {
   n->a = arr_ref(a);
 }
 
+/* Whether n is tracked is about to be read, or set */
+void recorder_tracked(graph *G, node *n) {
+  recorder *r = G->recorder;
+  if (!find(r, n) && recorder_knows(G, n) && !add(G, r, n, n)) lost(G, r);
+}
+
 /* n's grad is about to be read, or written over */
 void recorder_grad(graph *G, node *n, bool write) {
   recorder *r = G->recorder;
@@ -271,7 +277,9 @@ int recorder_choices(const recorder *r, uint64_t *script) {
 typedef struct {
   node *n; /* a handle; NULL: argument */
   int argument;
-  bool tracked, grad_read, grad_there;
+  bool tracked;
+  bool turned; /* f left it tracked otherwise: it is to run at each call */
+  bool grad_read, grad_there;
 } subject; /* what was touched, as replays know it */
 
 typedef struct {
@@ -404,6 +412,7 @@ static void name_subjects(const recorder *r, replay *p) {
     p->v[p->n++] = (subject){.n = x->argument < 0 ? node_hold(x->n) : NULL,
                              .argument = x->argument,
                              .tracked = x->tracked,
+                             .turned = x->n == x->of && x->tracked != node_tracked(x->n),
                              .grad_read = x->grad_read,
                              .grad_there = x->grad_read && x->grad};
   }
@@ -510,7 +519,7 @@ static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const
   for (int i = 0; i < p->n; i++) {
     const subject *x = &p->v[i];
     const node *n = x->n ? x->n : arguments[x->argument];
-    if (x->tracked != node_tracked(n)) return REPLAY_STALE;
+    if (x->turned || x->tracked != node_tracked(n)) return REPLAY_STALE;
     if (x->grad_read && x->grad_there != (n->grad != NULL)) return REPLAY_STALE;
   }
   for (int i = 0; i < p->nleaf; i++) {

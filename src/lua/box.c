@@ -271,7 +271,10 @@ static int get_property(lua_State *L, int which) {
     case GENERATION: lua_pushinteger(L, n->generation); break;
     case ID: lua_pushinteger(L, n->id * 2); break;
     case NAME: lua_pushstring(L, n->x ? n->x->name : NULL); break;
-    case REQUIRES_GRAD: lua_pushboolean(L, node_tracked(n)); break;
+    case REQUIRES_GRAD:
+      if (S->G.recorder) recorder_tracked(&S->G, n);
+      lua_pushboolean(L, node_tracked(n));
+      break;
     case SHAPE: push_shape(L, (s = shape_of(n), &s)); break;
     case NDIM: lua_pushinteger(L, shape_of(n).n); break;
     case SIZE: lua_pushinteger(L, (s = shape_of(n), shape_size(&s))); break;
@@ -377,6 +380,7 @@ static void set_property(lua_State *L, state *S, int which) {
         refuse(L, "requires_grad: only of leaves; this Variable has a creator");
       if (lua_toboolean(L, 3) && !is_float(n->dtype))
         refuse(L, "requires_grad: gradients need floats, this is %s", dtype_name[n->dtype]);
+      if (S->G.recorder) recorder_tracked(&S->G, n);
       n->flags = lua_toboolean(L, 3) ? n->flags | TRACKED : n->flags & ~TRACKED;
       break;
     default: refuse(L, "property \"%s\" of a Variable cannot be assigned", lua_tostring(L, 2));
