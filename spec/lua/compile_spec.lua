@@ -824,6 +824,29 @@ describe("compile", function()
     assert.equal(2, n[1])
   end)
 
+  it("sees the Variables that a module got for its own by :to(dtype)", function()
+    local model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5))
+    local opt, x = optim.SGD(model, {lr = 0.1}), mg.tensor({1, 2, 3}, "int64")
+    local f, n = counted(function(t)
+      local loss = mg.cross_entropy(model(t), t)
+      opt:cleargrads()
+      loss:backward()
+      opt:step()
+      return loss
+    end)
+    local g = mg.compile(f)
+    g(x) g(x)
+    model:to "float64"
+    g(x)
+    assert.equal(1, n[1])
+    model:to "float32"
+    local before = bits(model[2].weight)
+    assert.equal("float32", g(x).dtype)
+    g(x)
+    assert.not_equal(before, bits(model[2].weight))
+    assert.equal(2, n[1])
+  end)
+
   it("notices an optimizer whose state was loaded", function()
     local p = mg.Variable{1, 2, 3}
     local opt = optim.Adam({p}, {lr = 0.1})

@@ -38,6 +38,7 @@ typedef struct {
 typedef struct record {
   struct record *next;
   uint64_t id;
+  uint64_t converted; /* S->converted, when it was made */
   modes m;
   int nargs, nresults;
   bool shares; /* a result stands in several places */
@@ -446,6 +447,7 @@ static record *record_once(lua_State *L, state *S, compiled *c, int objects, int
   TRY(L, S, r = s->made = mg_alloc(&S->G.c, sizeof *r));
   memset(r, 0, sizeof *r);
   uint64_t id = r->id = ++c->calls;
+  r->converted = S->converted;
   r->m = modes_now(S, KEY_MODES);
   r->nargs = nargs;
   r->script = script;
@@ -693,7 +695,7 @@ static int compiled_call(lua_State *L) {
   modes now = modes_now(S, KEY_MODES);
   for (record *r = c->list, *next; r && c->calls == calls; r = next) {
     next = r->next;
-    if (r->nargs != nargs || !same_modes(&r->m, &now)) continue;
+    if (r->nargs != nargs || r->converted != S->converted || !same_modes(&r->m, &now)) continue;
     lua_rawgeti(L, all, (lua_Integer)r->id);
     lua_replace(L, objects);
     if (!fits(L, S, r, objects, &m)) continue;
@@ -792,6 +794,12 @@ static int ask_for(lua_State *L) {
   return n;
 }
 
+/* _converted(): a module has other Variables in place of its own */
+static int converted(lua_State *L) {
+  get_state(L)->converted++;
+  return 0;
+}
+
 /* _recording(): a number of its own for each record in the making, or false */
 static int is_recording(lua_State *L) {
   const graph *G = &get_state(L)->G;
@@ -874,6 +882,7 @@ const entry compile_entries[] = {{"_compile", compile, NULL, false},
                                   "of fn before each replay",
                                   false},
                                  {"_ask", ask_for, NULL, false},
+                                 {"_converted", converted, NULL, false},
                                  {"_recording", is_recording, NULL, false},
                                  {"_truth", truth, NULL, false},
                                  {"_choose", choose, NULL, false},

@@ -518,6 +518,7 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
       if module.dtype then set(fields, module, "dtype", dtype) end
     end)
     mg._commit({}, {}, fields)
+    if next(converted) then mg._converted() end
     return self
   end)
 
