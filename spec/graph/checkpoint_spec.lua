@@ -216,6 +216,22 @@ describe("a checkpoint", function()
     end)
   end)
 
+  it("has many results", function()
+    local w = mg.Variable(0.5)
+    for _, n in ipairs{20, 50, 200} do
+      local s, hs = 0, {mg.checkpoint(function(x)
+        local out = {}
+        for i = 1, n do out[i] = x * w * i end
+        return table.unpack(out)
+      end, mg.Variable(2.0))}
+      for i = 1, n do s = s + hs[i] end
+      w:cleargrad()
+      s:backward()
+      assert.equal(n * (n + 1), w.grad:item())
+      collectgarbage()
+    end
+  end)
+
   it("has many inputs", function()
     local ws, sum = {}, 0
     for i = 1, 500 do ws[i] = mg.Variable(i) end

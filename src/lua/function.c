@@ -517,6 +517,7 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
   if (lua_gettop(L) - base + 1 != nout)
     refuse(L, "checkpoint: the function gave %d results, but %d when it was run again", nout,
            lua_gettop(L) - base + 1);
+  luaL_checkstack(L, nout + 8, "too many results");
   for (int i = 0; i < nout; i++) {
     node **gy = box_new(L, S), *y = to_node(L, base + i);
     shape s;
