@@ -65,7 +65,12 @@ describe("the Jupyter kernel", function()
     local pictures = next_answer().shown
     assert.same({{"stdout", "1\n"}, {"image/png", "iVBORw0KGgoA"}}, {pictures[1], pictures[2]})
     assert.equal("image/svg+xml", pictures[3][1])
-    for _ = 1, 2 do shows({{"stdout", "now\n"}, {"error", "interrupted!"}}, "error") end
+    for _ = 1, 2 do                 -- wherever the interrupt came, before the loop or in it
+      local t = next_answer()
+      assert.same({{"stdout", "now\n"}, {"error"}}, {t.shown[1], {t.shown[2][1]}})
+      assert.is_truthy(t.shown[2][2]:find "interrupted!")
+      assert.same({"error", 2}, {t.status, #t.shown})
+    end
     shows{{"result", "1"}}
     shows{{"stdout", doc .. "\n"}}
     shows{{"stdout", "nothing is known of none\n"}}
