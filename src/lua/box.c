@@ -81,6 +81,7 @@ static int set_path(lua_State *L) {
 }
 
 void raise_here(lua_State *L, const char *signature) {
+  lua_checkstack(L, LUA_MINSTACK); /* errors come where the stack is full, too */
   int text = lua_gettop(L);
   const char *said = lua_tostring(L, text), *name = push_place(L);
   if (name) {
@@ -102,6 +103,7 @@ void refuse(lua_State *L, const char *fmt, ...) {
   va_start(ap, fmt);
   vprint_text(text, sizeof text, fmt, ap);
   va_end(ap);
+  lua_checkstack(L, LUA_MINSTACK);
   lua_pushstring(L, text);
   raise_here(L, NULL);
 }

@@ -503,6 +503,7 @@ static bool fits(lua_State *L, state *S, const record *r, int objects, met *m) {
 /* A Variable at i or in it that is tracked and made of others, a point of a transform, or any within
 ** one; *n values were seen. */
 static bool follows(lua_State *L, state *S, int i, int depth, int *n) {
+  luaL_checkstack(L, 8, "compile");
   int top = lua_gettop(L);
   node **b = look(L, S, i);
   lua_settop(L, top);
@@ -512,7 +513,6 @@ static bool follows(lua_State *L, state *S, int i, int depth, int *n) {
   }
   if (!is_plain(L, i)) return false;
   check_size(L, depth, ++*n);
-  luaL_checkstack(L, 4, "compile");
   for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
     if (follows(L, S, lua_gettop(L), depth + 1, n)) return lua_settop(L, top), true;
   return false;
