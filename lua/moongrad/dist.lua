@@ -10,7 +10,7 @@
 -- must be of one shape and dtype everywhere, and asked for by all in the same order: where it is
 -- not, all raise an error that says who came to what.
 
-local _ENV = require "moongrad.globals"
+local _ENV = require "moongrad.globals"()
 local mg = require "moongrad"
 local Module = require "moongrad.nn.module".Module
 local checked, raise = mg.checked, mg.raise

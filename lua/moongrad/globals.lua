@@ -2,8 +2,8 @@
 -- was loaded. What a script calls type or table is no concern of theirs; print stays the script's,
 -- as do names that are not standard.
 --
--- A file that a script may name itself begins with local _ENV = require "moongrad.globals"; the
--- files that it requires get the same.
+-- A file that a script may name itself begins with local _ENV = require "moongrad.globals"(); the
+-- files that it requires get the same. A table would lend its name to all of them in tracebacks.
 
 local own = setmetatable({}, {__index = _G})
 for name in ([[assert collectgarbage coroutine debug error getmetatable io ipairs load loadfile
@@ -27,4 +27,4 @@ function own.require(name)
   return loaded[name]
 end
 
-return own
+return function() return own end

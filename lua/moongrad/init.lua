@@ -8,7 +8,7 @@ if _VERSION ~= "Lua 5.4" then
 end
 
 local mg = require "moongrad.core"
-local _ENV = require "moongrad.globals"
+local _ENV = require "moongrad.globals"()
 
 -- Errors are reported at the script's line, so those of the files beside this one are passed over.
 mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")

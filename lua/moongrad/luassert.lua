@@ -7,7 +7,7 @@
 -- and their opposites, assert.is_not.allclose(a, b). Messages show where things differ; Variables
 -- in the messages of other assertions show their values. A message of one's own may come last.
 
-local _ENV = require "moongrad.globals"
+local _ENV = require "moongrad.globals"()
 local mg = require "moongrad"
 local luassert = require "luassert"
 local element = require "moongrad.element"

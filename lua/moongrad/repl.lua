@@ -4,7 +4,7 @@
 -- With lua-readline lines are edited, names completed by Tab, and what was typed is kept in a file,
 -- $MOONGRAD_HISTORY or ~/.moongrad_history. Without, lines are read as they come.
 
-local _ENV = require "moongrad.globals"
+local _ENV = require "moongrad.globals"()
 local mg = require "moongrad"
 local session = require "moongrad.session"
 

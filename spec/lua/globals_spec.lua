@@ -39,6 +39,14 @@ describe("the library", function()
     assert.is_nil(said:match "failed: [^\n]*")
   end)
 
+  it("lends its name to no standard function in tracebacks", function()
+    for _ = 1, 5 do                                -- tables of modules are walked in any order
+      local said = child.lua([[-e 'local mg = require "moongrad"; local _ = mg.nn
+        print((select(2, xpcall(function() error "x" end, debug.traceback))))']], child.folder())
+      assert.is_truthy(said:find("in function 'error'", 1, true), said)
+    end
+  end)
+
   it("prints as the script does", function()
     local said = child.lua([[-e 'local mg = require "moongrad"
       local real = print

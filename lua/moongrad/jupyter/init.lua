@@ -3,7 +3,7 @@
 -- Requests come by the file descriptor $MOONGRAD_REQUESTS, answers go by $MOONGRAD_ANSWERS; what
 -- code prints goes to stdout and stderr as always, and is flushed before an answer.
 
-local _ENV = require "moongrad.globals"
+local _ENV = require "moongrad.globals"()
 local mg = require "moongrad"
 local json = require "moongrad.io.json"
 local session = require "moongrad.session"
