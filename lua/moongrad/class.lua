@@ -10,7 +10,8 @@
 local Object = { __name = "Object" }
 Object.__index = Object
 
-local raise = require "moongrad.core".raise
+local core = require "moongrad.core"
+local raise = core.raise
 
 -- Objects of sealed classes whose init is at work
 local unfinished = setmetatable({}, {__mode = "k"})
@@ -43,6 +44,11 @@ function Object:init(...)
   raise("%s: takes no arguments: it has no init", getmetatable(self).__name)
 end
 
+-- For a __newindex: nil and nan name no field of an object, or of a class called `kind`.
+function Object._check_name(kind, name)
+  if name == nil or name ~= name then raise("%s: %s names no field", kind, tostring(name)) end
+end
+
 -- Objects of this class have the fields that init makes, and those named in `late`: nobody would
 -- read what is assigned besides. Classes that extend it may do as they like again.
 function Object:seal(late)
@@ -52,10 +58,10 @@ function Object:seal(late)
   function self.__newindex(object, name, value)
     if unfinished[object] or known[name] then return (before or rawset)(object, name, value) end
     local kind, names = getmetatable(object).__name, {}
-    if name == nil or name ~= name then raise("%s: %s names no field", kind, tostring(name)) end
+    Object._check_name(kind, name)
     for k in next, object do names[#names + 1] = type(k) == "string" and k or nil end
     table.sort(names)
-    local near = require "moongrad.core"._near(tostring(name), names)
+    local near = core._near(tostring(name), names)
     raise("%s: there is no field %s%s", kind, tostring(name),
       near and ("; did you mean %s?"):format(near) or "")
   end

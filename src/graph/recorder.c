@@ -45,9 +45,8 @@ struct recorder {
   tape *t;
   uint64_t since;
   uint64_t counter, paused_at;
-  captures
-      *captures; /* while it is paused: what a checkpoint reads is noted with what stands for it */
-  uint64_t script; /* which way each choice goes */
+  captures *captures; /* G's while it is paused: what is read is noted with what stands for it */
+  uint64_t script;    /* which way each choice goes */
   int nchoice;
   touched *v;
   int n, nleaf;

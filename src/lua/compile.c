@@ -423,8 +423,7 @@ static bool is_tracked(lua_State *L, int vars, int n) {
 
 /* Of what is called with the arguments at 1..nargs; it becomes the first of c's list, and its objects stand at
 ** `objects`, all records' below. NULL: f captures arguments, as `itself` says now, or a finalizer has pushed the
-** record out: once more. f may have run into
-** an error for that, where they are tracked. */
+** record out: once more. f may have run into an error for that, where they are tracked. */
 static record *record_once(lua_State *L, state *S, compiled *c, int objects, int nargs,
                            uint64_t script, int nchoice, uint8_t **itself) {
   lua_newtable(L);
@@ -557,8 +556,7 @@ static bool ask(lua_State *L, const use *u, int objects) {
 
 /* The lists at `at` .. at + n - 1: table, key, value, ... Places for keys that are new are made before the replay:
 ** with `make` false stands there; else nothing does, but to set them takes no memory until the collector comes. */
-static bool each_place(lua_State *L, int at, int n, bool make) {
-  bool some = false;
+static void each_place(lua_State *L, int at, int n, bool make) {
   for (int i = at; i < at + n; i++)
     for (lua_Integer k = 1; k < (lua_Integer)lua_rawlen(L, i); k += 3, lua_pop(L, 2)) {
       lua_rawgeti(L, i, k);
@@ -568,16 +566,17 @@ static bool each_place(lua_State *L, int at, int n, bool make) {
       bool concerned = make ? type == LUA_TNIL : type == LUA_TBOOLEAN && !lua_toboolean(L, -1);
       lua_pop(L, 1);
       if (!concerned) continue;
-      some = true;
       lua_pushvalue(L, -1);
       if (make) lua_pushboolean(L, false);
       else lua_pushnil(L);
       lua_rawset(L, -4);
     }
-  return some;
 }
 
-static int make_places(lua_State *L) { return each_place(L, 1, lua_gettop(L), true), 0; }
+static int make_places(lua_State *L) {
+  each_place(L, 1, lua_gettop(L), true);
+  return 0;
+}
 
 static void have_places(lua_State *L, int at, int n) {
   luaL_checkstack(L, n + LUA_MINSTACK, "compile");

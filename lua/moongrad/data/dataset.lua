@@ -17,9 +17,7 @@ mg._docs[Dataset] = "Dataset:extend(name)\n" ..
 -- Where get is written anew, in a class or an object, what an ancestor has for whole batches would
 -- pass it by.
 local function set(t, name, value)
-  if name == nil or name ~= name then
-    raise("%s: %s names no field", rawget(t, "__name") or getmetatable(t).__name, tostring(name))
-  end
+  Object._check_name(rawget(t, "__name") or getmetatable(t).__name, name)
   rawset(t, name, value)
   if name ~= "get" then return end
   for other, instead in pairs { take = false, ahead = false, batch = Dataset.batch } do

@@ -15,6 +15,7 @@ local Object = require "moongrad.class"
 local check_list = require "moongrad.list"
 local one_result = require "moongrad.only"
 local dataset = require "moongrad.data.dataset"
+local passes = require "moongrad.data.passes"
 local seeded = require "moongrad.data.seeded"
 local checked, raise = mg.checked, mg.raise
 
@@ -210,19 +211,6 @@ local function begin(self)
   return iterator, table.pack(iterator())
 end
 
--- In a for, which calls it with nil and then with the first value of each batch. Several can go on
--- at a time.
-function DataLoader:__call(_, last)
-  local iterator, first_batch
-  if last == nil then iterator, first_batch = begin(self) else iterator = self.running[last] end
-  if not iterator then mg.raise("DataLoader: this batch was not the last of a pass") end
-  local function go_on(first, ...)
-    if last ~= nil then self.running[last] = nil end
-    if first ~= nil then self.running[first] = iterator end
-    return first, ...
-  end
-  if first_batch then return go_on(table.unpack(first_batch, 1, first_batch.n)) end
-  return go_on(iterator())
-end
+function DataLoader:__call(_, last) return passes("DataLoader", self, last, begin) end
 
 return { DataLoader = DataLoader }

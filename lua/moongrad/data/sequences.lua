@@ -3,6 +3,7 @@
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local dataset = require "moongrad.data.dataset"
+local passes = require "moongrad.data.passes"
 local checked, raise = mg.checked, mg.raise
 
 local pad_sequence = checked(
@@ -83,17 +84,8 @@ SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for 
     end
   end)
 
--- In a for: called with nil first, then with what it gave.
-function SequenceLoader:__call(_, last)
-  local iterator
-  if last == nil then iterator = self:batches() else iterator = self.running[last] end
-  if not iterator then raise("SequenceLoader: this batch was not the last of a pass") end
-  local function go_on(first, ...)
-    if last ~= nil then self.running[last] = nil end
-    if first ~= nil then self.running[first] = iterator end
-    return first, ...
-  end
-  return go_on(iterator())
-end
+local function begin(self) return self:batches() end
+
+function SequenceLoader:__call(_, last) return passes("SequenceLoader", self, last, begin) end
 
 return { pad_sequence = pad_sequence, SequenceLoader = SequenceLoader }

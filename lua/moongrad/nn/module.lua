@@ -57,9 +57,7 @@ local MODE = "%s.%s: a module has no mode of its own; modes come from mg.Config.
 
 -- Called for fields that are not there: one that was set to nil may become something else.
 function Module:__newindex(k, v)
-  if k == nil or k ~= k then
-    raise("%s: %s names no field", getmetatable(self).__name, tostring(k))
-  end
+  Object._check_name(getmetatable(self).__name, k)
   if type(v) == "boolean" and (k == "train" or k == "training") then
     raise(MODE, getmetatable(self).__name, k)
   elseif type(v) == "boolean" and k == "requires_grad" then
