@@ -55,4 +55,9 @@ describe("the kernels", function()
       assert(ok, text)
     end)
   end
+
+  -- Said, so that nobody takes them for tried: a fault of theirs is seen on a newer processor alone.
+  for level = own + 1, 4 do
+    pending("of level " .. level .. ": this processor has none to try them on")
+  end
 end)

@@ -57,7 +57,10 @@ typedef float AT_F32 ANYWHERE;
 typedef int64_t AT_I64 ANYWHERE;
 typedef uint8_t AT_U8, AT_BOOL;
 
-#if defined __AVX2__ && !defined __AVX512BW__
+#if defined __AVX512BW__
+/* The mask of the first of 64 bytes. No shift: that of none would be one by 64, which is one by 0. */
+#define FIRST(bytes) _bzhi_u64(~0ull, (unsigned)(bytes))
+#elif defined __AVX2__
 /* From lanes + VB - n bytes on, the mask of the first n */
 static const int8_t lanes[2 * VB] = {[0 ... VB - 1] = -1};
 #endif
