@@ -56,7 +56,7 @@ describe("the kernels", function()
     end)
   end
 
-  -- Said, so that nobody takes them for tried: a fault of theirs is seen on a newer processor alone.
+  -- Said, so that nobody takes them for tried: a fault of theirs shows on newer processors alone.
   for level = own + 1, 4 do
     pending("of level " .. level .. ": this processor has none to try them on")
   end

@@ -458,6 +458,33 @@ describe("an idx file", function()
   end)
 end)
 
+describe("a file of arrays", function()
+  helper.guard(before_each, after_each)
+
+  it("is named where there is no memory for it", function()
+    local path, n = child.path "", 10^6 | 0
+    local zeros = ("\0"):rep(n)
+    local bytes = {
+      [".npy"] = npy(("{'descr': '|u1', 'fortran_order': False, 'shape': (%d,), }"):format(n),
+        zeros),
+      [".safetensors"] = ("<s8"):pack(('{"x":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}')
+        :format(n, n)) .. zeros,
+      ["-idx1-ubyte"] = (">I2BBI4"):pack(0, 8, 1, n) .. zeros,
+    }
+    bytes[".npz"] = zip{{"x.npy", bytes[".npy"]}}
+    for ending, all in pairs(bytes) do
+      local file <close> = assert(io.open(path .. ending, "wb"))
+      file:write(all)
+    end
+    mg.memory_limit(helper.settle() + (1 << 19))
+    finally(function() mg.memory_limit(0) end)
+    for ending in pairs(bytes) do
+      assert(raises(path .. ending .. (ending == ".npz" and ": x.npy" or "") ..
+        ": out of memory: 1000000 bytes wanted", mg.load, path .. ending))
+    end
+  end)
+end)
+
 describe("a pickle of PyTorch's", function()
   it("is not read; what converts it is said", function()
     assert(raises("this converts it:\npython3 -c", mg.load, "no/it's.pt"))

@@ -103,14 +103,15 @@ typedef struct {
   int64_t one;
 } filling;
 
-static void begin(lua_State *L, filling *f) {
+static void begin(lua_State *L, filling *f, void (*fails)(lua_State *, state *, int)) {
   state *S = get_state(L);
   dtype t = storage_dtype(f->s);
   f->n = shape_size(&f->dims);
   f->box = box_new(L, S);
   f->p = &f->one;
   if (f->dims.n == 0) return;
-  TRY(L, S, *f->box = node_array(&S->G, arr_host(&S->G.c, t, &f->dims)));
+  for (int try_ = 0; !(*f->box = node_array(&S->G, arr_host(&S->G.c, t, &f->dims))); try_++)
+    fails(L, S, try_);
   f->p = arr_data((*f->box)->a);
 }
 
@@ -140,7 +141,7 @@ static int frombytes(lua_State *L) {
     refuse(L, "frombytes: shape %s of %s needs %zu bytes, the string has %zu",
            shape_text(&f.dims, text), storage_name[f.s], need, len);
   }
-  begin(L, &f);
+  begin(L, &f, failed);
   int64_t bad = storage_decode(f.s, bytes, f.p, f.n);
   if (bad >= 0 && f.s == S_BOOL)
     for (uint8_t *p = f.p, *end = p + f.n; p < end; p++) *p = *p != 0;
@@ -382,7 +383,7 @@ static int reader_array(lua_State *L) {
   bool big = lua_toboolean(L, 4);
   lua_settop(L, 1);
   check_reader(L);
-  begin(L, &f);
+  begin(L, &f, file_failed);
   reader *r = check_reader(L);
   if (!fill(&S->G.c, &r->s, &f, big)) file_failed(L, S, 1);
   return finish(L, &f);
