@@ -439,6 +439,8 @@ describe("optim", function()
       assert(raises("SGD: parameter 1 of group 2 is in group 1 already", opt.add_group, opt,
         {params = a}))
       assert(raises("LBFGS: takes no groups", optim.LBFGS, {{params = {a}}}))
+      local Bare = optim.Optimizer:extend("Bare", "limit: number?, lr: number(0..) = 1")
+      assert.equal(0.5, Bare{{params = {mg.Variable(1)}, lr = 0.5}}.groups[1].lr)
     end)
   end)
 

@@ -25,9 +25,7 @@ local LBFGS = Optimizer:extend("LBFGS",
     "loss, calls backward and gives the loss; begins anew where parameters were frozen or thawed")
 
 function LBFGS:prepare()
-  if self.groups and self.groups[1] ~= self or not self.groups then
-    raise("LBFGS: takes no groups of parameters")
-  end
+  if not self.groups then raise("LBFGS: takes no groups of parameters") end
 end
 
 LBFGS.add_group = checked("add_group(self, group: table)", "not here: LBFGS has one group",

@@ -55,6 +55,25 @@ local function read(self, name)
   return value
 end
 
+-- The values of options that an optimizer or a group is given, by name; or an error, and nothing
+-- has changed.
+local function checked_options(self, given)
+  local class, own = getmetatable(self), {}
+  local all = {class.check(given)}
+  for i, name in ipairs(class.names) do
+    if given[name] ~= nil then own[name] = all[i] end
+  end
+  if class.prepare then                            -- it looks at the options together
+    local other = {}
+    for k, v in next, self do other[k] = v end
+    other.values = setmetatable(own, {__index = self.values})
+    class.prepare(setmetatable(other, class))
+  end
+  return own
+end
+
+Optimizer._checked = checked_options
+
 local function write(self, name, value)
   local class, values, known = getmetatable(self), rawget(self, "values"), false
   for _, option in ipairs(class.names) do known = known or option == name end
@@ -63,17 +82,7 @@ local function write(self, name, value)
     raise("%s: %s%s", class.__name, value == nil and "no value for " .. tostring(name) or
       "there is no field " .. tostring(name), near and ("; did you mean %s?"):format(near) or "")
   end
-  local given = { class.check { [name] = value } }
-  local before = rawget(values, name)
-  for i, option in ipairs(class.names) do
-    if option == name then values[name] = given[i] end
-  end
-  if not class.prepare then return end
-  local ok, problem = pcall(class.prepare, self)   -- it looks at the options together
-  if not ok then
-    values[name] = before
-    error(problem, 0)
-  end
+  values[name] = checked_options(self, {[name] = value})[name]
 end
 
 local function same(a, b)
@@ -146,7 +155,7 @@ end
 -- Gives the group n that `given`, {params = ..., option = ...}, describes. `seen`: which group a
 -- parameter is in, by id.
 local function new_group(self, n, given, seen)
-  local class, options, own = getmetatable(self), {}, {}
+  local class, options = getmetatable(self), {}
   local target = type(given) == "table" and not mg.is_variable(given) and given.params
   if mg.is_variable(target) then target = {target} end
   if type(target) ~= "table" then
@@ -155,18 +164,14 @@ local function new_group(self, n, given, seen)
   for k, v in pairs(given) do
     if k ~= "params" then options[k] = v end
   end
-  for i, value in ipairs(table.pack(class.check(options))) do
-    local name = class.names[i]
-    if options[name] ~= nil then own[name] = value end
-  end
   if not target.named_parameters then
     check_parameters(class.__name .. ": group " .. n, target)
   end
   for name, p in named(target) do check_new(seen, p.id, n, name, class.__name) end
   local group = setmetatable({
-    target = own_list(target), values = setmetatable(own, {__index = self.values})
+    target = own_list(target), values = setmetatable({}, {__index = self.values})
   }, class)
-  if class.prepare then group:prepare() end
+  for name, value in pairs(checked_options(group, options)) do group.values[name] = value end
   return group
 end
 
