@@ -43,9 +43,9 @@ print(scale(x, 2).shape, scale(x, 3).shape)        -- two records
 
 -- Random streams go on as they would, `opt.lr`, momentum, betas and the count of updates are asked
 -- for, another value of another option of an optimizer records again; schedules, where f calls them
--- (after `opt:step()`), step after each replay, and averages count it. Other numbers that f
--- captures are constants, but for those that `mg.dynamic` asks for; so are a model's layers and its
--- hooks: compile anew when one is replaced or added.
+-- (after `opt:step()`), step with each replay (they are asked before what to set after it), and
+-- averages count it. Other numbers that f captures are constants, but for those that `mg.dynamic`
+-- asks for; so are a model's layers and its hooks: compile anew when one is replaced or added.
 
 local k = 1
 local dynamic = mg.compile(function(v) return v * mg.dynamic(function() return k end) end)

@@ -552,6 +552,38 @@ describe("compile", function()
     assert.same({0, 1}, {schedule.t, p:item()})
   end)
 
+  it("does nothing where a schedule in it fails, and a second try does all", function()
+    local function steps(compiled)
+      local p, fails = mg.Variable{1, 2, 3}, false
+      local opt = optim.SGD({p}, {lr = 0.1})
+      local schedule = optim.lambda(opt, function(t)
+        if fails then error "no rate" end
+        return 1 / (1 + t)
+      end)
+      local function f(x)
+        p:cleargrad();
+        (p * x):sum():backward()
+        opt:step()
+        schedule:step()
+        schedule:step()
+      end
+      local g = compiled and mg.compile(f) or f
+      local function all() return bits{p, p.grad} .. (" %a %d"):format(opt.lr, schedule.t) end
+      for i = 1, 3 do
+        local before = i > 1 and all()
+        fails = compiled and i > 1
+        assert.equal(not fails, (pcall(g, mg.tensor{1, 2, i})))
+        if fails then
+          assert.equal(before, all())
+          fails = false
+          g(mg.tensor{1, 2, i})
+        end
+      end
+      return all()
+    end
+    assert.equal(steps(false), steps(true))
+  end)
+
   it("asks for the momentum that a schedule moves, and sees other options change", function()
     local q
     local function steps(compiled, rule, opts, change, inside)

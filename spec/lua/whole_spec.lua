@@ -356,6 +356,7 @@ describe("all or nothing:", function()
     interrupted(function()
       local p = mg.Variable{1, 2}
       local opt, average = optim.Adam{p}, mg.training.EMA(nn.Sequential(nn.Linear(2, 1)))
+      local schedule = optim.one_cycle(opt, 0.1, 9)
       average:update()
       local step = mg.compile(function()
         for _ = 1, 2 do
@@ -364,9 +365,10 @@ describe("all or nothing:", function()
           opt:step()
           average:update()
         end
+        schedule:step()
       end)
       step()
-      return {p = p, opt = opt, average = average, step = step}
+      return {p = p, opt = opt, average = average, schedule = schedule, step = step}
     end, function(it) it.step() end)
   end)
 

@@ -31,8 +31,8 @@ typedef struct {
 } form;
 
 typedef struct {
-  int fn, done; /* places of functions; 0: none */
-  int n;        /* how many numbers */
+  int fn; /* its place */
+  int n;  /* how many numbers */
 } question;
 
 typedef struct record {
@@ -596,14 +596,6 @@ static void set_all(lua_State *L, int at, int n) {
     }
 }
 
-static void tell(lua_State *L, const use *u, int objects) {
-  for (int k = 0; is_there(u) && k < u->r->nask; k++) {
-    if (!u->r->ask[k].done) continue;
-    lua_rawgeti(L, objects, u->r->ask[k].done);
-    lua_call(L, 0, 0);
-  }
-}
-
 /* False: no memory */
 static bool attempt_run(lua_State *L, state *S, const use *u, int objects, met *m, node **to,
                         enum replayed *how) {
@@ -649,7 +641,6 @@ static enum replayed run(lua_State *L, state *S, const use *u, int objects, met 
   for (int i = 0; i < nbox; i++) *box[i] = to[i];
   set_all(L, lists, nlists);
   *count = nresults;
-  if (asks) tell(L, u, objects);
   if (nbox) made(L, S, *box[nbox - 1]);
   if (is_there(u)) to_front(u->c, u->r);
   return how;
@@ -746,15 +737,14 @@ static record *record_now(lua_State *L) {
   return s->made;
 }
 
-/* n numbers that fn gives before each replay, pushed as Variables; done, where not 0, is called after it */
-static void add_question(lua_State *L, state *S, record *r, int fn, int done, int n) {
+/* n numbers that fn gives before each replay, pushed as Variables */
+static void add_question(lua_State *L, state *S, record *r, int fn, int n) {
   TRY(L, S, mg_grow(&S->G.c, (void **)&r->ask, &r->ask_room, (r->nask + 1) * sizeof *r->ask));
   push_objects(L);
   lua_rawgeti(L, -1, 1);
   lua_remove(L, -2);
   int objects = lua_gettop(L);
-  question q = {object_at(L, objects, fn), 0, n};
-  if (done) q.done = object_at(L, objects, done);
+  question q = {object_at(L, objects, fn), n};
   lua_remove(L, objects);
   luaL_checkstack(L, n + 4, "dynamic");
   for (int i = 0, index; i < n; i++) {
@@ -769,7 +759,7 @@ static int dynamic(lua_State *L) {
   state *S = get_state(L);
   record *r = record_now(L);
   sig_check(L);
-  if (r) return add_question(L, S, r, 1, 0, 1), 1;
+  if (r) return add_question(L, S, r, 1, 1), 1;
   lua_settop(L, 1);
   lua_call(L, 0, LUA_MULTRET);
   one_result(L, lua_gettop(L));
@@ -780,16 +770,16 @@ static int dynamic(lua_State *L) {
   return 1;
 }
 
-/* _ask(n, fn, done): while a function is recorded, n numbers that fn gives before each replay; false from it: what
-** was recorded counts no more. Where n is 0 fn may give true and a list of a table, a key, a value, ..., which are
-** set raw when the replay is done, or not at all. done() is called after each. */
+/* _ask(n, fn): while a function is recorded, n numbers that fn gives before each replay; false from it: what was
+** recorded counts no more. Where n is 0 fn may give true and a list of a table, a key, a value, ..., which are set
+** raw when the replay is done, or not at all. */
 static int ask_for(lua_State *L) {
   state *S = get_state(L);
   record *r = record_now(L);
   int n = (int)luaL_checkinteger(L, 1);
-  lua_settop(L, 3);
+  lua_settop(L, 2);
   if (!r) refuse(L, "_ask: nothing is recorded");
-  add_question(L, S, r, 2, lua_isnil(L, 3) ? 0 : 3, n);
+  add_question(L, S, r, 2, n);
   return n;
 }
 

@@ -37,34 +37,23 @@ end
 
 local function copy(t) return table.move(t, 1, #t, 1, {}) end
 
--- fn(...), which sets t and options of the optimizer and its groups: if it fails they are what they
--- were.
-local function attempt(self, fn, ...)
-  local before, t = {}, self.t
-  for _, group in ipairs { self.opt, table.unpack(self.opt.groups) } do
-    local values = {}
-    for k, v in next, group.values do values[k] = v end
-    before[group.values] = values
-  end
-  local ok, problem = pcall(fn, ...)
-  if ok then return end
-  self.t = t
-  for values, old in next, before do
-    for k in next, values do values[k] = old[k] end
-  end
-  error(problem, 0)
+-- What changes together is a list of fields, which mg._commit sets: {n =, table, key, value, ...}.
+local function field(fields, t, k, v)
+  local n = fields.n
+  fields[n + 1], fields[n + 2], fields[n + 3], fields.n = t, k, v, n + 3
 end
 
-local function set(self, rates)
-  local check = getmetatable(self.opt).check
-  for i, lr in ipairs(rates) do rates[i] = check { lr = lr } end
-  for i, holder in ipairs(self.holders) do holder.lr = rates[i] end
+local function option(fields, holder, name, value)
+  field(fields, holder.values, name, holder._checked(holder, {[name] = value})[name])
 end
 
-local function rates(self, t)
-  local list = {}
-  for i in ipairs(self.holders) do list[i] = self:at(t, i) end
-  return list
+-- The fields of t steps
+local function planned(self, t)
+  local fields = { n = 0 }
+  for i, holder in ipairs(self.holders) do option(fields, holder, "lr", self:at(t, i)) end
+  self:also(fields, t)
+  field(fields, self, "t", t)
+  return fields
 end
 
 -- kind: its name. rate(t, base) -> lr, where base is the lr that it started from.
@@ -75,13 +64,11 @@ function Schedule:init(kind, opt, rate, fields)
   for k, v in pairs{kind = kind, opt = opt, rate = rate, t = 0, holders = holders(opt),
                     base = base} do rawset(self, k, v) end
   for k, v in pairs(fields or {}) do rawset(self, k, v) end
-  attempt(self, function()
-    set(self, rates(self, 0))
-    self:also(0)
-    for i, holder in ipairs(self.holders) do
-      starts[holder] = { lr = holder.lr, base = self.base[i] }
-    end
-  end)
+  local first = planned(self, 0)
+  for i, holder in ipairs(self.holders) do
+    field(first, starts, holder, { lr = first[3 * i], base = base[i] })
+  end
+  mg._commit({}, {}, first)
 end
 
 -- Fields are made above; what else is assigned nobody would read.
@@ -92,7 +79,7 @@ end
 -- The lr of holder i after t steps
 function Schedule:at(t, i) return self.rate(t, self.base[i]) end
 
--- For what a schedule does beside setting lr.
+-- For fields beside lr: also(self, fields, t)
 function Schedule.also() end
 
 -- t, which may have been assigned
@@ -104,25 +91,28 @@ local function steps_of(self)
   return t
 end
 
-local function step(self)
-  local t = steps_of(self) + 1
-  local list = rates(self, t)
-  attempt(self, function()
-    set(self, list)
-    self:also(t)
-    self.t = t
-  end)
-end
+-- In a function that mg.compile records: before each replay what it sets after it. The optimizer
+-- asks for its lr before, too.
+local records = setmetatable({}, {__mode = "k"})   -- how many steps the record in the making has
 
--- In a function that mg.compile records: after each replay. The optimizer's lr is asked for before.
 local function recorded_step(self)
-  mg._ask(0, function() return true end, function() step(self) end)
+  local record, serial = records[self], mg._recording()
+  if not record or record.serial ~= serial then
+    record = {serial = serial, steps = 0}
+    records[self] = record
+  end
+  record.steps = record.steps + 1
+  local steps = record.steps
+  mg._ask(0, function() return true, planned(self, steps_of(self) + steps) end)
   self.opt:scheduled()
 end
 
 Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next, " ..
   "reckoned from the lr it began with: what is assigned to opt.lr meanwhile is lost",
-  function(self) return (mg._recording() and recorded_step or step)(self) end)
+  function(self)
+    if mg._recording() then return recorded_step(self) end
+    mg._commit({}, {}, planned(self, steps_of(self) + 1))
+  end)
 
 function Schedule:__tostring()
   return mg._format("Schedule(%s, t = %s, lr = %g)", self.kind, tostring(self.t), self.opt.lr)
@@ -158,12 +148,7 @@ local function saved_rates(self, t, name)
   return copy(list)
 end
 
-local function field(fields, t, k, v)
-  local n = fields.n
-  fields[n + 1], fields[n + 2], fields[n + 3], fields.n = t, k, v, n + 3
-end
-
--- The fields that a state gives a schedule and its parts, as mg._commit sets them.
+-- The fields that a state gives a schedule and its parts.
 local function read(self, t, fields)
   local what = type(t) == "table" and t.kind
   if what ~= self.kind then
@@ -198,10 +183,8 @@ Schedule.load_state = checked("load_state(self, state: table)",
     for i, lr in ipairs(saved_rates(self, t, "lr")) do
       field(fields, self.holders[i].values, "lr", lr)
     end
-    attempt(self, function()
-      self:also(t.t)
-      mg._commit({}, {}, fields)
-    end)
+    self:also(fields, t.t)
+    mg._commit({}, {}, fields)
     return self
   end)
 
@@ -395,11 +378,11 @@ schedules.sequential = checked("sequential(schedules: table, milestones: numbers
 -- ---- one cycle --------------------------------------------------------------------------------
 
 -- The momentum of a rule: its own option, or the first of betas.
-local function set_momentum(opt, value)
+local function set_momentum(fields, opt, value)
   for _, group in ipairs { opt, table.unpack(opt.groups) } do
     if group == opt or rawget(group.values, "momentum") or rawget(group.values, "betas") then
-      if opt.betas then group.betas = { value, table.unpack(group.betas, 2) }
-      else group.momentum = value end
+      if opt.betas then option(fields, group, "betas", { value, table.unpack(group.betas, 2) })
+      else option(fields, group, "momentum", value) end
     end
   end
 end
@@ -444,7 +427,9 @@ schedules.one_cycle = checked(
       raise("one_cycle: %s has no momentum; say cycle_momentum = false", getmetatable(opt).__name)
     end
     return Schedule("one_cycle", opt, function(t) return at(t, 3, 4) end, {
-      also = cycle and function(self, t) set_momentum(self.opt, at(t, 5, 6)) end or nil
+      also = cycle and function(self, fields, t)
+        set_momentum(fields, self.opt, at(t, 5, 6))
+      end or nil
     })
   end)
 
@@ -471,20 +456,19 @@ Plateau.step = checked("step(self, metric: number | variable)",
         "records; call it after that function")
     end
     local v = number_of("step", "metric", metric)
-    local best, bad, rest, list = self.best, self.bad + 1, self.rest, {}
+    local fields = planned(self, steps_of(self) + 1)
+    local best, bad, rest = self.best, self.bad + 1, self.rest
     if better(self, v) then best, bad = v, 0 end
     if rest > 0 then rest, bad = rest - 1, 0 end
-    for i, holder in ipairs(self.holders) do list[i] = holder.lr end
     if bad > self.patience then
       rest, bad = self.cooldown, 0
-      for i, lr in ipairs(list) do
-        local less = math.max(lr * self.factor, self.min_lr)
-        if lr - less > self.eps then list[i] = less end
+      for _, holder in ipairs(self.holders) do
+        local less = math.max(holder.lr * self.factor, self.min_lr)
+        if holder.lr - less > self.eps then option(fields, holder, "lr", less) end
       end
     end
-    local t = steps_of(self) + 1
-    attempt(self, set, self, list)
-    self.best, self.bad, self.rest, self.t = best, bad, rest, t
+    for k, kept in pairs { best = best, bad = bad, rest = rest } do field(fields, self, k, kept) end
+    mg._commit({}, {}, fields)
   end)
 
 schedules.plateau = checked(
