@@ -269,13 +269,15 @@ return function(mg, args)
   define("cdist(x: float, y: float, {p: number(0..) = 2})",
     "p-norms of the differences of rows: x (..., m, d), y (..., n, d), the result (..., m, n)",
     function(x, y, p)
-      local m, d = check_matrices("cdist", "x", x)
-      local n, e = check_matrices("cdist", "y", y)
+      local _, d = check_matrices("cdist", "x", x)
+      local _, e = check_matrices("cdist", "y", y)
       if d ~= e then
         raise("cdist: x %s and y %s differ in their last axis", args.text(x.shape),
           args.text(y.shape))
       end
-      if d == 0 then x, y = mg.zeros{m, 1, dtype = x.dtype}, mg.zeros{n, 1, dtype = y.dtype} end
+      if d == 0 then                               -- one column of sums of nothing
+        x, y = x:sum{axis = -1, keepdims = true}, y:sum{axis = -1, keepdims = true}
+      end
       return (x:unsqueeze(-2) - y:unsqueeze(-3)):norm{p = p, axis = -1}
     end)
 end
