@@ -603,6 +603,8 @@ D.MultivariateNormal.init = checked("MultivariateNormal(self, loc: array, " ..
       raise "MultivariateNormal: needs a covariance matrix or {scale_tril =}, one of them"
     end
     local name = "MultivariateNormal"
+    if validate and covariance then check(name, "the covariance", covariance, "finite", mg.isfinite)
+    elseif validate then check(name, "scale_tril", scale, "finite", mg.isfinite) end
     if validate and covariance and covariance.ndim >= 2 and
       covariance.shape[covariance.ndim] == covariance.shape[covariance.ndim - 1] then
       check(name, "the covariance", covariance, "symmetric", function(x)
