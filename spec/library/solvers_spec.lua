@@ -182,6 +182,10 @@ describe("mg.minimize", function()
       function() return mg.tensor(1) end, mg.zeros(2)))
     assert(raises("minimize: f gave shape (2), expected", mg.minimize, mg.square, mg.ones(2)))
     assert(raises("minimize: f is nan where it starts", mg.minimize, mg.log, -1.0))
+    for _, none in ipairs{{}, mg.zeros(0)} do
+      assert(raises("minimize: argument 2 has no elements", mg.minimize, mg.sum, none))
+      assert(raises("root: argument 2 has no elements", mg.root, mg.sin, none))
+    end
     assert(raises("minimize: argument 2: .a is int64", mg.minimize, mg.square,
       {a = mg.ones{2, dtype = "int64"}}))
   end)

@@ -264,6 +264,7 @@ mg._docs[files.load] = "load(path, {\"name\", ..., list = true})\n" ..
   "what save or others wrote, all or the names given, and the metadata if there are any; " ..
   "list: name -> {dtype, shape}, unread; also .idx, idx3-ubyte.gz, and .csv, .tsv, " ..
   "whose columns become Variables or lists of strings, {header, delimiter, missing, dtype}; " ..
-  ".png, .jpg: (H, W) or (C, H, W) of uint8, {dtype = \"float32\"} for floats 0..1"
+  ".png, .jpg: (H, W) or (C, H, W) of uint8, but of floats 0..1 where save was given floats, " ..
+  "or by {dtype = \"float32\"}"
 
 return files

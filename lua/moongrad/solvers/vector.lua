@@ -11,7 +11,6 @@ local function is_float(x) return x.dtype == "float64" or x.dtype == "float32" e
 
 return function(op, what, t)
   local leaves, form = tree.flatten(op, what, t)
-  if #leaves == 0 then mg.raise("%s: %s has no Variables", op, what) end
   local parts, shapes, dtypes, ends, at = {}, {}, {}, {}, 0
   for i, x in ipairs(leaves) do
     if not mg.is_variable(x) then x = mg.tensor(x) end
@@ -24,6 +23,7 @@ return function(op, what, t)
     at = at + x.size
     ends[i] = at
   end
+  if at == 0 then mg.raise("%s: %s has no elements", op, what) end
   local v = {start = #parts == 1 and parts[1] or mg.cat(parts, 1), size = at}
 
   function v.tree(x)
