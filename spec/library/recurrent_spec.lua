@@ -320,6 +320,16 @@ describe("attention layers", function()
       1e-12))
   end)
 
+  it("MultiHeadAttention gives the weights that made its result, dropped as they were", function()
+    local m = nn.MultiHeadAttention(3, 1, {dropout = 0.5, batch_first = true, bias = false})
+    m.in_proj_weight.data = mg.cat({mg.randn(6, 3), mg.eye(3)}, 1)
+    m.out_proj.weight.data = mg.eye(3)
+    local x = mg.randn(2, 4, 3)
+    local y, w = m(x, nil, nil, {need_weights = true})
+    assert(near(w:matmul(x), y, 1e-14))
+    assert.is_true(w:eq(0):any():item() and w:sum(-1):sub(1):abs():max():item() > 0.1)
+  end)
+
   it("MultiHeadAttention takes keys and values of other widths", function()
     local m = fill(nn.MultiHeadAttention(4, 2, {kdim = 3, vdim = 2, batch_first = true}))
     assert(near(flat(m(wave(1, 2, 4), wave(1, 3, 3), wave(1, 3, 2))), {-0.173635248981,

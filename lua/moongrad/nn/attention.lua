@@ -157,12 +157,20 @@ MultiHeadAttention.forward = checked(
     q, k, v = apart(self, q), apart(self, k), apart(self, v)
     local options = {attn_mask = joint_mask(self, mask, padding, n, T, S), is_causal = causal,
                      dropout_p = self.dropout}
-    local y = self.out_proj(together(self, mg.scaled_dot_product_attention(q, k, v, options)))
+    local width, w = v.shape[4], nil
+    if need_weights then     -- beside v each key's own column, so that the same are dropped of both
+      local each = mg.eye(S, {dtype = v.dtype}):broadcast_to{n, self.num_heads, S, S}
+      v = mg.cat({v, each}, 4)
+    end
+    local y = mg.scaled_dot_product_attention(q, k, v, options)
+    if need_weights then
+      y, w = y[{{}, {}, {}, {1, width}}], y[{{}, {}, {}, {width + 1, -1}}]:mean(2)
+      if single then w = w:squeeze(1) end
+    end
+    y = self.out_proj(together(self, y))
     if single then y = y:squeeze(self.batch_first and 1 or 2) end
     if not need_weights then return y end
-    local each = mg.eye(S, {dtype = v.dtype}):broadcast_to{n, self.num_heads, S, S}
-    local w = mg.scaled_dot_product_attention(q, k, each, options):mean(2)
-    return y, single and w:squeeze(1) or w
+    return y, w
   end)
 
 return layers
