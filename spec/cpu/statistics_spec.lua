@@ -45,6 +45,13 @@ describe("statistics", function()
     assert(exact(m:quantile({0, 0.5, 1}, 2), {{1, 10}, {2, 20}, {3, 30}}))
     assert.same({3, 2, 1}, m:quantile({0, 0.5, 1}, 2, {keepdims = true}).shape)
     assert(exact(m:quantile(0.25, 1), {8.25, 4, 7.25}))
+    for _, q in ipairs{mg.tensor(0.45), mg.tensor{0.45, 0.9}} do     -- by the part as well
+      assert(helper.differentiable(function(v, p) return v:quantile(p) end, {mg.randn(6), q}))
+    end
+    local edge = mg.Variable(0.5)
+    local middle = mg.tensor{1, 2, 1 / 0}:quantile(edge)
+    assert(exact(middle, 2))
+    assert.equal("float32", mg.rand{4, dtype = "float32"}:quantile(edge).dtype)
     assert(exact(mg.quantile({-huge, 1, huge}, 0.5), 1))
     assert(exact(mg.quantile({1, huge, huge}, 0.9), huge))
     assert(exact(mg.quantile({1, nan}, 0.2), nan))

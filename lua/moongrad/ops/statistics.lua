@@ -36,7 +36,7 @@ return function(mg, args)
   -- Between two elements in proportion; one alone where the place is its own, or both are the same.
   local function between(below, above, share)
     if share == 0 then return below end
-    return where(below:eq(above), below, below * (1 - share) + above * share)
+    return where(below:eq(above), below, below * (1 - share) + mg._mulz(share, above))
   end
 
   define("quantile(x: array, q: number(0..1) | float, axis: axis?, {keepdims: bool = false})",
@@ -44,19 +44,22 @@ return function(mg, args)
     function(x, q, axis, keepdims)
       if x.dtype ~= "float64" and x.dtype ~= "float32" then x = x:to(mg.Config.dtype) end
       local line, along, n, at = in_order("quantile", x, axis)
-      local function one(part)
+      -- At part q, a number; given: q as it was, if it is tracked
+      local function one(part, given)
         if not (part >= 0 and part <= 1) then raise("quantile: q is %s, not in 0..1", part) end
         local place = 1 + part * (n - 1)
         local k = math.floor(place)
         local function nth(i) return line:gather(along, args.narrow(at, along, i, i)) end
-        local y = between(nth(k), nth(math.min(k + 1, n)), place - k)
+        local share = given and given:to(x.dtype) * (n - 1) + (1 - k) or place - k
+        local y = between(nth(k), nth(math.min(k + 1, n)), share)
         return reduced(y, x, axis, keepdims)
       end
       if type(q) == "number" then return one(q) end
-      if q.ndim == 0 then return one(q:item()) end
+      local tracked = args.is_tracked(q)
+      if q.ndim == 0 then return one(q:item(), tracked and q) end
       if q.ndim > 1 then raise("quantile: q has shape %s, expected 1-d", args.text(q.shape)) end
       local all = {}
-      for i, part in ipairs(q:totable()) do all[i] = one(part) end
+      for i, part in ipairs(q:totable()) do all[i] = one(part, tracked and q[i]) end
       return mg.stack(all, 1)
     end)
 
