@@ -366,6 +366,51 @@ describe("optim", function()
     assert(raises(text, opt.step, opt))
   end)
 
+  it("goes on with what it kept where its module was converted", function()
+    for _, compiled in ipairs{false, true} do
+      local model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+      local more = {params = {mg.Variable(1)}}
+      local opt = optim.Adam{{params = model[1]}, {params = model[2]}, more}
+      local function step(x)
+        opt:cleargrads()
+        model(x):sum():backward()
+        opt:step()
+      end
+      if compiled then step = mg.compile(step) end
+      local x = mg.ones(3, 2)
+      for _ = 1, 2 do step(x) end
+      local before = opt:state()
+      model:to "float32":to "float64":to "float32"
+      for name, v in pairs(opt:state()) do
+        if name:find "[mv]$" then
+          assert.equal("float32", v.dtype)
+          assert(helper.same(v, before[name]:to "float32"))
+        elseif name:find "step$" then
+          assert.equal(2, v:item())
+        end
+        before[name] = nil
+      end
+      assert.is_nil(next(before))
+      model:to "float64"
+      model:to "float32"
+      step(x:to "float32")
+      assert.equal(3, opt:state()["1.weight.step"]:item())
+      local n = 0
+      for _ in pairs(opt.slots) do n = n + 1 end
+      assert.equal(4, n)
+    end
+    local p = mg.Variable{1, 2}                    -- also another module's, which stays
+    local a, b = nn.Sequential(), nn.Sequential()
+    a.p, b.p = p, p
+    local opt = optim.Adam(a)
+    opt:add_group{params = {mg.Variable(1)}}
+    p.grad = mg.ones(2)
+    opt:step()
+    a:to "float32"
+    opt:add_group{params = b}
+    assert.same({1, 1}, {opt:state()["p.step"]:item(), opt:state()["3.p.step"]:item()})
+  end)
+
   it("says that a module has other parameters than those of a list", function()
     local layer = nn.Linear(2, 2)
     local old, whole = layer:parameters(), optim.SGD(layer)

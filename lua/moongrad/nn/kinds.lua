@@ -6,8 +6,10 @@ local checked = mg.checked
 -- The Variable in a field is one box for as long as it stands there, so boxes can be marked.
 local kinds = setmetatable({}, { __mode = "k" })
 
--- Those in whose place a module has others since :to(dtype)
+-- Those in whose place a module has others since :to(dtype); by these the ids of those, the last
+-- first.
 local replaced = setmetatable({}, { __mode = "k" })
+local former = setmetatable({}, { __mode = "k" })
 
 local Parameter = checked("Parameter(data: any)",
   "a tracked leaf that a module owns by having it in a field, a list or a table there",
@@ -44,8 +46,13 @@ local function settled(v)
   return of
 end
 
+local function replace(old, new)
+  former[new] = { old.id, table.unpack(former[old] or {}) }
+  replaced[old] = true
+end
+
 -- k times n as a dim: a float where no integer is so large, which is refused as one.
 local function times(k, n) return n > math.maxinteger // k and k * (n + 0.0) or k * n end
 
 return { times = times, Parameter = Parameter, Buffer = Buffer, kind = kind, settled = settled,
-         adopt = adopt, replaced = replaced }
+         adopt = adopt, replaced = replaced, former = former, replace = replace }

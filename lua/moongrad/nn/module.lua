@@ -497,9 +497,9 @@ Module.load = checked("load(self, path: string, {strict: bool = true})",
   "takes its state from a file, as load_state does",
   function(self, path, strict) return self:load_state((mg.load(path)), { strict = strict }) end)
 
--- They become new Variables without a grad, so do it before making an optimizer of a list of them.
 Module.to = checked('to(self, dtype: "float32" | "float64")',
-  "converts the floats among parameters and buffers",
+  "converts the floats among parameters and buffers, which become new Variables without a grad: " ..
+    "an optimizer of the module goes on with what it kept, one of a list of them is made after",
   function(self, dtype)
     local converted, fields = {}, { n = 0 }
     walk(self, function(_, v, t, k)
@@ -510,7 +510,7 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
         new.name, new.requires_grad = v.name, v.requires_grad
         converted[v.id] = new
       end
-      kinds.replaced[v] = true
+      kinds.replace(v, new)
       set(fields, t, k, new)
     end, function(module)
       if module.dtype then set(fields, module, "dtype", dtype) end

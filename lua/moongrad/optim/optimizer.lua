@@ -290,6 +290,33 @@ Optimizer.add_hook = checked("add_hook(self, f: function)",
   "recorded; grads that it gives would be lost, and are refused",
   function(self, f) self.hooks[#self.hooks + 1] = f end)
 
+-- Iterates over name in the state, parameter, group.
+local function all_named(self)
+  local list, at = {}, 0
+  for i, group in ipairs(self.groups) do
+    local prefix = group == self and "" or i .. "."
+    for name, p in named(group.target) do list[#list + 1] = {prefix .. name, p, group} end
+  end
+  return function()
+    at = at + 1
+    if list[at] then return table.unpack(list[at]) end
+  end
+end
+
+-- What is kept for a Variable in whose place a module has p since :to(dtype) is p's.
+local function take_over(self, p)
+  if self.slots[p.id] then return end
+  for _, id in ipairs(kinds.former[p] or {}) do
+    local old, s, stays = self.slots[id], {}, false
+    if old then
+      for k, v in next, old do s[k] = mg.is_variable(v) and mg.tensor(v, p.dtype) or v end
+      for _, other in all_named(self) do stays = stays or other.id == id end
+      mg._commit({}, {}, {n = 6, self.slots, p.id, s, self.slots, id, stays and old or nil})
+      return
+    end
+  end
+end
+
 -- What is kept for p, for its next step. A buffer may come later, with an option given then.
 local function next_slot(self, group, p)
   local s, old, names = {}, self.slots[p.id], buffers(group)
@@ -538,6 +565,9 @@ local function step(self)
     end
   end
   if #params == 0 then check_idle(self) end
+  if next(kinds.former) then
+    for _, p in ipairs(params) do mg._outside(take_over, self, p) end
+  end
   mg.no_grad(mg._attempt, params, hooks_and_update, self, params, owners)
 end
 
@@ -548,19 +578,6 @@ Optimizer.step = checked("step(self)",
 
 -- "l1.weight.m" is buffer m of the parameter l1.weight, "2.l1.weight.m" if it is in the second
 -- group; "lr" is the rate, or the optimizer's and those of its groups; "rule" is the class.
-
--- Iterates over name in the state, parameter, group.
-local function all_named(self)
-  local list, at = {}, 0
-  for i, group in ipairs(self.groups) do
-    local prefix = group == self and "" or i .. "."
-    for name, p in named(group.target) do list[#list + 1] = {prefix .. name, p, group} end
-  end
-  return function()
-    at = at + 1
-    if list[at] then return table.unpack(list[at]) end
-  end
-end
 
 local function rates(self)
   local list = {self.lr}
@@ -577,6 +594,7 @@ Optimizer.state = checked("state(self)",
     local lr, t = rates(self), {rule = getmetatable(self).__name}
     if self.lr then t.lr = mg.tensor(#lr > 1 and lr or lr[1], "float64") end
     for name, p in all_named(self) do
+      take_over(self, p)
       for k, v in pairs(self.slots[p.id] or {}) do
         t[name .. "." .. k] = mg.is_variable(v) and v.data or mg.tensor(v, "int64")
       end
