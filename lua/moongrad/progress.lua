@@ -1,7 +1,7 @@
 -- mg.progress(what, text, total): a loop with a bar.
 --
 --   for i in mg.progress(100, "fit") do ... end                    counts 1..100
---   for x, t in mg.progress(loader, "epoch 1") do ... end          goes through loader:batches()
+--   for x, t in mg.progress(loader, "epoch 1") do ... end          goes through a pass of loader
 --   for line in mg.progress(io.lines(path), "read", n) do ... end  any iterator of one function
 --
 -- The result is the iterator; bar:set("loss 0.3") on it changes what stands at the end of the
@@ -102,7 +102,8 @@ return mg.checked('progress(what: any, text: string = "progress", total: int(0..
         if i <= total then return i end
       end
     elseif type(what) == "table" and what.batches then
-      iterator, total = what:batches(), #what
+      local ours = rawget(what, "running") -- its pass begins with the first batch
+      iterator, total = ours and what or what:batches(), #what
     elseif type(what) ~= "function" and not (getmetatable(what) or {}).__call then
       mg.raise("progress: got a %s, expected an iterator, a loader or a number", type(what))
     end

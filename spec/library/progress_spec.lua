@@ -30,6 +30,30 @@ describe("progress", function()
     assert.equal("2 23\n2 27\n1 15\nepoch 1  3/3  0 s\n", text)
   end)
 
+  it("begins no pass whose first batch fails", function()
+    local text = said [[
+      local fails = true
+      local ds = mg.data.TensorDataset(mg.range(1, 6)):map(function(x)
+        if fails then error "no" end
+        return x
+      end)
+      local function order(loader, bar)
+        fails = true
+        pcall(function() for _ in bar(loader) do end end)
+        fails = false
+        for x in bar(loader) do io.stdout:write(x:item(), " ") end
+      end
+      for _, bar in ipairs{function(v) return v end, mg.progress} do
+        mg.seed(3)
+        order(mg.data.DataLoader(ds, {shuffle = true, seed = 2}), bar)
+        order(mg.data.DataLoader(ds, {shuffle = true}), bar)
+        print ""
+      end
+    ]]
+    local plain, barred = text:gsub("progress[^\n]*\n", ""):match "^(.-)\n(.-)\n$"
+    assert.equal(plain, barred)
+  end)
+
   it("goes through any iterator, of a known length or not", function()
     local loop = [[
       for w in mg.progress(("a b c"):gmatch "%%a", "read"%s) do io.stderr:write(w) end
