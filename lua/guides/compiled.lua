@@ -45,7 +45,9 @@ print(scale(x, 2).shape, scale(x, 3).shape)        -- two records
 -- for, another value of another option of an optimizer records again; schedules, where f calls them
 -- (after `opt:step()`), step with each replay (they are asked before what to set after it), and
 -- averages count it. Other numbers that f captures are constants, but for those that `mg.dynamic`
--- asks for; so are a model's layers and its hooks: compile anew when one is replaced or added.
+-- asks for. Which Variables f captures is part of the record, too, and so are a model's layers and
+-- its hooks: what is put in the place of one, in a field or an upvalue, is not seen. Compile anew
+-- then, or give the one there is a new value (`w.data = v`), which is.
 
 local k = 1
 local dynamic = mg.compile(function(v) return v * mg.dynamic(function() return k end) end)

@@ -78,6 +78,11 @@ end
 -- anyway; with `Config.lean`, those that are dear are too. What an activation such as gelu or a
 -- normalization gives to a product is not kept either, where its own gradient keeps what it takes
 -- to compute it: of `linear(gelu(linear(x, W)), V)` that is the inner product alone.
+--
+-- f runs again with the values, the random numbers and the modes of the first time. What else it
+-- reads of Lua, fields, upvalues, numbers, is to be what it was: where other Variables with
+-- gradients were read, or the results are others, backward raises. Only of a function whose ops
+-- are all elementwise, which is not worth a checkpoint, no results are compared.
 
 local W = mg.rand(300, 300) * 0.1
 local function five(t)

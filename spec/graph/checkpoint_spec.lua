@@ -216,6 +216,74 @@ describe("a checkpoint", function()
     end)
   end)
 
+  describe("of a function that gives something else by the time of backward", function()
+    local own
+    local changes = {
+      ["an untracked Variable in a field"] = function() own.mask = mg.tensor{0, 1, 0} end,
+      ["a tracked one that became an untracked one"] = function() own.w = mg.rand(3) end,
+      ["a number"] = function() own.k = 3 end,
+      ["a branch"] = function() own.negative = true end,
+      ["all of it, to its negative"] = function() own.sign = -1 end,
+    }
+    before_each(function()
+      own = {mask = mg.tensor{1, 0, 1}, w = mg.Variable{1, 2, 3}, k = 2, sign = 1,
+             W = mg.rand(3, 3)}
+    end)
+    after_each(function() own = nil end)
+    local function f(x)
+      local y = (x:matmul(own.W) * own.mask * own.k * own.w):exp() * own.sign
+      return y, own.negative and y:neg() or y * 2
+    end
+
+    for name, change in pairs(changes) do
+      it("says so: " .. name, function()
+        local x = mg.Variable(mg.rand(4, 3))
+        local y, z = mg.checkpoint(f, x)
+        local loss = (y * 2 + z):sum()
+        change()
+        assert(raises("gave another result", loss.backward, loss, {retain_graph = true}))
+        assert(raises("gave another result", mg.gradients, loss, x))
+        assert.is_nil(x.grad)
+      end)
+    end
+
+    it("says so within another, and in one of many parts", function()
+      local x = mg.Variable(mg.rand(400, 300))
+      local k, at = mg.rand(300), 17
+      local function g(v) return v:cumsum(1) * (k * 1):index_select(1, mg.tensor({at}, "int64")) end
+      for _, outer in ipairs{g, function(v) return mg.checkpoint(g, v) * 2 end} do
+        at = 17
+        local y = mg.checkpoint(outer, x)
+        at = 18
+        assert(raises("gave another result 1 than when it was called", y.backward, y))
+        at = 17
+        y:backward()
+      end
+    end)
+
+    it("minds neither what was made anew nor what its results do not depend on", function()
+      local x, calls, seen = mg.Variable(mg.rand(4, 3)), 0, 0
+      local y = mg.checkpoint(function(v)
+        calls = calls + 1
+        local u, p = f(v)
+        seen = seen + u:detach():sum()
+        return u, p:prod(2), calls
+      end, x)
+      own.mask = mg.tensor{1, 0, 1}
+      y:sum():backward()
+      assert.equal(2, calls)
+      assert(near(x.grad, mg.grad(function(v) return (f(v)):sum() end)(x)))
+    end)
+  end)
+
+  it("may give numbers beside its results", function()
+    local x = mg.Variable{2.0, 3.0}
+    local y, n = mg.checkpoint(function(v) return v:square(), 7 end, x)
+    assert.equal(7, n:item())
+    y:sum():backward()
+    assert(near(x.grad, {4, 6}))
+  end)
+
   it("has many results", function()
     local w = mg.Variable(0.5)
     for _, n in ipairs{20, 50, 200} do

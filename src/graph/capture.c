@@ -127,24 +127,101 @@ static bool look_at(graph *G, search *s, node *x) {
   return nodemap_put(&G->c, &s->met, x, 0);
 }
 
-int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, node *y) {
+int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, int n, node *const *y) {
   search s = {0};
   bool ok = true, missed = false;
   for (int i = 0; i < node_nin(f) && ok; i++) /* these are not looked behind */
     ok = nodemap_get(&s.met, *in_at(f, i)) >= 0 || nodemap_put(&G->c, &s.met, *in_at(f, i), 0);
-  if (ok && node_tracked(y)) ok = look_at(G, &s, y);
+  for (int i = 0; i < n && ok; i++)
+    if (y[i] && node_tracked(y[i])) ok = look_at(G, &s, y[i]);
   while (ok && !missed && s.n) {
-    node *n = s.v[--s.n];
-    if (n->id <= again) { /* the function's own, made when it was called, may be read again */
-      missed = node_has_creator(n) || n->id <= first || n->id > f->id;
+    node *at = s.v[--s.n];
+    if (at->id <= again) { /* the function's own, made when it was called, may be read again */
+      missed = node_has_creator(at) || at->id <= first || at->id > f->id;
       continue;
     }
-    for (int i = 0; i < slots(n) && ok; i++) {
-      node *x = *in_at(n, i);
-      if (x && flows(n, i) && node_tracked(x)) ok = look_at(G, &s, x);
+    for (int i = 0; i < slots(at) && ok; i++) {
+      node *x = *in_at(at, i);
+      if (x && flows(at, i) && node_tracked(x)) ok = look_at(G, &s, x);
     }
   }
   mg_free(s.v);
   nodemap_free(&s.met);
   return ok ? missed : -1;
+}
+
+/* ---- what it gave ------------------------------------------------------------------------------- */
+
+enum { LANES = 8, STRETCH = 1 << 13 }; /* words; it is a whole number of rounds of the lanes */
+
+typedef struct {
+  const uint64_t *w;
+  int64_t n;
+  uint64_t *sum; /* of each part */
+} summed;
+
+static inline uint64_t mixed(uint64_t h, uint64_t w) {
+  h ^= w;
+  return (h << 29 | h >> 35) * 0x9e3779b97f4a7c15u;
+}
+
+static void sum_part(void *arg, int64_t part) {
+  const summed *j = arg;
+  const uint64_t *w = j->w + part * STRETCH;
+  int64_t n = least(STRETCH, j->n - part * STRETCH), i = 0;
+  uint64_t h[LANES] = {0}, all = (uint64_t)n;
+  for (; i + LANES <= n; i += LANES)
+    for (int k = 0; k < LANES; k++) h[k] = mixed(h[k], w[i + k]);
+  for (; i < n; i++) h[0] = mixed(h[0], w[i]);
+  for (int k = 0; k < LANES; k++) all = mixed(all, h[k]);
+  j->sum[part] = all;
+}
+
+/* Is a, or an array that it is to be computed from, neither among those that were read nor one number? */
+static bool is_inner(graph *G, const captures *c, array *a, array **todo) {
+  uint64_t known = ++G->arrays.mark, seen = ++G->arrays.mark;
+  int n = 0;
+  for (int i = 0; i < c->n; i++)
+    if (c->v[i].a) c->v[i].a->mark = known;
+  for (todo[n++] = a; n;) {
+    array *x = todo[--n];
+    if (x->state == CONST || x->mark == known || x->mark == seen) continue;
+    if (x->state == READY) return true;
+    x->mark = seen;
+    for (int i = 0; i < x->nin; i++) todo[n++] = x->in[i];
+  }
+  return false;
+}
+
+bool captures_computed(graph *G, const captures *c, const node *y, bool *yes) {
+  *yes = false;
+  if (!y->a) return true;
+  enum { OPERANDS = 3 };
+  array **todo = mg_alloc(&G->c, (OPERANDS * (size_t)y->a->nodes + 1) * sizeof *todo);
+  if (!todo) return false;
+  *yes = is_inner(G, c, y->a, todo);
+  mg_free(todo);
+  return true;
+}
+
+bool captures_sum(graph *G, node *y, uint64_t *sum) {
+  array *a = node_values(G, y);
+  if (!a) return false;
+  size_t bytes = a->size * dtype_size[a->dtype];
+  summed j = {a->p, bytes / sizeof *j.w, NULL};
+  int64_t parts = (j.n + STRETCH - 1) / STRETCH;
+  uint64_t one = 0;
+  j.sum = parts > 1 ? mg_alloc(&G->c, parts * sizeof *j.sum) : &one;
+  if (j.sum) {
+    par_for(&G->c, parts, sum_part, &j);
+    *sum = bytes;
+    for (int64_t i = 0; i < parts; i++) *sum = mixed(*sum, j.sum[i]);
+    uint64_t rest = 0;
+    memcpy(&rest, j.w + j.n, bytes % sizeof *j.w);
+    *sum = mixed(*sum, rest);
+    if (*sum == CAPTURES_NO_SUM) ++*sum;
+    if (j.sum != &one) mg_free(j.sum);
+  }
+  arr_unref(a);
+  return j.sum;
 }

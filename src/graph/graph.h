@@ -243,9 +243,13 @@ node *checkpoint_new(graph *G, captures *c, const char *name); /* OP_FUNCTION of
 /* f's inputs get the values that f saved; `now` keeps what they are, until captures_restore. */
 bool captures_recall(graph *G, node *f, captures *now);
 void captures_restore(graph *G, captures *now);
-/* Does y, recorded after `again`, lead to what is neither one of f's inputs nor a leaf made after `first` and before f?
-** -1: no memory */
-int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, node *y);
+/* Does one of the ys, recorded after `again`, lead to what is neither one of f's inputs nor a leaf made after `first`
+** and before f? NULL does not; -1: no memory */
+int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, int n, node *const *y);
+/* Is y made of more than what c has, element by element? False: an error */
+bool captures_computed(graph *G, const captures *c, const node *y, bool *yes);
+enum { CAPTURES_NO_SUM };
+bool captures_sum(graph *G, node *y, uint64_t *sum); /* of y's bits: other values, another sum. False: an error */
 
 /* ---- what a recorded function reads and changes (recorder.c) ---------------------------------------- */
 

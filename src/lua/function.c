@@ -362,8 +362,8 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
-/* What a checkpoint keeps, with two user values: the function, and its arguments. What it read is the
-** Function's inputs, the arguments first. */
+/* What a checkpoint keeps, with three user values: the function, its arguments, and sums of what it gave.
+** What it read is the Function's inputs, the arguments first. */
 typedef struct {
   modes then;
   uint64_t since;  /* what the function makes is younger */
@@ -415,6 +415,27 @@ static void run_noted(lua_State *L, state *S, checkpoint *c, captures *read) {
                 &(modes){.what = M_BACKPROP | M_CAPTURES, .backprop = false, .captures = read});
 }
 
+/* Of the results from base up, for the checkpoint at `self`. There are none while mg.compile records, for want of
+** values, nor of what is elementwise in what was read: it is mostly never stored, and a sum would take longer. */
+static void keep_sums(lua_State *L, state *S, int self, int base, const captures *read) {
+  if (S->G.recorder) return;
+  int n = lua_gettop(L) - base + 1, m = 0;
+  uint64_t *sum = lua_newuserdatauv(L, n * sizeof *sum, 0);
+  node **y = lua_newuserdatauv(L, n * sizeof *y, 0);
+  for (int i = 0; i < n; i++) {
+    bool some;
+    node *r = node_at(L, base + i);
+    TRY(L, S, captures_computed(&S->G, read, r, &some));
+    sum[i] = some && is_float(r->dtype);
+    if (sum[i]) y[m++] = r;
+  }
+  TRY(L, S, node_eval(&S->G, m, y));
+  for (int i = 0; i < n; i++)
+    if (sum[i]) TRY(L, S, captures_sum(&S->G, node_at(L, base + i), &sum[i]));
+  lua_pop(L, 1);
+  lua_setiuservalue(L, self, 3);
+}
+
 /* Where a layer is sized on the way, what it draws and keeps first is not to be made again with the rest:
 ** all else is undone, and done again. */
 static int checkpoint_call(lua_State *L) {
@@ -427,7 +448,7 @@ static int checkpoint_call(lua_State *L) {
   }
   luaL_checkstack(L, n + 12, "too many arguments");
   int self = n + 2, base = n + 4;
-  checkpoint *c = lua_newuserdatauv(L, sizeof *c + n * sizeof *c->at, 2);
+  checkpoint *c = lua_newuserdatauv(L, sizeof *c + n * sizeof *c->at, 3);
   c->then = modes_now(S, REMEMBERED);
   c->since = S->G.ids;
   c->nargs = n;
@@ -456,6 +477,7 @@ static int checkpoint_call(lua_State *L) {
     failed(L, S, 1);
   }
   if (pass_on(S, &g->c)) {
+    keep_sums(L, S, self, base, &g->c);
     node **f = box_new(L, S);
     lua_insert(L, base);
     TRY(L, S, *f = checkpoint_new(&S->G, &g->c, "checkpoint"));
@@ -490,6 +512,25 @@ static node *input_now(graph *G, node *f, int i) {
   return fail(&G->c, "checkpoint: this Function was unchained"), NULL;
 }
 
+/* Are the ys, where they are to be differentiated, what the checkpoint at `self` gave? */
+static void check_sums(lua_State *L, state *S, int self, int n, node **y) {
+  if (lua_getiuservalue(L, self, 3) == LUA_TUSERDATA && !S->G.recorder) {
+    const uint64_t *then = lua_touserdata(L, -1);
+    for (int i = 0; i < n; i++) {
+      uint64_t now;
+      if (!y[i] || !node_tracked(y[i]) || then[i] == CAPTURES_NO_SUM) continue;
+      TRY(L, S, captures_sum(&S->G, y[i], &now));
+      if (now != then[i])
+        refuse(
+            L,
+            "checkpoint: run again in backward, the function gave another result %d than when it "
+            "was called: what it captures is to stay the same",
+            i + 1);
+    }
+  }
+  lua_pop(L, 1);
+}
+
 /* Computes it again, recorded, with what it read as that was, and goes on through what that gives. */
 static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
   checkpoint *c = lua_touserdata(L, self);
@@ -518,19 +559,27 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
     refuse(L, "checkpoint: the function gave %d results, but %d when it was run again", nout,
            lua_gettop(L) - base + 1);
   luaL_checkstack(L, nout + 8, "too many results");
+  check_results(L, S, base, "checkpoint");
+  node **y = lua_newuserdatauv(L, nout * sizeof *y, 0);
   for (int i = 0; i < nout; i++) {
-    node **gy = box_new(L, S), *y = to_node(L, base + i);
     shape s;
-    if (!y || (node_shape(y, &s), !shape_eq(&s, &f->x->out[i].s)))
+    y[i] = to_node(L, base + i);
+    if (node_shape(y[i], &s), !shape_eq(&s, &f->x->out[i].s))
       refuse(L, "checkpoint: result %d was another when the function was run again", i + 1);
-    if (!is_float(y->dtype)) continue;
-    int missed;
-    TRY(L, S, (missed = captures_missed(&S->G, f, c->since, since, node_at(L, base + i))) >= 0);
-    if (missed)
-      refuse(L, "checkpoint: run again in backward, the function read other Variables than when it "
-                "was called: what it captures is to stay the same");
+    if (!is_float(y[i]->dtype)) y[i] = NULL;
+    else node_at(L, base + i);
+  }
+  int missed;
+  TRY(L, S, (missed = captures_missed(&S->G, f, c->since, since, nout, y)) >= 0);
+  if (missed)
+    refuse(L, "checkpoint: run again in backward, the function read other Variables than when it "
+              "was called: what it captures is to stay the same");
+  check_sums(L, S, self, nout, y);
+  for (int i = 0; i < nout; i++) {
+    if (!y[i]) continue;
+    node **gy = box_new(L, S);
     TRY(L, S, *gy = backward_gy(b, i));
-    TRY(L, S, backward_splice(b, node_at(L, base + i), *gy));
+    TRY(L, S, backward_splice(b, y[i], *gy));
   }
 }
 
