@@ -160,7 +160,7 @@ local function step(self, closure)
   -- layers that wait for their input's size are given it
   if self.target.is_module and not self.slots.kept and self.target:_waits() then closure() end
   local params = leaves(self)
-  return mg.no_grad(mg._attempt_values, params, function()
+  return mg.no_grad(mg._attempt_values, all(self), function() -- closure() clears frozen ones' grads
     local loss, kept = minimize(self, params, closure)
     self.slots.kept = mg._outlive(kept)
     return loss
