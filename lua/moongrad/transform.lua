@@ -123,24 +123,25 @@ return function(mg)
     return out
   end
 
-  -- What f gives beside its result: the Variables in it, in plain tables too, lose their graph.
-  local function untracked(v, seen)
-    if is_variable(v) then return v.creator and v:detach() or v end
-    if type(v) ~= "table" or getmetatable(v) ~= nil then return v end
-    local t = seen[v]
-    if t then return t end
-    t = {}
-    seen[v] = t
-    for k, e in next, v do t[k] = untracked(e, seen) end
-    return t
-  end
-
-  local function aside(results, keep)
-    local out, seen = {}, {}
-    for i = 2, results.n do
-      out[i - 1] = results[i]
-      if not keep then out[i - 1] = untracked(results[i], seen) end
+  -- What f gives beside its result: the Variables in it, in plain tables too, lose their graph,
+  -- unless it is kept; points are nobody else's leaves.
+  local function aside(t, keep)
+    local inner, seen, out, results = {}, {}, {}, t.results
+    if results.n < 2 then return end
+    for _, x in ipairs(t.points) do inner[x.id] = not x.creator end
+    local function untracked(v)
+      if is_variable(v) then
+        return (inner[v.id] or v.creator and not keep) and v:detach() or v
+      end
+      if type(v) ~= "table" or getmetatable(v) ~= nil then return v end
+      local copy = seen[v]
+      if copy then return copy end
+      copy = {}
+      seen[v] = copy
+      for k, e in next, v do copy[k] = untracked(e) end
+      return copy
     end
+    for i = 2, results.n do out[i - 1] = untracked(results[i]) end
     return table.unpack(out, 1, results.n - 1)
   end
 
@@ -180,7 +181,7 @@ return function(mg)
       local gs, linked = gradients({y}, nil, t.points, outside and (t.linked or "follow"),
         outside and t.linked)
       local keep = outside and (t.linked or linked)
-      local more = table.pack(aside(t.results, keep))
+      local more = table.pack(aside(t, keep))
       return keep and y or y:detach(), join(more, like_arguments(t, gs))
     end)
   end

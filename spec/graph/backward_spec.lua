@@ -220,6 +220,24 @@ describe("backward", function()
       assert.equal(1, x:item())
     end)
 
+    it("gives a gradient that is a tracked leaf itself, and leads back to it", function()
+      local x, W = mg.Variable{1, 2}, mg.Variable{3, 4}
+      local times = mg.Function{name = "times", forward = function(_, v) return v * W.data end,
+        backward = function() return W end}
+      times(x):backward{create_graph = true}
+      assert(near(mg.gradients((x.grad ^ 2):sum(), W), {6, 8}))
+      local y = x + 1
+      x:cleargrad()
+      y.grad = W
+      y:backward{create_graph = true}
+      assert(near(mg.gradients((x.grad ^ 2):sum(), W), {6, 8}))
+      x:cleargrad()
+      times(x):backward()
+      assert.is_false(x.grad.requires_grad)
+      x.grad[1] = 7
+      assert(near(W, {3, 4}))
+    end)
+
     it("again and again: the fifth derivative of tanh", function()
       local x = mg.Variable{-1.5, 0, 0.3, 2}
       local g = x:tanh()

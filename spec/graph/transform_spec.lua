@@ -131,6 +131,9 @@ describe("products with the jacobian", function()
     assert(near(pull{1, 0}, J[1]))
     assert(near(pull(mg.tensor{0, 1}), J[2]))
     assert(raises("vjp: gy has shape (3), expected (2)", pull, {1, 2, 3}))
+    local gy = mg.Variable{1, 2, 3}                -- passed on as it is, it leads back to gy
+    local _, passed = mg.vjp(function(x) return x + 1 end, mg.tensor(AT))
+    assert(near(mg.gradients((passed(gy) ^ 2):sum(), gy), {2, 4, 6}))
   end)
 
   it("jvp: y, and its tangent", function()
@@ -138,6 +141,11 @@ describe("products with the jacobian", function()
     assert(near(y, {4.25, 10.75}))
     assert(near(t, {5, 15}))
     assert(near(select(2, mg.jvp(function(x) return x * 0 + 1 end, 3, 1)), 0))
+    for _, fn in ipairs{function(x) return x end, function(x) return x + 1 end} do
+      assert(near(select(2, mg.jvp(fn, mg.tensor(AT), {1, 0, 2})), {1, 0, 2}))
+    end
+    local v = {a = mg.tensor{3, 4}, b = mg.tensor{100, 200}}
+    assert(near(select(2, mg.jvp(function(p) return p.a - p.b end, v, v)), {-97, -196}))
     assert(raises("jvp: v has shape (2), expected (3)", mg.jvp, g, mg.tensor(AT), {1, 2}))
   end)
 

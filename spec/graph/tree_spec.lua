@@ -212,6 +212,12 @@ describe("what f gives beside its result", function()
     assert(near(x.grad, {2}))
   end)
 
+  it("is tracked no more where it is the argument itself", function()
+    local _, x, t = mg.grad(function(v) return v:sum(), v, {v} end, {has_aux = true})(mg.tensor{2})
+    assert.is_false(x.requires_grad)
+    assert.is_false(t[1].requires_grad)
+  end)
+
   it("is refused where nobody said so", function()
     assert(raises("grad: f returned 4 results; {has_aux = true} passes on those after the first",
       mg.grad(f), mg.tensor{2.0}))

@@ -663,7 +663,7 @@ bool backward_splice(backward *b, node *y, node *gy) {
 static node *alone(backward *b, slot *s) {
   node *acc = s->acc;
   if (acc->handles == 1) return node_hold(acc);
-  return node_has_creator(acc) ? op_identity(b->G, acc) : node_detach(b->G, acc);
+  return node_tracked(acc) ? op_identity(b->G, acc) : node_detach(b->G, acc);
 }
 
 /* The gradient of a target that nothing came to */
