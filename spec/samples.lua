@@ -364,8 +364,6 @@ local X = {{1, 2, 3}, {4, 5, 6}}
 samples.to = any{X, X, args = {"float64"}, dtypes = {"float64"}, bad = {"float16"}}
 samples.rand = float{nil, args = {2, 3}, random = true, bad = {-1}}
 samples._identity = any{X, X, bad = false}
-samples._alias = any{X, X, bad = false,
-  call = function(op, x) return op(x, type(x) == "userdata" and x:detach() or x) end}
 samples.reshape = any{{{1, 2}, {3, 4}, {5, 6}}, X, args = {3, -1}, bad = {4, 2}}
 samples.permute = any{{{1, 4}, {2, 5}, {3, 6}}, X, args = {2, 1}, bad = {1, 1}}
 samples.transpose = any{{{1, 4}, {2, 5}, {3, 6}}, X, bad = {1, 1}}

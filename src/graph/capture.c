@@ -4,6 +4,7 @@
 ** with the value that it has then. A checkpoint's Function has them as inputs; when it is computed
 ** again they have these values for a while, and no others after than before.
 */
+#include <math.h>
 #include <string.h>
 
 #include "graph/internal.h"
@@ -150,31 +151,52 @@ int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, int n, no
   return ok ? missed : -1;
 }
 
-/* ---- what it gave ------------------------------------------------------------------------------- */
+/* ---- what it gave -------------------------------------------------------------------------------
+**
+** A sum in which each element has a weight of its own, as if at random in [-1, 1], and how large it would be
+** by chance: other values have another sum, beyond rounding. Bits may differ: gradients that a function takes
+** within are computed otherwise where they are recorded.
+*/
 
-enum { LANES = 8, STRETCH = 1 << 13 }; /* words; it is a whole number of rounds of the lanes */
+enum { STRETCH = 1 << 14, LANES = 8 };
 
 typedef struct {
-  const uint64_t *w;
-  int64_t n;
-  uint64_t *sum; /* of each part */
+  const array *a;
+  sample *part;
 } summed;
 
-static inline uint64_t mixed(uint64_t h, uint64_t w) {
-  h ^= w;
-  return (h << 29 | h >> 35) * 0x9e3779b97f4a7c15u;
-}
+typedef double lanes __attribute__((vector_size(64)));
+typedef uint32_t bits __attribute__((vector_size(32)));
+typedef int32_t whole __attribute__((vector_size(32)));
+typedef float narrow __attribute__((vector_size(32)));
+
+/* Of the elements from..from + n - 1 of x; `wide` has LANES of them */
+#define SAMPLED(type, wide)                                                                        \
+  EACH_LEVEL static void sample_##type(const type *x, int64_t from, int64_t n, sample *of) {       \
+    lanes sum = {0}, squares = {0};                                                                \
+    bits place = {1, 2, 3, 4, 5, 6, 7, 8};                                                         \
+    place += (uint32_t)from;                                                                       \
+    for (int64_t i = 0; i < n; i += LANES, place += LANES) {                                       \
+      wide v = {0};                                                                                \
+      if (i + LANES <= n) memcpy(&v, x + from + i, sizeof v);                                      \
+      else memcpy(&v, x + from + i, (size_t)(n - i) * sizeof *x);                                  \
+      bits h = place * 0x9e3779b1u;                                                                \
+      h = (h ^ h >> 15) * 0x85ebca77u;                                                             \
+      lanes d = __builtin_convertvector(v, lanes);                                                 \
+      sum += d * __builtin_convertvector((whole)h, lanes);                                         \
+      squares += d * d;                                                                            \
+    }                                                                                              \
+    *of = (sample){0, 0};                                                                          \
+    for (int k = 0; k < LANES; k++) of->sum += sum[k] * 0x1p-31, of->squares += squares[k];        \
+  }
+SAMPLED(double, lanes)
+SAMPLED(float, narrow)
 
 static void sum_part(void *arg, int64_t part) {
   const summed *j = arg;
-  const uint64_t *w = j->w + part * STRETCH;
-  int64_t n = least(STRETCH, j->n - part * STRETCH), i = 0;
-  uint64_t h[LANES] = {0}, all = (uint64_t)n;
-  for (; i + LANES <= n; i += LANES)
-    for (int k = 0; k < LANES; k++) h[k] = mixed(h[k], w[i + k]);
-  for (; i < n; i++) h[0] = mixed(h[0], w[i]);
-  for (int k = 0; k < LANES; k++) all = mixed(all, h[k]);
-  j->sum[part] = all;
+  int64_t from = part * STRETCH, n = least(STRETCH, j->a->size - from);
+  if (j->a->dtype == F64) sample_double(j->a->p, from, n, &j->part[part]);
+  else sample_float(j->a->p, from, n, &j->part[part]);
 }
 
 /* Is a, or an array that it is to be computed from, neither among those that were read nor one number? */
@@ -194,8 +216,8 @@ static bool is_inner(graph *G, const captures *c, array *a, array **todo) {
 }
 
 bool captures_computed(graph *G, const captures *c, const node *y, bool *yes) {
-  *yes = false;
-  if (!y->a) return true;
+  *yes = !y->a;
+  if (*yes) return true; /* a number */
   enum { OPERANDS = 3 };
   array **todo = mg_alloc(&G->c, (OPERANDS * (size_t)y->a->nodes + 1) * sizeof *todo);
   if (!todo) return false;
@@ -204,24 +226,25 @@ bool captures_computed(graph *G, const captures *c, const node *y, bool *yes) {
   return true;
 }
 
-bool captures_sum(graph *G, node *y, uint64_t *sum) {
+bool captures_sample(graph *G, node *y, sample *of) {
   array *a = node_values(G, y);
   if (!a) return false;
-  size_t bytes = a->size * dtype_size[a->dtype];
-  summed j = {a->p, bytes / sizeof *j.w, NULL};
-  int64_t parts = (j.n + STRETCH - 1) / STRETCH;
-  uint64_t one = 0;
-  j.sum = parts > 1 ? mg_alloc(&G->c, parts * sizeof *j.sum) : &one;
-  if (j.sum) {
-    par_for(&G->c, parts, sum_part, &j);
-    *sum = bytes;
-    for (int64_t i = 0; i < parts; i++) *sum = mixed(*sum, j.sum[i]);
-    uint64_t rest = 0;
-    memcpy(&rest, j.w + j.n, bytes % sizeof *j.w);
-    *sum = mixed(*sum, rest);
-    if (*sum == CAPTURES_NO_SUM) ++*sum;
-    if (j.sum != &one) mg_free(j.sum);
+  int64_t parts = (a->size + STRETCH - 1) / STRETCH;
+  summed j = {a, mg_alloc(&G->c, (parts + 1) * sizeof *j.part)};
+  if (j.part) par_for(&G->c, parts, sum_part, &j);
+  *of = (sample){0};
+  for (int64_t i = 0; i < parts && j.part; i++) {
+    of->sum += j.part[i].sum;
+    of->squares += j.part[i].squares;
   }
+  mg_free(j.part);
   arr_unref(a);
-  return j.sum;
+  return j.part;
+}
+
+bool captures_like(dtype t, const sample *a, const sample *b) {
+  if (!isfinite(a->squares) || !isfinite(b->squares))
+    return isfinite(a->squares) == isfinite(b->squares);
+  double large = sqrt(a->squares > b->squares ? a->squares : b->squares) + 0x1p-500;
+  return fabs(a->sum - b->sum) <= (t == F64 ? 1e-6 : 1e-3) * large;
 }

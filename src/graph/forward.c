@@ -175,8 +175,6 @@ node *op_to(graph *G, node *x, dtype t) {
 
 bool forward_identity(call *c) { return give(c, node_as_array(c->G, c->in[0])); }
 
-bool forward_alias(call *c) { return give(c, node_as_array(c->G, c->in[1])); }
-
 bool forward_rand(call *c) {
   ATTRS(c, ints dims; int64_t t);
   shape s = dims_of(&at.dims);

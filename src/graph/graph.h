@@ -248,8 +248,9 @@ void captures_restore(graph *G, captures *now);
 int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, int n, node *const *y);
 /* Is y made of more than what c has, element by element? False: an error */
 bool captures_computed(graph *G, const captures *c, const node *y, bool *yes);
-enum { CAPTURES_NO_SUM };
-bool captures_sum(graph *G, node *y, uint64_t *sum); /* of y's bits: other values, another sum. False: an error */
+typedef struct { double sum, squares; } sample;
+bool captures_sample(graph *G, node *y, sample *of);  /* of y, floats. False: an error */
+bool captures_like(dtype t, const sample *a, const sample *b); /* are they of the same values, but for rounding? */
 
 /* ---- what a recorded function reads and changes (recorder.c) ---------------------------------------- */
 

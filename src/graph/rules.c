@@ -291,7 +291,6 @@ const uint32_t op_saves[NOP][MAXSAVES] = {
 /* ---- the others --------------------------------------------------------------------------------------------- */
 
 node *pass_on(vjp *v, int i, node *g) { return (void)v, (void)i, g; }
-node *alias_grad(vjp *v, int i, node *g) { return i ? no_gradient(v, i, g) : g; }
 node *to_grad(vjp *v, int i, node *g) { return keep(v, op_to(v->G, g, v->f->in[i]->dtype)); }
 node *reshape_grad(vjp *v, int i, node *g) {
   return (void)i, keep(v, op_reshape(v->G, g, &v->f->x->s));

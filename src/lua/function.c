@@ -362,7 +362,7 @@ static void call_backward(lua_State *L, state *S, backward *b, node *f, int self
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
-/* What a checkpoint keeps, with three user values: the function, its arguments, and sums of what it gave.
+/* What a checkpoint keeps, with three user values: the function, its arguments, and samples of what it gave.
 ** What it read is the Function's inputs, the arguments first. */
 typedef struct {
   modes then;
@@ -415,23 +415,28 @@ static void run_noted(lua_State *L, state *S, checkpoint *c, captures *read) {
                 &(modes){.what = M_BACKPROP | M_CAPTURES, .backprop = false, .captures = read});
 }
 
-/* Of the results from base up, for the checkpoint at `self`. There are none while mg.compile records, for want of
-** values, nor of what is elementwise in what was read: it is mostly never stored, and a sum would take longer. */
-static void keep_sums(lua_State *L, state *S, int self, int base, const captures *read) {
+/* A sample of a result; not taken: nothing is known of it */
+typedef struct {
+  bool taken;
+  sample of;
+} given;
+
+/* Of the results from base up, for the checkpoint at `self`. None is taken while mg.compile records, for want of
+** values, nor of what is elementwise in what was read: that is mostly never stored, and this would take longer. */
+static void keep_samples(lua_State *L, state *S, int self, int base, const captures *read) {
   if (S->G.recorder) return;
   int n = lua_gettop(L) - base + 1, m = 0;
-  uint64_t *sum = lua_newuserdatauv(L, n * sizeof *sum, 0);
+  given *g = lua_newuserdatauv(L, n * sizeof *g, 0);
   node **y = lua_newuserdatauv(L, n * sizeof *y, 0);
   for (int i = 0; i < n; i++) {
-    bool some;
     node *r = node_at(L, base + i);
-    TRY(L, S, captures_computed(&S->G, read, r, &some));
-    sum[i] = some && is_float(r->dtype);
-    if (sum[i]) y[m++] = r;
+    TRY(L, S, captures_computed(&S->G, read, r, &g[i].taken));
+    g[i].taken &= is_float(r->dtype);
+    if (g[i].taken) y[m++] = r;
   }
   TRY(L, S, node_eval(&S->G, m, y));
   for (int i = 0; i < n; i++)
-    if (sum[i]) TRY(L, S, captures_sum(&S->G, node_at(L, base + i), &sum[i]));
+    if (g[i].taken) TRY(L, S, captures_sample(&S->G, node_at(L, base + i), &g[i].of));
   lua_pop(L, 1);
   lua_setiuservalue(L, self, 3);
 }
@@ -477,7 +482,7 @@ static int checkpoint_call(lua_State *L) {
     failed(L, S, 1);
   }
   if (pass_on(S, &g->c)) {
-    keep_sums(L, S, self, base, &g->c);
+    keep_samples(L, S, self, base, &g->c);
     node **f = box_new(L, S);
     lua_insert(L, base);
     TRY(L, S, *f = checkpoint_new(&S->G, &g->c, "checkpoint"));
@@ -513,19 +518,18 @@ static node *input_now(graph *G, node *f, int i) {
 }
 
 /* Are the ys, where they are to be differentiated, what the checkpoint at `self` gave? */
-static void check_sums(lua_State *L, state *S, int self, int n, node **y) {
+static void check_samples(lua_State *L, state *S, int self, int n, node **y) {
   if (lua_getiuservalue(L, self, 3) == LUA_TUSERDATA && !S->G.recorder) {
-    const uint64_t *then = lua_touserdata(L, -1);
+    const given *then = lua_touserdata(L, -1);
     for (int i = 0; i < n; i++) {
-      uint64_t now;
-      if (!y[i] || !node_tracked(y[i]) || then[i] == CAPTURES_NO_SUM) continue;
-      TRY(L, S, captures_sum(&S->G, y[i], &now));
-      if (now != then[i])
-        refuse(
-            L,
-            "checkpoint: run again in backward, the function gave another result %d than when it "
-            "was called: what it captures is to stay the same",
-            i + 1);
+      sample now;
+      if (!y[i] || !node_tracked(y[i]) || !then[i].taken) continue;
+      TRY(L, S, captures_sample(&S->G, y[i], &now));
+      if (!captures_like(y[i]->dtype, &then[i].of, &now))
+        refuse(L,
+               "checkpoint: run again in backward, the function gave another result %d than when "
+               "it was called: what it captures is to stay the same",
+               i + 1);
     }
   }
   lua_pop(L, 1);
@@ -574,7 +578,7 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
   if (missed)
     refuse(L, "checkpoint: run again in backward, the function read other Variables than when it "
               "was called: what it captures is to stay the same");
-  check_sums(L, S, self, nout, y);
+  check_samples(L, S, self, nout, y);
   for (int i = 0; i < nout; i++) {
     if (!y[i]) continue;
     node **gy = box_new(L, S);

@@ -24,14 +24,16 @@ return function(mg, args)
 
   define("prod(x: array, " .. ALONG .. "})", "product; exact gradients at zeros",
     function(x, axes, keepdims)
-      local shape, y = x.shape, mg._prod_fused(x:detach(), {axis = axes, keepdims = keepdims})
-      if not args.is_tracked(x) then return y end
+      local shape = x.shape
+      if not args.is_tracked(x) then
+        return mg._prod_fused(x, {axis = axes, keepdims = keepdims})
+      end
       if axes and #shape > 0 then
         for _, a in ipairs(axes) do x = product(x, a) end
       else
         x = product(x:reshape(x.size), 1)
       end
-      return mg._alias(x:reshape(args.reduced(shape, args.axes(axes, shape), keepdims)), y)
+      return x:reshape(args.reduced(shape, args.axes(axes, shape), keepdims))
     end)
 
   -- f(s) where s is not 0, and 0 with gradient 0 where it is, be f's own slope there infinite.
