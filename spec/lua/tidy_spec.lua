@@ -51,6 +51,32 @@ describe("tidy", function()
     for i = 1, 200 do assert.equal(i, #list[i + 1][1]) end
   end)
 
+  it("keeps what a recorded Function has in its self, until a backward has been there", function()
+    local F = mg.Function{name = "f",
+      forward = function(self, x)
+        self.y = x:tanh()
+        self.more = {s = x:sin()}
+        return self.y * self.more.s
+      end,
+      backward = function(self, gy)
+        local x, y, s = self.inputs[1], self.y, self.more.s
+        return gy * ((1 - y ^ 2) * s + y * x:cos())
+      end}
+    local x = mg.Variable{0.3, 0.5}
+    local function f(v) return (v:tanh() * v:sin()):sum() end
+    local y = mg.tidy(function() return mg.tidy(function() return F(x):sum() end) end)
+    y:backward()
+    assert(near(x.grad, mg.grad(f)(x)))
+    local h = mg.tidy(function()
+      local self
+      local G = mg.Function{forward = function(s, v) self, s.y = s, v * 2 return s.y end,
+        backward = function(_, gy) return gy * 2 end}
+      G(x):sum():backward()
+      return function() return self.y end
+    end)
+    assert(raises("freed", function() return h() + 1 end))
+  end)
+
   it("hands what it returns to the tidy around it", function()
     local inner, x
     local outer = mg.tidy(function()

@@ -108,6 +108,7 @@ enum { BOX_COST = 160, PACE = 1 << 20 };
 
 void tidy_enter(lua_State *L, state *S); /* tidy.c: the box on top was made */
 void tidy_outlive(lua_State *L, int i);  /* Variables at i, in tables too, are kept beyond calls of tidy */
+void tidy_self(lua_State *L, int self, int ref); /* a Function's, which stands in the registry at ref while it is recorded */
 
 static inline node **box_new(lua_State *L, state *S) {
   node **b = lua_newuserdatauv(L, sizeof *b, 0);

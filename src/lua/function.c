@@ -79,6 +79,7 @@ static void make_outputs(lua_State *L, state *S, int self, int base, const char 
   lua_pushvalue(L, self);
   int ref = luaL_ref(L, LUA_REGISTRYINDEX);
   node_extra(&S->G, *f)->ref = ref;
+  if (S->tidy && lua_istable(L, self)) tidy_self(L, self, ref);
   for (int i = 0; i < nout; i++) {
     check_node(L, base + i, name);
     node **r = box_new(L, S);

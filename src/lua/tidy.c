@@ -4,11 +4,12 @@
 ** emptied. The list is kept alive by the stack of that call alone: an error leaves the boxes to the
 ** collector. Lists of nested calls stand one above the other in a table of weak values. What an object
 ** keeps beyond the call, such as an optimizer's moments, is no temporary of it: it stands in a set of weak
-** keys, and stays.
+** keys, and stays. So does what a recorded Function written in Lua keeps in its self, while its graph is there.
 */
 #include "lua/binding.h"
 
-static const char lists = 0, outliving = 0; /* their addresses are the registry's keys */
+static const char lists = 0, outliving = 0,
+                  selves = 0; /* their addresses are the registry's keys */
 
 /* Pushes a table of the registry, of weak values or keys. */
 static void push_weak(lua_State *L, const char *key, const char *mode) {
@@ -65,6 +66,15 @@ static int outlive(lua_State *L) {
   return 1;
 }
 
+void tidy_self(lua_State *L, int self, int ref) {
+  self = lua_absindex(L, self);
+  push_weak(L, &selves, "k");
+  lua_pushvalue(L, self);
+  lua_pushinteger(L, ref);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
 typedef struct {
   guard g;
   int outer;
@@ -102,6 +112,19 @@ static bool has(lua_State *L, int set) {
   return yes;
 }
 
+/* What selves of recorded Functions keep stays as what is returned does: a backward will read it. */
+static int keep_selves(lua_State *L, int kept, int tables) {
+  push_weak(L, &selves, "k");
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lua_tointeger(L, -1));
+    bool recorded = lua_rawequal(L, -1, -3);
+    if (recorded) tables = keep(L, kept, tables);
+    else lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return tables;
+}
+
 /* tidy(fn, ...): what fn returns. What is needed after the call is there before: where it changed something,
 ** nothing fails any more, unless tables are returned. */
 static int tidy(lua_State *L) {
@@ -131,6 +154,7 @@ static int tidy(lua_State *L) {
     lua_pushvalue(L, i);
     tables = keep(L, KEPT, tables);
   }
+  tables = keep_selves(L, KEPT, tables);
   for (int i = 1; i <= tables; i++, lua_pop(L, 1)) {
     lua_rawgeti(L, TABLES, i);
     for (lua_pushnil(L); lua_next(L, -2);) tables = keep(L, KEPT, tables);
@@ -195,7 +219,8 @@ static int gather(lua_State *L) {
 const entry tidy_entries[] = {{"tidy", tidy,
                                "tidy(fn: function, ...)\nfn(...); Variables made in it are freed "
                                "at its end, but for those it returns, "
-                               "in tables too, and what modules and optimizers keep",
+                               "in tables too, and what modules, optimizers and the selves of "
+                               "recorded Functions keep",
                                false},
                               {"_gather", gather, NULL, false},
                               {"_outlive", outlive, NULL, false},
