@@ -1,5 +1,6 @@
 -- The kernels of every level this processor has: MOONGRAD_LEVEL=2 takes those for x86-64-v2. Ops
--- made of arithmetic, and reductions, have the same bits at each; functions are as exact.
+-- made of arithmetic, and reductions, have the same bits at each; functions are as exact, and at
+-- level 4, where single numbers are left to level 3's kernels, they have those of level 3.
 
 local mg = require "moongrad"
 local child = require "spec.child"
@@ -40,7 +41,7 @@ describe("the kernels", function()
       for name, y in pairs(results()) do
         local x = other[name]
         local op = name:match "^%S+"
-        if (dear[op] or dear[op:sub(2)]) and y.dtype:find "float" then
+        if level < 3 and (dear[op] or dear[op:sub(2)]) and y.dtype:find "float" then
           local eps = y.dtype == "float32" and 2.0 ^ -21 or 2.0 ^ -50
           assert(helper.near(x, y, eps, eps), name)
         else

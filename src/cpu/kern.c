@@ -355,6 +355,7 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #define REDUCE(name, rule, ...) [OP_##name] = FOR_##rule(each, name),
 #include "ops.def"
   },
+#if !defined __AVX512F__
   .scalar = {
 #define UNARY(name, rule, ...) [OP_##name] = FOR_##rule(one, name),
 #define BINARY UNARY
@@ -367,5 +368,6 @@ const kernels JOIN2(mg_kernels, ISA) = {
 #define TERNARY UNARY
 #include "ops.def"
   }
+#endif
 };
 // clang-format on

@@ -28,7 +28,7 @@ typedef void fold_fn(acc *s, const void *x, int64_t n, int64_t first); /* x[0] i
 typedef void rows_fn(void *r, const void *x, int64_t rows, int64_t inner);
 
 /* One vector in registers, of which the caller looks at some numbers: operands in the first three, the result
-** in the first. Of level v4 the upper halves, which are computed too, may be 0. */
+** in the first. */
 typedef void vector_fn(void);
 
 typedef struct {
@@ -38,17 +38,24 @@ typedef struct {
   rows_fn *each[NOP][NDTYPE]; /* (rows, n) to the result of each row, 0 < n <= FOLD_BLOCK; as by fold */
   rows_fn *rows[NOP][NDTYPE];           /* by the op that folds two rows into one */
   spread_fn *spread[NDTYPE];
-  imm (*scalar[NOP][NDTYPE])(imm a, imm b, imm d);
-  vector_fn *vector[NOP][NDTYPE];       /* what is DEAR, of floats */
+  imm (*scalar[NOP][NDTYPE])(imm a, imm b, imm d); /* single numbers: see kern_numbers() */
+  vector_fn *vector[NOP][NDTYPE];       /* ... by vectors of VECTOR bytes: what is DEAR, of floats */
 } kernels;
 
 EXTERN_LEVELS(kernels, mg_kernels);
 extern const kernels *kern_chosen;      /* by cpu_level(), when the library was loaded */
 static inline const kernels *kern_get(void) { return __atomic_load_n(&kern_chosen, __ATOMIC_RELAXED); }
 
+/* Level v4 has none of single numbers: those of v3 give the same bits, and wider vectors would make all that
+** follows them slower for a while. */
+extern const kernels *kern_of_numbers;
+static inline const kernels *kern_numbers(void) {
+  return __atomic_load_n(&kern_of_numbers, __ATOMIC_RELAXED);
+}
+
 /* One number through an op, in dtype t: the same bits. */
 static inline imm op_scalar(int op, dtype t, imm a, imm b, imm d) {
-  return kern_get()->scalar[op][t](a, b, d);
+  return kern_numbers()->scalar[op][t](a, b, d);
 }
 
 #endif

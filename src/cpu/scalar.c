@@ -123,7 +123,7 @@ static void add_value(scalars *w, int i) {
   int32_t r = -1, in[3] = {-1, -1, -1};
   bool whole = cast && t != I64 && t != U8 && v->dtype != I64 && v->dtype != U8;
   bool logic = t == BOOL && b && (rule == LOGIC || rule == CHOOSE);
-  bool called = floats && !b && !v->power && kern_get()->vector[v->op][t];
+  bool called = floats && !b && !v->power && kern_numbers()->vector[v->op][t];
   bool inside = whole || logic || called || (floats && !cast && (b || v->power));
   for (int j = 0; j < 3 && v->in[j] >= 0; j++)
     in[j] = inside ? number_of(w, v->in[j]) : memory_of(w, v->in[j]);

@@ -206,7 +206,7 @@ static void call_one(writer *w, const scalar *s) {
     alone(w, s->dtype, j, from[j] < 0 ? j : from[j]);
   }
   forget_registers(w);
-  call_address(w, kern_get()->vector[s->x][s->dtype]);
+  call_address(w, kern_numbers()->vector[s->x][s->dtype]);
   hold(w, w->order[w->now], 0);
 }
 
@@ -239,7 +239,7 @@ static void call_group(writer *w, int32_t first, int n) {
   spill_all(w);
   forget_registers(w);
   for (int j = 0; j < arity; j++) gather_lanes(w, first, n, j);
-  call_address(w, kern_get()->vector[s->x][s->dtype]);
+  call_address(w, kern_numbers()->vector[s->x][s->dtype]);
   avx(&w->out, OF_32, MAP_0F, PS, V_STORE, 0, 0, in_block(w->frame));
   for (int k = 0; k < n; k++) w->slot[w->order[first + k]] = w->frame + k * size;
   w->frame += VECTOR;
