@@ -258,18 +258,23 @@ DataParallel.init = checked(
     if not is_waiting(model) then share_all(model) end
   end)
 
+local function size_and_share(model, ...)
+  mg.test_mode(mg.no_grad, model, ...)
+  share_all(model)
+end
+
 function DataParallel:forward(...)
   local model = self.module
   if several then
     local state = hanging[model]
     if not state.shared then
       if is_waiting(model) then
-        mg.test_mode(mg.no_grad, model, ...)
-        share_all(model)
+        mg._unnoted(size_and_share, model, ...)
+        mg._grown()
       end
       state.shared = true
     end
-    if mg.Config.enable_backprop then prepare(self, state) end
+    if mg._foreseen() then mg._unnoted(prepare, self, state) end
   end
   return model(...)
 end

@@ -248,6 +248,34 @@ describe("parameters in common", function()
     end
   end)
 
+  it("are averaged where a checkpoint holds the model, sized in it or not", function()
+    job(2, child.folder(), [[
+      local Shift = nn.Module:extend "Shift"       -- reads a buffer: rank 1's is everybody's
+      function Shift:init() self.seen = nn.Buffer(mg.zeros()) end
+      function Shift:forward(x)
+        mg.assign({self.seen}, {self.seen.data + rank})
+        return x * (1 + self.seen.data)
+      end
+      for _, first in ipairs{nn.Linear(3, 4), nn.Linear(4)} do
+        local states = {}
+        for k, call in ipairs{function(model, x) return model(x) end, mg.checkpoint} do
+          mg.seed(1)
+          local model = dist.DataParallel(nn.Sequential(first:clone(), mg.tanh, Shift(),
+            nn.Dropout(0.3), nn.Linear(4, 1)), {exact = true})
+          local opt = optim.Adam(model)
+          for _ = 1, 3 do
+            call(model, mg.randn(5, 3)):sum():backward()
+            for p in model:parameters() do same(dist.all_gather(p.grad)[1], p.grad) end
+            opt:step()
+            opt:cleargrads()
+          end
+          for p in model:parameters() do same(dist.all_gather(p.data)[1], p.data) end
+          states[k] = model:state()
+        end
+        for name, v in pairs(states[1]) do same(states[2][name], v) end
+      end]])
+  end)
+
   it("take part in what backward has of leaves, sums and errors", function()
     job(2, child.folder(), [[
       local Net = nn.Module:extend "Net"

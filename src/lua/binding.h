@@ -37,6 +37,7 @@ typedef struct {
   bool transforms;    /* a function of derivatives is under way: what is tracked belongs to it */
   uint64_t pace;      /* it is told again after so many bytes */
   uint64_t converted; /* how often modules' Variables gave way to others: records are of the old */
+  int again;          /* checkpoints that are being computed again */
   uint64_t collected; /* mem_total() when the collector last looked through everything */
   size_t low;         /* the fewest bytes alive since, as far as was seen */
   const void *meta;   /* the metatable of Variables, by its address */

@@ -379,7 +379,11 @@ typedef struct {
 } capture_guard;
 
 static void forget(state *S, guard *g) { captures_end(&S->G, &((capture_guard *)g)->c); }
-static void restore(state *S, guard *g) { captures_restore(&S->G, &((capture_guard *)g)->c); }
+static void restore(state *S, guard *g) {
+  g->end = NULL;
+  captures_restore(&S->G, &((capture_guard *)g)->c);
+  S->again--;
+}
 
 static capture_guard *capture_guard_new(lua_State *L, void (*end)(state *, guard *)) {
   capture_guard *g = guard_new(L, sizeof *g);
@@ -493,6 +497,19 @@ static int checkpoint_call(lua_State *L) {
   return lua_gettop(L) - base + 1;
 }
 
+/* _foreseen(): may a backward come that follows what is computed now, for the first time? */
+static int foreseen(lua_State *L) {
+  const state *S = get_state(L);
+  return lua_pushboolean(L, (S->G.backprop || S->G.captures) && !S->again), 1;
+}
+
+/* _unnoted(fn, ...): fn(...), of which a checkpoint around notes nothing: it is not done again */
+static int unnoted(lua_State *L) {
+  int n = lua_gettop(L) - 1;
+  call_in_modes(L, get_state(L), n, &(modes){.what = M_CAPTURES, .captures = NULL});
+  return lua_gettop(L);
+}
+
 /* _grown(): a layer has got its parameters */
 static int grown(lua_State *L) {
   state *S = get_state(L);
@@ -542,6 +559,7 @@ static void recompute(lua_State *L, state *S, backward *b, node *f, int self) {
   int base = self + 2, nout = f->x->nout;
   luaL_checkstack(L, c->nargs + 14, NULL);
   capture_guard_new(L, restore);
+  S->again++;
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
   lua_pushcclosure(L, again, 2);
   lua_pushvalue(L, self + 1);
@@ -616,4 +634,6 @@ const entry function_entries[] = {
      "once",
      false},
     {"_grown", grown, NULL, false},
+    {"_foreseen", foreseen, NULL, false},
+    {"_unnoted", unnoted, NULL, false},
     {NULL, NULL, NULL, false}};
