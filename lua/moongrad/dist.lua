@@ -186,8 +186,24 @@ local function layout(list, counts, exact)
 end
 
 -- What hangs on a model while it is trained: its parameters as they were last seen, the watch on
--- their gradients, and whether their order is that in which backward is done with them.
+-- their gradients, whether their order is that in which backward is done with them, and which have
+-- been made the same on all ranks.
 local hanging = setmetatable({}, { __mode = "k" })
+
+local function hang(self, model)
+  local state = { list = {}, known = {}, same = {}, bytes = self.bucket, exact = self.exact }
+  hanging[model] = state
+  return state
+end
+
+local function share_new(state, parameters)
+  local new = {}
+  for _, p in ipairs(parameters) do
+    if not state.same[p.id] then new[#new + 1] = p end
+  end
+  share(new)
+  for _, p in ipairs(new) do state.same[p.id] = true end
+end
 
 local function watch(state, list)
   if state.watch then state.watch:close() end
@@ -220,6 +236,7 @@ local function prepare(self, state)
       known = known + (state.known[p.id] and 1 or 0)
     end
   end
+  share_new(state, tracked)
   if known ~= #tracked or known ~= #state.list then
     state.known, state.ordered = {}, false
     for _, p in ipairs(tracked) do state.known[p.id] = true end
@@ -234,9 +251,9 @@ local function prepare(self, state)
   if self.broadcast_buffers and mg.Config.train and #floats > 0 then share(floats) end
 end
 
-local function share_all(model)
+local function share_all(model, state)
   local parameters, buffer_list = owned(model)
-  share(table.move(buffer_list, 1, #buffer_list, #parameters + 1, parameters))
+  share_new(state, table.move(buffer_list, 1, #buffer_list, #parameters + 1, parameters))
 end
 
 local DataParallel = Module:extend("DataParallel")
@@ -254,25 +271,26 @@ DataParallel.init = checked(
     if not several then return end
     local old = hanging[model]
     if old and old.watch then old.watch:close() end
-    hanging[model] = { list = {}, known = {}, bytes = bucket, exact = exact }
-    if not is_waiting(model) then share_all(model) end
+    self.bucket, self.exact = bucket, exact
+    local state = hang(self, model)
+    if not is_waiting(model) then share_all(model, state) end
   end)
 
-local function size_and_share(model, ...)
+local function size_and_share(model, state, ...)
   mg.test_mode(mg.no_grad, model, ...)
-  share_all(model)
+  share_all(model, state)
 end
 
 function DataParallel:forward(...)
   local model = self.module
   if several then
-    local state = hanging[model]
-    if not state.shared then
+    local state = hanging[model] or hang(self, model) -- of a copy there is none yet
+    if not state.sized then
       if is_waiting(model) then
-        mg._unnoted(size_and_share, model, ...)
+        mg._unnoted(size_and_share, model, state, ...)
         mg._grown()
       end
-      state.shared = true
+      state.sized = true
     end
     if mg._foreseen() then mg._unnoted(prepare, self, state) end
   end

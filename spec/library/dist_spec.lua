@@ -276,6 +276,37 @@ describe("parameters in common", function()
       end]])
   end)
 
+  it("are those of copies of a model, too, and of layers that it gets later", function()
+    job(2, child.folder(), [[
+      local function new()
+        return dist.DataParallel(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm(3), nn.Linear(3, 1)))
+      end
+      local function alike(m, f)
+        for _ = 1, 2 do
+          m:cleargrads()
+          f(mg.randn(4, 2)):sum():backward()
+          for p in m:parameters() do
+            same(dist.all_gather(p.grad)[1], p.grad)
+            same(dist.all_gather(p.data)[1], p.data)
+          end
+        end
+      end
+      local m = new()
+      local copy = m:clone()
+      if rank == 1 then mg.test_mode(mg.no_grad, copy, mg.randn(3, 2)) end
+      alike(copy, copy)
+      alike(m, m)
+      m.module[4] = nn.Linear(1, 1)
+      alike(m, m)
+      m.module = nn.Linear(2)
+      alike(m, m)
+      m = new()
+      alike(m, function(x)
+        local gs = mg.gradients(m(x):sum(), m, {create_graph = true})
+        return mg.tree_map(function(p, g) return p - 0.1 * g end, m, gs)(x) ^ 2
+      end)]])
+  end)
+
   it("take part in what backward has of leaves, sums and errors", function()
     job(2, child.folder(), [[
       local Net = nn.Module:extend "Net"
