@@ -75,6 +75,29 @@ describe("grad", function()
     assert(near(w.grad, 6))
   end)
 
+  it("grows no graph over constants where f has derivatives by others in it", function()
+    local at, ones = mg.tensor(AT), mg.ones(#AT)
+    local inner = {
+      grad = function(w, x) return mg.grad(function(v) return (w * v):sin():sum() end)(x) end,
+      jvp = function(w, x) return mg.mul(mg.jvp(function(v) return (w * v):sin() end, x, ones)) end,
+      hvp = function(w, x) return mg.hvp(function(v) return (w * v):sin():sum() end, x, ones) end,
+      jacobian = function(w, x) return mg.jacobian(function(v) return (w * v):sin() end, x) end,
+    }
+    for name, fn in pairs(inner) do
+      local df = mg.grad(function(w) return (fn(w, at) ^ 2):sum() end)
+      assert.is_false(df(2.0).requires_grad, name)
+      assert.is_true(df(mg.Variable(2.0)).requires_grad, name)
+    end
+    -- a captured point of a derivative further out is no constant
+    local w = mg.tensor(2.0)
+    local function between(a)
+      return mg.grad(function(b)
+        return mg.grad(function(c) return (a * b * c):exp() end)(1.0)
+      end)(w)
+    end
+    assert(near(mg.grad(between)(1.0), 11 * math.exp(2), 1e-12))
+  end)
+
   it("refuses what has no gradient", function()
     assert(raises("grad: f must return one number, got shape (3)", function()
       mg.grad(function(a) return a * 2 end)(mg.tensor(AT))

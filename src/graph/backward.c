@@ -57,7 +57,7 @@ struct backward {
   graph *G;
   backward_opts o;
   bool backprop; /* Config.enable_backprop, to be restored */
-  bool linked;   /* the results depend on tracked leaves that are no targets */
+  bool linked; /* the results depend on tracked leaves but targets and points of inner transforms */
   bool sums; /* a broadcast has got a gradient, and nobody has looked whether it leads to a leaf */
   list heap, stack;
   list late; /* leaves whose gradients are sums that wait */
@@ -68,6 +68,7 @@ struct backward {
   node **roots, **targets, **results; /* one block; targets NULL: for .grad of leaves */
   uint32_t lowest;                    /* generation of a target, */
   uint64_t oldest;                    /* and creation number */
+  uint64_t first_id;                  /* the same, also where the order of ids says nothing */
   node *f;                            /* the host Function under way */
   node *at;                           /* the last Function met; NULL after all of them */
   watch *watches;                     /* told of this one */
@@ -201,7 +202,7 @@ static bool mark(backward *b, node *y) {
       }
     } else {
       s->marks |= SEEN;
-      if (!(s->marks & TARGET)) b->linked = true;
+      if (!(s->marks & TARGET) && !(f->flags & POINT && f->id > b->first_id)) b->linked = true;
     }
   }
   return true;
@@ -402,6 +403,7 @@ static bool begin(backward *b, node *const *ys, node *const *gys, int nx, node *
       b->results[i] = NULL;
       b->ntargets++;
     }
+    b->first_id = b->oldest;
     if (b->G->shuffled) b->lowest = b->oldest = 0;
     for (int i = 0; i < ny; i++)
       if (node_tracked(ys[i]) && !mark(b, ys[i])) return false;
