@@ -68,6 +68,17 @@ describe("mg.odeint", function()
     end, {mg.tensor(0.5), mg.tensor{1.0, 2.0}}, {order = 2}))
   end)
 
+  it("begins at its first time, checkpointed", function()
+    local k = mg.Variable(0.5)
+    local grads = {}
+    for i, checkpoint in ipairs{false, true} do
+      local y = mg.odeint(function(t, y) return -k * t * y end, 1.0, {1, 2},
+        {checkpoint = checkpoint, rtol = 1e-3, step = 0.5})
+      grads[i] = mg.gradients(y[2], k)
+    end
+    assert(near(grads[2], grads[1]:totable(), 1e-15))
+  end)
+
   it("keeps only the ends of steps, checkpointed", function()
     local function bytes(checkpoint)
       local W = mg.Variable(mg.eye(50))

@@ -122,7 +122,7 @@ end
 
 local function adaptive(f, m, y, times, opts, run, info)
   local t, last, way = times[1], times[#times], times[#times] < times[1] and -1 or 1
-  local k = run(function(z) return f(t, z) end, y)
+  local k = run(function(z) return f(times[1], z) end, y)
   local h = opts.step or first_step(f, t, y, k, way, opts.rtol, opts.atol)
   local states, at = {y}, 2
   while at <= #times do
