@@ -55,6 +55,8 @@ describe("one process", function()
         opt:step()
         model:cleargrads()
       end
+      local norm = mg.nn.BatchNorm(3, {sync = true})
+      assert(not pcall(norm, mg.ones(1, 3)) and mg.equal(norm.running_var, mg.ones(3)))
       assert(package.loaded["moongrad.mpi"] == nil)
       for line in io.lines "/proc/self/maps" do assert(not line:find "libmpi", line) end
       print "well"]])
@@ -431,6 +433,14 @@ describe("parameters in common", function()
       near(all.module.running_var, one.running_var)
       assert(all.module.num_batches_tracked:item() == 1)
       mg.test_mode(function() near(all(own), one(own)) end)
+      -- none, and one of all, leave no nan behind
+      local few = layer(true)
+      few(mg.zeros(0, 3))
+      few(mg.ones(rank - 1, 3) + (rank > 3 and 1 or 0))
+      shows(message(few, mg.ones(rank // 4, 3)), "of which there is no variance")
+      assert(few.running_var:isfinite():all():item() and few.num_batches_tracked:item() == 2)
+      shows(message(few, mg.ones(3)), "BatchNorm: x must be (N, 3, ...), got shape (3)")
+      shows(message(few, mg.ones(2, 4)), "BatchNorm: x must be (N, 3, ...), got shape (2, 4)")
       -- local: each by its own, and rank 1's running means for all at the next forward
       local bn = dist.DataParallel(layer(false))
       near(bn(own), layer(false)(own))

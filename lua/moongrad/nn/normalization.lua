@@ -95,10 +95,18 @@ local function by_channel(name, doc, options, affine, track, run)
 end
 
 -- In training, with the moments of all processes
-local function run_together(self, x, momentum)
-  local dist = require "moongrad.dist"
+local function run_together(self, x, momentum, dist)
+  if x.ndim < 2 or x.shape[2] ~= self.features then
+    mg.raise("BatchNorm: x must be (N, %d, ...), got shape (%s)", self.features,
+      table.concat(x.shape, ", "))
+  end
   local y, mean, var, n = dist._standardize(x, self.eps)
-  if self.tracks then
+  local all = n:item()
+  if all == 1 then
+    mg.raise("BatchNorm: the x of all processes have one value for each channel, of which there " ..
+      "is no variance")
+  end
+  if self.tracks and all > 0 then
     mg.assign({ self.running_mean, self.running_var }, {
       self.running_mean.data * (1 - momentum) + mean * momentum,
       self.running_var.data * (1 - momentum) + var * (momentum * n / (n - 1))
@@ -115,7 +123,8 @@ by_channel("BatchNorm",
     "(moongrad.dist)",
   ", sync: bool = false", "true", "true",
   function(self, x, momentum)
-    if self.sync and mg.Config.train then return run_together(self, x, momentum) end
+    local dist = self.sync and mg.Config.train and require "moongrad.dist"
+    if dist and dist.size > 1 then return run_together(self, x, momentum, dist) end
     return mg.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
       { momentum = momentum, eps = self.eps })
   end)
