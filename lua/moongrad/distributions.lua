@@ -574,10 +574,12 @@ end
 
 -- There is no closed form: the sum over all counts that matter.
 function D.Poisson:uncertainty()
-  local most = mg.no_grad(function() return self.rate:max():item() end)
+  local rate = self.rate
+  if rate.size == 0 then return rate * 1 end
+  local most = mg.no_grad(function() return rate:max():item() end)
   local shape = {math.ceil(most + 20 * math.sqrt(most) + 60)}
   for i in ipairs(self.batch_shape) do shape[i + 1] = 1 end
-  local k = mg.range(0, shape[1] - 1, {dtype = self.rate.dtype}):reshape(shape)
+  local k = mg.range(0, shape[1] - 1, {dtype = rate.dtype}):reshape(shape)
   local log_p = self:log_density(k)
   return -(mg.where(log_p:eq(-INF), 0, log_p:exp() * log_p)):sum(1)
 end

@@ -102,6 +102,18 @@ for name, case in pairs(CASES) do
 end
 
 describe("distributions", function()
+  it("may be none", function()
+    local one = mg.ones(0)
+    for _, d in ipairs{D.Normal(one, one), D.Laplace(one, one), D.Uniform(one - 1, one),
+        D.Exponential(one), D.Gamma(one, one), D.Beta(one, one), D.Poisson(one), D.Bernoulli(one),
+        D.Categorical(mg.ones(0, 3)), D.Dirichlet(mg.ones(0, 3)),
+        D.MultivariateNormal(mg.ones(0, 2), mg.eye(2))} do
+      assert.same({0}, d:entropy().shape)
+      assert.same({0}, d:log_prob(d:sample()).shape)
+      assert.same({0}, D.kl(d, d).shape)
+    end
+  end)
+
   it("tell draws that cannot be", function()
     local low = -inf
     assert(near(D.Exponential(1):log_prob(mg.tensor{-1, 1}), {low, -1}))
