@@ -82,8 +82,8 @@ end
 -- f runs again with the values, the random numbers and the modes of the first time. What else it
 -- reads of Lua, fields, upvalues, numbers, is to be what it was: where other Variables with
 -- gradients were read, or the results are others beyond rounding, backward raises. Only of a
--- function whose ops are all elementwise, which is not worth a checkpoint, and in mg.compile no
--- results are compared.
+-- function whose ops are all elementwise, which is not worth a checkpoint, of one that takes
+-- gradients itself, and in mg.compile no results are compared.
 
 local W = mg.rand(300, 300) * 0.1
 local function five(t)

@@ -268,16 +268,21 @@ describe("a checkpoint", function()
       assert(raises("gave another result", y.backward, y))
     end)
 
-    it("minds no rounding: of gradients taken within, which are others where recorded", function()
+    -- They have other bits where they are recorded, and what is left of them may be rounding alone.
+    it("compares none where gradients are taken within", function()
       local w = mg.rand(3)
       local function g(v)
         return mg.grad(function(u) return mg.layer_norm(u, {3}, w, w):square():sum() end)(v)
       end
-      for _ = 1, 10 do
+      for i = 1, 10 do
         local x = mg.Variable(mg.rand(3))
-        local y = mg.checkpoint(g, x):sin():sum()
+        local known = g(x):detach()
+        local function residual(v) return (g(v) - known) * 1e9 end
+        local function outer(v) return mg.checkpoint(residual, v) end
+        local y = mg.checkpoint(i % 2 == 0 and residual or outer, x):sin():sum()
         y:backward()
-        assert(near(x.grad, mg.grad(function(v) return g(v):sin():sum() end)(x), 1e-9, 1e-9))
+        assert(near(x.grad * 1e-9, mg.grad(function(v) return (g(v) - known):sum() end)(x), 1e-9,
+                    1e-9))
       end
     end)
 

@@ -430,6 +430,7 @@ backward *backward_new(graph *G, int ny, node *const *ys, node *const *gys, int 
                   .outer = G->running,
                   .first = {.cap = FIRST}};
   G->running = b;
+  if (G->captures) G->captures->derived = true;
   if (!begin(b, ys, gys, nx, xs) || (!xs && G->watches && !begin_watches(b)))
     return backward_free(b), NULL;
   return b;

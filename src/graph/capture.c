@@ -154,8 +154,8 @@ int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, int n, no
 /* ---- what it gave -------------------------------------------------------------------------------
 **
 ** A sum in which each element has a weight of its own, as if at random in [-1, 1], and how large it would be
-** by chance: other values have another sum, beyond rounding. Bits may differ: gradients that a function takes
-** within are computed otherwise where they are recorded.
+** by chance: other values have another sum, beyond rounding. Bits may differ: some ops, prod among them, are made of
+** others where they are recorded.
 */
 
 enum { STRETCH = 1 << 14, LANES = 8 };

@@ -225,6 +225,7 @@ typedef struct captures {
   captured *v;
   nodemap places;             /* in v */
   bool failed;                /* there was no memory to note all */
+  bool derived;               /* gradients were taken meanwhile */
   bool grown;                 /* a layer got its parameters meanwhile, and the stream was here then: */
   uint64_t counter;
 } captures;

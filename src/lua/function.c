@@ -400,6 +400,7 @@ static int note(state *S, captures *c, node *x) {
 /* Is any of them tracked? What was read here was read by whoever called. */
 static bool pass_on(state *S, captures *c) {
   bool any = false;
+  if (S->G.captures) S->G.captures->derived |= c->derived;
   for (int i = 0; i < c->n; i++) {
     captured *v = &c->v[i];
     any |= node_tracked(v->n);
@@ -427,9 +428,10 @@ typedef struct {
 } given;
 
 /* Of the results from base up, for the checkpoint at `self`. None is taken while mg.compile records, for want of
-** values, nor of what is elementwise in what was read: that is mostly never stored, and this would take longer. */
+** values, nor of what is elementwise in what was read: that is mostly never stored, and this would take longer; nor
+** where gradients were taken: recorded they have other bits, and a residual of them may be rounding alone. */
 static void keep_samples(lua_State *L, state *S, int self, int base, const captures *read) {
-  if (S->G.recorder) return;
+  if (S->G.recorder || read->derived) return;
   int n = lua_gettop(L) - base + 1, m = 0;
   given *g = lua_newuserdatauv(L, n * sizeof *g, 0);
   node **y = lua_newuserdatauv(L, n * sizeof *y, 0);
