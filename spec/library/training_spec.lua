@@ -268,6 +268,19 @@ describe("averages of parameters", function()
     assert(near(value(series(training.EMA, {1, 2})), d * 1 + (1 - d) * 2))
   end)
 
+  it("say that a layer has become one of another shape", function()
+    for _, kind in ipairs{"EMA", "SWA"} do
+      local model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+      local average = training[kind](model)
+      average:update()
+      model[2] = nn.Linear(3, 1)                    -- would broadcast
+      local before = average:state()
+      assert(raises("update: 1.bias is (1) now, its average (4)", average.update, average))
+      assert.equal(1, average.count)
+      assert(helper.same(average:state().values["0.weight"], before.values["0.weight"]))
+    end
+  end)
+
   it("go on where mg.compile recorded their update", function()
     for _, kind in ipairs{"EMA", "SWA"} do
       local function run(compiled)

@@ -41,7 +41,10 @@ Average.update = checked("update(self)", "takes the parameters as they are now; 
       local fields = recording and { n = 0 } or { n = 3, self, "count", self.count + 1 }
       for name, p in self.model:named_parameters() do
         local old, n = self.values[name], fields.n
-        if old then
+        if old and old.shape ~= p.shape then
+          raise("update: %s is %s now, its average %s: other layers have an average of their own",
+            name, tostring(p.shape), tostring(old.shape))
+        elseif old then
           targets[#targets + 1], values[#values + 1] = old, old + rate * (p - old)
         else -- all there is of a layer that has just got its parameters
           fields[n + 1], fields[n + 2], fields[n + 3] = self.values, name, mg.tensor(p.data)
