@@ -143,6 +143,11 @@ describe("pooling", function()
     end
     x = mg.rand(2, 3, 9)
     for _, op in ipairs{"max_pool1d", "avg_pool1d", "adaptive_max_pool1d", "adaptive_avg_pool1d"} do
+      local none = mg.Variable(mg.zeros(2, 0, 9))
+      local pooled = none[op](none, 2)
+      assert.same({2, 0, mg[op](x, 2).shape[3]}, pooled.shape)
+      pooled:sum():backward()
+      assert.same({2, 0, 9}, none.grad.shape)
       local y = mg[op](x, 2)
       assert(same(mg[op](x[1], 2), y[1]))
       local wide = mg[op:gsub("1d", "2d")](x:reshape(2, 3, 1, 9), {1, 2})

@@ -24,6 +24,8 @@ typedef struct {
 static bool one_axis(pool_axis *a, int64_t n, int64_t to, int64_t k, int64_t s, int64_t p,
                      int64_t d) {
   int64_t start, width, end;
+  if (n == 0 && to == 0) /* channels of one axis, and there are none: no window is looked at */
+    return *a = (pool_axis){1, 1, 1, 1, 0, 1}, true;
   *a = (pool_axis){n, to, k, s, p, d};
   if (n < 1 || to < 1 || k < 0 || s < 1 || p < 0 || d < 1) return false;
   if (k == 0) return s == 1 && p == 0 && d == 1 && !__builtin_mul_overflow(n, to, &end);
