@@ -242,9 +242,10 @@ bool captures_sample(graph *G, node *y, sample *of) {
   return j.part;
 }
 
-bool captures_like(dtype t, const sample *a, const sample *b) {
+bool captures_like(dtype t, int64_t n, const sample *a, const sample *b) {
   if (!isfinite(a->squares) || !isfinite(b->squares))
     return isfinite(a->squares) == isfinite(b->squares);
-  double large = sqrt(a->squares > b->squares ? a->squares : b->squares) + 0x1p-500;
-  return fabs(a->sum - b->sum) <= (t == F64 ? 1e-6 : 1e-3) * large;
+  double part = t == F64 ? 1e-6 : 1e-3, least = part; /* what is smaller may be rounding alone */
+  double large = sqrt(a->squares > b->squares ? a->squares : b->squares);
+  return fabs(a->sum - b->sum) <= part * (large + least * sqrt((double)n));
 }

@@ -251,7 +251,8 @@ int captures_missed(graph *G, node *f, uint64_t first, uint64_t again, int n, no
 bool captures_computed(graph *G, const captures *c, const node *y, bool *yes);
 typedef struct { double sum, squares; } sample;
 bool captures_sample(graph *G, node *y, sample *of);  /* of y, floats. False: an error */
-bool captures_like(dtype t, const sample *a, const sample *b); /* are they of the same values, but for rounding? */
+/* Are they of the same n values, but for rounding? */
+bool captures_like(dtype t, int64_t n, const sample *a, const sample *b);
 
 /* ---- what a recorded function reads and changes (recorder.c) ---------------------------------------- */
 

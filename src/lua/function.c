@@ -544,8 +544,10 @@ static void check_samples(lua_State *L, state *S, int self, int n, node **y) {
     for (int i = 0; i < n; i++) {
       sample now;
       if (!y[i] || !node_tracked(y[i]) || !then[i].taken) continue;
+      shape s;
+      node_shape(y[i], &s);
       TRY(L, S, captures_sample(&S->G, y[i], &now));
-      if (!captures_like(y[i]->dtype, &then[i].of, &now))
+      if (!captures_like(y[i]->dtype, shape_size(&s), &then[i].of, &now))
         refuse(L,
                "checkpoint: run again in backward, the function gave another result %d than when "
                "it was called: what it captures is to stay the same",
