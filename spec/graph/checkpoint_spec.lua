@@ -270,19 +270,17 @@ describe("a checkpoint", function()
 
     -- They have other bits where they are recorded, and what is left of them may be rounding alone.
     it("compares none where gradients are taken within", function()
-      local w = mg.rand(3)
+      local w = mg.tensor{0.3, 0.5, 0.9}
       local function g(v)
         return mg.grad(function(u) return mg.layer_norm(u, {3}, w, w):square():sum() end)(v)
       end
       for i = 1, 10 do
-        local x = mg.Variable(mg.rand(3))
+        local x = mg.Variable{1, 2 + i / 7, 4}
         local known = g(x):detach()
         local function residual(v) return (g(v) - known) * 1e9 end
         local function outer(v) return mg.checkpoint(residual, v) end
-        local y = mg.checkpoint(i % 2 == 0 and residual or outer, x):sin():sum()
-        y:backward()
-        assert(near(x.grad * 1e-9, mg.grad(function(v) return (g(v) - known):sum() end)(x), 1e-9,
-                    1e-9))
+        mg.checkpoint(i % 2 == 0 and residual or outer, x):sum():backward()
+        assert(near(x.grad * 1e-9, mg.grad(function(v) return (g(v) - known):sum() end)(x)))
       end
     end)
 
