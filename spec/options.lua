@@ -441,7 +441,7 @@ layer("mg.nn.Bilinear", {4, 4, 2}, function() return {tracked(1, 3, 4), tracked(
 layer("mg.nn.MLP", {{4, 3, 2}}, row, {activation = mg.tanh})
 layer("mg.nn.Embedding", {4, 3}, function() return {int{1, 2, 2}} end, {padding_idx = 2})
 layer("mg.nn.BatchNorm", {}, row, {momentum = several(0.5, "cumulative"), num_features = 4},
-  {num_features = "as the input says"})
+  {num_features = "as the input says", sync = "there is one process"})
 layer("mg.nn.InstanceNorm", {}, function() return {tracked(1, 2, 3, 4)} end,
   {momentum = several(0.5, "cumulative"), num_features = 3}, {num_features = "as the input says"})
 layer("mg.nn.GroupNorm", {2}, row, {num_channels = 4}, {num_channels = "as the input says"})
