@@ -19,6 +19,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local field = require "moongrad.field"
 local kinds = require "moongrad.nn.kinds"
 local Parameter, Buffer, kind, settled = kinds.Parameter, kinds.Buffer, kinds.kind, kinds.settled
 local is_variable, raise, checked = mg.is_variable, mg.raise, mg.checked
@@ -352,7 +353,7 @@ local function copy_of(v, copies)
   else
     copy = {}
     copies[key] = copy
-    for k, field in pairs(v) do copy[k] = member(field) and copy_of(field, copies) or field end
+    for k, e in pairs(v) do copy[k] = member(e) and copy_of(e, copies) or e end
     setmetatable(copy, getmetatable(v))
   end
   return copy
@@ -374,12 +375,6 @@ Module.state = checked("state(self)",
     end, no_waiting "state")
     return t
   end)
-
--- One more of the fields that mg._commit sets.
-local function set(fields, t, k, v)
-  local n = fields.n
-  fields[n + 1], fields[n + 2], fields[n + 3], fields.n = t, k, v, n + 3
-end
 
 local function shape(x) return "(" .. table.concat(x.shape, ", ") .. ")" end
 
@@ -407,7 +402,7 @@ end
 function Module:_sized(build, ...)
   mg._attempt({}, function(...)
     local fields = { n = 0 }
-    for k, v in pairs(mg._outside(fields_of, self, build, ...)) do set(fields, self, k, v) end
+    for k, v in pairs(mg._outside(fields_of, self, build, ...)) do field(fields, self, k, v) end
     mg._commit({}, {}, fields)
   end, ...)
   mg._grown()
@@ -456,7 +451,7 @@ local function load_state(self, t, strict)
     if values[id] then to[#to + 1], from[#from + 1] = v, values[id] end
   end
   for module, new in pairs(more) do
-    for k, v in pairs(new) do set(fields, module, k, v) end
+    for k, v in pairs(new) do field(fields, module, k, v) end
   end
   mg._commit(to, from, fields)
   if strict then return self end
@@ -511,9 +506,9 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
         converted[v.id] = new
       end
       kinds.replace(v, new)
-      set(fields, t, k, new)
+      field(fields, t, k, new)
     end, function(module)
-      if module.dtype then set(fields, module, "dtype", dtype) end
+      if module.dtype then field(fields, module, "dtype", dtype) end
     end)
     mg._commit({}, {}, fields)
     if next(converted) then mg._converted() end
@@ -535,7 +530,7 @@ function Module:_snapshot()
   return function()
     local fields = { n = 0 }
     for module, old in pairs(tables) do
-      for k in next, module do set(fields, module, k, old[k]) end
+      for k in next, module do field(fields, module, k, old[k]) end
     end
     mg._commit(params, values, fields)
   end
@@ -570,10 +565,10 @@ local function describe(v, name, lines, path)
   if not deep then return end
   path[v] = true
   for _, k in ipairs(shown(v)) do
-    local field = v[k]
-    if not is_variable(field) or own and kind(field) then
+    local e = v[k]
+    if not is_variable(e) or own and kind(e) then
       local key = tostring(type(k) == "string" and k or k - 1)
-      describe(field, name == "" and key or name .. "." .. key, lines, path)
+      describe(e, name == "" and key or name .. "." .. key, lines, path)
     end
   end
   path[v] = nil

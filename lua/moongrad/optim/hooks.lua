@@ -3,6 +3,7 @@
 
 local mg = require "moongrad"
 local check_list = require "moongrad.list"
+local field = require "moongrad.field"
 local checked, raise = mg.checked, mg.raise
 
 local hooks = {}
@@ -27,8 +28,8 @@ end
 local function change(params, f)
   local fields = { n = 0 }
   for _, p in ipairs(params) do
-    local g, n = p.grad, fields.n
-    if g then fields[n + 1], fields[n + 2], fields[n + 3], fields.n = p, "grad", f(p, g), n + 3 end
+    local g = p.grad
+    if g then field(fields, p, "grad", f(p, g)) end
   end
   mg._commit({}, {}, fields)
 end

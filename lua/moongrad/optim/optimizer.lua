@@ -26,6 +26,7 @@
 local mg = require "moongrad"
 local check_list = require "moongrad.list"
 local Object = require "moongrad.class"
+local field = require "moongrad.field"
 local kinds = require "moongrad.nn.kinds"
 local raise, tidy, checked, gather = mg.raise, mg.tidy, mg.checked, mg._gather
 
@@ -211,9 +212,9 @@ local function extend(self, name, options, doc)
       if grouped then check_list(name, "the list of groups", target) end
       if not grouped and not target.named_parameters then check_parameters(name, target) end
       for i, option in ipairs(class.names) do values[option] = (select(i, ...)) end
-      for field, value in pairs{values = values, target = own_list(target), groups = groups,
-                                hooks = {}, slots = {}} do
-        rawset(object, field, value)
+      for k, value in pairs{values = values, target = own_list(target), groups = groups,
+                            hooks = {}, slots = {}} do
+        rawset(object, k, value)
       end
       if class.prepare then object:prepare() end
       if not grouped then return end
@@ -303,16 +304,23 @@ local function all_named(self)
   end
 end
 
--- What is kept for a Variable in whose place a module has p since :to(dtype) is p's.
-local function take_over(self, p)
-  if self.slots[p.id] then return end
-  for _, id in ipairs(kinds.former[p] or {}) do
-    local old, s, stays = self.slots[id], {}, false
-    if old then
-      for k, v in next, old do s[k] = mg.is_variable(v) and mg.tensor(v, p.dtype) or v end
-      for _, other in all_named(self) do stays = stays or other.id == id end
-      mg._commit({}, {}, {n = 6, self.slots, p.id, s, self.slots, id, stays and old or nil})
-      return
+-- What is kept for a Variable in whose place a module has one of params since :to(dtype) is that
+-- one's.
+local function take_over(self, params)
+  local present                       -- the ids of all there are, when it is asked for
+  for _, p in ipairs(params) do
+    local former = not self.slots[p.id] and kinds.former[p]
+    for _, id in ipairs(former or {}) do
+      local old, s = self.slots[id], {}
+      if old then
+        if not present then
+          present = {}
+          for _, other in all_named(self) do present[other.id] = true end
+        end
+        for k, v in next, old do s[k] = mg.is_variable(v) and mg.tensor(v, p.dtype) or v end
+        mg._commit({}, {}, {n = 6, self.slots, p.id, s, self.slots, id, present[id] and old or nil})
+        break
+      end
     end
   end
 end
@@ -565,9 +573,7 @@ local function step(self)
     end
   end
   if #params == 0 then check_idle(self) end
-  if next(kinds.former) then
-    for _, p in ipairs(params) do mg._outside(take_over, self, p) end
-  end
+  if next(kinds.former) then mg._outside(take_over, self, params) end
   mg.no_grad(mg._attempt, params, hooks_and_update, self, params, owners)
 end
 
@@ -593,8 +599,12 @@ Optimizer.state = checked("state(self)",
   function(self)
     local lr, t = rates(self), {rule = getmetatable(self).__name}
     if self.lr then t.lr = mg.tensor(#lr > 1 and lr or lr[1], "float64") end
+    if next(kinds.former) then
+      local params = {}
+      for _, p in all_named(self) do params[#params + 1] = p end
+      take_over(self, params)
+    end
     for name, p in all_named(self) do
-      take_over(self, p)
       for k, v in pairs(self.slots[p.id] or {}) do
         t[name .. "." .. k] = mg.is_variable(v) and v.data or mg.tensor(v, "int64")
       end
@@ -635,8 +645,7 @@ local function read_rates(self, lr, fields)
     list[i] = check{lr = v}
     local group = i == 1 and self or self.groups[#self.groups - #list + i]
     if i == 1 or list[i] ~= list[1] or rawget(group.values, "lr") then
-      local n = fields.n
-      fields[n + 1], fields[n + 2], fields[n + 3], fields.n = group.values, "lr", list[i], n + 3
+      field(fields, group.values, "lr", list[i])
     end
   end
 end

@@ -10,6 +10,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local field = require "moongrad.field"
 local number_of = require "moongrad.number"
 local check_list = require "moongrad.list"
 local only = require "moongrad.only"
@@ -36,12 +37,6 @@ local function base_of(holder)
 end
 
 local function copy(t) return table.move(t, 1, #t, 1, {}) end
-
--- What changes together is a list of fields, which mg._commit sets: {n =, table, key, value, ...}.
-local function field(fields, t, k, v)
-  local n = fields.n
-  fields[n + 1], fields[n + 2], fields[n + 3], fields.n = t, k, v, n + 3
-end
 
 local function option(fields, holder, name, value)
   field(fields, holder.values, name, holder._checked(holder, {[name] = value})[name])

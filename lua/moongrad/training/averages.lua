@@ -4,6 +4,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local field = require "moongrad.field"
 local checked, raise = mg.checked, mg.raise
 
 local Average = Object:extend("Average")
@@ -40,15 +41,14 @@ Average.update = checked("update(self)", "takes the parameters as they are now; 
       local targets, values = {}, {}
       local fields = recording and { n = 0 } or { n = 3, self, "count", self.count + 1 }
       for name, p in self.model:named_parameters() do
-        local old, n = self.values[name], fields.n
+        local old = self.values[name]
         if old and old.shape ~= p.shape then
           raise("update: %s is %s now, its average %s: other layers have an average of their own",
             name, tostring(p.shape), tostring(old.shape))
         elseif old then
           targets[#targets + 1], values[#values + 1] = old, old + rate * (p - old)
         else -- all there is of a layer that has just got its parameters
-          fields[n + 1], fields[n + 2], fields[n + 3] = self.values, name, mg.tensor(p.data)
-          fields.n = n + 3
+          field(fields, self.values, name, mg.tensor(p.data))
         end
       end
       mg._commit(targets, values, fields)
