@@ -302,10 +302,10 @@ describe("a checkpoint", function()
       local W = mg.tensor{{0.7, 0.3, 0.9}, {0.6, 1.1, 0.2}, {0.4, 0.8, 1.3}}
       for i = 1, 40 do
         local x = mg.Variable{{1 + i / 7, 0.9, 1.7}, {0.3, 2 + i / 11, 1.9}}
-        local function f(v) return v:matmul(W):prod(2) end
-        local known = f(x:detach())
-        mg.checkpoint(function(v) return f(v) - known end, x):sum():backward()
-        assert(near(x.grad, mg.grad(function(v) return f(v):sum() end)(x)))
+        local function rows(v) return v:matmul(W):prod(2) end
+        local known = rows(x:detach())
+        mg.checkpoint(function(v) return rows(v) - known end, x):sum():backward()
+        assert(near(x.grad, mg.grad(function(v) return rows(v):sum() end)(x)))
       end
     end)
 
