@@ -131,8 +131,9 @@ return function(mg, args)
       local row = within(unscaled(grid[{{}, {}, {}, 2}], h, corners), h, padding, corners)
       local function at(r, k, weight)
         local inside = r:ge(1):logical_and(r:le(h)):logical_and(k:ge(1)):logical_and(k:le(w))
-        local index = (r:clamp{min = 1, max = h} - 1) * w + k:clamp{min = 1, max = w}
-        index = where(inside, index, 1):to("int64"):reshape(n, 1, count):expand(n, c, count)
+        local function whole(v) return where(inside, v, 1):to "int64" end -- float32 has not all
+        local index = (whole(r) - 1) * w + whole(k)
+        index = index:reshape(n, 1, count):expand(n, c, count)
         local picked = flat:gather(3, index):reshape(n, c, g[2], g[3])
         if not weight then return where(inside:unsqueeze(2), picked, 0) end
         return picked * where(inside, weight, 0):unsqueeze(2)
