@@ -106,9 +106,12 @@ metrics.r2 = checked("r2(predicted: array, targets: array)",
           table.concat(targets.shape, ", "))
       end
       local t = targets:to "float64"
-      local off, all = (t - predicted):square():sum(), (t - t:mean()):square():sum()
-      if all:item() == 0 then raise("r2: the targets are all the same") end
-      return 1 - off / all
+      if t.size == 0 or t:min():item() == t:max():item() then
+        raise("r2: the targets are all the same")
+      end
+      local all = t - t:mean()
+      local scale = all:abs():max()                -- whose square is neither inf nor 0
+      return 1 - ((t - predicted) / scale):square():sum() / (all / scale):square():sum()
     end)
   end)
 

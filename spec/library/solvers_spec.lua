@@ -79,6 +79,18 @@ describe("mg.odeint", function()
     assert(near(grads[2], grads[1]:totable(), 1e-15))
   end)
 
+  it("takes slopes and times of any size", function()
+    for _, dtype in ipairs{"float32", "float64"} do
+      local y = mg.odeint(function(_, y) return -1e15 * y end, mg.ones{1, dtype = dtype}, {0, 1e-15})
+      assert(near(y[2], {math.exp(-1)}, 1e-4))
+    end
+    local y = mg.odeint(function(_, v) return -1e200 * v end, mg.ones(1), {0, 1e-200},
+      {method = "rk4", step = 1e-202})
+    assert(near(y[2], {math.exp(-1)}, 1e-9))
+    assert(raises("odeint: the times must rise, or fall, but time 3 is 0 after 1e-200", mg.odeint,
+      function(_, v) return v end, mg.ones(1), {0, 1e-200, 0}))
+  end)
+
   it("keeps only the ends of steps, checkpointed", function()
     local function bytes(checkpoint)
       local W = mg.Variable(mg.eye(50))
@@ -139,6 +151,19 @@ describe("mg.minimize", function()
         assert.is_true(info.gradient <= 1e-8 and info.iterations < 200)
         if info.value < 1 then assert(near(x, mg.ones(n), 1e-6)) end
         assert.is_false(x.requires_grad)
+      end
+    end
+  end)
+
+  it("knows slopes whose squares are no float32", function()
+    for _, method in ipairs{"L-BFGS", "Newton-CG"} do
+      for _, scale in ipairs{1, 1e18} do
+        local x, info = mg.minimize(function(x)
+          return ((x - mg.tensor({1, 2}, "float32")) ^ 2 * mg.tensor({scale, 3 * scale}, "float32"))
+            :sum()
+        end, mg.zeros{2, dtype = "float32"}, {method = method})
+        assert(near(x, {1, 2}, 1e-6))
+        assert.is_true(info.converged)
       end
     end
   end)

@@ -392,6 +392,10 @@ describe("metrics", function()
     assert(near(metrics.auc(s, t), wins / pairs_))
     assert(raises("auc: needs positives and negatives", metrics.auc, {1, 2}, {1, 1}))
     assert(near(metrics.r2({2.5, 0, 2, 8}, {3, -0.5, 2, 7}), 0.9486081370449679))
+    for _, scale in ipairs{1e-200, 1e200} do
+      assert(near(metrics.r2({scale, 2 * scale}, {scale, 2.5 * scale}), 7 / 9))
+    end
     assert(raises("r2: the targets are all the same", metrics.r2, {1, 2}, {3, 3}))
+    assert(raises("r2: the targets are all the same", metrics.r2, mg.zeros(10), mg.full({10}, 0.1)))
   end)
 end)

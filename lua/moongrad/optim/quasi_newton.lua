@@ -4,8 +4,8 @@
 
 local mg = require "moongrad"
 
-local function dot(a, b) return mg.dot(a, b):item() end
-
+-- In doubles, as squares of float32 may be no float32
+local function dot(a, b) return mg.dot(a:to "float64", b:to "float64"):item() end
 
 -- The minimum of the cubic with values f1, f2 and slopes g1, g2 at x1, x2, within low..high
 local function cubic(x1, f1, g1, x2, f2, g2, low, high)

@@ -84,7 +84,7 @@ local function scaled(e, y, z, rtol, atol)
     local sum, n = 0, 0
     for j, v in ipairs(e) do
       local most = mg.maximum(y[j]:detach():abs(), z[j]:detach():abs())
-      sum = sum + (mg._divz(v:detach(), atol + rtol * most) ^ 2):sum():to "float64"
+      sum = sum + (mg._divz(v:detach():to "float64", atol + rtol * most) ^ 2):sum()
       n = n + v.size
     end
     return n == 0 and 0 or math.sqrt((sum / n):item())
@@ -184,11 +184,11 @@ local function read_times(t)
   end
   t = t:to("float64"):totable()
   if #t == 0 then mg.raise("odeint: there are no times") end
-  local times = {}
+  local times, falls = {}, t[2] and t[2] < t[1]
   for i, v in ipairs(t) do
     times[i] = v
     if v ~= v or math.abs(v) == math.huge then mg.raise("odeint: time %d is %g", i, v) end
-    if i > 1 and (times[i] - times[i - 1]) * (times[2] - times[1]) <= 0 then
+    if i > 1 and (v == times[i - 1] or (v < times[i - 1]) ~= falls) then
       mg.raise("odeint: the times must rise, or fall, but time %d is %g after %g", i, times[i],
         times[i - 1])
     end
