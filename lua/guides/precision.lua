@@ -38,7 +38,6 @@ print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)
 -- - `var` of float32, by the square of the mean's rounding: beyond 10^4 deviations from 0 `std` or
 --   float64 has more digits
 -- - `mean` and `sum` where sums on the way leave the range of the dtype
--- - entropies of `Beta` and `Dirichlet`, by units of the lgamma they are made of
 --
 -- ## Which bits are the same
 --

@@ -162,10 +162,8 @@ local function ratio_gap(p, q)
   return by_size(u, less_log, u - log_of(u, q:log() - p:log()))
 end
 
--- a + exp(-a) - 1, a from 0
-local function decay_gap(a)
-  return by_size(a, function(u) return u * u * polynomial(u, EXP) end, a + (-a):expm1())
-end
+-- u + exp(-u) - 1 of small u
+local function decay_gap(u) return u * u * polynomial(u, EXP) end
 
 -- Stirling: lgamma(k) = (k - 1/2) log(k) - k + log(2 pi) / 2 + rest(k); digamma(k) = log(k) -
 -- 1 / (2 k) - the other one. Of k from LARGE on.
@@ -295,7 +293,8 @@ function D.Normal:uncertainty() return self.scale:log() + (0.5 + 0.5 * LOG_2PI) 
 D.Laplace = family("Laplace", {{"loc", "a number"}, {"scale", "positive"}},
   "exp(-|x - loc| / scale) / (2 scale)", {
     mean = function(self) return self.loc end,
-    variance = function(self) return 2 * self.scale ^ 2 end
+    variance = function(self) return 2 * self.scale ^ 2 end,
+    stddev = function(self) return math.sqrt(2) * self.scale end
   })
 
 -- The difference of two exponential variables
@@ -312,7 +311,8 @@ function D.Laplace:uncertainty() return 1 + (2 * self.scale):log() end
 
 D.Uniform = family("Uniform", {{"low"}, {"high"}}, "anywhere from low up to high, alike", {
   mean = function(self) return (self.low + self.high) / 2 end,
-  variance = function(self) return (self.high - self.low) ^ 2 / 12 end
+  variance = function(self) return self.stddev ^ 2 end,
+  stddev = function(self) return (self.high - self.low) / math.sqrt(12) end
 }, function(self, validate)
   if not validate then return end
   check("Uniform", "high - low", self.high - self.low, "positive", TESTS.positive)
@@ -331,7 +331,8 @@ function D.Uniform:uncertainty() return (self.high - self.low):log() end
 
 D.Exponential = family("Exponential", {{"rate", "positive"}}, "rate exp(-rate x), x from 0", {
   mean = function(self) return 1 / self.rate end,
-  variance = function(self) return 1 / self.rate ^ 2 end
+  variance = function(self) return (1 / self.rate) ^ 2 end,
+  stddev = function(self) return 1 / self.rate end
 })
 
 function D.Exponential:draw(shape) return mg.exponential(self.rate, shape) end
@@ -345,7 +346,8 @@ function D.Exponential:uncertainty() return 1 - self.rate:log() end
 D.Gamma = family("Gamma", {{"concentration", "positive"}, {"rate", "positive"}},
   "x^(concentration - 1) exp(-rate x), x from 0, up to a factor", {
     mean = function(self) return self.concentration / self.rate end,
-    variance = function(self) return self.concentration / self.rate ^ 2 end
+    variance = function(self) return self.concentration / self.rate / self.rate end,
+    stddev = function(self) return self.concentration:sqrt() / self.rate end
   })
 
 function D.Gamma:draw(shape) return mg.gamma(self.concentration, self.rate, shape) end
@@ -366,14 +368,17 @@ function D.Gamma:log_density(x)
   end)
 end
 
-function D.Gamma:uncertainty()
-  return by_stirling(self.concentration, function(k)
+-- That of rate 1
+local function gamma_entropy(concentration)
+  return by_stirling(concentration, function(k)
     return k + k:lgamma() + (1 - k) * k:digamma()
   end, function(k)
     return 0.5 * (k:log() + LOG_2PI + 1) + stirling_rest(k) - 0.5 / k +
       (k - 1) * stirling_slope(k)
-  end) - self.rate:log()
+  end)
 end
+
+function D.Gamma:uncertainty() return gamma_entropy(self.concentration) - self.rate:log() end
 
 -- ---- on 0..1 ----------------------------------------------------------------------------------
 
@@ -384,7 +389,11 @@ D.Beta = family("Beta", {{"concentration1", "positive"}, {"concentration0", "pos
     end,
     variance = function(self)
       local a, b = self.concentration1, self.concentration0
-      return a * b / ((a + b) ^ 2 * (a + b + 1))
+      return a / (a + b) * (b / (a + b)) / (a + b + 1)
+    end,
+    stddev = function(self)
+      local a, b = self.concentration1, self.concentration0
+      return (a / (a + b)):sqrt() * (b / (a + b)):sqrt() / (a + b + 1):sqrt()
     end
   })
 
@@ -420,10 +429,11 @@ function D.Beta:log_density(x)
   end)
 end
 
+-- Shares of gamma variates: by the entropies of these and of their sum, which grow as logarithms
+-- where the lgammas of the formula that is in books would cancel.
 function D.Beta:uncertainty()
   local a, b = self.concentration1, self.concentration0
-  return log_beta(a, b) - (a - 1) * a:digamma() - (b - 1) * b:digamma() +
-    (a + b - 2) * (a + b):digamma()
+  return gamma_entropy(a) + gamma_entropy(b) - gamma_entropy(a + b) - (a + b):digamma()
 end
 
 D.Dirichlet = family("Dirichlet", {{"concentration", "positive"}},
@@ -434,7 +444,12 @@ D.Dirichlet = family("Dirichlet", {{"concentration", "positive"}},
     variance = function(self)
       local a = self.concentration
       local total = a:sum{axis = -1, keepdims = true}
-      return a * (total - a) / (total ^ 2 * (total + 1))
+      return a / total * ((total - a) / total) / (total + 1)
+    end,
+    stddev = function(self)
+      local a = self.concentration
+      local total = a:sum{axis = -1, keepdims = true}
+      return (a / total):sqrt() * ((total - a) / total):sqrt() / (total + 1):sqrt()
     end
   }, function(self) last_is_event(self, "Dirichlet") end)
 
@@ -456,8 +471,7 @@ end
 function D.Dirichlet:uncertainty()
   local a = self.concentration
   local total, k = a:sum(-1), self.event_shape[1]
-  return a:lgamma():sum(-1) - total:lgamma() - (k - total) * total:digamma() -
-    ((a - 1) * a:digamma()):sum(-1)
+  return gamma_entropy(a):sum(-1) - gamma_entropy(total) - (k - 1) * total:digamma()
 end
 
 -- ---- of whole numbers -------------------------------------------------------------------------
@@ -497,7 +511,9 @@ D.Categorical = by_probs("Categorical", "0 or more",
     "by logits", {
   log_probs = function(self)
     if self.by_logits then return self.given:log_softmax() end
-    return self.probs:log()
+    local p, share = self.given, self.probs        -- a share may be too small to be a number
+    local faint, total = share:lt(1e-30), p:sum{axis = -1, keepdims = true}
+    return mg.where(faint, p:log() - total:log(), mg.where(faint, 1, share):log())
   end,
   probs = function(self)
     if self.by_logits then return self.given:softmax() end
@@ -572,16 +588,23 @@ function D.Poisson:log_density(x)
   end)
 end
 
--- There is no closed form: the sum over all counts that matter.
+-- There is no closed form: the sum over all counts that matter, or of large rates, where these are
+-- many, half of log(2 pi e rate) and a series in 1 / rate.
+local MANY = 1e4
 function D.Poisson:uncertainty()
-  local rate = self.rate
-  if rate.size == 0 then return rate * 1 end
-  local most = mg.no_grad(function() return rate:max():item() end)
+  if self.rate.size == 0 then return self.rate * 1 end
+  local large = self.rate:ge(MANY)
+  local few = D.Poisson(mg.where(large, 1, self.rate), {validate_args = false})
+  local most = mg.no_grad(function() return few.rate:max():item() end)
   local shape = {math.ceil(most + 20 * math.sqrt(most) + 60)}
   for i in ipairs(self.batch_shape) do shape[i + 1] = 1 end
-  local k = mg.range(0, shape[1] - 1, {dtype = rate.dtype}):reshape(shape)
-  local log_p = self:log_density(k)
-  return -(mg.where(log_p:eq(-INF), 0, log_p:exp() * log_p)):sum(1)
+  local k = mg.range(0, shape[1] - 1, {dtype = self.rate.dtype}):reshape(shape)
+  local log_p = few:log_density(k)
+  local near = -(mg.where(log_p:eq(-INF), 0, log_p:exp() * log_p)):sum(1)
+  local rate = mg.where(large, self.rate, MANY)
+  local far = 0.5 * (rate:log() + (LOG_2PI + 1)) -
+    polynomial(1 / rate, {0, 1 / 12, 1 / 24, 19 / 360})
+  return mg.where(large, far, near)
 end
 
 -- ---- MultivariateNormal -----------------------------------------------------------------------
@@ -679,12 +702,17 @@ end
 function KL.Laplace(p, q)
   local off = p.loc - q.loc
   off = mg.where(off:lt(0), -off, off)             -- smooth at 0, as all of it: not abs, for that
-  return ratio_gap(q.scale, p.scale) + p.scale / q.scale * decay_gap(off / p.scale)
+  local ratio = p.scale / q.scale
+  return ratio_gap(q.scale, p.scale) + by_size(off / p.scale, function(u)
+    return ratio * decay_gap(u)
+  end, mg._subz(off / q.scale, -ratio * (-off / p.scale):expm1()))
 end
 
 function KL.Uniform(p, q)
   local beyond = p.low:lt(q.low):logical_or(p.high:gt(q.high))
-  return mg.where(beyond, INF, ((q.high - q.low) / (p.high - p.low)):log())
+  local width, more = p.high - p.low, (q.high - p.high) + (p.low - q.low)
+  local u = mg.where(beyond, 0, more / width)
+  return mg.where(beyond, INF, log_of(u, (q.high - q.low):log() - width:log()))
 end
 
 function KL.Exponential(p, q) return ratio_gap(p.rate, q.rate) end
@@ -717,12 +745,25 @@ function KL.Bernoulli(p, q)
   end
   local yes, no, log_yes, log_no = parts(p)
   local q_yes, q_no, q_log_yes, q_log_no = parts(q)
-  return share(yes, q_yes, log_yes, q_log_yes) + share(no, q_no, log_no, q_log_no)
+  local far = share(yes, q_yes, log_yes, q_log_yes) + share(no, q_no, log_no, q_log_no)
+  if not (p.by_logits and q.by_logits) then return far end
+  return by_size(mg._subz(q.given, p.given), function(step) -- q - p = p (1 - q) (exp(step) - 1)
+    return yes * less_log(q_no * step:expm1()) + no * less_log(q_yes * (-step):expm1())
+  end, far)
 end
 
 function KL.Categorical(p, q)
   if p.n ~= q.n then raise("kl: %d labels and %d", p.n, q.n) end
-  return share(p.probs, q.probs, p.log_probs, q.log_probs):sum(-1)
+  local probs, along = p.probs, {axis = -1, keepdims = true}
+  local far = share(probs, q.probs, p.log_probs, q.log_probs):sum(-1)
+  if not (p.by_logits and q.by_logits) then return far end
+  local step = mg._subz(q.given, p.given)
+  step = step - mg._mulz(probs, step):sum(along):detach() -- which changes no probability
+  local small = step:abs():amax(along):lt(0.3)
+  local more = mg.where(small, step, 0):expm1()
+  local mean = (probs * more):sum(along)
+  local near = (probs * less_log((more - mean) / (1 + mean))):sum(-1)
+  return mg.where(small:squeeze(-1), near, far)
 end
 
 function KL.Poisson(p, q) return gap(p.rate, q.rate - p.rate, q.rate:log() - p.rate:log()) end

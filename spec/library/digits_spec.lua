@@ -105,6 +105,23 @@ describe("digits far out", function()
     assert(ok, message)
   end)
 
+  it("softplus by beta, and gaussian_nll_loss, of what is large", function()
+    both(function(x) return x:softplus{beta = 1e10} end, {1e30, 0, -1e30},
+      {1e30, 6.931471805599453e-11, 0}, {1, 0.5, 0})
+    assert(exact({1e300}, mg.softplus(mg.tensor{1e300}, {beta = 1e10}), 0))
+    both(function(x)
+      local one = mg.ones_like(x)
+      return mg.gaussian_nll_loss(x, 0 * one, 1e20 * one) - 23.025850929940457
+    end, {1e20}, 5e19, {1})
+  end)
+
+  it("cross_entropy of a class that neither can be nor counts", function()
+    local x = mg.Variable{{-math.huge, 1, 2}}
+    local opts = {weight = {0, 1, 1}, label_smoothing = 0.3}
+    local y = mg.cross_entropy(x, {2}, opts)
+    assert(exact(0.8 * 1.3132616875182228 + 0.1 * 0.31326168751822283, y, 8))
+  end)
+
   it("zeros beside what is infinite", function()
     local x = mg.Variable{0, 2, math.huge, 3}
     assert(exact({2, 0, 0, 0}, mg.gradients(x:cumprod(1)[2], x), 0))
@@ -147,12 +164,32 @@ describe("digits far out", function()
     end
     assert(exact(2.7503679194875697, D.Gamma(15, 1):entropy(), 24))
     assert(exact(12.931863998141568, D.Gamma(1e10, 1):entropy(), 8))
+    for _, c in ipairs{
+      {D.Beta(1e10, 1e10), -11.133707702630474}, {D.Beta(1e-8, 1e5), -99999992.669455357},
+      {D.Beta(20, 3), -1.3381252152429662}, {D.Dirichlet{1e10, 1e10, 2}, -33.275490148454343},
+      {D.Poisson(1000), 4.8727327976428506}, {D.Poisson{9999, 1e5, 1e300},
+        {6.0240503821090446, 7.1754004323522871, 346.80670248231149}},
+    } do
+      assert(exact(c[2], c[1]:entropy(), 32))
+    end
+    for _, c in ipairs{
+      {D.Laplace(0, 1e-200), 1.4142135623730951e-200}, {D.Exponential(1e200), 1e-200},
+      {D.Uniform(0, 1e200), 2.886751345948129e199}, {D.Gamma(4, 1e200), 2e-200},
+      {D.Beta(1e150, 1e150), 3.5355339059327376e-76},
+      {D.Dirichlet{1e150, 1e150}, {3.5355339059327376e-76, 3.5355339059327376e-76}},
+    } do
+      assert(exact(c[2], c[1].stddev, 8))
+    end
+    assert(exact(1.25e-151, D.Beta(1e150, 1e150).variance, 8))
+    assert(exact({-921.0340371976183, 0}, D.Categorical{1e-200, 1e200}.log_probs, 8))
     assert(exact(4.705170185988091e-19, D.Bernoulli(1e-20):entropy(), 8))
     assert(exact(1.7418252446695515e-16, D.Bernoulli(nil, {logits = 40}):entropy(), 8))
     for _, f in ipairs{
       function(k, r, x) return D.Gamma(k, r):log_prob(x) end,
       function(a, b, x) return D.Beta(a, b + 14):log_prob(x / 40) end,
       function(a) return D.Gamma(a, 2):entropy() end,
+      function(a, b) return D.Beta(a, b):entropy() end,
+      function(a, b) return D.Categorical(mg.stack{a, b}):log_prob(1) end,
     } do
       local ok, message = helper.differentiable(f, {mg.tensor{2.5, 15.9, 16.1, 30},
         mg.tensor{0.5, 1.9, 2.1, 20}, mg.tensor{3, 9, 7.5, 2}}, 1e-6)
@@ -183,8 +220,12 @@ describe("digits far out", function()
       {D.Categorical{0, 1}, D.Categorical{0.5, 0.5}, 0.6931471805599453},
       {D.Categorical{0, 1}, D.Categorical{0, 1}, 0},
       {D.Categorical{0.5, 0.5}, D.Categorical{0, 1}, math.huge},
-      {D.Bernoulli(nil, {logits = 1}), D.Bernoulli(nil, {logits = near}), 8.940874265980667e-14,
-        2e-9},
+      {D.Bernoulli(nil, {logits = 1}), D.Bernoulli(nil, {logits = near}), 8.9408742659806667e-14},
+      {D.Categorical(nil, {logits = {1, 2, 3}}), D.Categorical(nil, {logits = {1, 2, 3 * near}}),
+        9.114311101823938e-13},
+      {D.Categorical(nil, {logits = {0, 1, 2}}), D.Categorical(nil, {logits = {100, 101, 102}}), 0},
+      {D.Uniform(0, 1), D.Uniform(0, near), 9.5367386165918823e-7},
+      {D.Laplace(0, 1e-12), D.Laplace(1, 1), 27.631021115928548},
       {D.MultivariateNormal(mg.zeros(2), {scale_tril = mg.eye(2)}), D.MultivariateNormal(
         mg.zeros(2), {scale_tril = {{near, 0}, {0, 1}}}), 9.0949325617189275e-13, 2e-9},
       {D.Bernoulli(0), D.Bernoulli(0.5), 0.6931471805599453},
@@ -203,6 +244,11 @@ describe("digits far out", function()
       function(a, b)
         return D.kl(D.Bernoulli(nil, {logits = a}), D.Bernoulli(nil, {logits = b}))
       end,
+      function(a, b)
+        return D.kl(D.Categorical(nil, {logits = mg.stack({a, b}, 2)}),
+          D.Categorical(nil, {logits = mg.stack({b, a}, 2)}))
+      end,
+      function(a, b, x) return D.kl(D.Uniform(0, a), D.Uniform(-x, a + b)) end,
       function(a, b, x, y) return D.kl(D.Gamma(a, x), D.Gamma(b, y)) end,
       function(a, b, x, y) return D.kl(D.Beta(a, x), D.Beta(b, y)) end,
       function(a, b) return D.kl(D.Dirichlet(a), D.Dirichlet(b)) end,

@@ -7,7 +7,8 @@ return function(mg, args)
   define("softplus(x: array, {beta: number(0<..) = 1})", "log(1 + exp(beta x)) / beta",
     function(x, beta)
       if beta == 1 then return softplus(x) end
-      return softplus(x * beta) / beta
+      local scaled = x * beta
+      return where(scaled:eq(huge), x, softplus(scaled) / beta)
     end)
 
   define("logsigmoid(x: array)", "log(sigmoid(x)), exact where sigmoid(x) is near 0 or 1",

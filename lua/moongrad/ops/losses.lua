@@ -200,7 +200,8 @@ return function(mg, args)
       end
       if not mg._truth(var:ge(0):all()) then raise "gaussian_nll_loss: var is negative" end
       v = where(var:lt(eps), var - var:detach() + eps, var)
-      local loss = 0.5 * (v:log() + (x - t):square() / v)
+      local off = x - t
+      local loss = 0.5 * (v:log() + off * (off / v))
       if full then loss = loss + 0.5 * math.log(2 * math.pi) end
       return reduced(loss, how)
     end)

@@ -347,7 +347,7 @@ return function(mg, args)
       if counts then each = mg._mulz(counts, each) end
       if smoothing > 0 then
         local all = -x:log_softmax(axis)
-        if weight then all = all * along(weight, x, axis) end
+        if weight then all = mg._mulz(along(weight, x, axis), all) end
         all = all:sum(axis)
         if kept then all = where(kept, all, 0) end
         each = each * (1 - smoothing) + all * (smoothing / n)
