@@ -81,7 +81,8 @@ describe("mg.odeint", function()
 
   it("takes slopes and times of any size", function()
     for _, dtype in ipairs{"float32", "float64"} do
-      local y = mg.odeint(function(_, y) return -1e15 * y end, mg.ones{1, dtype = dtype}, {0, 1e-15})
+      local y = mg.odeint(function(_, v) return -1e15 * v end, mg.ones{1, dtype = dtype},
+        {0, 1e-15})
       assert(near(y[2], {math.exp(-1)}, 1e-4))
     end
     local y = mg.odeint(function(_, v) return -1e200 * v end, mg.ones(1), {0, 1e-200},
