@@ -260,6 +260,12 @@ describe("a convolution", function()
     end
   end)
 
+  it("adds up as many products of float32 as a kernel has", function()
+    local n = 200000
+    local x, W = mg.full({1, 1, n}, 0.1, "float32"), mg.full({2, 1, n}, 1, "float32")
+    assert(helper.near(mg.conv1d(x, W), mg.full({1, 2, 1}, n * x[{1, 1, 1}]:item()), 3e-5))
+  end)
+
   it("has the same bits for any number of threads", function()
     local threads = mg.num_threads()
     finally(function() mg.set_num_threads(threads) end)

@@ -56,8 +56,9 @@ typedef struct place {
   int32_t lo, hi;                /* taps of the outermost axis that has some, which read inside x */
 } place;
 
-/* Rows and vectors of a tile; taps at once and sums of the weights' gradient */
-enum { PANEL = 6, MORE = 8, TAPS = 6, MOST_SUMS = 12 };
+/* Rows and vectors of a tile, and products in a row of its sums, as more would lose digits; taps at once
+** and sums of the weights' gradient */
+enum { PANEL = 6, MORE = 8, IN_A_ROW = 2048, TAPS = 6, MOST_SUMS = 12 };
 
 typedef struct windows {
   int lanes;                                      /* elements of a vector */
