@@ -397,20 +397,18 @@ return function(mg)
     return (y:reshape(y.size) * weights):sum()
   end
 
-  -- The sum of `of` of the floats in f's results, Variables or trees.
+  -- The sum of `of` of the floats in f's results, Variables, numbers or trees: a Variable.
   local function total(op, of, ...)
     local sum = nil
     for i = 1, select("#", ...) do
       for _, v in ipairs((tree.flatten(op, "result " .. i .. " of f", (select(i, ...))))) do
-        if not is_variable(v) then sum = (sum or 0) + v
-        elseif is_float(v) then sum = (sum or 0) + of(v:to "float64") end
+        if not is_variable(v) then v = mg.tensor(v, "float64") end
+        if is_float(v) then sum = (sum or 0) + of(v:to "float64") end
       end
     end
     if not sum then raise("%s: f gives no floats", op) end
     return sum
   end
-
-  local function value(y) return is_variable(y) and y:item() or y end
 
   -- The leaves as tracked Variables, those that are no floats as they are.
   local function leaves_of(op, what, t)
@@ -426,7 +424,7 @@ return function(mg)
     "the gradient of sum(f(x)) by central differences", function(f, x, eps)
       local xs, form = leaves_of("numerical_grad", "argument 2", x)
       local function number(at)
-        return value(total("numerical_grad", mg.sum, f(tree.build(form, at))))
+        return total("numerical_grad", mg.sum, f(tree.build(form, at))):item()
       end
       local gs = {}
       for k, leaf in ipairs(xs) do
@@ -446,7 +444,7 @@ return function(mg)
     local gs = gradients({mg.enable_grad(scalar, xs)}, nil, at, false)
     for k, n in ipairs(which) do
       mg.set_rng_state(state)
-      local numeric = differences(function(moved) return value(scalar(moved)) end, xs, n, opts.eps)
+      local numeric = differences(function(moved) return scalar(moved):item() end, xs, n, opts.eps)
       local analytic = gs[k]:reshape(gs[k].size):totable()
       for i, b in ipairs(numeric) do
         local a = analytic[i]

@@ -304,6 +304,18 @@ describe("checks of derivatives", function()
     assert.is_truthy(message:find("gradcheck: gradient of input 1 at (1): analytic", 1, true))
   end)
 
+  it("gradcheck takes a function that gives numbers, which depend on nothing", function()
+    local x = mg.Variable{1, 2}
+    for order = 1, 2 do
+      assert.is_true(mg.gradcheck(function() return 1 end, x, {order = order}))
+      assert.is_true(mg.gradcheck(function(v) return {1, v * 2} end, x, {order = order}))
+      local ok, message = mg.gradcheck(function(v) return v:sum():item() end, x, {order = order})
+      assert.is_false(ok)
+      assert.is_truthy(message:find("analytic 0, numeric", 1, true))
+    end
+    assert(near(mg.numerical_grad(function(v) return v:sum():item() end, x), {1, 1}, 1e-7))
+  end)
+
   it("gradcheck sees a wrong second derivative", function()
     local half = mg.Function{
       name = "half",
