@@ -115,6 +115,18 @@ describe("a Checkpoint", function()
     assert.equal("000001.safetensors\nindex\n", files)
   end)
 
+  it("that cannot write its index leaves an epoch that is saved again as it was", function()
+    local folder = child.folder()
+    local model = nn.Linear(1, 1)
+    local checkpoint = training.Checkpoint(folder, {model = model})
+    checkpoint:save(1, 0.5)
+    local bytes = child.read(folder .. "/000001.safetensors")
+    model.weight.data = model.weight.data + 1
+    assert(os.execute(("ln -sf /proc/uptime %s/index"):format(folder))) -- where nobody can write
+    assert(raises("save: cannot write", checkpoint.save, checkpoint, 1, 0.25))
+    assert.equal(bytes, child.read(folder .. "/000001.safetensors"))
+  end)
+
   it("may be several processes', and be read meanwhile", function()
     local folder = child.folder()
     child.write(folder .. "/p.lua", [[

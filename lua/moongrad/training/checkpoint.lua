@@ -52,12 +52,15 @@ local function read_index(self, op)
   return list
 end
 
-local function write_index(self, list)
-  local file <close> = mg._create(self.folder .. "/index", "save")
-  for _, e in ipairs(list) do
-    file:write(mg._format("%d %s\n", e.epoch, e.metric and mg._format("%.17g", e.metric) or "-"))
+-- An index that is written, but takes its place when it is committed
+local function draft_index(self, list)
+  local lines = {}
+  for i, e in ipairs(list) do
+    lines[i] = mg._format("%d %s\n", e.epoch, e.metric and mg._format("%.17g", e.metric) or "-")
   end
-  file:commit()
+  local file = mg._create(self.folder .. "/index", "save")
+  file:write(table.concat(lines))
+  return file
 end
 
 local function best_of(self, list)
@@ -103,26 +106,29 @@ local function write(self, epoch, metric)
   folders.make("save", self.folder)
   local held <close> = io.open(self.folder)
   if held then mg._lock(held) end
-  local list, gone = cut(read_index(self, "save"), epoch)
-  local path = file_of(self, epoch)
+  local list, later = cut(read_index(self, "save"), epoch)
+  local path, gone = file_of(self, epoch), {}
   list[#list + 1] = { epoch = epoch, metric = metric == metric and metric or nil }
   local best, kept = best_of(self, list), {}
   for i, e in ipairs(list) do
     local stays = i > #list - self.keep or e == best
-    table.insert(stays and kept or gone, e)
+    table.insert(stays and kept or later, e)
   end
+  for _, e in ipairs(later) do
+    if e.epoch ~= epoch then gone[#gone + 1] = file_of(self, e.epoch) end
+  end
+  -- What can fail does so before an epoch that is saved again is replaced.
+  local index <close> = draft_index(self, kept)
   local ok, problem = pcall(function()
     mg.save(path, t)
-    write_index(self, kept)
+    index:commit()
   end)
   if not ok then
     local read, there = pcall(has, self, epoch)
     if read and not there then os.remove(path) end
     error(problem, 0)
   end
-  for _, e in ipairs(gone) do
-    if e.epoch ~= epoch then os.remove(file_of(self, e.epoch)) end
-  end
+  for i = 1, #gone do os.remove(gone[i]) end
 end
 
 Checkpoint.save = checked("save(self, epoch: int(0..), metric: number | variable?)",
