@@ -52,15 +52,12 @@ local function read_index(self, op)
   return list
 end
 
--- An index that is written, but takes its place when it is committed
-local function draft_index(self, list)
+local function index_text(list)
   local lines = {}
   for i, e in ipairs(list) do
     lines[i] = mg._format("%d %s\n", e.epoch, e.metric and mg._format("%.17g", e.metric) or "-")
   end
-  local file = mg._create(self.folder .. "/index", "save")
-  file:write(table.concat(lines))
-  return file
+  return table.concat(lines)
 end
 
 local function best_of(self, list)
@@ -118,7 +115,8 @@ local function write(self, epoch, metric)
     if e.epoch ~= epoch then gone[#gone + 1] = file_of(self, e.epoch) end
   end
   -- What can fail does so before an epoch that is saved again is replaced.
-  local index <close> = draft_index(self, kept)
+  local index <close> = mg._create(self.folder .. "/index", "save")
+  index:write(index_text(kept))
   local ok, problem = pcall(function()
     mg.save(path, t)
     index:commit()
