@@ -49,7 +49,25 @@ local function reader()
     end
     return list
   end)
-  return readline.readline, readline.save_history
+  -- readline's own loop would go on reading after Ctrl-C, whose error must wait for its end
+  local last
+  return function(prompt)
+    local line, done
+    readline.handler_install(prompt, function(text)
+      readline.handler_remove()
+      line, done = text, true
+    end)
+    while not done do
+      if mg._readable() then readline.read_char()
+      else readline.handler_remove() end           -- which passes the signal on to us
+    end
+    line = line and line:gsub(" $", "")            -- which completion has put there
+    if line and line:find "%S" and line ~= last then
+      readline.add_history(line)
+      last = line
+    end
+    return line
+  end, readline.save_history
 end
 
 -- ---- the loop ---------------------------------------------------------------------------------
@@ -67,7 +85,7 @@ local function evaluate(fn, code)
     return
   end
   local shown, problem = pcall(show, table.unpack(results, 2, results.n))
-  if not shown then io.stderr:write(tostring(problem), "\n") end
+  if not shown then io.stderr:write(session.text(problem), "\n") end
 end
 
 -- A whole input: lines until they compile or never will.
@@ -94,7 +112,8 @@ function repl.loop()
   print(("%s, %s: mg is here; ?name or name? is help, Ctrl-D ends"):format(tostring(mg), _VERSION))
   while true do
     local ok, code, fn, asked, message = pcall(mg._interruptible, input, read)
-    if not ok then io.stderr:write("\n", tostring(code), "\n")
+    if not ok then
+      io.stderr:write("\n", (session.text(code):gsub("^[^\n:]*:%d+: ", "")), "\n")
     elseif not code then break
     elseif asked then
       local name = asked ~= "" and asked or "mg"

@@ -8,6 +8,21 @@ local mg = require "moongrad"
 
 local session = {}
 
+-- Ctrl-C reaches what runs within coroutines, too.
+local resume, wrap = coroutine.resume, coroutine.wrap
+
+function coroutine.resume(co, ...)                 -- luacheck: ignore 122
+  if type(co) ~= "thread" then error("bad argument #1 to 'resume' (coroutine expected)", 2) end
+  return mg._interruptible(co, resume, co, ...)
+end
+
+function coroutine.wrap(fn)                        -- luacheck: ignore 122
+  if type(fn) ~= "function" then error("bad argument #1 to 'wrap' (function expected)", 2) end
+  local run = wrap(fn)
+  local _, co = debug.getupvalue(run, 1)
+  return function(...) return mg._interruptible(co, run, ...) end
+end
+
 -- ---- running ----------------------------------------------------------------------------------
 
 -- At the end of a chunk, which calls this as (...)(): its locals are put into _G.
@@ -27,15 +42,14 @@ local function lines_of(code)
   return lines
 end
 
-local function unfinished(message)
-  return message:find "near <eof>$" and not message:find "unfinished string"
-end
+local function unfinished(message) return message:find "near <eof>$" end
 
 -- A function, or nil, the message and whether the code may go on in a further line. Lines keep
 -- their numbers.
 function session.compile(code, name)
   local lines = lines_of((code:gsub("^%s*=", "return ", 1)))
   while #lines > 1 and lines[#lines]:find "^%s*$" do table.remove(lines) end
+  lines[#lines] = lines[#lines] .. "\n"           -- a string ends with its line, if nothing goes on
   code = table.concat(lines, "\n")
   local plain, message = load(code, name, "t")
   -- the last statement may be an expression, or a call that gives something
@@ -51,13 +65,19 @@ function session.compile(code, name)
   return nil, message, unfinished(message)
 end
 
--- The calls of scripts that an error passed through, the library's own and this file's left out.
+-- The calls of scripts that an error passed through, the library's own and this file's left out,
+-- and the many of an endless recursion: to find a level takes the longer the deeper it is.
+local MOST_FRAMES, MOST_LEVELS = 20, 1000
 local library = debug.getinfo(1, "S").source:match "^(.*)session%.lua$"
 local function frames()
   local list, level = {}, 3
   while true do
-    local info = debug.getinfo(level, "Sln")
-    if not info or info.source == "@" .. library:sub(2) .. "session.lua" then return list end
+    local info = debug.getinfo(level, "Slnf")
+    if not info or info.func == session.run then return list end
+    if #list == MOST_FRAMES or level > MOST_LEVELS then
+      list[#list + 1] = "  ..."
+      return list
+    end
     local own = info.what ~= "C" and info.source:sub(1, #library) ~= library
     if own and info.currentline > 0 then
       list[#list + 1] = ("  %s:%d%s"):format(info.short_src, info.currentline,
@@ -67,15 +87,7 @@ local function frames()
   end
 end
 
-local function explain(err)
-  local text = err
-  if type(err) ~= "string" then
-    local meta = getmetatable(err)
-    text = type(meta) == "table" and meta.__tostring and tostring(err) or
-      type(err) == "table" and session.text(err) or tostring(err)
-  end
-  return {message = text, frames = frames()}
-end
+local function explain(err) return {message = session.text(err), frames = frames()} end
 
 -- Runs a compiled chunk: true and what it gives, or false and {message =, frames =}, as after
 -- Ctrl-C.
@@ -94,7 +106,7 @@ function session.error_text(err, code, name)
   end
   local elsewhere = false
   for _, frame in ipairs(err.frames) do
-    elsewhere = elsewhere or frame:sub(3, #name + 3) ~= name .. ":"
+    elsewhere = elsewhere or frame ~= "  ..." and frame:sub(3, #name + 3) ~= name .. ":"
   end
   if elsewhere then table.move(err.frames, 1, #err.frames, #parts + 1, parts) end
   return table.concat(parts, "\n")
@@ -138,7 +150,8 @@ end
 -- A value may fail to say what it is; where the library was asked is no line of the user's.
 local function told(v)
   local ok, text = pcall(tostring, v)
-  return ok and text or "(" .. tostring(text):gsub("^[^\n:]*:%d+: ", "") .. ")"
+  if ok then return text end
+  return "(" .. (type(text) == "string" and text:gsub("^[^\n:]*:%d+: ", "") or type(text)) .. ")"
 end
 
 function show(v, depth, seen)
@@ -170,8 +183,11 @@ function show(v, depth, seen)
   return ("{\n%s\n%s}"):format(table.concat(parts, ",\n"), ("  "):rep(depth))
 end
 
--- What is shown of a value that nobody printed
-function session.text(v) return show(v, 0, {}) end
+-- What is shown of a value that nobody printed; never an error, but as after Ctrl-C
+function session.text(v)
+  local ok, text = pcall(mg._interruptible, show, v, 0, {})
+  return ok and text or told(text)
+end
 
 -- ---- names ------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ describe("the Jupyter kernel", function()
     shows{{"result", "nil"}}
   end)
 
-  it("says that Lua has ended, though a child of it lives on", function()
+  it("says that Lua has ended, though a child lives on; late interrupts end nothing", function()
     if os.getenv "LD_PRELOAD" then return pending "Python does not run under the sanitizers" end
     if not os.execute "python3 -c 0 2>/dev/null" then return pending "needs python3" end
     local folder = child.folder()
@@ -98,12 +98,18 @@ lua = kernel.Lua()
 def ask(code):
     return lua.ask({"ask": "run", "code": code, "count": 1}, print, print)
 print(ask("os.execute 'sleep 30 >/dev/null 2>&1 & echo $! >%s/pid' return 7")["text"])
+import os, signal, time
+for code in ("x = 5", "x", "setmetatable({}, {__tostring = error})"):
+    answer = ask(code)
+    os.kill(lua.process.pid, signal.SIGINT)        # too late: nothing to it
+    time.sleep(0.1)
+    print(answer["text"], answer["shown"])
 print(ask("os.exit(3)"), lua.close())
 ]]):format(folder))
     local pipe <close> = io.popen(child.environment() .. " timeout 10 python3 -B " .. folder ..
       "/p.py 2>&1")
     local text = pipe:read "a"
     os.execute("kill " .. child.read(folder .. "/pid"))
-    assert.equal("7\nNone 3\n", text)
+    assert.equal("7\n False\n5 True\n(table) True\nNone 3\n", text)
   end)
 end)

@@ -25,6 +25,8 @@ describe("the REPL", function()
   it("reads on until what was begun is whole", function()
     assert.equal("1\n2\n3\nvariable(6)\n\n",
       typed "for i = 1, 2 do\nprint(i)\nend\n1 +\n2\nmg.sum{\n1, 5}\n")
+    assert.equal("a\nb\nab\nstdin:1: unfinished string near ''a'\n\n",
+      typed "'a\\\nb'\n'a\\z\n  b'\n'a\n")
     assert.equal("stdin:2: attempt to perform arithmetic on a nil value\n  2: return nil + 1\n\n",
       typed "(function()\nreturn nil + 1\nend)()\n")
   end)
@@ -35,6 +37,12 @@ describe("the REPL", function()
     assert.equal("stdin:1: unexpected symbol near '<'\n{code = 7}\n(no)\n{1, (no)}\n\n",
       typed("< 3\nerror{code = 7}\nx = setmetatable({}, {\n" ..
         "__tostring = function() error 'no' end})\nx\n{1, x}\n"))
+  end)
+
+  it("goes on after errors that cannot be told, and endless recursion at once", function()
+    assert.equal("(table)\n(table)\nstdin:1: stack overflow\n7\n\n", (typed(
+      "bad = setmetatable({}, {__tostring = error})\nbad\nerror(bad)\n" ..
+      "local function f() return 1 + f() end f()\n7\n"):gsub("(overflow)[^\n]*", "%1")))
   end)
 
   it("goes on when standard names are given other values", function()
@@ -104,6 +112,39 @@ describe("the REPL", function()
       "mg.no_grad(function() os.execute(kill) while true do end end)\n" ..
       "mg.Config.enable_backprop\n")
     assert.is_truthy(text:find "interrupted!\n.*interrupted!\n.*true")
+  end)
+
+  it("is interrupted within coroutines, and in what shows a value", function()
+    local text = typed("pid = io.open '/proc/self/stat':read 'n'\n" ..
+      "kill = ('(sleep 0.1; kill -INT %d; sleep 2; kill %d) 2>/dev/null & echo $!')" ..
+      ":format(pid, pid)\n" ..
+      "function loop() local k = io.popen(kill):read 'n' while true do end end\n" ..
+      "coroutine.wrap(loop)()\n1\n" ..
+      "co = coroutine.create(function() coroutine.yield(5) loop() end)\n" ..
+      "coroutine.resume(co)\ncoroutine.resume(co)\ncoroutine.status(co)\n" ..
+      "coroutine.wrap(function() coroutine.wrap(loop)() end)()\n2\n" ..
+      "setmetatable({}, {__tostring = loop})\n3\ncoroutine.wrap(5)\ncoroutine.resume(5)\n")
+    assert.equal("interrupted!\n1\ntrue\n5\nfalse\ninterrupted!\ndead\ninterrupted!\n2\n" ..
+      "(interrupted!)\n3\nbad argument #1 to 'wrap' (function expected)\n" ..
+      "bad argument #1 to 'resume' (coroutine expected)\n\n", (text:gsub("stdin:1: ", "")))
+  end)
+
+  it("begins a line anew at Ctrl-C, on a terminal", function()
+    if not pcall(require, "readline") then return pending "lua-readline is not installed" end
+    if not os.execute "script -qec true /dev/null >/dev/null 2>&1" then
+      return pending "script is missing, or there are no terminals to be had"
+    end
+    local folder = child.folder()
+    child.write(folder .. "/keys", "sleep 1; printf 'print(7'; sleep 0.3; printf '\\003'; " ..
+      "sleep 0.3; printf 'print(40 + 2)\\rfor i = 1, 2 do\\r'; sleep 0.3; printf '\\003'; " ..
+      "sleep 0.3; printf '50 + 3\\r\\004'; sleep 0.5")
+    child.write(folder .. "/start", child.environment() .. " MOONGRAD_HISTORY=" .. folder ..
+      "/history TERM=dumb lua5.4 " .. MAIN)
+    local pipe <close> = assert(io.popen(("sh %s/keys | script -qec 'sh %s/start' /dev/null")
+      :format(folder, folder)))
+    local text = pipe:read "a"
+    local again = "\r\ninterrupted!\r\n.*"
+    assert.is_truthy(text:find(again .. "\n42\r\n.*" .. again .. "\n53\r\n"), text)
   end)
 end)
 

@@ -4,6 +4,8 @@
 ** at the next instruction of the state; unlike it, time and again. What works in C meanwhile is not cut
 ** short.
 */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 
@@ -25,7 +27,7 @@ static void on_signal(int number) {
 
 typedef struct {
   guard g;
-  lua_State *before;
+  lua_State *before, *within;
   struct sigaction old;
 } session;
 
@@ -35,25 +37,40 @@ static void end(state *S, guard *g) {
   running = s->before;
   sigaction(SIGINT, &s->old, NULL);
   g->end = NULL;
+  if (s->within == s->before || lua_gethook(s->within) != stop) return;
+  /* it came too late for what it was for */
+  lua_sethook(s->within, NULL, 0, 0);
+  if (s->before) on_signal(SIGINT);
 }
 
-/* _interruptible(fn, ...): fn(...), which Ctrl-C ends with the error "interrupted!" */
+/* _interruptible([co,] fn, ...): fn(...), which Ctrl-C ends with the error "interrupted!"; co: a coroutine
+** that fn resumes */
 static int interruptible(lua_State *L) {
-  check_callable(L, 1, "_interruptible");
+  int co = lua_isthread(L, 1);
+  check_callable(L, co + 1, "_interruptible");
   session *s = guard_new(L, sizeof *s);
-  lua_insert(L, 1);
+  lua_insert(L, co + 1);
   struct sigaction now;
   memset(&now, 0, sizeof now);
   now.sa_handler = on_signal;
   now.sa_flags = SA_RESTART;
   sigemptyset(&now.sa_mask);
   s->before = running;
-  running = L;
+  s->within = co ? lua_tothread(L, 1) : L;
+  running = s->within;
   sigaction(SIGINT, &now, &s->old);
   s->g.end = end;
-  call_guarded(L, lua_gettop(L) - 2);
-  return lua_gettop(L) - 1;
+  call_guarded(L, lua_gettop(L) - co - 2);
+  return lua_gettop(L) - co - 1;
+}
+
+/* _readable(): waits until there is something to read from standard input; false if a signal came first */
+static int readable(lua_State *L) {
+  struct pollfd input = {.fd = 0, .events = POLLIN};
+  lua_pushboolean(L, poll(&input, 1, -1) >= 0 || errno != EINTR);
+  return 1;
 }
 
 const entry interrupt_entries[] = {{"_interruptible", interruptible, NULL, false},
+                                   {"_readable", readable, NULL, false},
                                    {NULL, NULL, NULL, false}};

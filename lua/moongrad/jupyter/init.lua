@@ -63,10 +63,7 @@ function handlers.run(t)
   local results = table.pack(session.run(fn))
   if not results[1] then return {error = session.error_text(results[2], t.code, name)} end
   local shown = {}
-  local ok, problem = pcall(function()
-    for i = 2, results.n do shown[i - 1] = session.text(results[i]) end
-  end)
-  if not ok then return {error = tostring(problem)} end
+  for i = 2, results.n do shown[i - 1] = session.text(results[i]) end
   return {text = table.concat(shown, "\n"), shown = #shown > 0}
 end
 
@@ -82,8 +79,13 @@ function handlers.whole(t)
   return {status = fn and "complete" or unfinished and "incomplete" or "invalid"}
 end
 
-io.stdout:setvbuf "line"
-for line in requests:lines() do
-  local request = json.decode(line)
-  answer(handlers[request.ask](request))
+local function serve()
+  for line in requests:lines() do
+    local request = json.decode(line)
+    answer(handlers[request.ask](request))
+  end
 end
+
+io.stdout:setvbuf "line"
+-- An interrupt that comes when nothing runs is for a coroutine that never does.
+mg._interruptible(coroutine.create(serve), serve)
