@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
+local child = require "spec.child"
 local counts = helper.counting(it)
 local near, raises, settle = helper.near, helper.raises, helper.settle
 local square = mg.square
@@ -205,6 +206,24 @@ describe("memory", function()
       collectgarbage()
       y:backward{create_graph = true, retain_grad = true}
       assert.is_truthy(x.grad.creator)
+    end)
+
+    -- While Lua closes the collector comes no more: what waited for it there was never freed.
+    it("by what fails, at once, without the collector", function()
+      local path = child.path ".csv"
+      child.write(path, "a,b\n" .. ("1,2\n"):rep(1000) .. "1,2,3\n")
+      local x = mg.Variable(mg.rand(1000))
+      mg.eval(x)
+      finally(function() collectgarbage "restart" end)
+      local before = settle()
+      collectgarbage "stop"
+      local ok, err = pcall(mg.load, path)
+      assert(not ok and err:find "line 1002", err)
+      assert.equal(before, mg.memory().live)
+      ok, err = pcall(mg.checkpoint, function() error "mine" end, x)
+      assert(not ok and err:find "mine", err)
+      x:free()                                     -- its values go, unless a note of it holds them
+      assert(mg.memory().live <= before - 8000)
     end)
 
     it("as backward goes, not at its end", function()

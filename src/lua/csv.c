@@ -40,15 +40,16 @@ static sheet *check_sheet(lua_State *L) {
   return t;
 }
 
-static void get_words(lua_State *L, words *w) {
-  lua_getiuservalue(L, 1, MISSING);
+/* Of the sheet at i */
+static void get_words(lua_State *L, int i, words *w) {
+  lua_getiuservalue(L, i, MISSING);
   *w = (words){.n = (int)luaL_len(L, -1)};
   if (w->n > WORDS) refuse(L, "load: more than %d words for what is missing", WORDS);
-  for (int i = 0; i < w->n; i++) {
-    if (lua_rawgeti(L, -1, i + 1) != LUA_TSTRING)
-      refuse(L, "load: missing: word %d is a %s, expected a string", i + 1, kind_of(L, -1));
-    w->p[i] = lua_tolstring(L, -1, &w->len[i]);
-    w->begins[(uint8_t)*w->p[i]] = true;
+  for (int k = 0; k < w->n; k++) {
+    if (lua_rawgeti(L, -1, k + 1) != LUA_TSTRING)
+      refuse(L, "load: missing: word %d is a %s, expected a string", k + 1, kind_of(L, -1));
+    w->p[k] = lua_tolstring(L, -1, &w->len[k]);
+    w->begins[(uint8_t)*w->p[k]] = true;
     lua_pop(L, 1); /* the table keeps it */
   }
   lua_pop(L, 1);
@@ -132,6 +133,12 @@ static bool read_text(ctx *c, stream *s, sheet *t) {
   return stream_read(c, s, t->text->p, t->len);
 }
 
+static void let_go(sheet *t) {
+  if (t->text) buf_unref(t->text);
+  mg_free(t->c);
+  *t = (sheet){0};
+}
+
 /* reader:csv(delimiter, header or nil, {missing}): a sheet */
 static int reader_csv(lua_State *L) {
   state *S = get_state(L);
@@ -149,13 +156,13 @@ static int reader_csv(lua_State *L) {
   lua_setiuservalue(L, -2, LABEL);
   lua_pushvalue(L, 4);
   lua_setiuservalue(L, -2, MISSING);
-  FILE_TRY(L, S, t->text = buf_new(&S->G.c, check_stream(L)->left + 1));
-  if (!read_text(&S->G.c, check_stream(L), t)) file_failed(L, S, 1);
-  lua_replace(L, 1);
-  lua_settop(L, 1);
   words w;
-  get_words(L, &w);
-  if (!survey(&S->G.c, t, &w, header)) file_failed(L, S, 1);
+  get_words(L, lua_gettop(L), &w);
+  FILE_TRY(L, S, t->text = buf_new(&S->G.c, check_stream(L)->left + 1));
+  if (!read_text(&S->G.c, check_stream(L), t) || !survey(&S->G.c, t, &w, header)) {
+    let_go(t); /* at once: of what fails while Lua closes nothing is collected any more */
+    file_failed(L, S, 1);
+  }
   return 1;
 }
 
@@ -281,17 +288,14 @@ static int sheet_read(lua_State *L) {
     lua_settop(L, TARGETS);
   }
   words w;
-  get_words(L, &w);
+  get_words(L, 1, &w);
   fill(L, check_sheet(L), to, &w, RESULT);
   lua_settop(L, RESULT);
   return 1;
 }
 
 static int sheet_close(lua_State *L) {
-  sheet *t = luaL_checkudata(L, 1, "moongrad.sheet");
-  if (t->text) buf_unref(t->text);
-  mg_free(t->c);
-  *t = (sheet){0};
+  let_go(luaL_checkudata(L, 1, "moongrad.sheet"));
   return 0;
 }
 

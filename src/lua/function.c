@@ -474,6 +474,7 @@ static int checkpoint_call(lua_State *L) {
   }
   lua_setiuservalue(L, self, 2);
   capture_guard *g = capture_guard_new(L, forget);
+  lua_toclose(L, self + 1); /* what fails while Lua closes is not collected any more */
   while (run_noted(L, S, c, &g->c), g->c.grown && !g->c.failed) {
     S->G.c.counter = g->c.counter;
     if (S->G.recorder) recorder_skip(&S->G, c->then.random.counter);
@@ -495,7 +496,7 @@ static int checkpoint_call(lua_State *L) {
     TRY(L, S, *f = checkpoint_new(&S->G, &g->c, "checkpoint"));
     make_outputs(L, S, self, base + 1, "checkpoint");
   }
-  forget(S, &g->g);
+  lua_closeslot(L, self + 1);
   return lua_gettop(L) - base + 1;
 }
 
