@@ -17,9 +17,9 @@ local SHOWN, DEPTH = 5, 100
 
 local function dims(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
--- As a float64 array: a Variable, numbers, rows of them; nil: it is none.
+-- As a float64 or int64 array: a Variable, numbers, rows of them; nil: it is none.
 local function values(v)
-  if is_variable(v) then return v:detach():to "float64" end
+  if is_variable(v) then return v.dtype == "int64" and v:detach() or v:detach():to "float64" end
   local ok, x = pcall(mg.tensor, v)
   return ok and x:to "float64" or nil
 end
@@ -28,7 +28,9 @@ local function place(shape, i) return "[" .. table.concat(element(shape, i), ", 
 
 -- "1, expected 2", with as many digits as tell them apart
 local function unequal(u, v)
-  local function text(format, w) return w ~= w and "nan" or mg._format(format, w) end
+  local function text(format, w)
+    return w ~= w and "nan" or math.type(w) == "integer" and tostring(w) or mg._format(format, w)
+  end
   local a, b = text("%.8g", u), text("%.8g", v)
   if a == b then a, b = text("%.17g", u), text("%.17g", v) end
   return a .. ", expected " .. b
@@ -44,7 +46,8 @@ local function difference(a, b, opts)
   local lines, n, most, worst = {}, 0, -1, nil
   for i, u in ipairs(x) do
     local v = y[i]
-    local off = math.abs(u - v)
+    local off = u > v and u - v or u < v and v - u or math.abs(u - v)
+    if off < 0 then off = off + 0x1p64 end         -- of int64 far apart
     local near = u == v or off <= opts.atol + opts.rtol * math.abs(v) and math.abs(v) < math.huge
     if not (near or opts.equal_nan and u ~= u and v ~= v) then
       n = n + 1

@@ -28,6 +28,19 @@ describe("assert.allclose", function()
     assert.is_not.allclose(mg.tensor{0 / 0}, {0 / 0})
   end)
 
+  it("compares int64 as whole numbers, however large", function()
+    local function whole(...) return mg.tensor({...}, "int64") end
+    local most, least, exact = math.maxinteger, math.mininteger, {rtol = 0, atol = 0}
+    assert.allclose(whole(most, least, 5), whole(most, least, 5), exact)
+    assert.allclose(whole(most), whole(most - 3), {rtol = 0, atol = 3})
+    assert.is_not.allclose(whole(most), whole(most - 3), {rtol = 0, atol = 2})
+    assert.is_not.allclose(whole(least), whole(most), {rtol = 0, atol = 1e19})
+    assert.is_not.allclose(whole(most), whole(least), {rtol = 1, atol = 0})
+    fails("[2]: 9007199254740993, expected 9007199254740992", function()
+      assert.allclose(whole(1, (1 << 53) + 1), whole(1, 1 << 53), exact)
+    end)
+  end)
+
   it("says where they differ, and how", function()
     fails("allclose: shape (2), expected (3)", function()
       assert.allclose(mg.ones(2), mg.ones(3))

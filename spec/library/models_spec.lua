@@ -62,6 +62,14 @@ describe("GPT", function()
     assert(same(m:generate(x[1], 7, {temperature = 0}), y[1]))
     assert(same(m:generate(x, 5, {top_k = 1}), y[{{}, {1, 7}}]))
     assert(same(m:generate(x, 0), x))
+    for _, dtype in ipairs{"float64", "float32"} do
+      local one = small():to(dtype)
+      local likeliest = one:generate(x, 7, {temperature = 0})
+      for _, t in ipairs{1e-9, 1e-60, 0x1p-1074} do
+        assert(same(one:generate(x, 7, {temperature = t}), likeliest))
+      end
+      one:generate(x, 7, {temperature = math.huge})
+    end
     mg.seed(1)
     local counts = {0, 0, 0, 0, 0}
     for _, row in ipairs(m:generate(tokens{{1}}:tile(4000, 1), 1):totable()) do

@@ -136,7 +136,8 @@ GPT.forward = checked("GPT(self, tokens: int64 | uint8, {cache: table?})",
 -- One of logits (N, V) each: the largest, with noise that makes it a sample (Gumbel 1954)
 local function drawn(logits, temperature, k)
   if temperature == 0 then return logits:argmax(2) end
-  logits = logits / temperature
+  -- none is above 0, then: however low the temperature, the largest stays that and finite
+  logits = (logits - logits:amax(2, {keepdims = true})) / math.max(temperature, 1e-30)
   if k and k < logits.shape[2] then
     local least = logits:topk(k)[{{}, {k, k}}]
     logits = mg.where(logits:lt(least), -math.huge, logits)
