@@ -1,6 +1,7 @@
 -- A signature is the parser: what functions take, and how they refuse the rest.
 
 local mg = require "moongrad"
+local child = require "spec.child"
 local helper = require "spec.helper"
 local raises = helper.raises
 
@@ -72,6 +73,39 @@ describe("a signature", function()
     assert(raises("step: SGD" .. class, function() mg.optim.SGD:step() end))
     assert(raises("parameters: Linear" .. class, function() mg.nn.Linear:parameters() end))
     assert(raises("batches: DataLoader" .. class, function() mg.data.DataLoader:batches() end))
+  end)
+
+  it("tells of objects that have no such method", function()
+    local none = " has no such method; methods are called by a colon, object:name(...)"
+    local opt, layer = mg.optim.SGD({mg.Variable(1)}, {lr = 1}), mg.nn.Linear(2, 2)
+    local ds = mg.data.TensorDataset(x)
+    assert(raises("step: a Linear" .. none, opt.step, layer))
+    assert(raises("save: a SGD" .. none, layer.save, opt, child.folder() .. "/a.npz"))
+    assert(raises("freeze: a SGD" .. none, layer.freeze, opt))
+    assert(raises("parameters: a TensorDataset" .. none, layer.parameters, ds))
+    assert(raises("Conv2d: a Linear" .. none, mg.nn.Conv2d(1, 1, 1).forward, layer, x))
+    assert(raises("map: an userdata" .. none, ds.map, io.stdout, print))
+    assert(raises("load_state: an userdata" .. none, layer.load_state, io.stdout, {}))
+    assert(raises("extend: an userdata" .. none, mg.optim.SGD.extend, io.stdout, "X"))
+    local ring = {}
+    ring.__index = ring
+    assert(raises("freeze: a table" .. none, layer.freeze, setmetatable(ring, ring)))
+    assert(raises("freeze: a table" .. none, layer.freeze, setmetatable({}, {})))
+  end)
+
+  it("finds methods in classes above, in other names, and behind __index", function()
+    local Base = mg.nn.Linear:extend "Base"
+    function Base:init() mg.nn.Linear.init(self, 2, 2) end
+    function Base:forward(v) return mg.nn.Linear.forward(self, v) end
+    Base.count = mg.nn.Module.parameters
+    local model = Base:extend "Net"()
+    assert.same({1, 2}, model(mg.ones(1, 2)).shape)
+    assert.equal(2, #model:count())
+    for _, index in ipairs{model, function(_, k) return model[k] end} do
+      local proxy = setmetatable({}, {__index = index})
+      assert.same({1, 2}, proxy:forward(mg.ones(1, 2)).shape)
+      assert.equal(proxy, proxy:freeze())
+    end
   end)
 
   it("tells of classes that stand for what is made of them", function()

@@ -692,23 +692,64 @@ static void first_shape(lua_State *L, shape *s) {
   lua_pop(L, 1);
 }
 
-/* obj.name(...) where obj:name(...) was meant, Class:name(...), or nothing at all: what comes first is
-** no object. A table without a metatable is one if it has the method. */
+static int checked_call(lua_State *L);
+
+/* Does what is at 1 have the method that runs: itself, in its class or one above? A class may have it
+** in a wrapper, where that of init and forward is named like the class. */
+static bool has_method(lua_State *L, const signature *g) {
+  enum { MOST = 100 };
+  int top = lua_gettop(L), method = top + 1, holder = top + 2;
+  lua_Debug now;
+  lua_getstack(L, 0, &now);
+  lua_getinfo(L, "f", &now);
+  bool has = lua_tocfunction(L, method) != checked_call, named = false;
+  lua_pushvalue(L, 1);
+  for (int n = 0; !has && n < MOST; n++) {
+    if (lua_type(L, holder) == LUA_TTABLE)
+      for (lua_pushnil(L); !has && lua_next(L, holder); lua_pop(L, 1))
+        has = lua_rawequal(L, -1, method);
+    lua_settop(L, holder);
+    if (has || !lua_getmetatable(L, holder)) break;
+    lua_replace(L, holder);
+    lua_pushliteral(L, "__name");
+    if (lua_rawget(L, holder) == LUA_TSTRING) { /* a class: it comes next */
+      named = true;
+      has = strcmp(lua_tostring(L, -1), g->name) == 0;
+    } else {
+      lua_pushliteral(L, "__index");
+      lua_rawget(L, holder);
+      has = lua_isfunction(L, -1) && !named; /* who knows for what it stands */
+      lua_replace(L, holder);
+    }
+    lua_settop(L, holder);
+  }
+  lua_settop(L, top);
+  return has;
+}
+
+/* obj.name(...) where obj:name(...) was meant, Class:name(...), the object of another class, or
+** nothing at all: what comes first has no such method. */
 static void check_self(lua_State *L, const signature *g) {
   int type = lua_type(L, 1);
-  if (type == LUA_TUSERDATA && !to_box(L, 1)) return;
-  if (type == LUA_TTABLE) {
-    if (is_class(L, 1) && strcmp(g->name, "extend") != 0) {
-      lua_getfield(L, 1, "__name");
-      lua_pushfstring(L, "%s is a class; methods are called of its objects", lua_tostring(L, -1));
-      refuse_shown(L, g);
-    }
-    if (lua_getmetatable(L, 1)) return lua_pop(L, 1);
-    if (type_of_field(L, 1, g->name) != LUA_TNIL) return;
+  const char *what = "is no object";
+  if (type == LUA_TTABLE && is_class(L, 1) && strcmp(g->name, "extend") != 0) {
+    lua_getfield(L, 1, "__name");
+    lua_pushfstring(L, "%s is a class; methods are called of its objects", lua_tostring(L, -1));
+    refuse_shown(L, g);
   }
+  if ((type == LUA_TTABLE || (type == LUA_TUSERDATA && !to_box(L, 1))) && lua_getmetatable(L, 1)) {
+    const void *class = lua_topointer(L, -1);
+    lua_pop(L, 1);
+    if (class == g->has) return;
+    if (has_method(L, g)) {
+      ((signature *)g)->has = class;
+      return;
+    }
+    what = "has no such method";
+  } else if (type == LUA_TTABLE && type_of_field(L, 1, g->name) != LUA_TNIL) return;
   push_kind(L, 1);
-  lua_pushfstring(L, "%s is no object; methods are called by a colon, object:name(...)",
-                  lua_tostring(L, -1));
+  lua_pushfstring(L, "%s %s; methods are called by a colon, object:name(...)", lua_tostring(L, -1),
+                  what);
   refuse_shown(L, g);
 }
 

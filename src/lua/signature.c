@@ -329,7 +329,7 @@ static signature *compile(lua_State *L) {
   expect(&c, "(");
   int n = parameters(&c, p, &more, &rest, &nargs), results = results_of(&c, &gives);
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
-  *g = (signature){name, text, gives, nargs, n, -1, results, rest, false, !rest, false, more};
+  *g = (signature){name, text, gives, nargs, n, -1, results, rest, false, NULL, !rest, false, more};
   memcpy(g->p, p, n * sizeof *p);
   if (n > 0 && strcmp(p[0].name, "self") == 0) {
     const char *first = strchr(text, '(') + 1, *next = first + 4 + strspn(first + 4, ", ");

@@ -30,8 +30,9 @@ enum kind {
 };
 enum {
   FROM_NUMBER = K_INT | K_NUMBER | K_AXIS | K_NEW_AXIS | K_AXES | K_INTS | K_SHAPE | K_PAIR,
-  LISTS = K_AXES | K_INTS | K_SHAPE | K_PAIR | K_NUMBERS | K_STRINGS | K_LIST, /* from a table without names */
-  TABLES = K_TABLE | K_TREE | K_ANY | K_OBJECT                     /* from any table */
+  LISTS = K_AXES | K_INTS | K_SHAPE | K_PAIR | K_NUMBERS | K_STRINGS |
+          K_LIST,                              /* from a table without names */
+  TABLES = K_TABLE | K_TREE | K_ANY | K_OBJECT /* from any table */
 };
 enum { MAXPARAM = 32, EVERY = (1 << NDTYPE) - 1 };
 
@@ -55,19 +56,21 @@ typedef struct {
 struct signature {
   const char *name, *text;
   const char *gives; /* what stands behind ->, or NULL */
-  int nargs, n;    /* arguments; options too */
-  int first;       /* the first array or list, or -1 */
-  int results;     /* named behind -> */
-  bool rest;       /* ends in ... */
-  bool self;       /* the first argument is one of a method, and not counted */
-  bool plain;      /* each argument stands in its place: no [], no ... */
-  bool axes;       /* some are axes, of the first array's shape */
-  param more, p[]; /* more: what each of ... is */
+  int nargs, n;      /* arguments; options too */
+  int first;         /* the first array or list, or -1 */
+  int results;       /* named behind -> */
+  bool rest;         /* ends in ... */
+  bool self;         /* the first argument is one of a method, and not counted */
+  const void *has;   /* the metatable of an object that has this method */
+  bool plain;        /* each argument stands in its place: no [], no ... */
+  bool axes;         /* some are axes, of the first array's shape */
+  param more, p[];   /* more: what each of ... is */
 };
 /* The user value of its userdata: at [i + 1] the default of p[i]; all strings as keys. */
 
 /* That of the running closure, compiled at its first call */
 const signature *signature_get(lua_State *L);
-bool signature_choice(lua_State *L, int i, const param *p, int *which); /* is the string at i one of p's? */
+bool signature_choice(lua_State *L, int i, const param *p,
+                      int *which); /* is the string at i one of p's? */
 
 #endif

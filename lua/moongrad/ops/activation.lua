@@ -32,7 +32,8 @@ return function(mg, args)
   define("hardtanh(x: array, {min: number = -1, max: number = 1})",
     "x kept within min..max; gradient 0 at the bounds and beyond",
     function(x, min, max)
-      if min >= max then raise("hardtanh: min must be below max, got %g and %g", min, max) end
+      local below = min < max
+      if not below then raise("hardtanh: min must be below max, got %g and %g", min, max) end
       return where(x:le(min), min, where(x:ge(max), max, x))
     end)
 
