@@ -103,6 +103,7 @@ local function input(read)
 end
 
 function repl.loop()
+  session.start()
   local read, finish = reader()
   local exit = os.exit
   os.exit = function(...)                          -- luacheck: ignore 122

@@ -8,19 +8,19 @@ local mg = require "moongrad"
 
 local session = {}
 
--- Ctrl-C reaches what runs within coroutines, too.
-local resume, wrap = coroutine.resume, coroutine.wrap
-
-function coroutine.resume(co, ...)                 -- luacheck: ignore 122
-  if type(co) ~= "thread" then error("bad argument #1 to 'resume' (coroutine expected)", 2) end
-  return mg._interruptible(co, resume, co, ...)
-end
-
-function coroutine.wrap(fn)                        -- luacheck: ignore 122
-  if type(fn) ~= "function" then error("bad argument #1 to 'wrap' (function expected)", 2) end
-  local run = wrap(fn)
-  local _, co = debug.getupvalue(run, 1)
-  return function(...) return mg._interruptible(co, run, ...) end
+-- From now on Ctrl-C reaches what runs within coroutines, too.
+function session.start()
+  local resume, wrap = coroutine.resume, coroutine.wrap
+  function coroutine.resume(co, ...)               -- luacheck: ignore 122
+    if type(co) ~= "thread" then error("bad argument #1 to 'resume' (coroutine expected)", 2) end
+    return mg._interruptible(co, resume, co, ...)
+  end
+  function coroutine.wrap(fn)                      -- luacheck: ignore 122
+    if type(fn) ~= "function" then error("bad argument #1 to 'wrap' (function expected)", 2) end
+    local run = wrap(fn)
+    local _, co = debug.getupvalue(run, 1)
+    return function(...) return mg._interruptible(co, run, ...) end
+  end
 end
 
 -- ---- running ----------------------------------------------------------------------------------

@@ -60,6 +60,11 @@ describe("the REPL", function()
     assert.is_truthy(text:find "nothing is known of none")
   end)
 
+  it("leaves the coroutines of scripts as they are", function()
+    assert.equal("C C\n", child.lua(MAIN .. "-e \"local what = debug.getinfo " ..
+      "print(what(coroutine.resume).what .. ' ' .. what(coroutine.wrap).what)\""))
+  end)
+
   it("runs scripts, code and standard input", function()
     local folder = child.folder()
     local path = folder .. "/a.lua"

@@ -86,6 +86,7 @@ local function serve()
   end
 end
 
+session.start()
 io.stdout:setvbuf "line"
 -- An interrupt that comes when nothing runs is for a coroutine that never does.
 mg._interruptible(coroutine.create(serve), serve)
