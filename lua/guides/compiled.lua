@@ -66,7 +66,8 @@ print(pcall(mg.compile(function(v) return v:item() end), mg.tensor(1.0)))
 -- ## Gradients
 --
 -- They are asked for inside. A record gives values alone: backward of a result raises, and says so.
--- Within a function that a transform differentiates it is f, for all that is tracked.
+-- Within a function that a transform differentiates it is f, for all that is tracked; with
+-- `Config.debug` on, as in `mg.detect_anomaly`, it always is.
 
 local newton = mg.compile(function(v)
   local df = mg.grad(function(u) return u ^ 4 - 2 * u ^ 2 end)

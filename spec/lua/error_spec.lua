@@ -286,6 +286,17 @@ describe("an error", function()
       assert.is_false(mg.Config.debug)
     end)
 
+    it("detect_anomaly looks into tables of results, each once", function()
+      local x = mg.Variable{-1, 2}
+      local ring = {mg.nn.Linear(2, 2), x, "s"}
+      ring.ring = ring
+      assert.equal(ring, mg.detect_anomaly(function() return ring end))
+      assert(helper.raises("detect_anomaly: result 2.losses[2] has nan: log made nan of finite " ..
+        "values at ", mg.detect_anomaly, function()
+        return ring, {ring = ring, losses = {x, x:log()}}
+      end))
+    end)
+
     it("is told, or that there was no memory to look for it", function()
       local x = mg.Variable(mg.rand(1000) - 0.5)
       for n = 1, 300 do
@@ -304,10 +315,16 @@ describe("an error", function()
     end)
 
     it("is passed over in a function that mg.compile records", function()
-      local f = mg.compile(function(v) return v:log() end)
-      mg.using_config("debug", true, function()
-        assert(helper.near(f(mg.tensor{1, -1}), {0, nan}))
-      end)
+      local f = mg.compile(function(v) return mg.using_config("debug", true, mg.log, v) end)
+      assert(helper.near(f(mg.tensor{1, -1}), {0, nan}))
+    end)
+
+    it("is found in a compiled function, which is the function itself then", function()
+      local line = debug.getinfo(1, "l").currentline + 1
+      local f = mg.compile(function(v) return (v * 2):log() + 1 end)
+      for _, x in ipairs{mg.tensor{1, 2}, mg.tensor{1, -1}} do f(x) end
+      assert(helper.raises(("result 1 has nan: log made nan of finite values at " ..
+        "spec/lua/error_spec.lua:%d"):format(line), mg.detect_anomaly, f, mg.tensor{1, -1}))
     end)
   end)
 

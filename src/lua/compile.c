@@ -487,7 +487,7 @@ static record *record_call(lua_State *L, state *S, compiled *c, int objects, int
 
 static bool same_modes(const modes *a, const modes *b) {
   return a->backprop == b->backprop && a->train == b->train && a->dtype == b->dtype &&
-         a->lean == b->lean && a->debug == b->debug;
+         a->lean == b->lean;
 }
 
 /* The Variables among the arguments at 1..r->nargs, if these have r's form */
@@ -672,7 +672,8 @@ static int compiled_call(lua_State *L) {
   int nargs = lua_gettop(L), all = nargs + 1, objects = all + 1;
   node *few[FEW];
   met m = {.n = few};
-  bool plain = c->closed || S->G.recorder || S->G.outside || S->G.running || S->G.captures;
+  bool plain = c->closed || S->G.recorder || S->G.outside || S->G.running || S->G.captures ||
+               S->G.debug; /* an op and its line are to be told */
   for (int i = 1, seen = 0; i <= nargs && !plain && S->G.backprop; i++)
     plain = follows(L, S, i, 0, &seen);
   if (plain) return call_plain(L, nargs);
