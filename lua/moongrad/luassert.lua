@@ -48,7 +48,8 @@ local function difference(a, b, opts)
     local v = y[i]
     local off = u > v and u - v or u < v and v - u or math.abs(u - v)
     if off < 0 then off = off + 0x1p64 end         -- of int64 far apart
-    local near = u == v or off <= opts.atol + opts.rtol * math.abs(v) and math.abs(v) < math.huge
+    local finite = math.abs(u) ~= math.huge and math.abs(v) ~= math.huge
+    local near = u == v or finite and off <= opts.atol + opts.rtol * math.abs(v)
     if not (near or opts.equal_nan and u ~= u and v ~= v) then
       n = n + 1
       if off ~= off then off = math.huge end

@@ -189,8 +189,8 @@ return function(mg, args)
       local near = a:eq(b)
       if rtol > 0 or atol > 0 then
         a, b = a:to("float64"), b:to("float64")
-        near = (a - b):abs():le(b:abs() * rtol + atol):logical_and(b:isinf():logical_not())
-          :logical_or(near)
+        near = (a - b):abs():le(b:abs() * rtol + atol):logical_and(a:isinf():logical_not())
+          :logical_and(b:isinf():logical_not()):logical_or(near)
       end
       if equal_nan then near = near:logical_or(a:isnan():logical_and(b:isnan())) end
       return near
