@@ -271,6 +271,19 @@ describe("what drops and draws", function()
     assert.is_true(y:isfinite():all():item())
   end)
 
+  it("gumbel_softmax is a draw, however low tau is", function()
+    for _, dtype in ipairs{"float64", "float32"} do
+      for _, tau in ipairs{1e-30, 1e-60, 0x1p-1074} do
+        local x = mg.Variable(mg.tensor({{1, -math.huge, 3, 0}, {0, 0, 0, 0}}, dtype))
+        local y = mg.gumbel_softmax(x, {tau = tau})
+        assert.same({{0, 1}, {0, 1}}, mg.stack({y:amin(2), y:amax(2)}, 2):totable())
+        assert.same({1, 1}, y:sum(2):totable())
+        y:square():sum():backward()
+        assert.same({{0, 0, 0, 0}, {0, 0, 0, 0}}, x.grad:totable())
+      end
+    end
+  end)
+
   it("gumbel_softmax draws classes by their probability, with the soft gradient", function()
     mg.seed(5)
     local p = mg.tensor{0.5, 0.3, 0.2}

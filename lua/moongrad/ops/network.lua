@@ -110,7 +110,11 @@ return function(mg, args)
     drawing(function(x, tau, hard, axis)
       local draws = mg.exponential(1, x.shape, {dtype = x.dtype})
       local noise = -draws:clamp{min = HALF_STEP[x.dtype]}:log()
-      local y = mg.softmax((x + noise) / tau, axis)
+      local z = x + noise
+      if x.ndim > 0 and x.size > 0 then     -- none is above 0, then: finite, however low tau is
+        z = z - z:detach():amax(axis, {keepdims = true})
+      end
+      local y = mg.softmax(z / math.max(tau, 1e-30), axis)
       if not hard or x.ndim == 0 or x.size == 0 then return y end
       local at = y:detach():argmax{axis = axis, keepdims = true}
       return mg.zeros_like(y):scatter(axis, at, 1) + (y - y:detach())
