@@ -81,6 +81,32 @@ describe("GPT", function()
     assert(raises("generate: tokens must be (N, T) or (T)", m.generate, m, tokens{{}}, 1))
   end)
 
+  it("draws no token where the model gives nan or infinite logits", function()
+    for _, bad in ipairs{0 / 0, math.huge} do
+      local m = small()
+      m.transformer.ln_f.bias.data = m.transformer.ln_f.bias.data * bad
+      for _, temperature in ipairs{0, 1} do
+        assert(raises("generate: the model gives logits that are not finite", m.generate, m,
+          tokens{1, 2}, 3, {temperature = temperature}))
+      end
+    end
+  end)
+
+  it("goes on from a cache of its own dtype, heads and rows alone", function()
+    local m, x, cache = small(), tokens{{1, 4}}, {}
+    m(x, {cache = cache})
+    local function refused(model, y)
+      local length, k = cache.length, cache[1].k
+      assert(raises("GPT: cache is of ", model, y, {cache = cache}))
+      assert.equal(length, cache.length)
+      assert.equal(k, cache[1].k)
+    end
+    refused(m, tokens{{1, 4}, {1, 2}})
+    refused(m:clone():to "float32", x)
+    refused(models.GPT(5, {n_layer = 2, n_embd = 4, n_head = 1, block_size = 6}), x)
+    assert.same({1, 2, 5}, m(x, {cache = cache}).shape)
+  end)
+
   it("has one weight for what goes in and out, saved under both names", function()
     local m = models.GPT(7, {n_layer = 1, n_embd = 4, n_head = 1, block_size = 3})
     assert.equal(m.lm_head.weight, m.transformer.wte.weight)

@@ -15,6 +15,17 @@ function Attention:init(config)
   self.c_proj = nn.Linear(config.n_embd, config.n_embd, {bias = config.bias})
 end
 
+-- Keys or values that were kept, and those of x behind them
+local function behind(past, x)
+  local rows, heads, _, width = table.unpack(past.shape)
+  local n, h, _, w = table.unpack(x.shape)
+  if past.dtype ~= x.dtype or rows ~= n or heads ~= h or width ~= w then
+    raise("cache is of %d rows, %d heads, %d wide, %s; here are %d, %d, %d, %s", rows, heads, width,
+      past.dtype, n, h, w, x.dtype)
+  end
+  return mg.cat({past, x}, 3)
+end
+
 -- past: keys and values (N, H, T, D) of what came before; those of x are added.
 function Attention:forward(x, past)
   local n, T, width = table.unpack(x.shape)
@@ -27,7 +38,7 @@ function Attention:forward(x, past)
   local options = {is_causal = true, dropout_p = self.dropout}
   if past then
     local before = past.k and past.k.shape[3] or 0
-    if before > 0 then k, v = mg.cat({past.k, k}, 3), mg.cat({past.v, v}, 3) end
+    if before > 0 then k, v = behind(past.k, k), behind(past.v, v) end
     past.k, past.v = k, v
     if before > 0 then -- query i stands at before + i
       options.is_causal = false
@@ -135,9 +146,13 @@ GPT.forward = checked("GPT(self, tokens: int64 | uint8, {cache: table?})",
 
 -- One of logits (N, V) each: the largest, with noise that makes it a sample (Gumbel 1954)
 local function drawn(logits, temperature, k)
+  local most = logits:amax(2, {keepdims = true})
+  if not most:isfinite():all():item() then
+    raise "generate: the model gives logits that are not finite"
+  end
   if temperature == 0 then return logits:argmax(2) end
   -- none is above 0, then: however low the temperature, the largest stays that and finite
-  logits = (logits - logits:amax(2, {keepdims = true})) / math.max(temperature, 1e-30)
+  logits = (logits - most) / math.max(temperature, 1e-30)
   if k and k < logits.shape[2] then
     local least = logits:topk(k)[{{}, {k, k}}]
     logits = mg.where(logits:lt(least), -math.huge, logits)
