@@ -103,6 +103,11 @@ end
 
 -- A Variable has no such property or method.
 function help.unknown(name, methods)
+  for known in mg._names() do
+    if known == name and type(mg[name]) == "function" and name:sub(1, 1) ~= "_" then
+      mg.raise("a Variable has no method %s; it is mg.%s", name, name)
+    end
+  end
   help.refuse_torch("a Variable", name)
   local names = {}
   for known in pairs(methods) do names[#names + 1] = known end
@@ -249,7 +254,10 @@ local function find(path)
     if from == nil and name ~= "mg" then
       value = rawget(mg, name) or mg[name]
       for _, module in ipairs(MODULES) do
-        if value == nil then value = rawget(mg[module], name) end
+        if value == nil then
+          pairs(mg[module])                        -- reads all of it
+          value = rawget(mg[module], name)
+        end
       end
       if value == nil then value = unplaced(name) end
     else

@@ -22,6 +22,13 @@ describe("help", function()
     return groups
   end
 
+  it("knows what is in a module by its name alone, though nothing of it was read", function()
+    for _, name in ipairs{"DataLoader", "Linear", "Adam", "f1", "EarlyStopping", "GPT", "Normal"} do
+      local said = child.lua(([[-e 'require "moongrad".help "%s"']]):format(name), child.folder())
+      assert.is_truthy(said:find("^" .. name .. "%("), said)
+    end
+  end)
+
   it("prints an op's signature and one line on it", function()
     assert.equal("softmax(x: array, axis: axis = -1)\nexp(x) / sum(exp(x)) along an axis",
       help "softmax")
@@ -149,6 +156,10 @@ end)
 describe("a name that is not there", function()
   it("is nil in mg, and an error in a Variable that says what is near", function()
     assert.is_nil(mg.no_such_op)
+    for _, name in ipairs{"eval", "save", "einsum"} do
+      assert(raises(("a Variable has no method %s; it is mg.%s"):format(name, name),
+        function() return mg.ones(2)[name] end))
+    end
     assert(raises('a Variable has no property or method "shap"; did you mean shape?',
       function() return mg.ones(2).shap end))
   end)
