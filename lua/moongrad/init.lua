@@ -11,7 +11,7 @@ local mg = require "moongrad.core"
 local _ENV = require "moongrad.globals"()
 
 -- Errors are reported at the script's line, so those of the files beside this one are passed over.
-mg._library(debug.getinfo(1, "S").source:match "^(.*)init%.lua$")
+mg._library()
 
 mg.help = mg.checked("help(what: any?)",
   "what a name, a function, a method, a class or a module is; without one, all names",

@@ -47,6 +47,26 @@ describe("the library", function()
     end
   end)
 
+  it("is there without debug, and where it was bundled", function()
+    local folder = child.folder()
+    child.write(folder .. "/bundle.lua", [[
+      local path, others = assert(package.searchpath("moongrad", package.path)), nil
+      local file <close> = io.open(path)
+      local text = file:read "a"
+      package.preload.moongrad = load(text, "=bundle")
+      others = require "moongrad"
+      print(others.ones(2), pcall(others.ones, "x"))]])
+    child.write(folder .. "/bare.lua", [[
+      debug, package.loaded.debug = nil, nil
+      local mg = require "moongrad"
+      local y = mg.nn.Linear(2, 1)(mg.ones(3, 2))
+      print(y.shape, pcall(function() return mg.ones(2) + mg.ones(3) end))]])
+    local said = child.lua("bundle.lua", folder)
+    assert.is_truthy(said:find "^variable%(%[1 1%]%)\tfalse\t", said)
+    said = child.lua("bare.lua", folder)
+    assert.is_truthy(said:find("(3, 1)\tfalse\tbare.lua:4: add: shapes", 1, true), said)
+  end)
+
   it("prints as the script does", function()
     local said = child.lua([[-e 'local mg = require "moongrad"
       local real = print

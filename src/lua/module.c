@@ -237,14 +237,18 @@ static int raise_error(lua_State *L) {
   raise_here(L, NULL);
 }
 
-/* _library(prefix): chunks whose names begin so are passed over when an error looks for its
-** line. */
+/* _library(), of the file init.lua: chunks of its folder are passed over when an error looks for its line.
+** Where it was bundled there is none; debug may not be there either. */
 static int library(lua_State *L) {
+  static const char file[] = "init.lua";
   state *S = get_state(L);
-  luaL_checktype(L, 1, LUA_TSTRING);
-  lua_pushvalue(L, 1);
+  lua_Debug ar;
+  if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "S", &ar)) return 0;
+  size_t len = strlen(ar.source), end = sizeof file - 1;
+  if (len < end || strcmp(ar.source + len - end, file) != 0) return 0;
+  lua_pushlstring(L, ar.source, len - end);
+  S->library = lua_tolstring(L, -1, &S->library_len);
   lua_setiuservalue(L, lua_upvalueindex(1), 1);
-  S->library = lua_tolstring(L, 1, &S->library_len);
   return 0;
 }
 
