@@ -463,6 +463,11 @@ describe("compile", function()
         assert.equal(want, bits(p.grad))
       end
     end
+    local none = mg.compile(function()             -- what is always the same is no way
+      p:cleargrad()
+      return optim.clip_grad_norm({p}, 1)
+    end)
+    for _ = 1, 2 do assert.equal(0, none():item()) end
   end)
 
   -- An epoch's worth of steps, with a layer that is made late, and all that changes by itself.

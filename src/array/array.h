@@ -254,6 +254,7 @@ array *tape_leaf(ctx *c, tape *t, const array *like, int *leaf);
 static inline bool arr_recorded(const array *a) { /* READY, without values: there are some in a replay */
   return a->state == READY && (uint64_t)a->p >= BEGIN;
 }
+bool tape_same(ctx *c, array *a, imm *k);     /* is a, 0-d, k in each replay? */
 /* A replay in which a, 0-d, has another value is none; choice: by which tape_unlike tells such checks apart */
 bool tape_check(ctx *c, array *a, imm want, int choice);
 enum { ALIKE = -2, NO_CHOICE = -1 };

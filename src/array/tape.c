@@ -362,13 +362,17 @@ bool tape_refuse(ctx *c) {
   return fail(c, "mg.compile: this needs a value, and there is none while a function is recorded");
 }
 
+bool tape_same(ctx *c, array *a, imm *k) {
+  if (!arr_ready(c, a) || arr_recorded(a)) return false;
+  *k = a->state == CONST ? a->k : imm_load(a->dtype, a->p);
+  return true;
+}
+
 bool tape_check(ctx *c, array *a, imm want, int choice) {
   tape *t = c->arrays->tape;
+  imm k;
   if (!arr_ready(c, a)) return false;
-  if (a->state == CONST || !arr_recorded(a)) {
-    imm k = a->state == CONST ? a->k : imm_load(a->dtype, a->p);
-    return k.i == want.i || tape_refuse(c);
-  }
+  if (tape_same(c, a, &k)) return k.i == want.i || tape_refuse(c);
   noted *n = blank(c, 1, 0, 1, 0, 0, 0);
   if (!n) return false;
   n->l.kind = CHECK;
