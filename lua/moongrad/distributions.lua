@@ -216,7 +216,15 @@ Distribution.sample = checked("sample(self, dims: shape...)", "so many draws, un
 
 Distribution.log_prob = checked("log_prob(self, x: number | array)",
   "the logarithm of the density, or of the probability, of each x",
-  function(self, x) return self:log_density(value_of(x, self.like)) end)
+  function(self, x)
+    x = value_of(x, self.like)
+    local n = self.event_shape[1]
+    if n and x.shape[x.ndim] ~= n then
+      raise("log_prob: x has shape %s, expected (..., %d): its last axis is an event of %s",
+        text(x.shape), n, getmetatable(self).__name)
+    end
+    return self:log_density(x)
+  end)
 
 Distribution.entropy = checked("entropy(self)", "minus the mean of log_prob",
   function(self) return self:uncertainty() end)
@@ -769,8 +777,6 @@ end
 function KL.Poisson(p, q) return gap(p.rate, q.rate - p.rate, q.rate:log() - p.rate:log()) end
 
 function KL.MultivariateNormal(p, q)
-  local n = p.event_shape[1]
-  if n ~= q.event_shape[1] then raise("kl: %d elements and %d", n, q.event_shape[1]) end
   local L, M, off = p.scale_tril, q.scale_tril, whiten(q.scale_tril, q.loc - p.loc)
   local wide = mg.no_grad(function() return (mg.empty(L.shape) + mg.empty(M.shape)).shape end)
   local ratio = mg.triangular_solve(L:expand(wide), M:expand(wide))
@@ -794,6 +800,8 @@ D.kl = checked("kl(p: any, q: any)",
   function(p, q)
     local a, b = family_of("kl", p, 1), family_of("kl", q, 2)
     if a ~= b then raise("kl: no closed form is known for %s and %s", a, b) end
+    local m, n = p.event_shape[1], q.event_shape[1]
+    if m ~= n then raise("kl: %d elements and %d", m, n) end
     return KL[a](p, q)
   end)
 

@@ -255,11 +255,23 @@ describe("distributions", function()
         for _, d in ipairs(all) do
           local x = d:sample(5)
           if x.dtype ~= "int64" then assert.equal(dtype, x.dtype) end
-          assert.same({dtype, dtype, dtype}, {d:log_prob(x).dtype, d:log_prob(0.5).dtype,
-            d.mean.dtype}, tostring(d))
+          assert.same({dtype, dtype, dtype}, {d:log_prob(x).dtype,
+            d:log_prob(d.event_shape[1] and x or 0.5).dtype, d.mean.dtype}, tostring(d))
         end
       end)
     end
+  end)
+
+  it("take no events of other sizes", function()
+    local d, normal = D.Dirichlet(mg.ones(2, 3)), D.MultivariateNormal({1, 2}, mg.eye(2))
+    assert(raises("log_prob: x has shape (1), expected (..., 3): its last axis is an event of " ..
+      "Dirichlet", d.log_prob, d, {1}))
+    assert(raises("log_prob: x has shape (), expected (..., 2)", normal.log_prob, normal, 0.5))
+    assert(raises("log_prob: x has shape (3), expected (..., 1)", D.Dirichlet{2}.log_prob,
+      D.Dirichlet{2}, {0.2, 0.3, 0.5}))
+    assert(raises("kl: 3 elements and 1", D.kl, d, D.Dirichlet{1}))
+    assert(raises("kl: 2 elements and 1", D.kl, normal, D.MultivariateNormal({1}, mg.eye(1))))
+    assert(raises("kl: 3 labels and 1", D.kl, D.Categorical(mg.ones(3)), D.Categorical{1}))
   end)
 
   it("say what is wrong with parameters, and print what they are", function()

@@ -65,6 +65,18 @@ describe("distances", function()
     assert.same({3, 3}, all.shape)
     assert(near(all:diagonal(), PYTORCH.cosine_similarity, 1e-13))
     assert(near(mg.cosine_similarity(b[2], a, {axis = -1})[2], PYTORCH.cosine_similarity[2]))
+    local one = a[{ {}, {2, 2} }]                    -- stands for all along the axis, in norms, too
+    local wide = one:expand(3, 4)
+    for axis = 1, 2 do
+      local row, opts = a[{ {2, 2} }], {axis = axis}
+      assert(near(mg.cosine_similarity(one, b, opts), mg.cosine_similarity(wide, b, opts)))
+      assert(near(mg.cosine_similarity(b, row, opts),
+        mg.cosine_similarity(b, row:expand(3, 4), opts)))
+      assert(near(mg.cosine_similarity(one, row, opts),
+        mg.cosine_similarity(wide, row:expand(3, 4), opts)))
+    end
+    assert(near(mg.cosine_similarity({{1, 2}, {2, 1}}, {3}), {0.9 ^ 0.5, 0.9 ^ 0.5}))
+    assert(near(mg.cosine_similarity(mg.ones(2, 0), mg.ones(2, 1)), {0, 0}))
     assert(near(mg.normalize{3, 4}, {0.6, 0.8}))
     assert(near(mg.cosine_similarity({1, 0}, {1, 1}), 0.5 ^ 0.5))
     assert(near(mg.pairwise_distance({0, 0}, {3, 4}, {eps = 0, keepdims = true}), {5}))
@@ -84,6 +96,7 @@ describe("distances", function()
 
   it("have their derivatives", function()
     assert(differentiable(mg.cosine_similarity, {a, b}))
+    assert(differentiable(mg.cosine_similarity, {a, b[{ {}, {1, 1} }]}))
     assert(differentiable(mg.pairwise_distance, {a, b}))
     assert(differentiable(function(x) return x:normalize{p = 3, axis = 1} end, {a}))
   end)

@@ -289,6 +289,24 @@ describe("nn.Module", function()
     assert(raises("all.0 was a parameter", names, list))
   end)
 
+  it("is told so in copies and in layers that have just found their sizes, too", function()
+    local late = nn.Linear(2)
+    late(mg.ones(1, 2))
+    late.weight = mg.zeros(2, 2)
+    assert(raises("weight was a parameter and is a constant now", names, late))
+    local copy = nn.Linear(2, 2):clone()
+    copy.weight = copy.weight * 0.1
+    assert(raises("weight was a parameter and is the result of mul now", names, copy))
+    local norm = nn.Sequential(nn.BatchNorm(2)):clone()
+    norm[1].running_mean = mg.ones(2)              -- a buffer's new value is one
+    assert.equal(1, norm:state()["0.running_mean"][1]:item())
+    local list = nn.Module:extend("List")()
+    list.all = {nn.Parameter(mg.ones(1))}
+    list = list:clone()
+    list.all[1] = mg.ones(1)
+    assert(raises("all.0 was a parameter", names, list))
+  end)
+
   it("calls every hook, whichever are added and taken away meanwhile or twice", function()
     local layer, called = nn.Linear(1, 1), {}
     local function count(name) called[name] = (called[name] or 0) + 1 end

@@ -425,6 +425,48 @@ describe("optim", function()
     assert(near(old[1]:to "float32", layer.bias, 1e-6))
   end)
 
+  it("says so where old grads are left, or only some parameters are others now", function()
+    local told = "step: parameter 1 is its module's no more, since :to"
+    for _, make in ipairs{optim.SGD, optim.LBFGS} do
+      local a, b, x = nn.Linear(2, 2), nn.Linear(2, 1), mg.ones(1, 2)
+      local function closure()
+        local loss = b(a(x:to(a.weight.dtype)):to "float64"):square():sum()
+        a:cleargrads()
+        b:cleargrads()
+        loss:backward()
+        return loss
+      end
+      local all = {a.bias, a.weight, b.bias, b.weight}
+      local ofa, whole, frozen = make(a:parameters()), make(all), optim.SGD(a)
+      frozen:add_hook(optim.freeze{all[1]})
+      closure()
+      ofa:step(make == optim.LBFGS and closure or nil)
+      local before, kept = a:state(), all[1].data
+      a:to "float32"
+      assert.is_nil(all[1].grad)
+      closure()
+      for _, opt in ipairs{ofa, whole} do
+        assert(raises(told, opt.step, opt, make == optim.LBFGS and closure or nil))
+      end
+      assert(raises("clip_grad_norm: parameter 2 is", optim.clip_grad_norm, {b.bias, all[2]}, 1))
+      assert(raises("clip_grad_value: parameter 1 is", optim.clip_grad_value, {all[1]}, 1))
+      assert(raises("freeze: parameter 1 is its module's no more", frozen.step, frozen))
+      assert(helper.same(kept, all[1]))
+      assert(helper.same(before.bias:to "float32", a.bias))
+      a.bias.grad, a.weight.grad = nil, nil        -- of no use in this step: nothing is lost
+      if make == optim.SGD then whole:step() end
+    end
+    local wrong = nn.Module:extend "Wrong" ()
+    wrong.a, wrong.b = nn.Linear(1, 1), nn.Linear(1, 1)
+    wrong:parameters()
+    local list, bias = wrong:parameters(), wrong.b.bias
+    local opt = optim.SGD(list)
+    wrong.b.bias = mg.ones(1)                      -- so that :to fails in the midst
+    assert(raises("bias was a parameter", wrong.to, wrong, "float32"))
+    wrong.b.bias = bias
+    opt:step()                                     -- they are its parameters still
+  end)
+
   describe("groups", function()
     it("have options of their own, and the optimizer's", function()
       local a, b, c = mg.Variable(1.0), mg.Variable(1.0), nn.Linear(1, 1, {bias = false})

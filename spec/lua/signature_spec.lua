@@ -102,7 +102,7 @@ describe("a signature", function()
     assert.same({1, 2}, model(mg.ones(1, 2)).shape)
     assert.equal(2, #model:count())
     for _, index in ipairs{model, function(_, k) return model[k] end} do
-      local proxy = setmetatable({}, {__index = index})
+      local proxy = setmetatable({}, {__index = index, __name = type(index) == "table" and "Mine"})
       assert.same({1, 2}, proxy:forward(mg.ones(1, 2)).shape)
       assert.equal(proxy, proxy:freeze())
     end

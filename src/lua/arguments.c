@@ -711,14 +711,15 @@ static bool has_method(lua_State *L, const signature *g) {
     lua_settop(L, holder);
     if (has || !lua_getmetatable(L, holder)) break;
     lua_replace(L, holder);
+    lua_pushliteral(L, "__index");
+    bool through = lua_rawget(L, holder) == LUA_TTABLE && !lua_rawequal(L, holder, holder + 1);
     lua_pushliteral(L, "__name");
-    if (lua_rawget(L, holder) == LUA_TSTRING) { /* a class: it comes next */
+    if (lua_rawget(L, holder) == LUA_TSTRING && !through) { /* a class: it comes next */
       named = true;
       has = strcmp(lua_tostring(L, -1), g->name) == 0;
     } else {
-      lua_pushliteral(L, "__index");
-      lua_rawget(L, holder);
-      has = lua_isfunction(L, -1) && !named; /* who knows for what it stands */
+      has = lua_isfunction(L, holder + 1) && !named; /* who knows for what it stands */
+      lua_pushvalue(L, holder + 1);
       lua_replace(L, holder);
     }
     lua_settop(L, holder);

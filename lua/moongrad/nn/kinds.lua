@@ -1,14 +1,15 @@
 -- What a Variable in a module's field is: a parameter, a buffer, or nothing of the module's.
 
 local mg = require "moongrad"
+local field = require "moongrad.field"
 local checked = mg.checked
 
 -- The Variable in a field is one box for as long as it stands there, so boxes can be marked.
 local kinds = setmetatable({}, { __mode = "k" })
 
--- Those in whose place a module has others since :to(dtype); by these the ids of those, the last
--- first.
-local replaced = setmetatable({}, { __mode = "k" })
+-- A Variable and those that a module has had in its place since :to(dtype) share a table with the
+-- last of them; by these the ids of those before, the last first.
+local places = setmetatable({}, { __mode = "k" })
 local former = setmetatable({}, { __mode = "k" })
 
 local Parameter = checked("Parameter(data: any)",
@@ -46,13 +47,27 @@ local function settled(v)
   return of
 end
 
-local function replace(old, new)
-  former[new] = { old.id, table.unpack(former[old] or {}) }
-  replaced[old] = true
+local function replace(fields, old, new)
+  local place = places[old] or setmetatable({}, { __mode = "v" })
+  field(fields, place, 1, new)
+  field(fields, places, old, place)
+  field(fields, places, new, place)
+  field(fields, former, new, { old.id, table.unpack(former[old] or {}) })
+end
+
+-- A parameter of a list that has no grad: does that go to another, which its module has in its
+-- place? `idle`: none of the list has one.
+local function check_place(op, name, p, idle)
+  local place = places[p]
+  if not place or place[1] == p or p.grad then return end
+  if idle or place[1] and place[1].grad then
+    mg.raise("%s: parameter %s is its module's no more, since :to(dtype) made new ones: take " ..
+      "those, or the module in place of a list", op, name)
+  end
 end
 
 -- k times n as a dim: a float where no integer is so large, which is refused as one.
 local function times(k, n) return n > math.maxinteger // k and k * (n + 0.0) or k * n end
 
 return { times = times, Parameter = Parameter, Buffer = Buffer, kind = kind, settled = settled,
-         adopt = adopt, replaced = replaced, former = former, replace = replace }
+         adopt = adopt, check_place = check_place, former = former, replace = replace }

@@ -353,7 +353,10 @@ local function copy_of(v, copies)
   else
     copy = {}
     copies[key] = copy
-    for k, e in pairs(v) do copy[k] = member(e) and copy_of(e, copies) or e end
+    for k, e in pairs(v) do
+      copy[k] = member(e) and copy_of(e, copies) or e
+      remember(copy, k, is_variable(e) and kind(e) or nil)
+    end
     setmetatable(copy, getmetatable(v))
   end
   return copy
@@ -402,7 +405,10 @@ end
 function Module:_sized(build, ...)
   mg._attempt({}, function(...)
     local fields = { n = 0 }
-    for k, v in pairs(mg._outside(fields_of, self, build, ...)) do field(fields, self, k, v) end
+    for k, v in pairs(mg._outside(fields_of, self, build, ...)) do
+      field(fields, self, k, v)
+      remember(self, k, is_variable(v) and settled(v) or nil)
+    end
     mg._commit({}, {}, fields)
   end, ...)
   mg._grown()
@@ -505,8 +511,9 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
         new.name, new.requires_grad = v.name, v.requires_grad
         converted[v.id] = new
       end
-      kinds.replace(v, new)
+      kinds.replace(fields, v, new)
       field(fields, t, k, new)
+      if v.grad then field(fields, v, "grad", nil) end -- nobody clears it any more
     end, function(module)
       if module.dtype then field(fields, module, "dtype", dtype) end
     end)

@@ -30,11 +30,15 @@ return function(mg, args)
     "x / max(norm(x), eps) along an axis: the second, or of a 1-d x the only one",
     function(x, p, axis, eps) return unit(x, p, axis_of("normalize", axis, x.ndim), eps) end)
 
-  -- With as many axes as they have together, ones in front
-  local function level(x, rank)
-    local shape = x.shape
+  -- With as many axes as `rank`, ones in front, and along `axis` as many elements as `other` has
+  -- there: what broadcasts along it counts as often in the norm as in the sum.
+  local function level(x, rank, axis, other)
+    local shape, more = x.shape, other.shape[axis - rank + other.ndim]
     for _ = #shape + 1, rank do table.insert(shape, 1, 1) end
-    return x:reshape(shape)
+    x = x:reshape(shape)
+    if shape[axis] ~= 1 or not more or more == 1 then return x end
+    shape[axis] = more
+    return x:expand(shape)
   end
 
   define("cosine_similarity(x: float, y: float, {axis: int?, eps: number(0..) = 1e-8})",
@@ -47,7 +51,7 @@ return function(mg, args)
       end
       local rank = math.max(x.ndim, y.ndim)
       axis = axis_of("cosine_similarity", axis, rank)
-      x, y = level(x, rank), level(y, rank)
+      x, y = level(x, rank, axis, y), level(y, rank, axis, x)
       return (unit(x, 2, axis, eps) * unit(y, 2, axis, eps)):sum(axis)
     end)
 

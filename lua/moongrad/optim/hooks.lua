@@ -4,6 +4,7 @@
 local mg = require "moongrad"
 local check_list = require "moongrad.list"
 local field = require "moongrad.field"
+local kinds = require "moongrad.nn.kinds"
 local checked, raise = mg.checked, mg.raise
 
 local hooks = {}
@@ -18,6 +19,7 @@ local function parameters(op, target)
     elseif seen[p.id] then
       raise("%s: parameters %d and %d are the same", op, seen[p.id], i)
     end
+    kinds.check_place(op, i, p)
     seen[p.id] = i
   end
   check_list(op, "the table of parameters", target)

@@ -15,6 +15,7 @@ local mg = require "moongrad"
 local Optimizer = require "moongrad.optim.optimizer"
 local only = require "moongrad.only"
 local newton = require "moongrad.optim.quasi_newton"
+local kinds = require "moongrad.nn.kinds"
 local checked, raise, dot = mg.checked, mg.raise, newton.dot
 
 local LBFGS = Optimizer:extend("LBFGS",
@@ -101,7 +102,10 @@ local function minimize(self, params, closure)
       raise("step: the closure gave a %s, expected the loss", type(loss))
     end
     local some = false
-    for _, p in ipairs(params) do some = some or p.grad end
+    for i, p in ipairs(params) do
+      some = some or p.grad
+      if not self.target.named_parameters then kinds.check_place("step", i, p) end
+    end
     if not some then raise "step: the closure left no gradients: it calls backward" end
     self:run_hooks(params)
     return type(loss) == "number" and loss or loss:item(), flat(params, "grad")

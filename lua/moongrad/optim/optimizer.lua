@@ -545,10 +545,7 @@ local function check_idle(self)
   for _, group in ipairs(self.groups) do
     for name, p in named(group.target) do
       n = n + 1
-      if not p.grad and kinds.replaced[p] and not group.target.named_parameters then
-        raise("step: parameter %s is its module's no more, since :to(dtype) made new ones: make " ..
-          "the optimizer after that, or of the module", name)
-      end
+      if not group.target.named_parameters then kinds.check_place("step", name, p, true) end
     end
   end
   if n == 0 then
@@ -569,6 +566,8 @@ local function step(self)
       if p.requires_grad and p.grad then
         params[#params + 1], owners[#params + 1] = p, group
         if seen then check_new(seen, p.id, n, name, "step") end
+      elseif p.requires_grad and not group.target.named_parameters then
+        kinds.check_place("step", name, p)
       end
     end
   end
