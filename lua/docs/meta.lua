@@ -65,7 +65,8 @@ local function safe(name) return KEYWORDS[name] and name .. "_" or name end
 local function remark(p)
   local bounds = p.type:match "%((.-)%)"
   local words = {}
-  if bounds then words[#words + 1] = "in " .. bounds end
+  if bounds == ".." then words[#words + 1] = "finite"
+  elseif bounds then words[#words + 1] = "in " .. bounds end
   if p.default then words[#words + 1] = "default " .. p.default end
   return #words > 0 and " # " .. table.concat(words, ", ") or ""
 end

@@ -19,7 +19,8 @@ reference.types = {
   {"variable", "a Variable, and nothing that would have to be made one"},
   {"list", "a table of Variables"},
   {"int, number", "a whole number, a number. Behind them may stand what is allowed: int(1..), " ..
-    "number(0..1); number(0<..) is above 0"},
+    "number(0..1); number(0<..) is above 0, number(..) anything finite; number(0..inf) takes " ..
+    "infinity too"},
   {"bool, string, function, table, any", "as in Lua; a function is anything that can be called"},
   {"dtype", '"float64", "float32", "int64", "uint8" or "bool"'},
   {"\"a\" | \"b\"", "one of these strings"},
@@ -136,6 +137,7 @@ local WORDS = {
 -- "1..", "0<..1" in words
 local function bounds_in_words(bounds)
   local from, strict, to = bounds:match "^(.-)(<?)%.%.(.*)$"
+  if bounds == ".." then return ", finite" end
   if from and to == "" then
     return (strict == "<" and " above " or " from ") .. from .. (strict == "<" and "" or " up")
   end

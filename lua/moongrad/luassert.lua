@@ -116,11 +116,11 @@ end
 -- name, what reads the arguments, what looks at them, and the words for what should not have been
 for _, row in ipairs{
   {"allclose", mg.signature("allclose(a: any, b: any, " ..
-     "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false})"), allclose,
+     "{rtol: number(0..) = 1e-5, atol: number(0..inf) = 1e-8, equal_nan: bool = false})"), allclose,
    "all elements are near each other"},
   {"shape", mg.signature("shape(x: array, dims: shape)"), shape, "it is of this shape"},
-  {"gradcheck", mg.signature("gradcheck(f: function, xs: tree, {order: int(1..2) = 1, " ..
-     "eps: number(0<..) = 1e-6, rtol: number(0..) = 1e-3, atol: number(0..) = 1e-5})"), gradcheck,
+  {"gradcheck", mg.signature("gradcheck(f: function, xs: tree, {order: int(1..2) = 1, eps: " ..
+     "number(0<..) = 1e-6, rtol: number(0..) = 1e-3, atol: number(0..inf) = 1e-5})"), gradcheck,
    "the gradient is right"},
 } do
   local name, read, look, opposite = table.unpack(row)

@@ -458,7 +458,7 @@ return function(mg)
   end
 
   mg.define("gradcheck(f: function, xs: tree, {order: int(1..2) = 1, eps: number(0<..) = 1e-6, " ..
-    "rtol: number(0..) = 1e-3, atol: number(0..) = 1e-5}) -> bool",
+    "rtol: number(0..) = 1e-3, atol: number(0..inf) = 1e-5}) -> bool",
     "true, or false and where the gradient of f(xs[1], xs[2], ...) is not what differences say; " ..
     "order 2: the second too",
     function(f, xs, order, eps, rtol, atol)

@@ -272,6 +272,15 @@ describe("memory", function()
         ["sum: this Variable was freed"] = function() return x:sum() end,
         ["matmul: argument 1: this Variable was freed"] = function() return y:matmul(x) end,
         ["maximum: argument 2: this Variable was freed"] = function() return mg.maximum(y, x) end,
+        ["sin: argument 1: this Variable was freed"] = function()
+          local ops = {mg.sin}
+          return ops[1](x)
+        end,
+        ["relu: argument 1: this Variable was freed"] = function()
+          local other = mg.relu
+          return other(x)
+        end,
+        ["ReLU: this Variable was freed"] = function() return mg.nn.ReLU()(x) end,
         ["stack: this Variable was freed"] = function() return mg.stack{y, x} end,
         ["bnot: this Variable was freed"] = function() return ~x end,
         ["band: this Variable was freed"] = function() return x & true end,

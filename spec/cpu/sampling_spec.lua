@@ -294,7 +294,8 @@ describe("samples", function()
       ["exponential: rate must be positive and finite"] =
         function() mg.exponential(mg.tensor{1, nan}) end,
       ["gamma: k must be positive, got nan"] = function() mg.gamma(nan, 1) end,
-      ["gamma: k must be positive and finite"] = function() mg.gamma(huge, 1) end,
+      ["gamma: k must be finite, got inf"] = function() mg.gamma(huge, 1) end,
+      ["gamma: k must be positive and finite"] = function() mg.gamma(mg.tensor(huge), 1) end,
       ["gamma: rate must be positive and finite"] = function() mg.gamma(1, {1, 0}) end,
       ["beta: a must be positive and finite"] = function() mg.beta({1, -1}, 1) end,
       ["beta: b must be positive, got 0"] = function() mg.beta(1, 0) end,

@@ -445,9 +445,10 @@ describe("a file", function()
       {a = {b = x}, ["a.b"] = x}))
     assert(raises("save: in .safetensors the name __metadata__", mg.save,
       folder .. "/x.safetensors", {["__metadata__"] = x}))
-    assert(raises("save: argument 2 is a Linear, not a plain table; save its :state()", mg.save,
+    assert(raises("save: argument 2 is an object of Linear, not a plain table; save its " ..
+      ":state()", mg.save,
       folder .. "/x.npz", mg.nn.Linear(2, 3)))
-    assert(raises("save: opt is a SGD", mg.save, folder .. "/x.npz",
+    assert(raises("save: opt is an object of SGD", mg.save, folder .. "/x.npz",
       {opt = mg.optim.SGD{mg.Variable(1)}}))
     mg.save(folder .. "/shape.npz", {shape = x.shape})
     assert.same({2}, mg.load(folder .. "/shape.npz").shape)

@@ -77,15 +77,60 @@ end)
 describe("numbers", function()
   it("that cannot be meant are refused", function()
     refuses("clamp: min is nan", mg.clamp, {1, 2}, {min = nan})
-    refuses("hardtanh: min must be below max, got nan and 1", mg.hardtanh, {1, 2}, {min = nan})
-    refuses("hardtanh: min must be below max, got -1 and nan", mg.hardtanh, {1, 2}, {max = nan})
-    refuses("Hardtanh: hardtanh: min must be below max", mg.nn.Hardtanh{max = nan}, {1, 2})
+    refuses("hardtanh: min is nan", mg.hardtanh, {1, 2}, {min = nan})
+    refuses("Hardtanh: max is nan", mg.nn.Hardtanh, {max = nan})
+    refuses("trunc_normal: a is nan", mg.nn.init.trunc_normal, mg.Variable{1}, {a = nan})
     refuses("uniform: low must be no more than high", mg.nn.init.uniform, mg.Variable{1}, 5, 1)
     refuses("dampening must be", mg.optim.SGD, {mg.Variable{1}}, {dampening = nan})
     refuses("rate = -1 is negative", mg.optim.weight_decay, -1)
     refuses("histogram: the edges must rise", mg.histogram, {1, 2}, {1, 3, 2})
     refuses("progress: a number must be whole and not negative", mg.progress, -1)
     refuses("progress: got a string", mg.progress, "3")
+  end)
+
+  it("of which nothing but nan would come are refused", function()
+    local W, init = mg.Variable{1, 2}, mg.nn.init
+    for _, row in ipairs{
+      {"celu", mg.celu, "alpha", {1, 2}}, {"softplus", mg.softplus, "beta", {1, 2}},
+      {"elu", mg.elu, "alpha", {1, 2}}, {"leaky_relu", mg.leaky_relu, "slope", {1, 2}},
+      {"var", mg.var, "correction", {1, 2}}, {"cov", mg.cov, "correction", {{1, 2}, {2, 4}}},
+      {"trapezoid", mg.trapezoid, "dx", {1, 2}}, {"isclose", mg.isclose, "rtol", {0}, {0}},
+      {"numerical_grad", mg.numerical_grad, "eps", mg.sin, mg.ones(1)},
+      {"pairwise_distance", mg.pairwise_distance, "eps", {{1}}, {{2}}},
+      {"hinge_embedding_loss", mg.hinge_embedding_loss, "margin", {1}, {1}},
+      {"local_response_norm", mg.local_response_norm, "k", mg.ones(1, 2, 2), 2},
+      {"gumbel_softmax", mg.gumbel_softmax, "tau", {1, 2}},
+      {"scaled_dot_product_attention", mg.scaled_dot_product_attention, "scale", {{1}}, {{1}},
+        {{1}}},
+      {"trunc_normal", init.trunc_normal, "mean", W}, {"trunc_normal", init.trunc_normal, "std", W},
+      {"orthogonal", init.orthogonal, "gain", mg.Variable{{1}}},
+      {"SGD", mg.optim.SGD, "lr", {W}}, {"Adam", mg.optim.Adam, "weight_decay", {W}},
+      {"cosine", mg.optim.cosine, "eta_min", mg.optim.SGD{W}, 3},
+    } do
+      local name, f, option = table.unpack(row, 1, 3)
+      local args = table.move(row, 4, #row, 1, {})
+      for _, v in ipairs{inf, -inf, nan} do
+        args[#row - 2] = {[option] = v}
+        refuses(("%s: %s"):format(name, option), f, table.unpack(args))
+      end
+      args[#row - 2] = {[option] = inf}
+      refuses(("%s: %s must be finite, got inf"):format(name, option), f, table.unpack(args))
+    end
+    refuses("linspace: b must be finite, got inf", mg.linspace, 1, inf, 3)
+    refuses("range: step is nan", mg.range, 1, 4, nan)
+    refuses("normal: mean must be finite, got nan", mg.normal, nan, 1)
+    refuses("Normalize: mean[2] must be finite, got nan", mg.data.Normalize, {0, nan}, {1, 1})
+  end)
+
+  it("without end are taken where they mean something", function()
+    assert.same({0, 0}, mg.softshrink({1, 2}, inf):totable())
+    assert.equal(2, mg.huber_loss({2}, {0}, {delta = inf}):item())
+    assert(mg.allclose({1}, {9}, {atol = inf}))
+    local w = mg.Variable{3, 4}
+    mg.sum(w * w):backward()
+    assert.equal(10, mg.optim.clip_grad_norm({w}, inf))
+    assert.same({6, 8}, w.grad:totable())
+    mg.optim.plateau(mg.optim.SGD{w}, {patience = inf, cooldown = inf})
   end)
 
   it("that take the place of others stay what they are", function()

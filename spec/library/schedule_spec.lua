@@ -59,6 +59,19 @@ describe("schedules", function()
     assert(near(rates(function(o) return optim.warm_restarts(o, 2) end, 5), {1, 0.5, 1, 0.5, 1}))
   end)
 
+  it("keep those that they were made of", function()
+    for _, name in ipairs{"chained", "sequential"} do
+      local opt = optim.SGD({mg.Variable(1)}, {lr = 1})
+      local list = {optim.step(opt, 1, {gamma = 0.5}), optim.step(opt, 1, {gamma = 0.5})}
+      local schedule = optim[name](list, name == "sequential" and {1} or nil)
+      list[1], list[2] = nil, nil
+      schedule:step()
+      assert.equal(name == "chained" and 0.25 or 1, opt.lr)
+      schedule:step()
+      assert.equal(name == "chained" and 0.0625 or 0.5, opt.lr)
+    end
+  end)
+
   it("one after the other, and chained", function()
     assert(near(rates(function(o)
       return optim.sequential({optim.linear_lr(o, 3, {start_factor = 0.25}),

@@ -37,6 +37,13 @@ static bool is_class(lua_State *L, int i) {
          type_of_field(L, i, "__name") == LUA_TSTRING;
 }
 
+/* "a" or "an", as the word is said: a userdata, an SGD, an Upsample */
+static const char *article(const char *word) {
+  bool capital = *word >= 'A' && *word <= 'Z', spelt = capital && word[1] >= 'A' && word[1] <= 'Z';
+  if (strchr("Uu", *word)) return spelt || strncmp(word + 1, "ni", 2) == 0 || !capital ? "a" : "an";
+  return strchr(spelt ? "AEFHILMNORSX" : "aeioAEIO", *word) ? "an" : "a";
+}
+
 /* Pushes what stands at i as a message says it: "a string". */
 static void push_kind(lua_State *L, int i) {
   const char *kind = kind_of(L, i);
@@ -48,7 +55,7 @@ static void push_kind(lua_State *L, int i) {
   }
   if (lua_type(L, i) == LUA_TTABLE && luaL_getmetafield(L, i, "__name") == LUA_TSTRING)
     kind = lua_tostring(L, -1);
-  lua_pushfstring(L, strchr("aeiouAEIO", *kind) ? "an %s" : "a %s", kind);
+  lua_pushfstring(L, "%s %s", article(kind), kind);
 }
 
 static void push_types(lua_State *L, const param *p) {
@@ -77,8 +84,7 @@ static void push_types(lua_State *L, const param *p) {
   luaL_checkstack(L, 40, NULL);
   for (size_t i = 0; i < sizeof says / sizeof *says; i++)
     if (p->kinds & says[i].kind) lua_pushstring(L, says[i].text);
-  if (p->kinds & K_OBJECT)
-    lua_pushfstring(L, strchr("aeiou", p->object[3]) ? "an %s" : "a %s", p->object + 3);
+  if (p->kinds & K_OBJECT) lua_pushfstring(L, "%s %s", article(p->object + 3), p->object + 3);
   if (p->kinds & K_CHOICE)
     for (const char *s = p->type; (s = memchr(s, '"', p->type + p->type_len - s));) {
       const char *end = strchr(s + 1, '"') + 1;
@@ -343,8 +349,11 @@ static void check_bounds(lua_State *L, const signature *g, const param *p, int a
   if ((p->above ? v > p->low : v >= p->low) && (p->below ? v < p->high : v <= p->high)) return;
   if (element) name = lua_pushfstring(L, "%s[%d]", name, element);
   const char *said = push_number_text(L, at);
-  bool open = p->high == INFINITY;
-  if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", name, said);
+  bool open = p->high == INFINITY, all = open && p->low == -INFINITY;
+  if (all && !p->above) lua_pushfstring(L, "%s is nan", name);
+  else if (all || (open && v == INFINITY))
+    lua_pushfstring(L, "%s must be finite, got %s", name, said);
+  else if (v < 0 && p->low == 0) lua_pushfstring(L, "%s = %s is negative", name, said);
   else if (open && p->above && p->low == 0)
     lua_pushfstring(L, "%s must be positive, got %s", name, said);
   else if (open && !p->above)

@@ -223,6 +223,7 @@ int signature_parameters(lua_State *L);
 void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
 const char *checked_name(lua_State *L, int i);     /* of such a function at i, else NULL */
 bool signature_has_method(lua_State *L);           /* that on top: does it begin with an array? */
+const char *push_signature_name(lua_State *L);     /* of the running closure; or NULL, and nothing */
 int name_distance(const char *a, const char *b);   /* 9: nobody meant b by a */
 
 /* ---- values as bytes, files (bytes.c) -------------------------------------------------------- */

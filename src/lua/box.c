@@ -116,11 +116,13 @@ void refuse_freed(lua_State *L, node **b) {
   while (i <= top && !lua_istable(L, i) && lua_touserdata(L, i) != b) i++;
   if (lua_touserdata(L, i) != b) i = 0;
   else if (ar.name && strcmp(ar.namewhat, "method") == 0) i--;
-  if (!ar.name) refuse(L, "this Variable was freed");
-  if (strcmp(ar.name, "newindex") == 0) ar.name = "index"; /* as all of subscript.c says */
-  if (i == 0 || strcmp(ar.namewhat, "metamethod") == 0)
-    refuse(L, "%s: this Variable was freed", ar.name);
-  refuse(L, "%s: argument %d: this Variable was freed", ar.name, i);
+  bool meta = ar.name && strcmp(ar.namewhat, "metamethod") == 0;
+  const char *op = meta ? NULL : push_signature_name(L);
+  if (!op) op = ar.name;
+  if (!op) refuse(L, "this Variable was freed");
+  if (strcmp(op, "newindex") == 0) op = "index"; /* as all of subscript.c says */
+  if (i == 0 || meta) refuse(L, "%s: this Variable was freed", op);
+  refuse(L, "%s: argument %d: this Variable was freed", op, i);
 }
 
 void failed(lua_State *L, state *S, int tries) {

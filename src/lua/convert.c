@@ -649,7 +649,7 @@ const entry convert_entries[] = {
     {"full", make_full,
      "full(dims: shape, value: number | bool, dtype: dtype?)\nfilled with one value", false},
     {"range", make_range,
-     "range(first: number, last: number, step: number = 1, {dtype: dtype})\n"
+     "range(first: number(..), last: number(..), step: number(-inf..inf) = 1, {dtype: dtype})\n"
      "first, first + step ... last inclusive, as Lua's for",
      false},
     {"randperm", make_randperm, "randperm(n: int(0..))\nint64: 1..n in random order", false},

@@ -156,10 +156,6 @@ static int clamp(lua_State *L) {
   sig_values(L);
   bool min = !lua_isnil(L, 2), max = !lua_isnil(L, 3);
   if (!min && !max) refuse(L, "clamp: needs options min, max or both");
-  for (int i = 2; i <= 3; i++) {
-    lua_Number bound = lua_type(L, i) == LUA_TNUMBER ? lua_tonumber(L, i) : 0;
-    if (bound != bound) refuse(L, "clamp: %s is nan", i == 2 ? "min" : "max");
-  }
   if (min && max) return clamp_between(L);
   node *x = to_node(L, 1), *bound = to_node(L, min ? 2 : 3);
   bool fraction = is_float(x->dtype);
@@ -343,13 +339,15 @@ const entry op_entries[] = {
      "x times the normal distribution function of x",
      true},
     {"leaky_relu", leaky_relu,
-     "leaky_relu(x: array, slope: number | array = 0.01)\nx where positive, slope * x elsewhere",
+     "leaky_relu(x: array, slope: number(..) | array = 0.01)\n"
+     "x where positive, slope * x elsewhere",
      true},
     {"elu", elu,
-     "elu(x: array, alpha: number | array = 1)\nx where positive, alpha * (exp(x) - 1) elsewhere",
+     "elu(x: array, alpha: number(..) | array = 1)\n"
+     "x where positive, alpha * (exp(x) - 1) elsewhere",
      true},
     {"clamp", clamp,
-     "clamp(x: array, {min: number | array, max: number | array})\n"
+     "clamp(x: array, {min: number(-inf..inf) | array, max: number(-inf..inf) | array})\n"
      "x kept within min..max, nan where one of the three is; gradient 1 inside and at the bounds",
      true},
     {"slice", slice, "slice(x: array, ...)\nx[...]: by numbers, ranges, Variables", true},

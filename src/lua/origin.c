@@ -21,11 +21,8 @@ static void keep(graph *G, char **to, const char *text) {
 static const char *push_op(lua_State *L, const node *n) {
   if (node_has_creator(n) && n->op < NOP) return lua_pushstring(L, op_table[n->op].name);
   if (n->op == OP_OUTPUT && node_is_function(n->in[0])) return lua_pushstring(L, n->in[0]->x->name);
-  int sig = lua_upvalueindex(3), type = lua_type(L, sig);
-  if (type == LUA_TUSERDATA) return lua_pushstring(L, signature_get(L)->name);
-  if (type != LUA_TSTRING) return lua_pushliteral(L, "an op");
-  const char *text = lua_tostring(L, sig);
-  return lua_pushlstring(L, text, strcspn(text, "("));
+  const char *name = push_signature_name(L);
+  return name ? name : lua_pushliteral(L, "an op");
 }
 
 /* Of the operands at 1..top one that is not finite, the first of the worst; NULL: a number. */

@@ -14,7 +14,8 @@
 **   float, int64 ...  of these dtypes alone; `bool array` is one of bool
 **   variable          a Variable, as it is
 **   list              a table of Variables
-**   int, number       perhaps within bounds: number(0..1), int(1..), number(0<..), number(0..<1)
+**   int, number       perhaps within bounds: number(0..1), int(1..), number(0<..), number(0..<1);
+**                     where one is left out, what is finite: number(..); infinity too: number(0..inf)
 **   bool, string, dtype, function (or what can be called), table, tree, any; "a" | "b": one of these
 **   axis, new_axis    of the first array; new_axis: where one is inserted
 **   axes              a number or a table of them
@@ -95,11 +96,14 @@ static void bounds(scan *c, param *p) {
   p->bounded = true;
   p->low = -INFINITY;
   p->high = INFINITY;
-  if (number(c, &p->low)) lua_pop(c->L, 1);
-  p->above = accept(c, "<");
+  bool low = number(c, &p->low);
+  if (low) lua_pop(c->L, 1);
+  else low = accept(c, "-inf");
+  p->above = accept(c, "<") || !low;
   expect(c, "..");
   p->below = accept(c, "<");
   if (number(c, &p->high)) lua_pop(c->L, 1);
+  else if (!accept(c, "inf")) p->below = true;
   expect(c, ")");
 }
 
@@ -353,6 +357,14 @@ const signature *signature_get(lua_State *L) {
   g = compile(L);
   lua_replace(L, lua_upvalueindex(3));
   return g;
+}
+
+const char *push_signature_name(lua_State *L) {
+  int sig = lua_upvalueindex(3), type = lua_type(L, sig);
+  if (type == LUA_TUSERDATA) return lua_pushstring(L, signature_get(L)->name);
+  if (type != LUA_TSTRING) return NULL;
+  const char *text = lua_tostring(L, sig);
+  return lua_pushlstring(L, text, strcspn(text, "("));
 }
 
 /* Is the first argument of the signature on top an array? */

@@ -84,7 +84,7 @@ local function per_channel(v)
 end
 
 transforms.Normalize = checked(
-  "Normalize(mean: number | numbers, std: number(0<..) | numbers(0<..))",
+  "Normalize(mean: number(..) | numbers(..), std: number(0<..) | numbers(0<..))",
   "a transform: (x - mean) / std, of each channel its own",
   function(mean, std)
     local m, s = per_channel(mean), per_channel(std)

@@ -84,7 +84,7 @@ function tree.encode(t)
     if class and class ~= SHAPE then
       raise("save: %s is %s, not a plain table; save its :state(), if it has one",
         path or "argument 2",
-        type(class) == "table" and class.__name and "a " .. class.__name or "an object")
+        type(class) == "table" and class.__name and "an object of " .. class.__name or "an object")
     end
     flat = flat and depth == 0
     local keys, list, strings = keys_of(v, path)

@@ -161,7 +161,7 @@ local function drawn(logits, temperature, k)
 end
 
 GPT.generate = checked("generate(self, tokens: int64 | uint8, n: int(0..), " ..
-  "{temperature: number(0..) = 1, top_k: int(1..)?})",
+  "{temperature: number(0..inf) = 1, top_k: int(1..)?})",
   "tokens (N, T) or (T) with n more behind, drawn one by one; temperature 0: the likeliest",
   function(self, tokens, n, temperature, top_k)
     if temperature == 0 and top_k then

@@ -11,12 +11,12 @@ local LIST = {
   {"Hardswish", "hardswish"}, {"Sigmoid", "sigmoid"}, {"LogSigmoid", "logsigmoid"},
   {"Tanh", "tanh"}, {"Hardsigmoid", "hardsigmoid"}, {"Softmin", "softmin", "axis: int = -1"},
   {"CELU", "celu", "alpha: number(0<..) = 1"},
-  {"Hardshrink", "hardshrink", "lambda: number(0..) = 0.5"},
-  {"Softshrink", "softshrink", "lambda: number(0..) = 0.5"},
-  {"Hardtanh", "hardtanh", "{min: number = -1, max: number = 1}",
+  {"Hardshrink", "hardshrink", "lambda: number(0..inf) = 0.5"},
+  {"Softshrink", "softshrink", "lambda: number(0..inf) = 0.5"},
+  {"Hardtanh", "hardtanh", "{min: number(-inf..inf) = -1, max: number(-inf..inf) = 1}",
    function(min, max) return {min = min, max = max} end},
-  {"LeakyReLU", "leaky_relu", "negative_slope: number = 0.01"},
-  {"ELU", "elu", "alpha: number = 1"},
+  {"LeakyReLU", "leaky_relu", "negative_slope: number(..) = 0.01"},
+  {"ELU", "elu", "alpha: number(..) = 1"},
   {"GELU", "gelu", '{approximate: "none" | "tanh" = "none"}',
    function(how) if how == "tanh" then return {approximate = how} end end},
   {"Softplus", "softplus", "{beta: number(0<..) = 1}", function(beta) return {beta = beta} end},
@@ -56,7 +56,7 @@ Identity.forward = checked("Identity(self, x: any)", "x itself", function(_, x) 
 -- He et al., "Delving deep into rectifiers", 2015.
 local PReLU = Module:extend "PReLU"
 layers.PReLU = PReLU
-PReLU.init = checked("PReLU(self, num_parameters: int(1..) = 1, {init: number = 0.25})",
+PReLU.init = checked("PReLU(self, num_parameters: int(1..) = 1, {init: number(..) = 0.25})",
   "x where positive, weight x elsewhere; a weight for all, or for each channel, axis 2",
   function(self, n, start)
     self.weight = Parameter(mg.full({n}, start, mg.Config.dtype))

@@ -45,11 +45,11 @@ local function gain(name, kind, slope, usual)
 end
 
 init.calculate_gain = checked(
-  "calculate_gain(nonlinearity: " .. KINDS .. ", slope: number?)",
+  "calculate_gain(nonlinearity: " .. KINDS .. ", slope: number(..)?)",
   "what keeps the variance of values through an activation; slope: of leaky_relu, 0.01",
   function(kind, slope) return gain("calculate_gain", kind, slope, 0.01) end)
 
-init.uniform = checked("uniform(p: variable, low: number = 0, high: number = 1)",
+init.uniform = checked("uniform(p: variable, low: number(..) = 0, high: number(..) = 1)",
   "uniform in low..high", function(p, low, high)
     if not (low <= high and high - low < math.huge) then
       raise("uniform: low must be no more than high, both finite")
@@ -57,7 +57,7 @@ init.uniform = checked("uniform(p: variable, low: number = 0, high: number = 1)"
     return uniform(p, low + 0.0, high + 0.0)
   end)
 
-init.normal = checked("normal(p: variable, mean: number = 0, std: number(0..) = 1)",
+init.normal = checked("normal(p: variable, mean: number(..) = 0, std: number(0..) = 1)",
   "from a normal distribution", normal)
 
 init.constant = checked("constant(p: variable, value: number)", "value everywhere",
@@ -76,11 +76,11 @@ init.eye = checked("eye(p: variable)", "1 where row and column are equal, 0 else
 
 -- By the inverse of the distribution, between what it is at the ends.
 init.trunc_normal = checked(
-  "trunc_normal(p: variable, {mean: number = 0, std: number(0<..) = 1, a: number = -2, " ..
-  "b: number = 2})",
+  "trunc_normal(p: variable, {mean: number(..) = 0, std: number(0<..) = 1, " ..
+  "a: number(-inf..inf) = -2, b: number(-inf..inf) = 2})",
   "from a normal distribution, but for what lies outside a..b",
   drawing(function(p, mean, std, a, b)
-    if a >= b or a ~= a or b ~= b then
+    if a >= b then
       raise("trunc_normal: a must be below b, got %g and %g", a, b)
     end
     mean = mean + 0.0
@@ -105,7 +105,7 @@ init.xavier_normal = checked("xavier_normal(p: variable, {gain: number(0..) = 1}
     return normal(p, 0, by * math.sqrt(2 / (inputs + outputs)))
   end)
 
-local HE = '{a: number?, mode: "fan_in" | "fan_out" = "fan_in", nonlinearity: ' .. KINDS ..
+local HE = '{a: number(..)?, mode: "fan_in" | "fan_out" = "fan_in", nonlinearity: ' .. KINDS ..
   ' = "leaky_relu"})'
 
 local function spread(name, p, a, mode, kind)
@@ -125,7 +125,7 @@ init.kaiming_normal = checked("kaiming_normal(p: variable, " .. HE,
   function(p, a, mode, kind) return normal(p, 0, spread("kaiming_normal", p, a, mode, kind)) end)
 
 -- Q of a normal matrix, with the signs of R's diagonal, is uniform among the orthogonal ones.
-init.orthogonal = checked("orthogonal(p: variable, {gain: number = 1})",
+init.orthogonal = checked("orthogonal(p: variable, {gain: number(..) = 1})",
   "orthogonal rows, or columns where there are fewer of them, of length gain: Saxe et al. 2014",
   drawing(function(p, by)
     fans("orthogonal", p)

@@ -146,7 +146,7 @@ plain("ChannelShuffle", "channel_shuffle", "groups: int(1..)",
 local LocalResponseNorm = layer "LocalResponseNorm"
 
 LocalResponseNorm.init = checked("LocalResponseNorm(self, size: int(1..), " ..
-    "{alpha: number = 1e-4, beta: number = 0.75, k: number = 1})",
+    "{alpha: number(..) = 1e-4, beta: number(..) = 0.75, k: number(..) = 1})",
   "local_response_norm over `size` neighbouring channels of x (N, C, ...)",
   function(self, size, alpha, beta, k)
     self.size, self.alpha, self.beta, self.k = size, alpha, beta, k

@@ -29,19 +29,18 @@ return function(mg, args)
 
   define("hardsigmoid(x: array)", "relu6(x + 3) / 6", function(x) return mg.relu6(x + 3) / 6 end)
 
-  define("hardtanh(x: array, {min: number = -1, max: number = 1})",
+  define("hardtanh(x: array, {min: number(-inf..inf) = -1, max: number(-inf..inf) = 1})",
     "x kept within min..max; gradient 0 at the bounds and beyond",
     function(x, min, max)
-      local below = min < max
-      if not below then raise("hardtanh: min must be below max, got %g and %g", min, max) end
+      if min >= max then raise("hardtanh: min must be below max, got %g and %g", min, max) end
       return where(x:le(min), min, where(x:ge(max), max, x))
     end)
 
-  define("hardshrink(x: array, lambda: number(0..) = 0.5)",
+  define("hardshrink(x: array, lambda: number(0..inf) = 0.5)",
     "x where |x| > lambda, 0 elsewhere",
     function(x, lambda) return where(x:abs():le(lambda), 0, x) end)
 
-  define("softshrink(x: array, lambda: number(0..) = 0.5)",
+  define("softshrink(x: array, lambda: number(0..inf) = 0.5)",
     "x nearer to 0 by lambda where |x| > lambda, 0 elsewhere",
     function(x, lambda) return x - x:clamp{min = -lambda, max = lambda} end)
 

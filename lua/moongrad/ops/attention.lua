@@ -32,7 +32,7 @@ return function(mg, args)
   end
 
   define("scaled_dot_product_attention(q: float, k: float, v: float, {attn_mask: array?, " ..
-    "dropout_p: number(0..1) = 0, is_causal: bool = false, scale: number?, " ..
+    "dropout_p: number(0..1) = 0, is_causal: bool = false, scale: number(..)?, " ..
     "enable_gqa: bool = false})",
     "softmax(scale q k' + mask) v: q (..., T, D), k (..., S, D), v (..., S, E); " ..
     "masks (..., T, S): bool keeps where true, float is added; a row that keeps nothing gives 0",

@@ -59,7 +59,7 @@ return function(mg, args)
     end)
 
   -- From both ends, so that both are exact.
-  define("linspace(a: number, b: number, n: int(0..), " .. FLOAT .. ")",
+  define("linspace(a: number(..), b: number(..), n: int(0..), " .. FLOAT .. ")",
     "n numbers evenly from a to b, both included",
     function(a, b, n, dtype)
       local i = (args.count(n) - 1):to(dtype or mg.Config.dtype)
@@ -70,7 +70,7 @@ return function(mg, args)
       return mg.where(i:lt(n / 2), i * step + a, (i - (n - 1)) * step + b)
     end)
 
-  define("logspace(a: number, b: number, n: int(0..), {base: number(0<..) = 10, " ..
+  define("logspace(a: number(..), b: number(..), n: int(0..), {base: number(0<..) = 10, " ..
     'dtype: "float64" | "float32"})',
     "base to the power of n numbers evenly from a to b, both included",
     function(a, b, n, base, dtype)

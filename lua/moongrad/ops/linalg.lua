@@ -47,7 +47,7 @@ return function(mg, args)
     return off - off:detach():mean{axis = 2, keepdims = true}
   end
 
-  define("cov(x: float, {correction: number = 1})",
+  define("cov(x: float, {correction: number(..) = 1})",
     "(D, D): covariances of the rows of x (D, N), by N - correction; of a 1-d x the variance",
     function(x, correction)
       if x.ndim < 1 or x.ndim > 2 then
@@ -266,7 +266,7 @@ return function(mg, args)
       return (a:reshape(wide) * b:reshape(high)):reshape(r)
     end)
 
-  define("cdist(x: float, y: float, {p: number(0..) = 2})",
+  define("cdist(x: float, y: float, {p: number(0..inf) = 2})",
     "p-norms of the differences of rows: x (..., m, d), y (..., n, d), the result (..., m, n)",
     function(x, y, p)
       local _, d = check_matrices("cdist", "x", x)

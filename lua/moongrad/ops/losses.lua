@@ -63,7 +63,7 @@ return function(mg, args)
     return (x - y + eps):norm{p = p, axis = -1, keepdims = keepdims}
   end
 
-  define("pairwise_distance(x: float, y: float, {p: number = 2, eps: number = 1e-6, " ..
+  define("pairwise_distance(x: float, y: float, {p: number = 2, eps: number(..) = 1e-6, " ..
     "keepdims: bool = false})",
     "norm(x - y + eps) along the last axis; x and y broadcast",
     function(x, y, ...) return distance("pairwise_distance", x, y, ...) end)
@@ -77,7 +77,7 @@ return function(mg, args)
     end
   end
 
-  define("margin_ranking_loss(a: array, b: array, y: array, {margin: number = 0, " ..
+  define("margin_ranking_loss(a: array, b: array, y: array, {margin: number(..) = 0, " ..
     REDUCTION .. "})",
     "max(0, margin - y (a - b)): a shall be above b where y is 1, below where y is -1",
     function(a, b, y, margin, how)
@@ -87,7 +87,7 @@ return function(mg, args)
       return reduced(excess(margin - y * (a - b)), how)
     end)
 
-  define("hinge_embedding_loss(x: array, y: array, {margin: number = 1, " .. REDUCTION .. "})",
+  define("hinge_embedding_loss(x: array, y: array, {margin: number(..) = 1, " .. REDUCTION .. "})",
     "x where y is 1, max(0, margin - x) where y is -1",
     function(x, y, margin, how)
       check_pair("hinge_embedding_loss", "x", x, "y", y)
@@ -117,7 +117,7 @@ return function(mg, args)
 
   -- Schroff, Kalenichenko and Philbin, arXiv 1503.03832; swap: Balntas et al. 2016.
   define("triplet_margin_loss(a: float, same: float, other: float, {margin: number(0..) = 1, " ..
-    "p: number = 2, eps: number = 1e-6, swap: bool = false, " .. REDUCTION .. "})",
+    "p: number = 2, eps: number(..) = 1e-6, swap: bool = false, " .. REDUCTION .. "})",
     "max(0, d(a, same) - d(a, other) + margin) by pairwise_distance d; swap: the other may be " ..
     "nearer to `same`, and counts from there",
     function(a, same, other, margin, p, eps, swap, how)
@@ -141,7 +141,7 @@ return function(mg, args)
   end
 
   define("multi_margin_loss(x: float, labels: int64 | uint8, {p: int(1..2) = 1, " ..
-    "margin: number = 1, weight: array?, " .. REDUCTION .. "})",
+    "margin: number(..) = 1, weight: array?, " .. REDUCTION .. "})",
     "the sum of weight[label] max(0, margin - x[label] + x[i])^p over all other classes i, " ..
     "divided by C; labels 1..C",
     function(x, labels, p, margin, weight, how)

@@ -184,7 +184,7 @@ return function(mg, args)
   end
 
   -- Huber, "Robust estimation of a location parameter", 1964.
-  elementwise("huber_loss", "y", ", delta: number(0<..) = 1",
+  elementwise("huber_loss", "y", ", delta: number(0<..inf) = 1",
     "d^2 / 2 where |d| = |y - t| <= delta, delta (|d| - delta / 2) beyond",
     function(y, t, delta) return huber(y - t, delta) end)
 

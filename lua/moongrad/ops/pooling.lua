@@ -274,7 +274,6 @@ return function(mg, args)
       else
         scale = for_each_axis("scale_factor", factor, axes)
         for k, f in ipairs(scale) do
-          if f == math.huge then raise("interpolate: scale_factor is infinite") end
           to[k] = math.floor(shape[k + 2] * f)
         end
       end

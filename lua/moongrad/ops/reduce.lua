@@ -79,7 +79,7 @@ return function(mg, args)
     return x - x:mean{axis = axes, keepdims = true}, n
   end
 
-  define("var(x: array, " .. ALONG .. ", correction: number = 1})",
+  define("var(x: array, " .. ALONG .. ", correction: number(..) = 1})",
     "variance: squared distances from the mean, summed and divided by n - correction; of float32 "
       .. "with a mean beyond 10^4 deviations std is more exact",
     function(x, axes, keepdims, correction)
@@ -90,7 +90,7 @@ return function(mg, args)
       return squares / math.max(n - correction, 0)
     end)
 
-  define("std(x: array, " .. ALONG .. ", correction: number = 1})",
+  define("std(x: array, " .. ALONG .. ", correction: number(..) = 1})",
     "standard deviation; gradient 0 where it is 0",
     function(x, axes, keepdims, correction)
       local centred, n = centre(x, axes)
@@ -154,7 +154,7 @@ return function(mg, args)
       return x
     end)
 
-  define("trapezoid(y: array, x: array?, {dx: number?, axis: axis = -1})",
+  define("trapezoid(y: array, x: array?, {dx: number(..)?, axis: axis = -1})",
     "the integral by trapezoids, of y at places x, which are 1-d or of y's shape, or dx (1) apart",
     function(y, x, dx, axis)
       if y.ndim == 0 then raise "trapezoid: a 0-d Variable has no axis" end
@@ -182,7 +182,7 @@ return function(mg, args)
     end)
 
   define("isclose(a: array, b: array, " ..
-    "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false})",
+    "{rtol: number(0..) = 1e-5, atol: number(0..inf) = 1e-8, equal_nan: bool = false})",
     "bool: |a - b| <= atol + rtol |b|, or both are one infinity",
     function(a, b, rtol, atol, equal_nan)
       a, b = a:detach(), b:detach()
@@ -211,7 +211,7 @@ return function(mg, args)
     end)
 
   define("allclose(a: array, b: array, " ..
-    "{rtol: number(0..) = 1e-5, atol: number(0..) = 1e-8, equal_nan: bool = false}) -> bool",
+    "{rtol: number(0..) = 1e-5, atol: number(0..inf) = 1e-8, equal_nan: bool = false}) -> bool",
     "true if |a - b| <= atol + rtol |b| everywhere",
     function(a, b, rtol, atol, equal_nan)
       if not args.fit(a.shape, b.shape) then

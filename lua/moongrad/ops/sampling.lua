@@ -49,7 +49,7 @@ return function(mg, args)
   local function is_rate(v) return v:ge(0):logical_and(v:le(1e15)) end
   local function is_length(v) return v:ge(0):logical_and(v:isfinite()) end
 
-  define("normal(mean: number | array, std: number(0..) | array, " .. OPTIONS .. ")",
+  define("normal(mean: number(..) | array, std: number(0..) | array, " .. OPTIONS .. ")",
     "normal: mean + std * randn; differentiable",
     drawing(function(mean, std, dims, dtype)
       local shape = common("normal", dims, dtype, {"mean", mean, "std", std})
@@ -57,7 +57,7 @@ return function(mg, args)
       return mean + std * mg.randn(shape)
     end))
 
-  define("uniform(low: number | array, high: number | array, " .. OPTIONS .. ")",
+  define("uniform(low: number(..) | array, high: number(..) | array, " .. OPTIONS .. ")",
     "uniform between low and high; differentiable",
     drawing(function(low, high, dims, dtype)
       local shape = common("uniform", dims, dtype, {"low", low, "high", high})

@@ -50,8 +50,8 @@ return function(mg, args)
     end)
 
   -- Krizhevsky, Sutskever and Hinton 2012; a window of even size reaches one farther before.
-  define("local_response_norm(x: float, size: int(1..), {alpha: number = 1e-4, " ..
-    "beta: number = 0.75, k: number = 1})",
+  define("local_response_norm(x: float, size: int(1..), {alpha: number(..) = 1e-4, " ..
+    "beta: number(..) = 0.75, k: number(..) = 1})",
     "x / (k + alpha m)^beta, m: the mean of x^2 over `size` neighbouring channels of x (N, C, ...)",
     function(x, size, alpha, beta, k)
       local s = x.shape

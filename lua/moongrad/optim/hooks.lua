@@ -75,24 +75,24 @@ local function clip_grad_norm(params, max)
   end)
 end
 
-hooks.clip_grad_norm = checked("clip_grad_norm(params: module | table, max: number(0..))",
+hooks.clip_grad_norm = checked("clip_grad_norm(params: module | table, max: number(0..inf))",
   "scales all grads down where their common norm is above max; gives the norm, a number",
   function(target, max) return clip_grad_norm(parameters("clip_grad_norm", target), max) end)
 
-hooks.clip_grad_value = checked("clip_grad_value(params: module | table, max: number(0..))",
+hooks.clip_grad_value = checked("clip_grad_value(params: module | table, max: number(0..inf))",
   "clamps every element of all grads to -max..max",
   function(target, max)
     local params = parameters("clip_grad_value", target)
     mg.no_grad(change, params, function(_, g) return g:clamp{min = -max, max = max} end)
   end)
 
-hooks.clip_grad = checked("clip_grad(max: number(0..))",
+hooks.clip_grad = checked("clip_grad(max: number(0..inf))",
   "for opt:add_hook: clip_grad_norm before each update",
   function(max)
     return function(params) clip_grad_norm(params, max) end
   end)
 
-hooks.clip_value = checked("clip_value(max: number(0..))",
+hooks.clip_value = checked("clip_value(max: number(0..inf))",
   "for opt:add_hook: clip_grad_value before each update",
   function(max)
     return function(params)

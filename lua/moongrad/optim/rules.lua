@@ -258,7 +258,7 @@ end
 --   then), within step_sizes     p' = p - sign(g) z'
 local Rprop = Optimizer:extend("Rprop",
   "lr: number(0..) = 1e-2, etas: numbers(0..) = {0.5, 1.2}, " ..
-    "step_sizes: numbers(0..) = {1e-6, 50}",
+    "step_sizes: numbers(0..inf) = {1e-6, 50}",
   "steps by the sign of g alone, each element its own, longer while it stays: for whole batches")
 Rprop.buffers = { "g", "z" }
 

@@ -331,18 +331,19 @@ schedules.warmup = checked(
     end)
   end)
 
+-- Their optimizer, and a list of them that nobody changes
 local function check_parts(op, parts)
   check_list(op, "the list of schedules", parts)
   if #parts == 0 or not (type(parts[1]) == "table" and parts[1].is_schedule) then
     raise("%s: expected a list of schedules", op)
   end
-  return parts[1].opt
+  return parts[1].opt, table.move(parts, 1, #parts, 1, {})
 end
 
 schedules.chained = checked("chained(schedules: table)",
   "a schedule: lr times the factors by which each of these changes it (ChainedScheduler)",
-  function(parts)
-    local opt = check_parts("chained", parts)
+  function(list)
+    local opt, parts = check_parts("chained", list)
     return compound("chained", opt, parts, function(t, i, base)
       local lr = base
       for _, part in ipairs(parts) do
@@ -355,8 +356,8 @@ schedules.chained = checked("chained(schedules: table)",
 schedules.sequential = checked("sequential(schedules: table, milestones: numbers(0..))",
   "a schedule: the first of these up to the first milestone, a number of steps, then the next, " ..
     "counting from there, and so on (SequentialLR)",
-  function(parts, milestones)
-    local opt = check_parts("sequential", parts)
+  function(list, milestones)
+    local opt, parts = check_parts("sequential", list)
     if #milestones ~= #parts - 1 then
       raise("sequential: %d schedules need %d milestones, got %d", #parts, #parts - 1, #milestones)
     end
@@ -468,8 +469,8 @@ Plateau.step = checked("step(self, metric: number | variable)",
 
 schedules.plateau = checked(
   'plateau(opt: optimizer, {mode: "min" | "max" = "min", factor: number(0..<1) = 0.1, ' ..
-    "patience: number(0..) = 10, threshold: number(0..) = 1e-4, " ..
-    'threshold_mode: "rel" | "abs" = "rel", cooldown: number(0..) = 0, ' ..
+    "patience: number(0..inf) = 10, threshold: number(0..) = 1e-4, " ..
+    'threshold_mode: "rel" | "abs" = "rel", cooldown: number(0..inf) = 0, ' ..
     "min_lr: number(0..) = 0, eps: number(0..) = 1e-8})",
   "a schedule whose step takes a number, a loss on held-out data: lr times factor where it was " ..
     "no better for more than patience steps (ReduceLROnPlateau)",
