@@ -327,6 +327,33 @@ describe("shape ops", function()
     assert(same(v.grad, want))
   end)
 
+  it("give Variables of their own where there is nothing to do", function()
+    local one, square, whole = mg.tensor(5), mg.tensor{{1, 2}, {3, 4}}, int{1, 2}
+    for name, call in pairs{
+      roll = function() return mg.tensor(X), function(x) return x:roll({3, -2}, {2, 1}) end end,
+      rot90 = function() return mg.tensor(X), function(x) return x:rot90(-4) end end,
+      diff = function() return mg.tensor(X), function(x) return x:diff{n = 0} end end,
+      movedim = function() return one, function(x) return x:movedim(1, 1) end end,
+      shuffle = function() return one, function(x) return x:shuffle() end end,
+      matrix_power = function() return square, function(x) return x:matrix_power(1) end end,
+      nan_to_num = function() return whole, function(x) return x:nan_to_num() end end,
+    } do
+      local x, fn = call()
+      local y, before = fn(x), x:totable()
+      assert.not_equal(x, y, name)
+      assert.same(before, y:totable(), name)
+      y.data = mg.zeros_like(y)
+      assert.same(before, x:totable(), name)
+      y:free()
+      assert.same(before, x:totable(), name)
+      if x.dtype == "float64" then
+        local leaf = mg.Variable(x)
+        fn(leaf):sum():backward()
+        assert(exact(leaf.grad, mg.ones_like(x):totable()), name)
+      end
+    end
+  end)
+
   it("refuse what does not fit", function()
     local x = mg.tensor(X)
     for text, call in pairs{

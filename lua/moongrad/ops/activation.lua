@@ -74,7 +74,7 @@ return function(mg, args)
   define("nan_to_num(x: array, {nan: number = 0, posinf: number?, neginf: number?})",
     "nan becomes 0, infinities the largest finite values, or what is given; no gradient there",
     function(x, nan, above, below)
-      if x.dtype ~= "float64" and x.dtype ~= "float32" then return x:to "int64" end
+      if x.dtype ~= "float64" and x.dtype ~= "float32" then return args.own(x:to "int64") end
       local y = replaced(x)
       if nan ~= 0 then y = where(x:isnan(), nan, y) end
       if above then y = where(x:eq(huge), above, y) end

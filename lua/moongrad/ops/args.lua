@@ -94,6 +94,10 @@ return function(mg)
     return y
   end
 
+  -- x as a Variable of its own, where an op finds nothing to do: what is written into a result, or
+  -- frees it, leaves the argument as it is.
+  function args.own(x) return x:reshape(x.shape) end
+
   function args.same_shape(op, name_a, a, name_b, b)
     local s, t = args.text(a.shape), args.text(b.shape)
     if s ~= t then

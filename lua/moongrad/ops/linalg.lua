@@ -192,6 +192,7 @@ return function(mg, args)
     "x times itself, n times: x (..., m, m); of n < 0 the inverse, of 0 the identity",
     function(x, n)
       local m = check_matrices("matrix_power", "x", x, true)
+      if n == 1 then return args.own(x) end
       local power
       if n == math.mininteger then                -- there is no -n
         x = x:inv()

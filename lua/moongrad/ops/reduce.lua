@@ -146,6 +146,7 @@ return function(mg, args)
     "each element less the one before, n times",
     function(x, n, axis)
       if x.ndim == 0 then raise "diff: a 0-d Variable has no axis" end
+      if n == 0 then return args.own(x) end
       for _ = 1, n do
         local m = x.shape[axis]
         if m < 2 then return args.narrow(x, axis, 1, 0) end

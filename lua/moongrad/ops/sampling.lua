@@ -145,7 +145,7 @@ return function(mg, args)
 
   define("shuffle(x: array, axis: axis = 1)", "x in another order along an axis, any alike",
     drawing(function(x, axis)
-      if x.ndim == 0 then return x end
+      if x.ndim == 0 then return args.own(x) end
       return x:index_select(axis, mg.randperm(x.shape[axis]))
     end))
 end

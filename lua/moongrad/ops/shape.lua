@@ -89,7 +89,7 @@ return function(mg, args)
     "axes moved to other places, the rest in their order",
     function(x, from, to)
       if #from ~= #to then raise("movedim: %d axes to %d places", #from, #to) end
-      if x.ndim == 0 then return x end
+      if x.ndim == 0 then return args.own(x) end
       local perm, moved = {}, {}
       for i, axis in ipairs(from) do perm[to[i]], moved[axis] = axis, true end
       local next = 1
@@ -106,7 +106,7 @@ return function(mg, args)
       if #axes ~= 2 then raise("rot90: needs two axes, got %d", #axes) end
       local a, b = axes[1], axes[2]
       k = k % 4
-      if k == 0 then return x end
+      if k == 0 then return args.own(x) end
       if k == 2 then return x:flip{a, b} end
       return x:swapaxes(a, b):flip(k == 1 and a or b)
     end)
@@ -252,6 +252,7 @@ return function(mg, args)
         return mg.roll(x:reshape(x.size), shifts[1], 1):reshape(shape)
       end
       if #shifts ~= #axes then raise("roll: %d shifts for %d axes", #shifts, #axes) end
+      local given = x
       for i, a in ipairs(axes) do
         local n = shape[a] or 1
         local by = shifts[i] % math.max(n, 1)
@@ -259,7 +260,7 @@ return function(mg, args)
           x = mg.cat({args.narrow(x, a, n - by + 1, n), args.narrow(x, a, 1, n - by)}, a)
         end
       end
-      return x
+      return x == given and args.own(x) or x
     end)
 
   -- Which of 1..n stand in a border of these widths and what is within it
