@@ -152,6 +152,7 @@ void errand_drop(errand *t);                      /* it is not touched any more,
 /* ---- the processor ------------------------------------------------------------------------------- */
 
 enum { MAX_THREADS = 4096 };
+bool is_room(size_t bytes);                   /* would the system give so many now? */
 void stack_grow(void);                        /* once, before the first kernel runs */
 int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
 int cpu_count(void);

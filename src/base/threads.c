@@ -172,6 +172,19 @@ static void end_team(void *arg) {
   free(t);
 }
 
+/* Memory that could be written counts against each limit there is: of address space, of data (ulimit -d), and
+** what the system promises. */
+static void *room_take(size_t bytes) {
+  int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, how, -1, 0);
+  return p == MAP_FAILED ? NULL : p;
+}
+
+bool is_room(size_t bytes) {
+  void *p = room_take(bytes);
+  return p && munmap(p, bytes) == 0;
+}
+
 /* A child of fork has none of its parent's threads. */
 static void in_child(void) {
   mine = NULL;
@@ -190,13 +203,13 @@ static void start(team *t, int n) {
   t->asked = n;
   range *ranges = aligned_alloc(64, (size_t)(n + 1) * sizeof *ranges);
   pthread_t *thread = realloc(t->thread, (size_t)n * sizeof *thread);
-  void *room = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *room = room_take(ROOM);
   if (thread) t->thread = thread;
   if (ranges) {
     free(t->ranges);
     t->ranges = ranges;
   }
-  if (ranges && thread && room != MAP_FAILED && pthread_attr_init(&attr) == 0) {
+  if (ranges && thread && room && pthread_attr_init(&attr) == 0) {
     pthread_attr_setstacksize(&attr, STACK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &were);
@@ -205,7 +218,7 @@ static void start(team *t, int n) {
     pthread_sigmask(SIG_SETMASK, &were, NULL);
     pthread_attr_destroy(&attr);
   }
-  if (room != MAP_FAILED) munmap(room, ROOM);
+  if (room) munmap(room, ROOM);
 }
 
 /* The team of this thread, with n helpers if possible; NULL: none */
@@ -270,9 +283,7 @@ void stack_grow(void) {
   pthread_attr_destroy(&attr);
   uintptr_t here = (uintptr_t)&attr, end = (uintptr_t)low;
   if (!known || here < end + 2 * DEEP || here >= end + size) return; /* a small one, or another's */
-  void *room = mmap(NULL, 2 * DEEP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (room == MAP_FAILED) return;
-  munmap(room, 2 * DEEP);
+  if (!is_room(2 * DEEP)) return;
   reach_down();
 }
 

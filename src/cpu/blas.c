@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 sgemm_fn *blas_sgemm;
 dgemm_fn *blas_dgemm;
@@ -49,12 +48,7 @@ static void open_blas(void) {
   if (omp_set) omp_set(was); /* which the line above has changed, too */
 }
 
-static bool is_room(size_t bytes) {
-  void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return p != MAP_FAILED && munmap(p, bytes) == 0;
-}
-
-/* Each call takes one of its blocks of memory; where there is no address space for one it tries for ever.
+/* Each call takes one of its blocks of memory; where there is no room for one it tries for ever.
 ** So it is opened where there is some, and no more calls are under way than have a block. */
 enum { MB = 1 << 20, OPENED = 320, BLOCK = 128, MOST_BLOCKS = 64 };
 static sem_t idle_blocks;
