@@ -271,6 +271,26 @@ describe("what drops and draws", function()
     assert.is_true(y:isfinite():all():item())
   end)
 
+  it("divides by no 0 and no infinity that a tiny or large number would be as float32", function()
+    local zero = mg.tensor({0, 0, 0}, "float32")
+    for _, case in ipairs{
+      {function(x) return mg.celu(x, 1e-60) end, {0, 0, 2}, {0, 1, 1}},
+      {function(x) return mg.softplus(x, {beta = 1e60}) end, {0, 0, 2}, {0, 0.5, 1}},
+      {function(x) return mg.smooth_l1_loss(x, zero, {beta = 1e-60, reduction = "none"}) end,
+       {1, 0, 2}, {-1, 0, 1}},
+      {function(x) return mg.smooth_l1_loss(x, zero, {beta = 0x1p-1074, reduction = "none"}) end,
+       {1, 0, 2}, {-1, 0, 1}},
+    } do
+      for _, dtype in ipairs{"float32", "float64"} do
+        local x = mg.Variable(mg.tensor({-1, 0, 2}, dtype))
+        local y = case[1](x)
+        y:sum():backward()
+        assert(near(y, case[2], 0, 1e-30))
+        assert(near(x.grad, case[3], 1e-6, 1e-30))
+      end
+    end
+  end)
+
   it("gumbel_softmax is a draw, however low tau is", function()
     for _, dtype in ipairs{"float64", "float32"} do
       for _, tau in ipairs{1e-30, 1e-60, 0x1p-1074} do

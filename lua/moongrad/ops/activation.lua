@@ -7,6 +7,7 @@ return function(mg, args)
   define("softplus(x: array, {beta: number(0<..) = 1})", "log(1 + exp(beta x)) / beta",
     function(x, beta)
       if beta == 1 then return softplus(x) end
+      beta = args.positive(beta, x)
       local scaled = x * beta
       return where(scaled:eq(huge), x, softplus(scaled) / beta)
     end)
@@ -25,7 +26,10 @@ return function(mg, args)
   -- Barron, arXiv 1704.07483
   define("celu(x: array, alpha: number(0<..) = 1)",
     "x where positive, alpha (exp(x / alpha) - 1) elsewhere: elu whose slope does not jump",
-    function(x, alpha) return where(x:gt(0), x, (x / alpha):expm1() * alpha) end)
+    function(x, alpha)
+      alpha = args.positive(alpha, x)
+      return where(x:gt(0), x, (x / alpha):expm1() * alpha)
+    end)
 
   define("hardsigmoid(x: array)", "relu6(x + 3) / 6", function(x) return mg.relu6(x + 3) / 6 end)
 

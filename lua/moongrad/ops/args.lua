@@ -16,6 +16,15 @@ return function(mg)
     return at
   end
 
+  -- A positive number for ops on x, in whose dtype it might be 0 or infinite: the nearest that is
+  -- neither.
+  local LEAST = {float32 = 0x1p-149, float64 = 0x1p-1074}
+  local MOST = {float32 = 0x1.fffffep127, float64 = 0x1.fffffffffffffp1023}
+  function args.positive(v, x)
+    local dtype = LEAST[x.dtype] and x.dtype or mg.Config.dtype
+    return math.max(LEAST[dtype], math.min(v, MOST[dtype]))
+  end
+
   -- Will an op on x be recorded?
   function args.is_tracked(x)
     return mg.Config.enable_backprop and x.requires_grad

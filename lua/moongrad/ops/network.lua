@@ -114,7 +114,7 @@ return function(mg, args)
       if x.ndim > 0 and x.size > 0 then     -- none is above 0, then: finite, however low tau is
         z = z - z:detach():amax(axis, {keepdims = true})
       end
-      local y = mg.softmax(z / math.max(tau, 1e-30), axis)
+      local y = mg.softmax(z / args.positive(tau, x), axis)
       if not hard or x.ndim == 0 or x.size == 0 then return y end
       local at = y:detach():argmax{axis = axis, keepdims = true}
       return mg.zeros_like(y):scatter(axis, at, 1) + (y - y:detach())
@@ -176,11 +176,11 @@ return function(mg, args)
   elementwise("l1_loss", "y", "", "|y - t|, the mean over all elements",
     function(y, t) return (y - t):abs() end)
 
-  -- d^2 / 2 where |d| <= delta, delta (|d| - delta / 2) beyond, far out too
-  local function huber(d, delta)
+  -- d^2 / 2 where |d| <= delta, delta (|d| - delta / 2) beyond, far out too; by a divisor, if any
+  local function huber(d, delta, by)
     local a = d:abs()
     local q = a:clamp{max = delta}
-    return q * (a - 0.5 * q)
+    return (by and q / by or q) * (a - 0.5 * q)
   end
 
   -- Huber, "Robust estimation of a location parameter", 1964.
@@ -191,8 +191,10 @@ return function(mg, args)
   elementwise("smooth_l1_loss", "y", ", beta: number(0..) = 1",
     "huber_loss / beta: d^2 / (2 beta) where |d| = |y - t| <= beta, |d| - beta / 2 beyond",
     function(y, t, beta)
-      if beta == 0 then return (y - t):abs() end
-      return huber(y - t, beta) / beta
+      local d = y - t
+      if beta == 0 then return d:abs() end
+      beta = args.positive(beta, d)
+      return huber(d, beta, beta)
     end)
 
   define("kl_div(y: array, t: array, {" ..
