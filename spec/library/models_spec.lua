@@ -104,6 +104,8 @@ describe("GPT", function()
     refused(m, tokens{{1, 4}, {1, 2}})
     refused(m:clone():to "float32", x)
     refused(models.GPT(5, {n_layer = 2, n_embd = 4, n_head = 1, block_size = 6}), x)
+    assert(raises("GPT: cache must be an empty table, or one that earlier calls were given",
+      models.GPT(5, {n_layer = 1, n_embd = 4, n_head = 2, block_size = 6}), x, {cache = cache}))
     assert.same({1, 2, 5}, m(x, {cache = cache}).shape)
   end)
 

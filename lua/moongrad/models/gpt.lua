@@ -107,7 +107,7 @@ GPT.init = checked("GPT(self, vocab_size: int(1..), {block_size: int(1..) = 64, 
 -- It is empty, or what calls have left there.
 local function check_cache(cache, n)
   if next(cache) == nil then return end
-  local ok = math.type(cache.length) == "integer"
+  local ok = math.type(cache.length) == "integer" and #cache == n
   for i = 1, n do
     local past = cache[i]
     ok = ok and type(past) == "table" and mg.is_variable(past.k) and mg.is_variable(past.v)
