@@ -179,6 +179,14 @@ end)
 describe("losses by distributions", function()
   helper.guard(before_each, after_each)
 
+  it("of float32 beside whole numbers are float32", function()
+    local x, whole = mg.rand{3, dtype = "float32"}, mg.tensor({1, 0, 2}, "int64")
+    assert.equal("float32", mg.poisson_nll_loss(x, whole, {full = true}).dtype)
+    assert.equal("float32", mg.gaussian_nll_loss(x, whole, whole).dtype)
+    assert.equal("float32", mg.kl_div(x, whole).dtype)
+    assert.equal("float32", mg.kl_div(x, whole, {log_target = true}).dtype)
+  end)
+
   it("are PyTorch's", function()
     assert(near(mg.poisson_nll_loss(a, counts), PYTORCH.poisson, 1e-13))
     assert(near(mg.poisson_nll_loss(a:abs(), counts, {log_input = false, full = true}),

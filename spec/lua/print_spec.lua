@@ -53,6 +53,16 @@ describe("text of Variables", function()
 end)
 
 describe("text of", function()
+  it("Variables and shapes is joined to what has one", function()
+    local x = mg.tensor(3)
+    assert.equal("variable(3)()a1", x .. x.shape .. "a" .. 1)
+    assert(tostring(mg.Config) == ("" .. mg.ones(2).shape .. mg.Config):sub(4))
+    local expected = ", expected a string or a number"
+    assert(raises("..: argument 2 is a nil" .. expected, function() return x .. nil end))
+    assert(raises("..: argument 1 is a boolean" .. expected, function() return true .. x end))
+    assert(raises("..: argument 2 is a table" .. expected, function() return x.shape .. {} end))
+  end)
+
   it("classes, Functions and mg says what they are", function()
     assert.equal("class Linear", tostring(nn.Linear))
     assert.equal("class Adam", tostring(mg.optim.Adam))

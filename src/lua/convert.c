@@ -156,8 +156,12 @@ static int shape_tostring(lua_State *L) {
   return 1;
 }
 
-/* Of shapes and Variables: as text */
+/* Of shapes and Variables: as text, beside what Lua joins, or what says itself how it is written */
 int joined(lua_State *L) {
+  for (int i = 1; i <= 2; i++)
+    if (!lua_isstring(L, i) && luaL_getmetafield(L, i, "__tostring") == LUA_TNIL)
+      refuse(L, "..: argument %d is a %s, expected a string or a number", i, kind_of(L, i));
+  lua_settop(L, 2);
   for (int i = 1; i <= 2; i++) luaL_tolstring(L, i, NULL);
   lua_concat(L, 2);
   return 1;

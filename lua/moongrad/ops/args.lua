@@ -120,6 +120,12 @@ return function(mg)
     return how == "mean" and loss:mean() or how == "sum" and loss:sum() or loss
   end
 
+  -- Whole numbers y beside x: of its width where it is float, as operators take them
+  function args.beside(x, y)
+    local width = x.dtype:find "^float" and not y.dtype:find "^float" and x.dtype
+    return width and y:to(width) or y
+  end
+
   -- (N, 1) beside (N) would quietly make an (N, N) loss: shapes must agree, a 0-d one fits all.
   function args.check_pair(op, name_a, a, name_b, b)
     if a.ndim > 0 and b.ndim > 0 then args.same_shape(op, name_a, a, name_b, b) end

@@ -203,6 +203,7 @@ return function(mg, args)
     "batchmean: the sum / #y",
     function(y, t, how, log_target)
       check_pair("kl_div", y, t)
+      t = args.beside(y, t)
       local loss
       if log_target then
         loss = mg._mulz(t:exp(), mg._subz(t, y))
