@@ -373,6 +373,16 @@ describe("shape ops", function()
       ["pad: widths must be"] = function() x:pad{1} end,
       ["pad: widths -2 and -2 cut more than axis 2"] = function() x:pad{-2, -2} end,
       ["tril: needs 2 axes or more, got shape (3)"] = function() x[1]:tril() end,
+      ["pad: widths 9223372036854775807 and 1 are too large"] = function()
+        x:pad{math.maxinteger, 1}
+      end,
+      ["diag: diagonal 4294967296 is too far out"] = function() x[1]:diag(1 << 32) end,
+      ["diag: diagonal -9223372036854775808 is too far out"] = function()
+        x[1]:diag(math.mininteger)
+      end,
+      ["diag_embed: diagonal -9223372036854775808 is too far out"] = function()
+        x:diag_embed{offset = math.mininteger}
+      end,
       ["diag: shape (2, 3) has no diagonal 3"] = function() x:diag(3) end,
       ["tile: n[1] = -1 is negative"] = function() x:tile(-1) end,
       ["repeat_interleave: n must be a number or 3 numbers"] =

@@ -124,13 +124,15 @@ local refused = {
   pad = [[
     mg.pad({1, 2}, {1})
     mg.pad({1, 2}, {-2, -1})
+    mg.pad({1, 2}, {1 << 62, 1 << 62})
     mg.pad({1, 2}, {2, 0}, {mode = "reflect"})
     mg.pad({1, 2}, {1, 1}, {mode = "reflect", value = 3})]],
   tril = "mg.tril{1, 2}",
   triu = "mg.triu{1, 2}",
   diag = [[
     mg.diag(mg.ones(2, 2, 2))
-    mg.diag(mg.ones(2, 2), 2)]],
+    mg.diag(mg.ones(2, 2), 2)
+    mg.diag({1, 2}, 1 << 32)]],
   diagonal = "mg.diagonal(mg.ones(2, 2), {axis1 = 1, axis2 = 1})",
   repeat_interleave = [[
     mg.repeat_interleave({1, 2}, {1, 2, 3})
@@ -359,7 +361,7 @@ local refused = {
     mg.unflatten(1, 1, {1})
     mg.unflatten(mg.ones(6), 1, {-1, -1})
     mg.unflatten(mg.ones(6), 1, {4, 2})]],
-  diag_embed = "mg.diag_embed(1)",
+  diag_embed = "mg.diag_embed(1)\nmg.diag_embed({1, 2}, {offset = 1 << 32})",
   pixel_shuffle = "mg.pixel_shuffle(mg.ones(1, 3, 2, 2), 2)",
   pixel_unshuffle = "mg.pixel_unshuffle(mg.ones(1, 3, 3, 2), 2)",
   channel_shuffle = "mg.channel_shuffle(mg.ones(1, 3, 2), 2)",

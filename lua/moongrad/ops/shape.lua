@@ -313,6 +313,9 @@ return function(mg, args)
             args.text(x.shape))
         end
         if to - from + 1 < dims[axis] then x = args.narrow(x, axis, from, to) end
+        if 0.0 + dims[axis] + before + after > 2 ^ 62 then
+          raise("pad: widths %d and %d are too large", before, after)
+        end
         first[axis] = 1 + math.max(before, 0)
         dims[axis] = dims[axis] + before + after
       end
@@ -341,6 +344,12 @@ return function(mg, args)
   triangle("tril", "le", "above")
   triangle("triu", "ge", "below")
 
+  -- Rows of the square matrix with n elements on diagonal k; their square is an integer still.
+  local function rows_with(op, n, k)
+    if n + math.abs(k + 0.0) > 2 ^ 31 then raise("%s: diagonal %d is too far out", op, k) end
+    return n + math.abs(k)
+  end
+
   -- Diagonal k of an (n, m) matrix is every (m + 1)-th of its elements, read as one row.
   define("diag(x: array, k: int = 0)",
     "diagonal k of a matrix; of a 1-d x the matrix that has it there",
@@ -348,7 +357,7 @@ return function(mg, args)
       local shape = x.shape
       local n, m = shape[1], shape[2]
       if #shape == 1 then
-        n = n + math.abs(k)
+        n = rows_with("diag", n, k)
         local first = 1 + (k >= 0 and k or -k * n)
         return mg._slice_grad(x, {n * n}, {first}, {n + 1}):reshape(n, n)
       elseif #shape ~= 2 then
@@ -364,7 +373,7 @@ return function(mg, args)
     "matrices with the last axis of x on diagonal `offset`, zeros elsewhere",
     function(x, k)
       if x.ndim == 0 then raise "diag_embed: a 0-d Variable has no axis" end
-      local n = x.shape[x.ndim] + math.abs(k)
+      local n = rows_with("diag_embed", x.shape[x.ndim], k)
       local on = args.count(n):eq(args.count(n):reshape(n, 1) + k)
       x = x:pad{0, math.abs(k)}:unsqueeze(k >= 0 and -1 or -2)     -- by rows, or by columns
       return mg.where(on, x, 0):to(x.dtype)
