@@ -67,7 +67,11 @@ local function reader()
       last = line
     end
     return line
-  end, readline.save_history
+  end, function()
+    -- readline would complain of a file that it cannot write
+    local file <close> = io.open(history_file(), "a")
+    if file then readline.save_history() end
+  end
 end
 
 -- ---- the loop ---------------------------------------------------------------------------------

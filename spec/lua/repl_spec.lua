@@ -91,23 +91,42 @@ describe("the REPL", function()
     assert.is_truthy(text:find "cannot open")
   end)
 
-  it("completes by Tab and keeps its history, on a terminal", function()
-    if not pcall(require, "readline") then return pending "lua-readline is not installed" end
+  -- Why nothing can be typed at a terminal here; nil: it can
+  local function no_terminal()
+    if not pcall(require, "readline") then return "lua-readline is not installed" end
     if not os.execute "script -qec true /dev/null >/dev/null 2>&1" then
-      return pending "script is missing, or there are no terminals to be had"
+      return "script is missing, or there are no terminals to be had"
     end
+  end
+
+  -- What a terminal shows; keys: a shell script that prints what is typed
+  local function at_terminal(history, keys)
     local folder = child.folder()
-    child.write(folder .. "/keys", "sleep 1.5; printf 'x = mg.ones(2, 3):resh\\t(6)\\rx.nd\\t\\r" ..
-      "mg.odei\\t\\r\\004'; sleep 0.5")
-    child.write(folder .. "/start", child.environment() .. " MOONGRAD_HISTORY=" .. folder ..
-      "/history TERM=dumb lua5.4 " .. MAIN)
+    child.write(folder .. "/keys", keys)
+    child.write(folder .. "/start", child.environment() .. " MOONGRAD_HISTORY=" .. history ..
+      " TERM=dumb lua5.4 " .. MAIN)
     local pipe <close> = assert(io.popen(("sh %s/keys | script -qec 'sh %s/start' /dev/null")
       :format(folder, folder)))
-    local text = pipe:read "a"
+    return pipe:read "a"
+  end
+
+  it("completes by Tab and keeps its history, on a terminal", function()
+    if no_terminal() then return pending(no_terminal()) end
+    local folder = child.folder()
+    local text = at_terminal(folder .. "/history", "sleep 1.5; printf " ..
+      "'x = mg.ones(2, 3):resh\\t(6)\\rx.nd\\t\\rmg.odei\\t\\r\\004'; sleep 0.5")
     assert.is_truthy(text:find("\n1\r\n", 1, true), text)
     assert.is_truthy(text:find("function odeint(", 1, true), text)
     assert.equal("x = mg.ones(2, 3):reshape(6)\nx.ndim\nmg.odeint\n",
       child.read(folder .. "/history"))
+  end)
+
+  it("says nothing of a history that cannot be kept, on a terminal", function()
+    if no_terminal() then return pending(no_terminal()) end
+    local text = at_terminal(child.folder() .. "/none/history",
+      "sleep 1; printf '40 + 2\\r\\004'; sleep 0.5")
+    assert.is_truthy(text:find("\n42\r\n", 1, true), text)
+    assert.is_nil(text:find("No such file", 1, true), text)
   end)
 
   it("is interrupted by Ctrl-C as often as that is pressed", function()
@@ -135,19 +154,11 @@ describe("the REPL", function()
   end)
 
   it("begins a line anew at Ctrl-C, on a terminal", function()
-    if not pcall(require, "readline") then return pending "lua-readline is not installed" end
-    if not os.execute "script -qec true /dev/null >/dev/null 2>&1" then
-      return pending "script is missing, or there are no terminals to be had"
-    end
-    local folder = child.folder()
-    child.write(folder .. "/keys", "sleep 1; printf 'print(7'; sleep 0.3; printf '\\003'; " ..
+    if no_terminal() then return pending(no_terminal()) end
+    local text = at_terminal(child.folder() .. "/history",
+      "sleep 1; printf 'print(7'; sleep 0.3; printf '\\003'; " ..
       "sleep 0.3; printf 'print(40 + 2)\\rfor i = 1, 2 do\\r'; sleep 0.3; printf '\\003'; " ..
       "sleep 0.3; printf '50 + 3\\r\\004'; sleep 0.5")
-    child.write(folder .. "/start", child.environment() .. " MOONGRAD_HISTORY=" .. folder ..
-      "/history TERM=dumb lua5.4 " .. MAIN)
-    local pipe <close> = assert(io.popen(("sh %s/keys | script -qec 'sh %s/start' /dev/null")
-      :format(folder, folder)))
-    local text = pipe:read "a"
     local again = "\r\ninterrupted!\r\n.*"
     assert.is_truthy(text:find(again .. "\n42\r\n.*" .. again .. "\n53\r\n"), text)
   end)
