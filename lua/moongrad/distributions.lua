@@ -253,8 +253,12 @@ local function family(name, parameters, doc, fields, prepare)
     function(self, ...)
       local n, rows = #parameters, {}
       for i, p in ipairs(parameters) do rows[i] = {p[1], (select(i, ...)), p[2]} end
-      set(self, select(n + 1, ...), rows)
-      if prepare then prepare(self, select(n + 1, ...)) end
+      local validate = select(n + 1, ...)
+      set(self, validate, rows)
+      for _, row in ipairs(validate and rows or {}) do
+        check(name, row[1], row[2], "finite", function(x) return x:isfinite() end)
+      end
+      if prepare then prepare(self, validate) end
     end)
   return class
 end
@@ -533,7 +537,12 @@ D.Categorical = by_probs("Categorical", "0 or more",
 }, function(self, validate)
   last_is_event(self, "Categorical")
   if self.event_shape[1] == 0 then raise "Categorical: there are no labels" end
-  if validate and not self.by_logits then
+  if validate and self.by_logits then
+    check("Categorical", "logits", self.given, "below inf, and some above -inf", function(x)
+      local most = x:amax(-1)
+      return most:gt(-INF):logical_and(most:lt(INF))
+    end)
+  elseif validate then
     check("Categorical", "probs", self.given, "finite, and some above 0", function(x)
       local sum = x:sum(-1)
       return sum:gt(0):logical_and(sum:lt(INF))

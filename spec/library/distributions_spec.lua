@@ -279,6 +279,23 @@ describe("distributions", function()
     assert(raises("Bernoulli: probs must be within 0..1", D.Bernoulli, 1.5))
     assert(raises("Bernoulli: needs probs or {logits =}, one of them", D.Bernoulli))
     assert(raises("Uniform: high - low must be positive", D.Uniform, 1, 1))
+    for name, names in pairs{Normal = "loc scale", Laplace = "loc scale", Uniform = "low high",
+                             Gamma = "concentration rate", Exponential = "rate", Poisson = "rate",
+                             Beta = "concentration1 concentration0"} do
+      local k, n = 0, select(2, names:gsub("%a+", ""))
+      for parameter in names:gmatch "%S+" do
+        local args = {0.5, n == 2 and 1 or nil}
+        k = k + 1
+        args[k] = parameter == "low" and -inf or inf
+        assert(raises(("%s: %s must be finite"):format(name, parameter), D[name],
+          table.unpack(args)))
+      end
+    end
+    assert(raises("Dirichlet: concentration must be finite", D.Dirichlet, {inf, 1}))
+    local logits = "Categorical: logits must be below inf, and some above -inf"
+    assert(raises(logits, D.Categorical, {logits = {inf, 1}}))
+    assert(raises(logits, D.Categorical, {logits = {{0, 1}, {-inf, -inf}}}))
+    assert.equal(0, D.Categorical{logits = {-inf, 1}}:log_prob(2):item())
     assert(raises("Normal: argument 3", D.Normal, 0, 1, 2))
     assert(raises("MultivariateNormal: needs", D.MultivariateNormal, {1, 2}))
     assert(raises("shape (3, 3) for a mean of 2 elements", D.MultivariateNormal, {1, 2}, mg.eye(3)))

@@ -270,6 +270,14 @@ describe("nn.init", function()
       blank(3)))
     assert(raises("eye: p (2, 2, 2): expected two axes", init.eye, blank(2, 2, 2)))
     assert(raises("trunc_normal: a must be below b", init.trunc_normal, blank(2), {a = 3}))
+    local p0, inf = blank(2), math.huge
+    for _, ends in ipairs{{a = 9, b = 10}, {a = 9, b = inf}, {a = -inf, b = -9}} do
+      assert(raises("trunc_normal: next to nothing of the distribution lies within",
+        init.trunc_normal, p0, ends))
+    end
+    assert(same(p0, blank(2)))
+    assert(init.trunc_normal(p0, {a = -9, b = inf}):lt(9):all():item())
+    assert(init.trunc_normal(p0, {a = 6, b = 7}):lt(7):all():item())
     assert(raises("nn.init has no normal_; here it is normal", function() return init.normal_ end))
   end)
 end)

@@ -86,6 +86,9 @@ init.trunc_normal = checked(
     mean = mean + 0.0
     local ends = mg.tensor{(a - mean) / std, (b - mean) / std}
     local low, high = table.unpack((ends * math.sqrt(0.5)):erf():totable())
+    if low * high > 0 and math.min(math.abs(low), math.abs(high)) > 1 - 1e-12 then
+      raise("trunc_normal: next to nothing of the distribution lies within %g..%g", a, b)
+    end
     local u = mg.rand{dtype = "float64", table.unpack(p.shape)} * (high - low) + low
     return set(p, (u:erfinv() * (std * math.sqrt(2)) + mean):clamp{min = a, max = b})
   end))
