@@ -29,6 +29,24 @@ describe("the module", function()
     mg.Config.train = true
   end)
 
+  it("is refused as another copy, which would take the first one's Variables for its own", function()
+    local dir = child.folder()
+    local core = assert(package.searchpath("moongrad.core", package.cpath))
+    assert(os.execute(("mkdir %s/moongrad && cp '%s' %s/moongrad/core.so"):format(dir, core, dir)))
+    local text, ok = child.run(([[
+      local mg = require "moongrad"
+      package.cpath = %q .. package.cpath
+      local first = package.loaded["moongrad.core"]
+      package.loaded["moongrad.core"] = nil
+      local _, err = pcall(require, "moongrad.core")
+      print(err)
+      package.loaded["moongrad.core"] = first
+      print((mg.ones(2):sum() + 1):item(), mg.nn.Linear(2, 1)(mg.ones(2)).size)
+    ]]):format(dir .. "/?.so;"))
+    assert(ok, text)
+    assert.equal("moongrad: another copy of its core.so is open in this Lua state\n3.0\t1\n", text)
+  end)
+
   it("has all that is promised", function()
     for _, name in ipairs{"nn", "optim", "data", "metrics", "training"} do
       assert.equal("table", type(mg[name]))

@@ -441,6 +441,15 @@ static void add_all(lua_State *L, const entry *e, const char *title) {
   for (; e->name; e++) add(L, e->name, e->f, doc_of(e), e->method);
 }
 
+/* The state and the metatables are of the copy that was opened first, and point into it. */
+static void refuse_other_copy(lua_State *L) {
+  bool opened = lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.methods") != LUA_TNIL;
+  bool ours = lua_rawgetp(L, LUA_REGISTRYINDEX, guard_meta) != LUA_TNIL;
+  if (opened && !ours)
+    luaL_error(L, "moongrad: another copy of its core.so is open in this Lua state");
+  lua_pop(L, 2);
+}
+
 /* STATE, VARIABLE_META and the methods: made once, found again later */
 static void push_shared(lua_State *L) {
   push_state(L);
@@ -553,6 +562,7 @@ __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
     luaL_error(L, "moongrad needs a processor of level x86-64-v2 (SSE4.2, POPCNT) or later");
   stack_grow();
   lua_settop(L, 0);
+  refuse_other_copy(L);
   push_shared(L);
   push_module(L);
   add_public(L);
