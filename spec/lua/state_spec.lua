@@ -29,7 +29,7 @@ describe("the module", function()
     mg.Config.train = true
   end)
 
-  it("is refused as another copy, which would take the first one's Variables for its own", function()
+  it("is refused as another copy, which would find the first one's state", function()
     local dir = child.folder()
     local core = assert(package.searchpath("moongrad.core", package.cpath))
     assert(os.execute(("mkdir %s/moongrad && cp '%s' %s/moongrad/core.so"):format(dir, core, dir)))
@@ -202,6 +202,8 @@ describe("where things are scarce", function()
         local mg = require "moongrad"
         local x = mg.eye(300) * 2
         assert(mg.equal(x:matmul(x), mg.eye(300) * 4))
+        local _, err = pcall(mg.inv, x)
+        assert(err:find("inv: needs LAPACK.*found no memory"), err)
       ]], nil, ("ulimit -t 20; ulimit -%s;"):format(limit))
       assert(ok and text == "", text)
     end

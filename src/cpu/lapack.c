@@ -67,8 +67,11 @@ static bool run(ctx *c, const char *name, task *t) {
   if (t->m > INT_MAX || t->n > INT_MAX || t->k > INT_MAX || t->units > INT_MAX)
     return fail(c, "%s: more than 2^31 - 1 rows, columns or matrices", name);
   if (!lapack_open(c->threads))
-    return fail(c, "%s: needs LAPACK, which libopenblas.so.0 holds: it is not there, or without it",
-                name);
+    return fail(
+        c,
+        "%s: needs LAPACK, which libopenblas.so.0 holds: it is not there, is without it, or "
+        "found no memory at first",
+        name);
   t->group = (int64_t)(WORTH / (t->each + CALL)) + 1;
   int64_t parts = (t->units + t->group - 1) / t->group;
   t->room = (t->room + 63) / 64 * 64;
