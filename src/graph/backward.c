@@ -540,14 +540,15 @@ static int readers(const backward *b, const node *x) {
 }
 
 /* The leaf that z, read by one Function alone, is a broadcast of, reshaped or not, if the order in which its
-** gradient adds up does not count: of two the sum is the same. NULL: there is none */
+** gradient adds up does not count: of two the sum is the same, unless a checkpoint has more. NULL: there is
+** none */
 static node *leaf_of(const backward *b, node *z) {
   while (node_has_creator(z)) {
     bool passes = z->op == OP_broadcast_to || z->op == OP_reshape;
     if (!passes || z->flags & RELEASED || z->handles || readers(b, z) != 1) return NULL;
     if (!(z = tracked_input(z, 0)) || !wanted(b, z)) return NULL;
   }
-  return readers(b, z) <= 2 ? z : NULL;
+  return readers(b, z) <= 2 && !z->again ? z : NULL;
 }
 
 /* The gradient of z, which f alone reads, is final, and goes on to the leaf. */

@@ -65,7 +65,10 @@ node *checkpoint_new(graph *G, captures *c, const char *name) {
     v->a = NULL;
   }
   node **in = mg_alloc(&G->c, (c->n + 1) * sizeof *in);
-  for (int i = 0; in && i < c->n; i++) in[i] = c->v[i].n;
+  for (int i = 0; in && i < c->n; i++) {
+    in[i] = c->v[i].n;
+    in[i]->again = true;
+  }
   node *f = in ? function_new(G, c->n, in, name) : NULL;
   mg_free(in);
   for (int i = 0; f && i < c->n; i++) save_instead(f, i, c->v[i].a, c->v[i].k);

@@ -80,7 +80,8 @@ typedef struct extra {        /* what few nodes need */
 
 struct node {
   int32_t refs, handles;
-  uint32_t generation;        /* of the Variable: 0 for leaves; of the Function: one less */
+  uint32_t generation : 31;   /* of the Variable: 0 for leaves; of the Function: one less */
+  uint32_t again : 1;         /* a checkpoint read it: gradients may come from what is not there yet */
   uint32_t op : 8;            /* OP_NONE: no creator */
   uint32_t kind : 8;          /* how sv[0] (low four bits) and sv[1] are saved: see internal.h */
   uint32_t dtype : 3, flags : 13;

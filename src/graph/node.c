@@ -35,7 +35,8 @@ typedef struct slab {
 #include <sanitizer/asan_interface.h>
 #define AROUND(do, n)                                                                              \
   do                                                                                               \
-  ##_memory_region(&(n)->generation, offsetof(node, grad) - offsetof(node, generation)),           \
+  ##_memory_region(&(n)->handles + 1,                                                              \
+                   offsetof(node, grad) - offsetof(node, handles) - sizeof(n)->handles),           \
       do##_memory_region(&(n)->slot, sizeof(node) - offsetof(node, slot))
 #define HIDE(n) (AROUND(__asan_poison, n))
 #define SHOW(n) (AROUND(__asan_unpoison, n))
