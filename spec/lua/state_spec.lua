@@ -246,10 +246,12 @@ describe("where things are scarce", function()
   end)
 
   -- A module that forks: Lua has nothing that does without running another program.
-  it("a child of fork computes after threads were used", function()
+  local function forking()
     local dir = child.folder()
     child.write(dir .. "/fork.c", [[
       #include <lauxlib.h>
+      #include <lualib.h>
+      #include <pthread.h>
       #include <sys/wait.h>
       #include <unistd.h>
       static int in_child(lua_State *L) { /* runs 1 in a child; its exit status */
@@ -263,13 +265,58 @@ describe("where things are scarce", function()
         lua_pushinteger(L, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
         return 1;
       }
-      int luaopen_fork(lua_State *L) { return lua_pushcfunction(L, in_child), 1; }
+      static void *compute(void *program) {
+        lua_State *L = luaL_newstate();
+        luaL_openlibs(L);
+        int failed = luaL_dostring(L, program);
+        lua_close(L);
+        return failed ? program : NULL;
+      }
+      static int beside(lua_State *L) { /* 2() while a thread runs 1: did that go well? */
+        pthread_t t;
+        void *failed;
+        pthread_create(&t, NULL, compute, (void *)luaL_checkstring(L, 1));
+        lua_call(L, 0, 0);
+        pthread_join(t, &failed);
+        lua_pushboolean(L, !failed);
+        return 1;
+      }
+      int luaopen_fork(lua_State *L) {
+        lua_pushcfunction(L, in_child);
+        lua_setglobal(L, "in_child");
+        lua_pushcfunction(L, beside);
+        lua_setglobal(L, "beside");
+        return 0;
+      }
     ]])
-    assert(os.execute(("cc -shared -fPIC $(pkg-config --cflags lua5.4) -o %s/fork.so %s/fork.c")
-      :format(dir, dir)))
-    local text, ok = child.run(([[
-      package.cpath = %q .. package.cpath
-      local mg, in_child = require "moongrad", require "fork"
+    assert(os.execute(("cc -shared -fPIC $(pkg-config --cflags lua5.4) -o %s/fork.so %s/fork.c " ..
+      "-lpthread"):format(dir, dir)))
+    return ("package.cpath = %q .. package.cpath require 'fork'\n"):format(dir .. "/?.so;")
+  end
+
+  it("a child of fork multiplies while another thread does", function()
+    local text, ok = child.run(forking() .. [[
+      local mg = require "moongrad"
+      mg.set_num_threads(1)
+      local x = mg.rand(300, 300)
+      local want = x:matmul(x):sum():item()
+      assert(beside([=[
+        local mg = require "moongrad"
+        mg.set_num_threads(1)
+        local x = mg.rand(700, 700)
+        for _ = 1, 25 do mg.eval(x:matmul(x)) end
+      ]=], function()
+        for _ = 1, 10 do
+          assert(in_child(function() assert(x:matmul(x):sum():item() == want) end) == 7)
+        end
+      end))
+    ]])
+    assert(ok and text == "", text)
+  end)
+
+  it("a child of fork computes after threads were used", function()
+    local text, ok = child.run(forking() .. [[
+      local mg = require "moongrad"
       mg.set_num_threads(4)
       local x = mg.rand(600, 600)
       mg.eval(x)
@@ -297,7 +344,7 @@ describe("where things are scarce", function()
         assert(in_child(rest) == 7)
         rest()
       end
-    ]]):format(dir .. "/?.so;"))
+    ]])
     assert(ok and text == "", text)
   end)
 end)

@@ -51,16 +51,26 @@ static void open_blas(void) {
 /* Each call takes one of its blocks of memory; where there is no room for one it tries for ever.
 ** So it is opened where there is some, and no more calls are under way than have a block. */
 enum { MB = 1 << 20, OPENED = 320, BLOCK = 128, MOST_BLOCKS = 64 };
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int blocks, tried;
 static sem_t idle_blocks;
 
+static void before_fork(void) { pthread_mutex_lock(&lock); }
+static void after_fork(void) { pthread_mutex_unlock(&lock); }
+
+/* Threads that had blocks are not there to give them back. */
+static void in_child(void) {
+  sem_init(&idle_blocks, 0, (unsigned)blocks);
+  after_fork();
+}
+
 bool blas_open(int threads) {
-  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  static int blocks, tried;
   int calls = threads < MOST_BLOCKS ? threads : MOST_BLOCKS;
   pthread_mutex_lock(&lock);
   if (!tried && is_room((size_t)(OPENED + BLOCK) * MB)) {
     open_blas();
     sem_init(&idle_blocks, 0, 0);
+    pthread_atfork(before_fork, after_fork, in_child);
   }
   bool have = blas_sgemm && blas_dgemm;
   if (have && calls > tried) {
