@@ -30,9 +30,11 @@ local function check(class, name, x, what, holds)
   if not ok then raise("%s: %s must be %s", class, name, what) end
 end
 
+local POSITIVE, RATE = "positive and finite", "0 or more and finite"
 local TESTS = {
-  positive = function(x) return x:gt(0) end,
-  ["0 or more"] = function(x) return x:ge(0) end,
+  finite = function(x) return x:isfinite() end,
+  [POSITIVE] = function(x) return x:gt(0):logical_and(x:lt(INF)) end,
+  [RATE] = function(x) return x:ge(0):logical_and(x:lt(INF)) end,
   ["within 0..1"] = function(x) return x:ge(0):logical_and(x:le(1)) end,
   ["a number"] = function(x) return x:isnan():logical_not() end
 }
@@ -253,18 +255,14 @@ local function family(name, parameters, doc, fields, prepare)
     function(self, ...)
       local n, rows = #parameters, {}
       for i, p in ipairs(parameters) do rows[i] = {p[1], (select(i, ...)), p[2]} end
-      local validate = select(n + 1, ...)
-      set(self, validate, rows)
-      for _, row in ipairs(validate and rows or {}) do
-        check(name, row[1], row[2], "finite", function(x) return x:isfinite() end)
-      end
-      if prepare then prepare(self, validate) end
+      set(self, select(n + 1, ...), rows)
+      if prepare then prepare(self, select(n + 1, ...)) end
     end)
   return class
 end
 
--- Of those that take probs, of which `holds` must hold, or logits
-local function by_probs(name, holds, doc, fields, prepare)
+-- Of those that take probs, of which `holds` must hold, or logits, of which `logits_hold`
+local function by_probs(name, holds, logits_hold, doc, fields, prepare)
   local class = extend(name, fields)
   class.names = {"probs"}
   fields.like = function(self) return self.given end
@@ -277,7 +275,7 @@ local function by_probs(name, holds, doc, fields, prepare)
       end
       self.by_logits = probs == nil
       if probs then set(self, validate, {{"given", probs, holds, "probs"}})
-      else set(self, validate, {{"given", logits, "a number", "logits"}}) end
+      else set(self, validate, {{"given", logits, logits_hold, "logits"}}) end
       prepare(self, validate)
     end)
   return class
@@ -287,7 +285,7 @@ end
 
 local D = {}
 
-D.Normal = family("Normal", {{"loc", "a number"}, {"scale", "positive"}},
+D.Normal = family("Normal", {{"loc", "finite"}, {"scale", POSITIVE}},
   "the normal distribution of mean loc and standard deviation scale", {
     mean = function(self) return self.loc end,
     variance = function(self) return self.scale ^ 2 end,
@@ -302,7 +300,7 @@ end
 
 function D.Normal:uncertainty() return self.scale:log() + (0.5 + 0.5 * LOG_2PI) end
 
-D.Laplace = family("Laplace", {{"loc", "a number"}, {"scale", "positive"}},
+D.Laplace = family("Laplace", {{"loc", "finite"}, {"scale", POSITIVE}},
   "exp(-|x - loc| / scale) / (2 scale)", {
     mean = function(self) return self.loc end,
     variance = function(self) return 2 * self.scale ^ 2 end,
@@ -321,13 +319,14 @@ end
 
 function D.Laplace:uncertainty() return 1 + (2 * self.scale):log() end
 
-D.Uniform = family("Uniform", {{"low"}, {"high"}}, "anywhere from low up to high, alike", {
+D.Uniform = family("Uniform", {{"low", "finite"}, {"high", "finite"}},
+  "anywhere from low up to high, alike", {
   mean = function(self) return (self.low + self.high) / 2 end,
   variance = function(self) return self.stddev ^ 2 end,
   stddev = function(self) return (self.high - self.low) / math.sqrt(12) end
 }, function(self, validate)
   if not validate then return end
-  check("Uniform", "high - low", self.high - self.low, "positive", TESTS.positive)
+  check("Uniform", "high - low", self.high - self.low, POSITIVE, TESTS[POSITIVE])
 end)
 
 function D.Uniform:draw(shape) return mg.uniform(self.low, self.high, shape) end
@@ -341,7 +340,7 @@ function D.Uniform:uncertainty() return (self.high - self.low):log() end
 
 -- ---- of positive values -----------------------------------------------------------------------
 
-D.Exponential = family("Exponential", {{"rate", "positive"}}, "rate exp(-rate x), x from 0", {
+D.Exponential = family("Exponential", {{"rate", POSITIVE}}, "rate exp(-rate x), x from 0", {
   mean = function(self) return 1 / self.rate end,
   variance = function(self) return (1 / self.rate) ^ 2 end,
   stddev = function(self) return 1 / self.rate end
@@ -355,7 +354,7 @@ end
 
 function D.Exponential:uncertainty() return 1 - self.rate:log() end
 
-D.Gamma = family("Gamma", {{"concentration", "positive"}, {"rate", "positive"}},
+D.Gamma = family("Gamma", {{"concentration", POSITIVE}, {"rate", POSITIVE}},
   "x^(concentration - 1) exp(-rate x), x from 0, up to a factor", {
     mean = function(self) return self.concentration / self.rate end,
     variance = function(self) return self.concentration / self.rate / self.rate end,
@@ -394,7 +393,7 @@ function D.Gamma:uncertainty() return gamma_entropy(self.concentration) - self.r
 
 -- ---- on 0..1 ----------------------------------------------------------------------------------
 
-D.Beta = family("Beta", {{"concentration1", "positive"}, {"concentration0", "positive"}},
+D.Beta = family("Beta", {{"concentration1", POSITIVE}, {"concentration0", POSITIVE}},
   "x^(concentration1 - 1) (1 - x)^(concentration0 - 1) on 0..1, up to a factor", {
     mean = function(self)
       return self.concentration1 / (self.concentration1 + self.concentration0)
@@ -448,7 +447,7 @@ function D.Beta:uncertainty()
   return gamma_entropy(a) + gamma_entropy(b) - gamma_entropy(a + b) - (a + b):digamma()
 end
 
-D.Dirichlet = family("Dirichlet", {{"concentration", "positive"}},
+D.Dirichlet = family("Dirichlet", {{"concentration", POSITIVE}},
   "shares x that add up to 1 along the last axis, as the product of x^(concentration - 1)", {
     mean = function(self)
       return self.concentration / self.concentration:sum{axis = -1, keepdims = true}
@@ -488,7 +487,7 @@ end
 
 -- ---- of whole numbers -------------------------------------------------------------------------
 
-D.Bernoulli = by_probs("Bernoulli", "within 0..1",
+D.Bernoulli = by_probs("Bernoulli", "within 0..1", "a number",
   "1 with probability probs, else 0; or by logits", {
   probs = function(self) return self.by_logits and self.given:sigmoid() or self.given end,
   logits = function(self)
@@ -518,7 +517,7 @@ function D.Bernoulli:uncertainty()
   return mg._mulz(x:sigmoid(), (-x):softplus()) + mg._mulz((-x):sigmoid(), x:softplus())
 end
 
-D.Categorical = by_probs("Categorical", "0 or more",
+D.Categorical = by_probs("Categorical", RATE, nil,
   "i with probability probs[i], from 1, along the last axis; probs are divided by their sum; or " ..
     "by logits", {
   log_probs = function(self)
@@ -586,7 +585,7 @@ function D.Categorical:uncertainty()
   return -(mg.xlogy(p, p)):sum(-1)
 end
 
-D.Poisson = family("Poisson", {{"rate", "0 or more"}}, "counts, rate^x exp(-rate) / x!", {
+D.Poisson = family("Poisson", {{"rate", RATE}}, "counts, rate^x exp(-rate) / x!", {
   mean = function(self) return self.rate end,
   variance = function(self) return self.rate end
 })
@@ -655,7 +654,7 @@ D.MultivariateNormal.init = checked("MultivariateNormal(self, loc: array, " ..
       end)
     end
     local L = scale or covariance:cholesky()
-    set(self, validate, {{"loc", loc, "a number"}})
+    set(self, validate, {{"loc", loc, "finite"}})
     last_is_event(self, "MultivariateNormal")
     local n, s = self.event_shape[1], L.shape
     if #s < 2 or s[#s] ~= n or s[#s - 1] ~= n then

@@ -287,11 +287,14 @@ describe("distributions", function()
         local args = {0.5, n == 2 and 1 or nil}
         k = k + 1
         args[k] = parameter == "low" and -inf or inf
-        assert(raises(("%s: %s must be finite"):format(name, parameter), D[name],
+        local what = name == "Poisson" and "0 or more and " or
+          ("loc low high"):find(parameter, 1, true) and "" or "positive and "
+        assert(raises(("%s: %s must be %sfinite"):format(name, parameter, what), D[name],
           table.unpack(args)))
       end
     end
-    assert(raises("Dirichlet: concentration must be finite", D.Dirichlet, {inf, 1}))
+    assert(raises("Dirichlet: concentration must be positive and finite", D.Dirichlet, {inf, 1}))
+    assert(raises("Uniform: high - low must be positive and finite", D.Uniform, -1e308, 1e308))
     local logits = "Categorical: logits must be below inf, and some above -inf"
     assert(raises(logits, D.Categorical, {logits = {inf, 1}}))
     assert(raises(logits, D.Categorical, {logits = {{0, 1}, {-inf, -inf}}}))
