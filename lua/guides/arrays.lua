@@ -64,8 +64,8 @@ print(v.grad)
 
 -- ## Writing
 --
--- `x[i] = v` writes into constants and into leaves. What was computed is never overwritten: its
--- gradient may need it.
+-- `x[i] = v` writes into constants and into leaves, in x's dtype, as `v:to` gives it: into whole
+-- numbers toward 0. What was computed is never overwritten: its gradient may need it.
 
 x[{ {}, 1 }] = 0
 x[x:gt(10)] = -1
