@@ -371,7 +371,7 @@ return function(mg)
 
   -- Central differences of number(xs) by the elements of xs[k]. Every call sees the same random
   -- numbers, and tracked Variables.
-  local function differences(number, xs, k, eps)
+  local function differences(op, number, xs, k, eps)
     local shape, state = xs[k].shape, mg.get_rng_state()
     local flat = xs[k]:detach():to("float64"):reshape(xs[k].size):totable()
     local moved, slopes = table.move(xs, 1, #xs, 1, {}), {}
@@ -386,7 +386,11 @@ return function(mg)
     end
     for i, v in ipairs(flat) do
       local h = eps * math.max(1, math.abs(v))
-      slopes[i] = (at(i, v + h) - at(i, v - h)) / ((v + h) - (v - h))
+      local width = (v + h) - (v - h)
+      if width == 0 or width == math.huge then
+        raise("%s: eps = %g is too %s beside %g", op, eps, width == 0 and "small" or "large", v)
+      end
+      slopes[i] = (at(i, v + h) - at(i, v - h)) / width
     end
     return slopes
   end
@@ -432,7 +436,8 @@ return function(mg)
           raise("numerical_grad: %s is %s; only floats have gradients",
             place("argument 2", form, k), leaf.dtype)
         end
-        gs[k] = mg.tensor(differences(number, xs, k, eps), "float64"):reshape(leaf.shape)
+        local slopes = differences("numerical_grad", number, xs, k, eps)
+        gs[k] = mg.tensor(slopes, "float64"):reshape(leaf.shape)
       end
       return tree.build(form, gs)
     end)
@@ -444,7 +449,8 @@ return function(mg)
     local gs = gradients({mg.enable_grad(scalar, xs)}, nil, at, false)
     for k, n in ipairs(which) do
       mg.set_rng_state(state)
-      local numeric = differences(function(moved) return scalar(moved):item() end, xs, n, opts.eps)
+      local function number(moved) return scalar(moved):item() end
+      local numeric = differences("gradcheck", number, xs, n, opts.eps)
       local analytic = gs[k]:reshape(gs[k].size):totable()
       for i, b in ipairs(numeric) do
         local a = analytic[i]

@@ -295,6 +295,17 @@ describe("checks of derivatives", function()
     assert(near(mg.numerical_grad(mg.square, 3), 6, 1e-7))
   end)
 
+  it("refuse steps that are none beside x, or lead beyond the numbers", function()
+    for _, eps in ipairs{1e-300, 1e-17} do
+      assert(raises(("numerical_grad: eps = %g is too small beside 1"):format(eps),
+        mg.numerical_grad, mg.square, 1, {eps = eps}))
+      assert(raises(("gradcheck: eps = %g is too small beside 1"):format(eps), mg.gradcheck,
+        mg.square, {1}, {eps = eps}))
+    end
+    assert(raises("numerical_grad: eps = 1e+308 is too large beside 3", mg.numerical_grad,
+      mg.square, 3, {eps = 1e308}))
+  end)
+
   it("gradcheck says whether, and where not", function()
     assert.is_true(mg.gradcheck(f, {mg.Variable(AT)}))
     assert.is_true(mg.gradcheck(f, {mg.Variable(AT)}, {order = 2}))

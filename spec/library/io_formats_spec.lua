@@ -461,6 +461,27 @@ end)
 describe("a file of arrays", function()
   helper.guard(before_each, after_each)
 
+  it("lets pass what a hook throws while it is read", function()
+    local thrown, endings = {"by a hook"}, {".npy", ".npz", ".safetensors"}
+    for _, ending in ipairs(endings) do
+      local path = child.path(ending)
+      mg.save(path, ending == ".npy" and mg.ones(2) or {x = mg.ones(2), y = mg.ones(3)})
+      local n, ok, err = 0
+      repeat
+        n = n + 20
+        ok, err = pcall(function()
+          debug.sethook(function()
+            debug.sethook()
+            error(thrown, 0)
+          end, "", n)
+          mg.load(path)
+          debug.sethook()
+        end)
+        assert(ok or err == thrown, tostring(err))
+      until ok
+    end
+  end)
+
   it("is named where there is no memory for it", function()
     local path, n = child.path "", 10^6 | 0
     local zeros = ("\0"):rep(n)

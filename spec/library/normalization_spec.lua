@@ -272,6 +272,19 @@ describe("layers that normalize", function()
     assert.equal("BatchNorm(3)", tostring(l))
   end)
 
+  it("batch_norm, instance_norm: a momentum that is a Variable is a part as well", function()
+    for _, name in ipairs{"batch_norm", "instance_norm"} do
+      local x, mean, var = mg.randn(4, 3, 2), mg.zeros(3), mg.ones(3)
+      for _, v in ipairs{2, -0.5, 0 / 0} do
+        assert(raises(name .. ": momentum must be within 0..1", mg[name], x, mean, var,
+          {momentum = mg.tensor(v)}))
+      end
+      assert(same(mean, mg.zeros(3)))
+      mg[name](x, mean, var, {momentum = mg.tensor(0.5)})
+      assert(near(mean, 0.5 * x:mean{1, 3}, 1e-14))
+    end
+  end)
+
   it("BatchNorm: options", function()
     local x = mg.randn(4, 3)
     local l = nn.BatchNorm(3, {affine = false, track_running_stats = false, eps = 0.5})

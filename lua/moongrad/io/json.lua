@@ -7,7 +7,11 @@ local DEPTH = 128
 local ESCAPES = {['"'] = '"', ["\\"] = "\\", ["/"] = "/", b = "\b", f = "\f", n = "\n", r = "\r",
                  t = "\t"}
 
-local function bad(pos, what) error({("%s at byte %d"):format(what, pos)}, 0) end
+local Bad = {}                                    -- tells it from what a hook of somebody's throws
+
+local function bad(pos, what)
+  error(setmetatable({("%s at byte %d"):format(what, pos)}, Bad), 0)
+end
 
 local function skip(s, pos)
   if (s:byte(pos) or 0) > 32 then return pos end
@@ -123,7 +127,7 @@ function json.decode(s)
   if at then return nil, ("no UTF-8 at byte %d"):format(at) end
   local ok, v, stop = pcall(value, s, skip(s, 1), 0)
   if not ok then
-    if type(v) ~= "table" then error(v, 0) end
+    if getmetatable(v) ~= Bad then error(v, 0) end
     return nil, v[1]
   end
   stop = skip(s, stop)

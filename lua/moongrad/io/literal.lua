@@ -11,7 +11,9 @@ local DEPTH = 32
 local NAMES = {True = true, False = false, None = literal.None}
 local ESCAPES = {["\\"] = "\\", ["'"] = "'", ['"'] = '"', n = "\n", t = "\t", r = "\r"}
 
-local function bad(pos) error({pos}, 0) end
+local BAD = {}                                    -- nobody else throws it
+
+local function bad() error(BAD, 0) end
 
 -- Past blanks and comments
 local function skip(s, pos)
@@ -25,13 +27,13 @@ local function text(s, pos)
   pos = pos + 1
   while true do
     local stop = s:find("[\\\n" .. quote .. "]", pos)
-    if not stop then bad(pos) end
+    if not stop then bad() end
     parts[#parts + 1] = s:sub(pos, stop - 1)
     local c = s:sub(stop, stop)
     if c == quote then return table.concat(parts), stop + 1 end
     local hex = s:match("^\\x(%x%x)", stop)
     parts[#parts + 1] = c == "\\" and (hex and utf8.char(tonumber(hex, 16)) or
-      ESCAPES[s:sub(stop + 1, stop + 1)]) or bad(stop)
+      ESCAPES[s:sub(stop + 1, stop + 1)]) or bad()
     pos = stop + (hex and 4 or 2)
   end
 end
@@ -39,7 +41,7 @@ end
 local function number(s, pos)
   local sign, digits, stop = s:match("^([+-]?)%s*([%w_.]+)()", pos)
   local plain = digits and digits:gsub("L$", ""):gsub("(%d)_(%x)", "%1%2") or ""
-  if not (plain:find "^0[xX]%x+$" or plain:find "^0+$" or plain:find "^[1-9]%d*$") then bad(pos) end
+  if not (plain:find "^0[xX]%x+$" or plain:find "^0+$" or plain:find "^[1-9]%d*$") then bad() end
   local v = tonumber(plain)
   return sign == "-" and -v or v, stop
 end
@@ -52,7 +54,7 @@ local function items(s, pos, close, item)
   while true do
     pos = skip(s, pos)
     if s:sub(pos, pos) == close then return pos + 1, n, comma and n > 0 end
-    if not comma then bad(pos) end
+    if not comma then bad() end
     n, pos = n + 1, skip(s, item(pos))
     comma = s:sub(pos, pos) == ","
     if comma then pos = pos + 1 end
@@ -75,7 +77,7 @@ local function dict(s, pos, depth)
     local key, v
     key, at = value(s, at, depth)
     at = skip(s, at)
-    if type(key) ~= "string" or t[key] ~= nil or s:sub(at, at) ~= ":" then bad(at) end
+    if type(key) ~= "string" or t[key] ~= nil or s:sub(at, at) ~= ":" then bad() end
     v, at = value(s, skip(s, at + 1), depth)
     t[key] = v
     return at
@@ -95,7 +97,7 @@ local function string_value(s, pos)
 end
 
 function value(s, pos, depth)
-  if depth == DEPTH then bad(pos) end
+  if depth == DEPTH then bad() end
   depth = depth + 1
   if s:find("^[uU]?['\"]", pos) then return string_value(s, pos) end
   local c = s:sub(pos, pos)
@@ -104,14 +106,14 @@ function value(s, pos, depth)
   if c == "[" then return sequence(s, pos + 1, "]", literal.list, depth) end
   local name, stop = s:match("^(%a+)()", pos)
   if not name then return number(s, pos) end
-  if NAMES[name] == nil then bad(pos) end
+  if NAMES[name] == nil then bad() end
   return NAMES[name], stop
 end
 
 -- The value of s; nil where it is none.
 function literal.decode(s)
   local ok, v, stop = pcall(value, s, skip(s, 1), 0)
-  if not ok and type(v) ~= "table" then error(v, 0) end
+  if not ok and v ~= BAD then error(v, 0) end
   if not ok or skip(s, stop) <= #s then return nil end
   return v
 end

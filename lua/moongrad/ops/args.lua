@@ -120,10 +120,12 @@ return function(mg)
     return how == "mean" and loss:mean() or how == "sum" and loss:sum() or loss
   end
 
-  -- Whole numbers y beside x: of its width where it is float, as operators take them
+  -- x and y; whole numbers of the other's width where that is float, as operators take them
   function args.beside(x, y)
-    local width = x.dtype:find "^float" and not y.dtype:find "^float" and x.dtype
-    return width and y:to(width) or y
+    local float = x.dtype:find "^float"
+    if float == y.dtype:find "^float" then return x, y end
+    if float then return x, y:to(x.dtype) end
+    return x:to(y.dtype), y
   end
 
   -- (N, 1) beside (N) would quietly make an (N, N) loss: shapes must agree, a 0-d one fits all.

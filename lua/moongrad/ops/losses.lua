@@ -92,6 +92,7 @@ return function(mg, args)
     function(x, y, margin, how)
       check_pair("hinge_embedding_loss", "x", x, "y", y)
       check_signs("hinge_embedding_loss", y)
+      x, y = args.beside(x, y)
       return reduced(where(y:eq(1), x, excess(margin - x)), how)
     end)
 
@@ -182,7 +183,7 @@ return function(mg, args)
     "eps 1e-8; full: with log(t!), by Stirling's formula where t > 1",
     function(x, t, log_input, full, eps, how)
       check_pair("poisson_nll_loss", "prediction", x, "target", t)
-      t = args.beside(x, t)
+      x, t = args.beside(x, t)
       if eps and log_input then
         raise "poisson_nll_loss: eps is of no use where x is a logarithm: say log_input = false"
       end
@@ -204,9 +205,9 @@ return function(mg, args)
         raise("gaussian_nll_loss: var %s does not fit x %s", args.text(v), args.text(shape))
       end
       if not mg._truth(var:ge(0):all()) then raise "gaussian_nll_loss: var is negative" end
-      var = args.beside(x, var)
+      local off
+      off, var = args.beside(x - t, var)
       v = where(var:lt(eps), var - var:detach() + eps, var)
-      local off = x - t
       local loss = 0.5 * (v:log() + off * (off / v))
       if full then loss = loss + 0.5 * math.log(2 * math.pi) end
       return reduced(loss, how)

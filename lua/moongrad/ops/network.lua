@@ -203,7 +203,7 @@ return function(mg, args)
     "batchmean: the sum / #y",
     function(y, t, how, log_target)
       check_pair("kl_div", y, t)
-      t = args.beside(y, t)
+      y, t = args.beside(y, t)
       local loss
       if log_target then
         loss = mg._mulz(t:exp(), mg._subz(t, y))
@@ -239,6 +239,7 @@ return function(mg, args)
       if not mg._truth(p:lt(0):logical_or(p:gt(1)):any():logical_not()) then
         raise("binary_cross_entropy: a probability is not in 0..1")
       end
+      p, t = args.beside(p, t)
       local yes = floored(mg.log, p, p:abs():le(math.exp(-100)), 1)
       local no = floored(mg.log1p, -p, p:eq(1), 0)
       local each = -(t * yes + (1 - t) * no)
@@ -253,6 +254,7 @@ return function(mg, args)
     function(x, t, weight, pos_weight)
       local op <const> = "binary_cross_entropy_with_logits"
       local each
+      x, t = args.beside(x, t)
       if pos_weight then
         each = mg._mulz(1 - t, x:softplus()) + weighed(op, mg._mulz(t, (-x):softplus()), pos_weight)
       else

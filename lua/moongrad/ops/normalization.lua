@@ -60,6 +60,10 @@ return function(mg, args)
     if mean == nil and momentum ~= 0.1 then
       raise("%s: momentum is of no use without mean and var", op)
     end
+    if mg.is_variable(momentum) and
+      not mg._truth(momentum:ge(0):logical_and(momentum:le(1)):all()) then
+      raise("%s: momentum must be within 0..1", op)
+    end
     for name, p in pairs{mean = mean, var = var} do
       if not MACHINE[p.dtype] then raise("%s: %s is %s, expected floats", op, name, p.dtype) end
     end
