@@ -101,6 +101,40 @@ describe("step 18", function()
       assert.equal(6, x.grad:item())
     end)
 
+    it("and passes on to it what is added to a gradient piece by piece", function()
+      local x, z = mg.Variable{1, 2, 3}, mg.Variable{7, 8, 9}
+      local h, at = x * 2, mg.tensor({1, 1, 2}, "int64")
+      z:set_creator(h.creator)
+      local y = z[at]:sum() + z[{ {2, 3} }]:sum() + z:gather(1, at):sum() + z:cummax(1):sum()
+      y = y + (h * 5):sum() + (z * {1, 10, 100}):sum()
+      local gz = mg.gradients(y, {z}, {retain_graph = true})[1]
+      assert(helper.near(gz, {6, 14, 102}))
+      y:backward()
+      assert(helper.near(x.grad, {22, 38, 214}))
+    end)
+
+    it("and is one with its own result, be that there still or gone", function()
+      local Square = mg.Function{
+        forward = function(_, x) return x * x, x * 2 end,
+        backward = function(f, gy, gz) return gy * 2 * f.inputs[1] + gz * 2 end,
+      }
+      for _, fn in ipairs{square, Square} do
+        local x, z, other = mg.Variable(3.0), mg.Variable(9.0), mg.Variable(9.0)
+        local y = fn(x)
+        z:set_creator(y.creator)
+        other:set_creator(y.creator)
+        local function gradient(v) return mg.gradients(v, {x}, {retain_graph = true})[1]:item() end
+        assert.equal(6, gradient(z))
+        assert.equal(6 * 2 + 6 * 18 + 6 * 3, gradient(y * 2 + z * z + other * 3))
+        y:free()
+        assert.equal(6, gradient(z))
+        assert.equal(6 * 18 + 6 * 3, gradient(z * z + other * 3))
+        local sum = z + other
+        sum:backward()
+        assert.equal(12, x.grad:item())
+      end
+    end)
+
     it("is none any more when it was unchained itself", function()
       local y, z = square(mg.Variable(3.0)), mg.Variable(9.0)
       local f = y.creator

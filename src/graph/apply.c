@@ -77,6 +77,7 @@ bool record(graph *G, node *r, int op, int n, node *const *in, uint32_t saves) {
   r->generation = 1; /* without inputs too */
   for (int i = 0; i < n; i++) take(r, op, i, in[i], saves);
   made_by(r, op, saves);
+  if (gives_parts(op)) in[0]->parts = true;
   if (op < NOP && op_table[op].kind == 'o')
     for (int i = 0; i < n && i < MAXSAVES; i++)
       if (saves & IN(i)) again_instead(G, r, i);

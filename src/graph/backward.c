@@ -224,7 +224,7 @@ static bool add(backward *b, node *x, node *g) {
   }
   slot *s = slot_of(b, x);
   if (!s) return false;
-  bool alias = x->op == OP_OUTPUT && !node_is_function(x->in[0]); /* by set_creator: passes it on */
+  node *alias = node_alias(b->G, x); /* it passes the gradient on */
   if (!s->acc) {
     s->acc = node_hold(g);
     b->sums |= x->op == OP_broadcast_to;
@@ -239,7 +239,8 @@ static bool add(backward *b, node *x, node *g) {
     s->acc = sum;
     s->marks &= ~OWN_ACC;
   }
-  return !alias || !wanted(b, x->in[0]) || add(b, x->in[0], g);
+  if (!alias || !wanted(b, x->in[0])) return true;
+  return add(b, alias, g) && (alias == x->in[0] || push(b, x->in[0]));
 }
 
 array *backward_own(backward *b, node *x, const shape *s) {
@@ -410,6 +411,7 @@ static bool begin(backward *b, node *const *ys, node *const *gys, int nx, node *
   }
   for (int i = 0; i < ny; i++) {
     if (!node_tracked(ys[i]) || !wanted(b, ys[i])) continue;
+    ys[i]->parts = true;
     node *g = seed(b, ys[i], gys ? gys[i] : NULL);
     bool ok = g && add(b, ys[i], g);
     node_drop(b->G, g);
@@ -540,15 +542,17 @@ static int readers(const backward *b, const node *x) {
 }
 
 /* The leaf that z, read by one Function alone, is a broadcast of, reshaped or not, if the order in which its
-** gradient adds up does not count: of two the sum is the same, unless a checkpoint has more. NULL: there is
-** none */
+** gradient adds up does not count: the sum of two is the same, where each reader gives one. The readers of
+** graphs that nobody has collected yet are among them, and may change no bits. A leaf has `parts` where more
+** may come: it is a result itself, a checkpoint reads it, or a reader adds what it gives piece by piece.
+** NULL: there is none */
 static node *leaf_of(const backward *b, node *z) {
   while (node_has_creator(z)) {
     bool passes = z->op == OP_broadcast_to || z->op == OP_reshape;
     if (!passes || z->flags & RELEASED || z->handles || readers(b, z) != 1) return NULL;
     if (!(z = tracked_input(z, 0)) || !wanted(b, z)) return NULL;
   }
-  return readers(b, z) <= 2 && !z->again ? z : NULL;
+  return readers(b, z) <= 2 && !z->parts ? z : NULL;
 }
 
 /* The gradient of z, which f alone reads, is final, and goes on to the leaf. */

@@ -67,7 +67,7 @@ node *checkpoint_new(graph *G, captures *c, const char *name) {
   node **in = mg_alloc(&G->c, (c->n + 1) * sizeof *in);
   for (int i = 0; in && i < c->n; i++) {
     in[i] = c->v[i].n;
-    in[i]->again = true;
+    in[i]->parts = true;
   }
   node *f = in ? function_new(G, c->n, in, name) : NULL;
   mg_free(in);

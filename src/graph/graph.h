@@ -81,7 +81,7 @@ typedef struct extra {        /* what few nodes need */
 struct node {
   int32_t refs, handles;
   uint32_t generation : 31;   /* of the Variable: 0 for leaves; of the Function: one less */
-  uint32_t again : 1;         /* a checkpoint read it: gradients may come from what is not there yet */
+  uint32_t parts : 1;         /* its gradient may have more of them than there are readers: leaf_of in backward.c */
   uint32_t op : 8;            /* OP_NONE: no creator */
   uint32_t kind : 8;          /* how sv[0] (low four bits) and sv[1] are saved: see internal.h */
   uint32_t dtype : 3, flags : 13;
@@ -157,6 +157,7 @@ bool node_set_value(graph *G, node *n, array *a);     /* x.data = v; takes a ove
 void node_unchain(graph *G, node *n);                 /* forget the creator */
 bool node_unchain_backward(graph *G, node *n);        /* ... and of all before it */
 bool node_set_creator(graph *G, node *x, node *f);
+node *node_alias(const graph *G, node *x); /* what by set_creator is one with x: gradients are for both; or NULL */
 void node_set_grad(graph *G, node *n, node *g);       /* takes g's handle over; NULL clears */
 node *node_grad(graph *G, node *n);                   /* borrowed, to be read; or NULL */
 void recorder_grad(graph *G, node *n, bool write);

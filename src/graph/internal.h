@@ -153,6 +153,7 @@ node *backward_acc(const struct backward *b, const node *n); /* its gradient so 
 node *output_grad(const struct backward *b, const output *o); /* new handle; zeros where there is none */
 /* An array that is the accumulator of f's input i alone: add in place. NULL: error. */
 array *backward_own(struct backward *b, node *x, const shape *s);
+bool gives_parts(int op);                                  /* does its gradient add so, piece by piece? */
 
 /* ---- leaves whose gradients processes have in common: backward.c tells buckets.c ----------------------- */
 

@@ -631,3 +631,13 @@ bool node_set_creator(graph *G, node *x, node *f) {
   if (first && !first->n) first->n = x;
   return true;
 }
+
+node *node_alias(const graph *G, node *x) {
+  if (!G->shuffled || x->op != OP_OUTPUT) return NULL;
+  node *f = x->in[0];
+  if (!node_is_function(f)) return f;
+  for (int k = 0; k < f->x->nout; k++)
+    if (f->x->out[k].n == x) return NULL;
+  if (!f->x->out[0].n) f->x->out[0].n = x; /* the first that was it has gone */
+  return f->x->out[0].n == x ? NULL : f->x->out[0].n;
+}

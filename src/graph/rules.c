@@ -307,12 +307,20 @@ node *permute_grad(vjp *v, int i, node *g) {
   return keep(v, op_permute(v->G, g, inverse));
 }
 
+bool gives_parts(int op) {
+  return op == OP_slice || op == OP_index_select || op == OP_gather || op == OP_cummax ||
+         op == OP_cummin;
+}
+
+/* May the gradient of input 0 be added into the accumulator? */
+static bool into_acc(const vjp *v) { return !v->create && !node_alias(v->G, v->f->in[0]); }
+
 node *slice_grad(vjp *v, int i, node *g) {
   (void)i;
   extra *x = v->f->x;
   if (x->s.n == 0) return g; /* all of a number, which has no array to add in */
   const int64_t *first = &x->at[0].i, *step = &x->at[x->s.n].i;
-  if (v->create) return keep(v, op_part(v->G, OP_slice_grad, g, &x->s, first, step));
+  if (!into_acc(v)) return keep(v, op_part(v->G, OP_slice_grad, g, &x->s, first, step));
   WORK(&v->G->c, OP_slice_grad);
   array *dst = backward_own(v->b, v->f->in[0], &x->s), *src = dst ? node_as_array(v->G, g) : NULL;
   bool ok = src && arr_add_slice(&v->G->c, dst, first, step, src);
@@ -345,7 +353,7 @@ static node *put(vjp *v, node *g, node *idx, int op,
   ATTRS(v->f->x, int64_t axis);
   const shape *s = &v->f->x->s;
   if (!idx) return NULL;
-  if (v->create) {
+  if (!into_acc(v)) {
     node *zero = keep(v, node_array(v->G, arr_const(&v->G->c, g->dtype, s, (imm){0})));
     return keep(v, op_one(v->G, op, 3, (node *[]){zero, idx, g}, 1, &(attr){at.axis}));
   }
