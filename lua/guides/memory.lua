@@ -59,7 +59,8 @@ print(total)
 --
 -- Lua's collector is told of the memory that arrays take, so a plain loop stays small.
 -- `mg.tidy(fn)` frees what a call made at its end without waiting for it; `local x <close>` and
--- `x:free()` free one. A ring through the graph is not seen: a result that its own function holds
+-- `x:free()` free one. A result that waits holds what it will be computed of: `mg.eval` it in the
+-- call. A ring through the graph is not seen: a result that its own function holds
 -- (`m.last = mg.checkpoint(m, x)`) stays, and m with it, until it has seen backward or another is
 -- in its place.
 
