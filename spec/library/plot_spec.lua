@@ -326,7 +326,8 @@ describe("plot's layers", function()
       {{image = {{1}, {2}}, extent = {-1, 0, 5, 2}}, xlim = {0, 3}},
       {image = {{1, 2}, {3, 4}}, xlim = {5, 6}}, {heatmap = {{1, 2}, {3, 4}}, xlim = {5, 6}},
       {image = {{nan, nan}}}, {heatmap = {{1}}}, {{1e308, 1e308}}, {histogram = {1e308, 1.1e308}},
-      {{histogram = {-0.9, -0.1}}, {bars = {-1}}}, {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}},
+      {{bars = {nan}}, {bars = {3}}, xlim = {0, 1}}, {{histogram = {-0.9, -0.1}}, {bars = {-1}}},
+      {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}},
     } do
       given.path = path
       os.remove(path)

@@ -192,13 +192,13 @@ layers.bars = {
     local y = values(o.bars, 1, "bars")
     local x = o.x or at.x
     x = x and beside(x, y, "x of bars") or numbers(#y)
-    if not visible(x, y, at) then return {clauses = {}} end
     if not x:isfinite():all():item() then raise "plot: bars: x is not finite" end
     local sorted = x:sort()
     local step = #y > 1 and (sorted[{{2, -1}}] - sorted[{{1, -2}}]):min():item() or 1
     if step == 0 then raise("plot: bars: two of them have one x") end
     local width = 0.8 * step / at.bars
     local places = x + (at.bar - (at.bars + 1) / 2) * width
+    if not visible(places, y, at) then return {clauses = {}} end
     return {
       clauses = {mg._format("%s using 1:2:(%.17g) with boxes fs solid 0.85 noborder %s %s",
         sheet:columns{places, y}, width, colour(o.color, at.number), title(o.label))},
