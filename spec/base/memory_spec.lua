@@ -209,7 +209,7 @@ describe("memory", function()
     end)
 
     -- While Lua closes the collector comes no more: what waited for it there was never freed.
-    it("by what fails, at once, without the collector", function()
+    counts("by what fails, at once, without the collector", function()
       local path = child.path ".csv"
       child.write(path, "a,b\n" .. ("1,2\n"):rep(1000) .. "1,2,3\n")
       local x = mg.Variable(mg.rand(1000))

@@ -337,7 +337,7 @@ local function check_parts(op, parts)
   if #parts == 0 or not (type(parts[1]) == "table" and parts[1].is_schedule) then
     raise("%s: expected a list of schedules", op)
   end
-  return parts[1].opt, table.move(parts, 1, #parts, 1, {})
+  return parts[1].opt, copy(parts)
 end
 
 schedules.chained = checked("chained(schedules: table)",
