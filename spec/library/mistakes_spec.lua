@@ -151,6 +151,21 @@ describe("arguments", function()
       mg.data.Spiral())
   end)
 
+  it("that are nil are not those that may be left out in front", function()
+    local nn = mg.nn
+    for _, name in ipairs{"Linear", "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"} do
+      refuses(name .. ": argument 2 is a nil, expected a whole number", nn[name], 3, nil)
+      refuses(name .. ": argument 2 is a nil, expected a whole number", nn[name], 3, nil, nil)
+      assert.equal(tostring(nn[name](3)), tostring(nn[name](nil, 3)))
+      assert.equal(tostring(nn[name](3, {bias = false})),
+        tostring(nn[name](3, {bias = false}, nil)))
+    end
+    for _, name in ipairs{"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"} do
+      refuses(name .. ": argument 3 is a nil", nn[name], 3, 16, nil)
+      assert.equal(tostring(nn[name](3, 2)), tostring(nn[name](nil, 3, 2)))
+    end
+  end)
+
   it("that are one too many are counted", function()
     local path = child.folder() .. "/a.npz"
     mg.save(path, {a = mg.ones(1)})
@@ -171,6 +186,11 @@ describe("arguments", function()
     for _, t in ipairs{{x, x}, {1, x}, {{1, 2}, x}} do
       refuses("is a Variable, expected a number: mg.stack makes one of several", mg.tensor, t)
     end
+    local h = mg.ones(1, 1, 2)
+    refuses("LSTM: the state has 3 values, expected h and c", mg.nn.LSTM(2, 2), mg.ones(1, 1, 2),
+      {h, h, h})
+    refuses("LSTMCell: the state has 3 values, expected h and c", mg.nn.LSTMCell(2, 2),
+      mg.ones(1, 2), {h[1], h[1], h[1]})
     refuses("mg.stack makes one of several", mg.nn.GRU(2, 2), mg.ones(1, 2), {x})
   end)
 

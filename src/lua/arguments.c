@@ -303,7 +303,7 @@ static void distribute(lua_State *L, reading *r) {
       break;
     }
     if (p->skip && !lua_isnil(L, i)) {
-      int have = last - i + (is_options(L, last, NULL) ? 0 : 1);
+      int have = is_options(L, last, NULL) ? last - i : top - i + 1; /* a nil is one that fails */
       if ((!fits(L, i, p) && fits(L, i, p + 1)) || have <= required_after(g, j)) {
         j++;
         continue;

@@ -187,7 +187,10 @@ GRU.forward = checked("GRU(self, x: float, h: float?, {lengths: float | int64 | 
 -- The state may come as PyTorch has it, {h, c}.
 local function pair(name, h, c)
   if h == nil and c ~= nil then raise("%s: c is given, but no h", name) end
-  if type(h) == "table" and c == nil then h, c = h[1], h[2] end
+  if type(h) == "table" and c == nil then
+    if #h > 2 then raise("%s: the state has %d values, expected h and c", name, #h) end
+    h, c = h[1], h[2]
+  end
   if h ~= nil and c == nil then raise("%s: h is given, but no c", name) end
   for k, v in pairs{h = h, c = c} do
     if not mg.is_variable(v) then
