@@ -345,6 +345,18 @@ describe("tokenizers", function()
     assert(raises("load_state: merge 1 is of tokens that are not there", bpe.load_state, bpe,
       {kind = "BPETokenizer", merges = mg.tensor({{1, 257}}, "int64")}))
   end)
+
+  it("take no list in which a token would be another one, or none", function()
+    local chars, bpe = data.CharTokenizer "xy", data.BPETokenizer("abab", 258)
+    for _, s in ipairs{"ba", "aab", "aba"} do
+      assert(raises("load_state: chars are not in order of their codes, each once",
+        chars.load_state, chars, {kind = "CharTokenizer", chars = s}))
+    end
+    assert.same({1, 2}, chars:encode("xy"):totable())
+    assert(raises("load_state: merge 3 is one before it", bpe.load_state, bpe,
+      {kind = "BPETokenizer", merges = mg.tensor({{1, 2}, {2, 1}, {1, 2}}, "int64")}))
+    assert.same({257, 257}, bpe:encode("abab"):totable())
+  end)
 end)
 
 describe("text", function()

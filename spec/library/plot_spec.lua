@@ -342,6 +342,17 @@ describe("plot's layers", function()
       {contour = {{1, 2}, {3, 4}}, levels = 0}))
   end)
 
+  it("are the same whatever gnuplot does at somebody's start", function()
+    local folder = child.folder()
+    child.write(folder .. "/.gnuplot", "set output '" .. folder .. "/mine'\nset xrange [0:1]\n")
+    for name, home in pairs{a = folder, b = "/nowhere"} do
+      local program = [[require "moongrad".plot{{1, 2, 3}, path = "%s.txt"}]]
+      child.run(program:format(folder .. "/" .. name), nil, "HOME=" .. home)
+    end
+    assert(child.read(folder .. "/b.txt"):find "2.5")
+    assert.equal(child.read(folder .. "/b.txt"), child.read(folder .. "/a.txt"))
+  end)
+
   it("that fail leave what was there", function()
     local folder = child.folder()
     local path = folder .. "/a.svg"

@@ -132,7 +132,11 @@ CharTokenizer.load_state = checked("load_state(self, state: table)", "takes what
   function(self, t)
     local chars = read_state(t, "CharTokenizer")
     if not chars then raise("load_state: chars is missing") end
-    learn(self, chars)
+    local new = CharTokenizer(chars)
+    if table.concat(new.chars) ~= chars then
+      raise("load_state: chars are not in order of their codes, each once")
+    end
+    self.chars, self.id = new.chars, new.id
     return self
   end)
 
@@ -276,11 +280,14 @@ BPETokenizer.load_state = checked("load_state(self, state: table)", "takes what 
     if not merges or merges.ndim ~= 2 or merges.shape[2] ~= 2 then
       raise("load_state: merges is no list of pairs")
     end
-    local list = merges:totable()
+    local list, known = merges:totable(), {}
     for i, pair in ipairs(list) do
       if math.min(pair[1], pair[2]) < 1 or math.max(pair[1], pair[2]) > 255 + i then
         raise("load_state: merge %d is of tokens that are not there", i)
       end
+      local key = pair[1] * PAIR + pair[2]
+      if known[key] then raise("load_state: merge %d is one before it", i) end
+      known[key] = true
     end
     clear(self)
     for _, pair in ipairs(list) do self:add(pair[1], pair[2]) end
