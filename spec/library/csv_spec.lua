@@ -184,6 +184,10 @@ describe("data.CSV", function()
     x = mg.data.CSV(path, {features = {"length", "n"}}):get(1)
     assert.same({1, 1}, x:totable())
     assert(raises("column kind holds text", mg.data.CSV, path))
+    local mine = {"length"}
+    ds = mg.data.CSV(path, {features = mine})
+    mine[1] = "n"
+    assert.same({"length"}, ds.features)
     assert(raises("has no column x", mg.data.CSV, path, {target = "x", features = {"n"}}))
     assert(raises("has no column x", mg.data.CSV, path, {features = {"x"}}))
     assert(raises("CSV: the list of features has the key 3, expected a list", mg.data.CSV, path,

@@ -275,6 +275,19 @@ describe("nn.Module", function()
     assert(raises("weight was a parameter and is a constant now", l.cleargrads, l))
     l.weight = nn.Parameter(mg.zeros(2, 2))
     assert.same({"bias", "weight"}, names(l))
+    for now, values in pairs{["a number"] = 0, ["a table of numbers"] = {{1, 2}, {3, 4}}} do
+      told = ("weight was a parameter and is %s now"):format(now)
+      l.weight = values
+      assert(raises(told, l.parameters, l))
+      assert(raises(told, l.state, l))
+      assert(raises(told, function() mg.optim.SGD(l, {lr = 1}):step() end))
+    end
+    l.weight = {nn.Parameter(mg.zeros(2)), nn.Parameter(mg.zeros(2))}
+    assert.same({"bias", "weight.0", "weight.1"}, names(l))
+    l.weight = nn.Parameter(mg.zeros(2, 2))
+    local norm = nn.Sequential(nn.BatchNorm(2))
+    norm[1].running_mean = {0, 0}
+    assert(raises("0.running_mean was a buffer and is a table of numbers now", norm.state, norm))
     local net = nn.Sequential(l)
     net[1].bias = mg.zeros(2)
     assert(raises("0.bias was a parameter", net.state, net))

@@ -282,6 +282,7 @@ describe("optim", function()
     quasi.line_search, quasi.max_eval = "strong_wolfe", 3       -- which have no default
     assert.same({"strong_wolfe", 3}, {quasi.line_search, quasi.max_eval})
     assert(raises("SGD: no value for lr", function() opt.lr = nil end))
+    assert.is_nil(select(2, pcall(function() opt.lr = nil end)):find "did you mean")
     assert(raises("step: argument 1, a number, is one too many", function() opt:step(1) end))
     opt.lr = 0.5
     assert.equal(0.5, opt.lr)

@@ -30,7 +30,8 @@ local function read(self, path, target, features, header, delimiter, missing, dt
   local r <close> = mg._open(path, "CSV")
   local t, keys = csv.read(r, nil, false, header, delimiter, missing, dtype)
   local columns = {}
-  check_list("CSV", "the list of features", features or {})
+  local n = check_list("CSV", "the list of features", features or {})
+  features = features and table.move(features, 1, n, 1, {})
   if not features then
     features = {}
     for _, k in ipairs(keys) do

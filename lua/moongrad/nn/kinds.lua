@@ -42,8 +42,10 @@ end
 -- The kind of what stands in a module's field: a tracked leaf is a parameter there from then on,
 -- when it is frozen, too.
 local function settled(v)
-  local of = kind(v)
-  if of and not kinds[v] then adopt(v, of) end
+  local of = kinds[v]
+  if of then return of end
+  of = kind(v)
+  if of then adopt(v, of) end
   return of
 end
 

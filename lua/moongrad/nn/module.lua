@@ -222,21 +222,41 @@ end
 
 Module._adopt = kinds.adopt
 
+local LOST = "%s was a %s and is %s now: assign its values, %s.data = x, or make the new one " ..
+  "by nn.%s(x)"
+
+local function refuse_lost(name, old, now)
+  raise(LOST, name, old, now, name, old == "buffer" and "Buffer" or "Parameter")
+end
+
 -- The kind of the Variable v in t[k]. A buffer's new value is a buffer. A constant or the result of
 -- an op in a parameter's place would be trained and saved no more, and nobody would be told.
-local function note(t, k, v, name)
-  local of, old = settled(v), known[t]
+local function note(t, k, v, name, old)
+  local of = settled(v)
   if of then
-    remember(t, k, of)
+    if not old or old[k] ~= of then remember(t, k, of) end
   elseif old and old[k] == "buffer" and not v.creator then
     kinds.adopt(v, "buffer")
     of = "buffer"
   elseif old and old[k] then
-    raise("%s was a %s and is %s now: assign its values, %s.data = x, or make the new one by " ..
-      "nn.%s(x)", name, old[k], v.creator and "the result of " .. v.creator.name or "a constant",
-      name, old[k] == "buffer" and "Buffer" or "Parameter")
+    refuse_lost(name, old[k], v.creator and "the result of " .. v.creator.name or "a constant")
   end
   return of
+end
+
+-- Numbers are no member, and would not be seen where a parameter or buffer stood.
+local function check_lost(t, old, prefix)
+  for k, of in next, old do
+    local v = rawget(t, k)
+    if type(v) ~= "userdata" and v then
+      local data = v
+      while type(data) == "table" and not getmetatable(data) do data = data[1] end
+      if type(data) == "number" then
+        refuse_lost(prefix .. (type(k) == "string" and k or k - 1), of,
+          type(v) == "table" and "a table of numbers" or "a number")
+      end
+    end
+  end
 end
 
 -- Calls on_variable(name, variable, table, key) for all parameters and buffers below t, shared
@@ -248,12 +268,14 @@ local function walk(t, on_variable, on_module, more, prefix, path)
   prefix, path = prefix or "", path or {}
   path[t] = true
   if on_module and getmetatable(t) then on_module(t, prefix) end
+  local old = known[t]
+  if old then check_lost(t, old, prefix) end
   local new = more and more[t] or NONE
   for _, k in ipairs(members(t, new)) do
     local v = new[k] or t[k]
     local name = prefix .. (type(k) == "string" and k or k - 1)
     if is_variable(v) then
-      if note(t, k, v, name) then on_variable(name, v, t, k) end
+      if note(t, k, v, name, old) then on_variable(name, v, t, k) end
     elseif not path[v] then
       walk(v, on_variable, on_module, more, name .. ".", path)
     end

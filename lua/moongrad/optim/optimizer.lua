@@ -79,7 +79,7 @@ local function write(self, name, value)
   local class, values, known = getmetatable(self), rawget(self, "values"), false
   for _, option in ipairs(class.names) do known = known or option == name end
   if not known or value == nil then
-    local near = mg._near(tostring(name), class.names)
+    local near = not known and mg._near(tostring(name), class.names)
     raise("%s: %s%s", class.__name, value == nil and "no value for " .. tostring(name) or
       "there is no field " .. tostring(name), near and ("; did you mean %s?"):format(near) or "")
   end
