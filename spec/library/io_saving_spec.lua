@@ -82,6 +82,8 @@ describe("saving over a file", function()
       assert(raises("d.npy: it is a directory", f, folder .. "/d.npy"))
       assert(raises("has a NUL", f, folder .. "/x.npy\0.npy"))
     end
+    shell("ln -s /proc/cpuinfo %s/c.csv", folder) -- of 0 bytes, to look at it
+    assert(raises("c.csv: it has more bytes than it says", mg.load, folder .. "/c.csv"))
     assert(raises("save: cannot write /proc/x.npy", mg.save, "/proc/x.npy", mg.ones(1)))
     assert(raises("save: cannot write " .. ("x"):rep(300), mg.save, ("x"):rep(300) .. ".npy",
       mg.ones(1)))

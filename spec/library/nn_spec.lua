@@ -223,6 +223,27 @@ describe("nn.Module", function()
     assert.same({9, 4}, head[2].weight.shape)
   end)
 
+  it("takes no two values for one parameter of two names", function()
+    local net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[2].weight = net[1].weight
+    local state = net:state()
+    state["0.weight"], state["1.weight"] = mg.full({2, 2}, 3), mg.full({2, 2}, 7)
+    local text = "1.weight is the same parameter as 0.weight and has another value"
+    local weight = net[1].weight.data
+    assert(raises("load_state: " .. text, net.load_state, net, state))
+    local _, report = net:load_state(state, {strict = false})
+    assert.same({"1.weight"}, report.mismatched)
+    assert(helper.same(mg.full({2, 2}, 3), net[2].weight.data))
+    for _, v in ipairs{2, 0 / 0} do
+      state["0.weight"], state["1.weight"] = mg.full({2, 2}, v), mg.full({2, 2}, v)
+      net:load_state(state)
+    end
+    state["0.weight"] = nil
+    state["1.weight"] = weight
+    net:load_state(state)
+    assert(helper.same(weight, net[1].weight.data))
+  end)
+
   it("is saved and loaded", function()
     local path = child.folder() .. "/net.safetensors"
     local a, b = Net(3, 2), Net(3, 2)

@@ -151,17 +151,21 @@ bool file_sum(ctx *c, uint32_t *crc, const void *p, int64_t n) {
   return true;
 }
 
-/* Nothing blocks here: a FIFO without a writer is opened and refused. */
+/* Nothing blocks here: a FIFO without a writer is opened and refused. What a kernel makes up, as in
+** /proc, has no size. */
 int file_open(ctx *c, const char *path, int64_t *size) {
   struct stat st;
   int fd;
+  char more;
   do fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   while (fd < 0 && errno == EINTR);
   if (fd < 0) return fail(c, "cannot open %.300s: %s", path, strerror(errno)), -1;
   const char *problem = fstat(fd, &st) < 0     ? strerror(errno)
                         : S_ISDIR(st.st_mode)  ? "it is a directory"
                         : !S_ISREG(st.st_mode) ? "it is no regular file"
-                                               : NULL;
+                        : st.st_size == 0 && pread(fd, &more, 1, 0) > 0
+                            ? "it has more bytes than it says"
+                            : NULL;
   if (!problem) {
     *size = st.st_size;
     return fd;

@@ -436,9 +436,11 @@ function Module:_sized(build, ...)
   mg._grown()
 end
 
+local SAME = { rtol = 0, atol = 0, equal_nan = true }
+
 -- Names missing, names unexpected and shapes that differ are all told in one error, and then
--- nothing has changed. Of a shared parameter's names one is enough. If not strict, what fits is
--- taken, and the rest told in a report.
+-- nothing has changed. Of a shared parameter's names one is enough; others may say the same. If not
+-- strict, what fits is taken, and the rest told in a report.
 local function load_state(self, t, strict)
   for name, value in pairs(t) do
     if not is_variable(value) then
@@ -457,7 +459,12 @@ local function load_state(self, t, strict)
     if not value then return end
     used[name] = true
     if shape(value) == shape(v) then
-      values[id] = value
+      if values[id] and not mg.allclose(value, values[id], SAME) then
+        add(report.mismatched, name,
+          (" is the same parameter as %s and has another value"):format(names[id]))
+      else
+        values[id] = value
+      end
     else
       values[id] = values[id] or false
       add(report.mismatched, name, (" is %s, expected %s"):format(shape(value), shape(v)))
@@ -504,7 +511,7 @@ end
 Module.load_state = checked("load_state(self, state: table, options: table?)",
   "takes what state() or mg.load gave, converting dtypes; metadata are passed over. " ..
     "{strict = false}: takes what fits, and gives a second result, a table of lists of names: " ..
-    "missing, unexpected and mismatched (of another shape)",
+    "missing, unexpected and mismatched (of another shape, or a shared one's second value)",
   function(self, t, more)
     return mg._attempt({}, load_state, self, t, is_strict("load_state", more))
   end)
