@@ -110,12 +110,14 @@ static void cut_program(const program *p, cut *c) {
 static void cut_longer(schedule *s) {
   enum { CACHED = 4 * TILE };
   cut *c = &s->cut;
-  if (c->inner > 1 || s->p.row) return;
-  int64_t most = c->tile < c->n && c->n < CHUNK ? c->n : CHUNK;
+  bool ends = s->p.n > 0;
+  if (s->p.row ? ends || c->inner > c->tile : c->inner > 1) return;
+  int64_t most = !s->p.row && c->tile < c->n && c->n < CHUNK ? c->n : CHUNK;
   int tiles = s->nslot - s->nblocks; /* those of sums are small: a byte for two elements */
-  while (c->tile * 2 <= most && c->tile * 2 * c->widest * tiles <= CACHED) c->tile *= 2;
+  int read = tiles + (s->p.row > 0); /* rows are read again when they have been folded */
+  while (c->tile * 2 <= most && c->tile * 2 * c->widest * read <= CACHED) c->tile *= 2;
   c->room = (least(c->tile, s->p.size) * (tiles ? c->widest : 1) + 127) / 64 * 64;
-  cut_kinds(c, s->p.n > 0);
+  cut_kinds(c, ends);
 }
 
 /* A thread's scratch, in which the sums of runs follow the tiles */
