@@ -284,6 +284,47 @@ describe("nn.Module", function()
     assert.equal("float32", late.weight.dtype)
   end)
 
+  it("are not left at the size of an input that failed", function()
+    for _, row in ipairs{                         -- a layer, what it cannot take, what it can
+      {nn.Conv2d(2, 3), {mg.rand(1, 9, 9, 1)}, {mg.rand(1, 1, 9, 9)}},
+      {nn.Conv1d(2, 3, {padding = 2, padding_mode = "reflect"}), {mg.rand(9, 1)}, {mg.rand(1, 9)}},
+      {nn.ConvTranspose2d(2, 3), {mg.rand(1, 9, 9, 0)}, {mg.rand(1, 1, 9, 9)}},
+      {nn.BatchNorm(), {mg.rand(1, 5)}, {mg.rand(5, 1)}},
+      {nn.GRU(2), {mg.rand(3, 2, 4), mg.rand(1, 3, 2)}, {mg.rand(4, 2, 3), mg.rand(1, 2, 2)}},
+      {nn.LSTM(2), {mg.rand(2, 4), mg.rand(1, 3), mg.rand(1, 3)}, {mg.rand(4, 2)}},
+      {nn.RNNCell(2), {mg.rand(3, 4), mg.rand(4, 2)}, {mg.rand(4, 3), mg.rand(4, 2)}},
+    } do
+      local layer, wrong, right = table.unpack(row)
+      local before, said = mg.get_rng_state(), tostring(layer)
+      local twin, opt = layer:clone(), mg.optim.SGD(nn.Sequential(layer), {lr = 1})
+      assert(not pcall(layer, table.unpack(wrong)))
+      assert(not pcall(mg.compile(layer), table.unpack(wrong)))
+      assert.equal(said, tostring(layer))
+      assert.same({}, names(layer))
+      assert.same(before, mg.get_rng_state())
+      mg.seed(1)
+      local y = layer(table.unpack(right))
+      mg.seed(1)
+      assert(helper.same(twin(table.unpack(right)), y))
+      local p = layer:parameters()[1]
+      local value = p.data
+      y:square():sum():backward()
+      opt:step()
+      assert(not helper.same(value, p.data) or p.grad:abs():max():item() < 1e-9)
+    end
+    local half = nn.Linear:extend "Half"          -- its own forward runs once
+    local calls = 0
+    function half:forward(x)
+      calls = calls + 1
+      return nn.Linear.forward(self, x / 2)
+    end
+    local net = half(3)
+    mg.seed(1)
+    local y = net(mg.ones(1, 2))
+    assert.equal(1, calls)
+    assert(helper.same(y, net(mg.ones(1, 2))))
+  end)
+
   it("is told when something else takes a parameter's place", function()
     local l = nn.Linear(2, 2)
     l.weight = l.weight * 0.1

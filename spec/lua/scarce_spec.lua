@@ -150,7 +150,7 @@ describe("where Lua finds no memory", function()
     ["layers sized by their first input"] = [[
       for _, layer in ipairs{nn.Linear(7), nn.Conv2d(4, 3)} do
         whole(function() return {layer = layer:clone()} end,
-          function(it) it.layer:_sized(it.layer.build, 5) end)
+          function(it) it.layer:_sized(it.layer.build, 5, function() end) end)
       end
     ]],
     ["batches of a loader with a seed"] = [[

@@ -411,7 +411,9 @@ describe("all or nothing:", function()
 
   it("what a layer gets when it is sized, random numbers among it", function()
     for layer, n in pairs{[nn.Linear(7)] = 40, [nn.Conv2d(30, 3)] = 20, [nn.BatchNorm()] = 600} do
-      whole(function() return layer:clone() end, function(new) new:_sized(new.build, n) end)
+      whole(function() return layer:clone() end, function(new)
+        new:_sized(new.build, n, function() end)
+      end)
     end
   end)
 

@@ -259,6 +259,7 @@ bool tape_same(ctx *c, array *a, imm *k);     /* is a, 0-d, k in each replay? */
 bool tape_check(ctx *c, array *a, imm want, int choice);
 enum { ALIKE = -2, NO_CHOICE = -1 };
 bool tape_skip(ctx *c, tape *t, uint64_t n);  /* n of the stream were drawn meanwhile, and not recorded */
+void tape_unskip(tape *t, uint64_t counter); /* the stream is set back to there: what was skipped since, was not */
 uint64_t tape_skipped(const tape *t);
 bool tape_refuse(ctx *c);                     /* fails: a value is needed */
 /* Computes what is pending of out, which a replay will give, and records no more. sinks: what of it may take the

@@ -342,14 +342,19 @@ bool tape_note(ctx *c, const launch *l) {
   return fail(c, "%s: cannot be recorded by mg.compile", op_table[l->op].name);
 }
 
+void tape_unskip(tape *t, uint64_t counter) {
+  int64_t begin = (int64_t)(counter - t->counter);
+  for (skipped_part *x; t->nskip; t->skipped -= x->n, t->nskip--) {
+    x = &t->skip[t->nskip - 1];
+    if (x->at + (int64_t)(t->skipped - x->n) < begin) break;
+  }
+}
+
 bool tape_skip(ctx *c, tape *t, uint64_t n) {
   if (!n) return true;
   if (!GROW(c, t, 4, skip, t->nskip + 1)) return false;
   int64_t begin = (int64_t)(c->counter - n - t->counter);
-  for (skipped_part *x; t->nskip; t->skipped -= x->n, t->nskip--) { /* parts of this one */
-    x = &t->skip[t->nskip - 1];
-    if (x->at + (int64_t)(t->skipped - x->n) < begin) break;
-  }
+  tape_unskip(t, c->counter - n); /* parts of this one */
   t->skip[t->nskip].at = begin - (int64_t)t->skipped;
   t->skip[t->nskip++].n = n;
   t->skipped += n;

@@ -271,6 +271,7 @@ node *recorder_number(graph *G, int *index);  /* new handle: a number that is as
 void recorder_pause(graph *G, recorder *r);   /* what is done until recorder_resume is done, and not recorded */
 void recorder_resume(graph *G, recorder *r);
 void recorder_skip(graph *G, uint64_t from);   /* what was drawn from there on is not drawn at replays */
+void recorder_set_back(graph *G, uint64_t to); /* the stream: what was skipped since is nobody's */
 uint64_t recorder_serial(const graph *G);      /* another for each */
 /* Which way a record goes where there are two, by the bits of `script`, of which there are n; then all are true. */
 void recorder_script(graph *G, uint64_t script, int n);

@@ -139,6 +139,8 @@ void recorder_skip(graph *G, uint64_t from) {
   if (!tape_skip(&G->c, G->recorder->t, G->c.counter - from)) lost(G, G->recorder);
 }
 
+void recorder_set_back(graph *G, uint64_t to) { tape_unskip(G->recorder->t, to); }
+
 static bool compute(graph *G, recorder *r, node *n) {
   recorder_pause(G, r);
   bool ok = node_ready(G, n);

@@ -190,7 +190,10 @@ static void put_back(state *S, guard *g) {
   int n = k->n;
   g->end = NULL;
   k->n = 0;
-  if (k->begun && !k->lent) S->G.c.seed = k->seed, S->G.c.counter = k->counter;
+  if (k->begun && !k->lent) {
+    if (S->G.recorder) recorder_set_back(&S->G, k->counter);
+    S->G.c.seed = k->seed, S->G.c.counter = k->counter;
+  }
   for (int i = 0; i < n; i++) {
     if (!k->begun || k->lent) node_drop(&S->G, k->kept[i].grad);
     else node_set_grad(&S->G, k->kept[i].x, k->kept[i].grad);

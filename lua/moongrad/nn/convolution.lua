@@ -62,14 +62,13 @@ end
 
 function Convolution:is_waiting() return not self.weight end
 
--- The parameters, at the first call
-function Convolution:prepare_for(x)
-  if self.weight then return end
+-- The first call of one that has no parameters yet
+function Convolution:first(forward, x)
   if x.ndim ~= self.axes + 1 and x.ndim ~= self.axes + 2 then
     mg.raise("%s: x has %d axes, expected %d, or %d with a batch", getmetatable(self).__name,
       x.ndim, self.axes + 1, self.axes + 2)
   end
-  self:_sized(self.build, x.shape[x.ndim - self.axes])
+  return self:_sized(self.build, x.shape[x.ndim - self.axes], forward, x)
 end
 
 function Convolution:describe()
@@ -136,7 +135,7 @@ for axes = 1, 3 do
 
   Conv.forward = checked(name .. "(self, x: float)", "x through the kernels of weight",
     function(self, x)
-      self:prepare_for(x)
+      if not self.weight then return self:first(Conv.forward, x) end
       local padding = self.padding
       if self.padding_mode ~= "zeros" then x, padding = bordered(self, x) end
       return op(x, self.weight, self.bias, {stride = self.stride, padding = padding,
@@ -163,7 +162,7 @@ for axes = 1, 3 do
   Conv.forward = checked(name .. "(self, x: float)",
     "what a convolution's gradient does, with weight",
     function(self, x)
-      self:prepare_for(x)
+      if not self.weight then return self:first(Conv.forward, x) end
       return op(x, self.weight, self.bias, {stride = self.stride, padding = self.padding,
         output_padding = self.output_padding, groups = self.groups, dilation = self.dilation})
     end)

@@ -53,7 +53,7 @@ Linear.forward = checked("Linear(self, x: any)", "x W' + b", function(self, x)
     elseif x.shape[x.ndim] == 0 then
       mg.raise("Linear: in is 0, expected a positive integer")
     end
-    self:_sized(self.build, x.shape[x.ndim])
+    return self:_sized(self.build, x.shape[x.ndim], Linear.forward, x)
   end
   return mg.linear(x, self.weight, self.bias)
 end)

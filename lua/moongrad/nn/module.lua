@@ -422,18 +422,28 @@ local function infer(self, t)
   return more
 end
 
--- build(self, ...), by which a layer is sized at its first input: all that it makes becomes the
--- layer's, or nothing, and then no random numbers were drawn.
-function Module:_sized(build, ...)
-  mg._attempt({}, function(...)
-    local fields = { n = 0 }
-    for k, v in pairs(mg._outside(fields_of, self, build, ...)) do
+local Waiting = { __close = function(was, problem)
+  if problem == nil then return end
+  for k in next, was.made do rawset(was.layer, k, was.fields[k]) end
+end }
+
+-- build(self, size), by which a layer is sized at its first input, and then forward(self, ...),
+-- which gives the results. If either fails, the layer waits as before, and no random numbers were
+-- drawn: what it has not taken may have been of a wrong size.
+function Module:_sized(build, size, forward, ...)
+  return mg._attempt({}, function(...)
+    local fields, made = { n = 0 }, mg._outside(fields_of, self, build, size)
+    local was = setmetatable({ layer = self, made = made, fields = {} }, Waiting)
+    for k, v in pairs(made) do
+      was.fields[k] = rawget(self, k)
       field(fields, self, k, v)
       remember(self, k, is_variable(v) and settled(v) or nil)
     end
+    local _ <close> = was
     mg._commit({}, {}, fields)
+    mg._grown()
+    return forward(self, ...)
   end, ...)
-  mg._grown()
 end
 
 local SAME = { rtol = 0, atol = 0, equal_nan = true }

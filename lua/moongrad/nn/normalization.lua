@@ -75,7 +75,7 @@ local function by_channel(name, doc, options, affine, track, run)
         if x.ndim < 2 or x.shape[2] < 1 then
           mg.raise("%s: x must be (N, C, ...), got shape (%s)", name, table.concat(x.shape, ", "))
         end
-        self:_sized(self.build, x.shape[2])
+        return self:_sized(self.build, x.shape[2], class.forward, x)
       end
       local momentum, seen = self.momentum, self.num_batches_tracked
       if momentum == "cumulative" then momentum = share_of(seen) end
@@ -170,7 +170,9 @@ function GroupNorm:is_waiting() return self.affine and not self.weight end
 GroupNorm.forward = checked("GroupNorm(self, x: float)", "x (N, C, ...) normalized",
   function(self, x)
     local C = x.shape[2]
-    if not self.channels and C and C % self.groups == 0 then self:_sized(self.build, C) end
+    if not self.channels and C and C % self.groups == 0 then
+      return self:_sized(self.build, C, GroupNorm.forward, x)
+    end
     return mg.group_norm(x, self.groups, self.weight, self.bias, { eps = self.eps })
   end)
 
@@ -206,7 +208,9 @@ local function of_last_axes(name, eps, options, doc, read, run)
 
   class.forward = checked(name .. "(self, x: array)", "x normalized over its last axes",
     function(self, x)
-      if not self.sizes then self:_sized(self.build, { x.shape[x.ndim] }) end
+      if not self.sizes then
+        return self:_sized(self.build, { x.shape[x.ndim] }, class.forward, x)
+      end
       return run(self, x)
     end)
 

@@ -88,13 +88,13 @@ local function forward(self, x, states, lengths)
     raise("%s: x %s: expected %s, or (T, I)", name, text(x.shape),
       self.batch_first and "(N, T, I)" or "(T, N, I)")
   end
-  local single = x.ndim == 2
+  local given, single = x, x.ndim == 2
   if single then x = x:unsqueeze(2)
   elseif self.batch_first then x = x:swapaxes(1, 2) end
   local steps, n, inputs = table.unpack(x.shape)
   if not self.input_size then
     if inputs == 0 then raise("%s: in is 0, expected a positive integer", name) end
-    self:_sized(build, inputs)
+    return self:_sized(build, inputs, forward, given, states, lengths)
   elseif inputs ~= self.input_size then
     raise("%s: x has %d features, expected %d", name, inputs, self.input_size)
   end
@@ -219,11 +219,11 @@ local function step(self, x, states)
   if x.ndim ~= 1 and x.ndim ~= 2 then
     raise("%s: x %s: expected (N, I) or (I)", name, text(x.shape))
   end
-  local single = x.ndim == 1
+  local given, single = x, x.ndim == 1
   if single then x = x:unsqueeze(1) end
   local inputs = x.shape[2]
   if not self.input_size then
-    self:_sized(build_step, inputs)
+    return self:_sized(build_step, inputs, step, given, states)
   elseif inputs ~= self.input_size then
     raise("%s: x has %d features, expected %d", name, inputs, self.input_size)
   end
