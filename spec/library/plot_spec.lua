@@ -165,7 +165,7 @@ describe("plot's layers", function()
     local text, data = script{{{1, 2}, mg.tensor({3, 4}, "int64"), label = "it's"}, x = {1}}
     has(text, "skip=0 record=(2) format='%float64%float64' using 1:2 with lines lw 2")
     has(text, "lc rgb '#1f77b4'")
-    has(text, "title 'it'.\"'\".'s'")
+    has(text, "title 'it'.\"\\047\".'s'")
     assert.same({1, 3, 2, 4}, {table.unpack(doubles(data, 0, 4), 1, 4)})
   end)
 
@@ -292,13 +292,16 @@ describe("plot's layers", function()
     end
   end)
 
-  it("have names of ticks as they are", function()
+  it("have names as they are", function()
     local path = child.folder() .. "/a.txt"
     mg.plot{{1, 2, 3}, xticks = {"a%g", "50% of", "%d%%"}, yticks = {"%", "b"}, path = path}
     local text = child.read(path)
     for _, name in ipairs{"a%g", "50% of", "%d%%", "% "} do
       assert(text:find(" " .. name, 1, true), text)
     end
+    mg.plot{{1, 2, 3}, title = "it's P@k", labels = {"'@a'@b ''@c"}, path = path} -- gnuplot's macros
+    assert(child.read(path):find("it's P@k\n", 1, true), child.read(path))
+    assert(child.read(path):find(" '@a'@b ''@c ", 1, true), child.read(path))
   end)
 
   it("are text where no display is", function()

@@ -85,9 +85,9 @@ local STYLES = {
 layers.styles = '"lines" | "dashed" | "points" | "linespoints" | "dots" | "steps" | "impulses"'
 
 -- In single quotes all is literal; a quote itself is a string of its own, since gnuplot misses one
--- that is doubled next to another.
+-- that is doubled next to another, and by its code, since else @ behind it would begin a macro.
 local function quote(s)
-  local parts = ("'" .. s:gsub("'", "'.\"'\".'") .. "'")
+  local parts = ("'" .. s:gsub("'", "'.\"\\047\".'") .. "'")
   return (parts:gsub("''%.", ""):gsub("%.''", ""))
 end
 layers.quote = quote
