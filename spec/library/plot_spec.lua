@@ -299,7 +299,8 @@ describe("plot's layers", function()
     for _, name in ipairs{"a%g", "50% of", "%d%%", "% "} do
       assert(text:find(" " .. name, 1, true), text)
     end
-    mg.plot{{1, 2, 3}, title = "it's P@k", labels = {"'@a'@b ''@c"}, path = path} -- gnuplot's macros
+    -- which are no macros of gnuplot's
+    mg.plot{{1, 2, 3}, title = "it's P@k", labels = {"'@a'@b ''@c"}, path = path}
     assert(child.read(path):find("it's P@k\n", 1, true), child.read(path))
     assert(child.read(path):find(" '@a'@b ''@c ", 1, true), child.read(path))
   end)
@@ -330,7 +331,9 @@ describe("plot's layers", function()
       {image = {{1, 2}, {3, 4}}, xlim = {5, 6}}, {heatmap = {{1, 2}, {3, 4}}, xlim = {5, 6}},
       {image = {{nan, nan}}}, {heatmap = {{1}}}, {{1e308, 1e308}}, {histogram = {1e308, 1.1e308}},
       {{bars = {nan}}, {bars = {3}}, xlim = {0, 1}}, {{histogram = {-0.9, -0.1}}, {bars = {-1}}},
-      {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}},
+      {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}}, {{-1, -2}, ylim = {0, 1 / 0}},
+      {{bars = {1, 2}}, ylim = {-1 / 0, 0}}, {image = {{1, 2}, {3, 4}}, ylim = {9, 1 / 0}},
+      {{contour = {{1, 2}, {3, 4}}}, xlim = {1 / 0, 5}},
     } do
       given.path = path
       os.remove(path)

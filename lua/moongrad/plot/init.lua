@@ -127,15 +127,32 @@ local KEYS = {["top right"] = "inside right top", ["top left"] = "inside left to
               ["bottom right"] = "inside right bottom", ["bottom left"] = "inside left bottom",
               outside = "outside right top", none = "off"}
 
-local function limits(axis, pair, log)
+-- The least and most of what is finite in a list of arrays, if anything is
+local function extent(arrays)
+  local least, most
+  for _, a in ipairs(arrays) do
+    a = a[a:isfinite()]
+    if a.size > 0 then
+      local low, high = a:min():item(), a:max():item()
+      least, most = math.min(least or low, low), math.max(most or high, high)
+    end
+  end
+  return least, most
+end
+
+-- arrays: what the axis is of. Where none of it is, gnuplot would find no end of open limits.
+local function limits(axis, pair, log, arrays)
   if #pair ~= 2 or not (pair[1] < pair[2] or pair[1] > pair[2]) then
     raise("plot: %slim is {from, to}", axis)
   end
   if (log or ""):find(axis) and not (pair[1] > 0 and pair[2] > 0) then
     raise("plot: an axis of logarithms cannot show %s from %g to %g", axis, pair[1], pair[2])
   end
-  local words = {}
+  local words, low, high = {}, extent(arrays or {})
   for i, v in ipairs(pair) do
+    local other = pair[3 - i]
+    if v == math.huge and high and high < other then v = other + math.max(1, math.abs(other))
+    elseif v == -math.huge and low and low > other then v = other - math.max(1, math.abs(other)) end
     words[i] = math.abs(v) < math.huge and mg._format("%.17g", v) or "*"
   end
   return ("set %srange [%s]"):format(axis == "c" and "cb" or axis, table.concat(words, ":"))
@@ -150,19 +167,6 @@ local function ticks(axis, list)
   end
   return ("set %stics (%s) nomirror%s"):format(axis, table.concat(words, ", "),
     axis == "x" and #list > 8 and " rotate by -45" or "")
-end
-
--- The least and most of what is finite in a list of arrays, if anything is
-local function extent(arrays)
-  local least, most
-  for _, a in ipairs(arrays) do
-    a = a[a:isfinite()]
-    if a.size > 0 then
-      local low, high = a:min():item(), a:max():item()
-      least, most = math.min(least or low, low), math.max(most or high, high)
-    end
-  end
-  return least, most
 end
 
 local function count(list, kind)
@@ -258,8 +262,9 @@ local function panel(sheet, given)
     elseif cells and cells <= 20 then add("set %stics 1 nomirror", axis) end
   end
   if opts.grid then add("set grid lc rgb '#cccccc' dt 1 lw 1") end
+  local of = {x = xs, y = ys}
   for _, axis in ipairs{"x", "y", "c"} do
-    if opts[axis .. "lim"] then add("%s", limits(axis, opts[axis .. "lim"], opts.log)) end
+    if opts[axis .. "lim"] then add("%s", limits(axis, opts[axis .. "lim"], opts.log, of[axis])) end
   end
   for _, v in ipairs(opts.vlines or {}) do
     add(mg._format("set arrow from first %.17g, graph 0 to first %.17g, graph 1 nohead dt 2 " ..
