@@ -127,6 +127,22 @@ describe("a Checkpoint", function()
     assert.equal(bytes, child.read(folder .. "/000001.safetensors"))
   end)
 
+  it("with an empty index, or of no epoch, is refused: to begin anew would lose a run", function()
+    local folder = child.folder()
+    local model = nn.Linear(1, 1)
+    local checkpoint = training.Checkpoint(folder, {model = model})
+    checkpoint:save(1)
+    child.write(folder .. "/index", "")
+    for _, f in ipairs{checkpoint.load, checkpoint.best} do
+      assert(raises("index is damaged: it is empty", f, checkpoint))
+    end
+    assert(raises("save: " .. folder .. "/index is damaged", checkpoint.save, checkpoint, 1))
+    child.write(folder .. "/index", "1 -\n")
+    mg.save(folder .. "/000001.safetensors", {parts = {model = model:state()},
+      rng = mg.get_rng_state()})
+    assert(raises("000001.safetensors is no checkpoint", checkpoint.load, checkpoint))
+  end)
+
   it("may be several processes', and be read meanwhile", function()
     local folder = child.folder()
     child.write(folder .. "/p.lua", [[

@@ -38,6 +38,7 @@ local function read_index(self, op)
   local list, path = {}, self.folder .. "/index"
   if not mg._exists(path) then return list end
   local file <close> = mg._open(path, op)
+  if file:size() == 0 then raise("%s: %s is damaged: it is empty", op, path) end
   for line in file:read(file:size()):gmatch "[^\n]*\n?" do
     local epoch, metric = line:match "^(%d+) (%S+)\n$"
     local entry = { epoch = epoch and math.tointeger(tonumber(epoch)),
@@ -210,7 +211,9 @@ Checkpoint.load = checked('load(self, which: "last" | "best" | int(0..) = "last"
   function(self, which)
     local t, path = read(self, which)
     if not t then return nil end
-    if type(t.parts) ~= "table" then raise("load: %s is no checkpoint", path) end
+    if type(t.parts) ~= "table" or math.type(t.epoch) ~= "integer" then
+      raise("load: %s is no checkpoint", path)
+    end
     local dist = ranks()
     load_all(self, t.parts, dist and dist._rng_state(t.rng) or t.rng, path)
     return t.epoch, t.metric
