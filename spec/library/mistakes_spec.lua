@@ -233,6 +233,14 @@ describe("data", function()
     end
   end)
 
+  it("that have no get say so", function()
+    local Half = data.Dataset:extend "Half"
+    function Half.__len() return 3 end
+    local ds = Half()
+    refuses("batch: the dataset is a table, expected one with # and :get(i)", ds.batch, ds, 1, 2)
+    refuses("map: the dataset is a table, expected one with # and :get(i)", ds.map, ds, print)
+  end)
+
   it("are gone through by what can be", function()
     refuses("RandomSampler: the dataset is a number", data.RandomSampler, 3)
     local halve = setmetatable({}, {__call = function(_, x) return x / 2 end})
@@ -259,6 +267,10 @@ describe("a state", function()
   it("holds what state() gives, and nothing that cannot be", function()
     local model = mg.nn.Linear(2, 1)
     local opt = mg.optim.SGD(model)
+    refuses("load_state: argument 1 is a Linear, expected a table", model.load_state, model, model)
+    refuses("load_state: argument 1 is the class Linear", model.load_state, model, mg.nn.Linear)
+    refuses("load_state: argument 1 is an SGD, expected a table", opt.load_state, opt, opt)
+    refuses("Checkpoint: argument 2 is a Linear", mg.training.Checkpoint, "no", model)
     local ema = mg.training.EMA(model)
     ema:update()
     for _, object in ipairs{
@@ -268,6 +280,7 @@ describe("a state", function()
     } do
       local state = object:state()
       object:load_state(state)
+      refuses("load_state: argument 1 is a", object.load_state, object, object)
       state.foo = 1
       refuses("foo", object.load_state, object, state)
       state.foo = nil

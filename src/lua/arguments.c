@@ -614,7 +614,8 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       else lua_pushvalue(L, at);
       return;
     case LUA_TTABLE:
-      if (k & K_OBJECT && is_class(L, at)) mistyped(L, r, i, at);
+      if (k & (K_OBJECT | K_TABLE) && is_class(L, at)) mistyped(L, r, i, at);
+      if (k == K_TABLE && luaL_getmetafield(L, at, "__name") != LUA_TNIL) mistyped(L, r, i, at);
       if (k & K_TABLE || (k & K_OBJECT && is_object(L, at, p)) ||
           (k & K_FUNCTION && is_callable(L, at)))
         return lua_pushvalue(L, at);

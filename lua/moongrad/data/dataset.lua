@@ -59,11 +59,15 @@ local function is_dataset(ds)
     not mg.is_variable(ds) and ds.get ~= nil
 end
 
-local function check(op, ds)
+local function check_get(op, ds)
   if not is_dataset(ds) then
     raise("%s: the dataset is a %s, expected one with # and :get(i)", op,
       mg.is_variable(ds) and "Variable" or type(ds))
   end
+end
+
+local function check(op, ds)
+  check_get(op, ds)
   local meta = getmetatable(ds)
   if type(ds) == "table" and #ds == 0 and not (meta and meta.__len) then
     raise("%s: the dataset has no length: give it a metamethod __len, or items at 1, 2, ...", op)
@@ -172,6 +176,7 @@ end
 Dataset.batch = checked("batch(self, i: int, j: int)",
   "the items i..j, each value stacked along a new axis 1; -1 is the last",
   function(self, i, j)
+    check_get("batch", self)
     i, j = places(self, i, j)
     if self.take then return self:take(mg.range(i, j, { dtype = "int64" })) end
     return collate(self, span(i, j))
@@ -188,7 +193,10 @@ local Mapped = Dataset:extend("Mapped"):seal "get"
 Dataset.map = checked("map(self, fn: function, {batched: bool = false})",
   "the dataset of fn(x, t), called each time an item is asked for; batched: fn can be given " ..
     "whole batches as well, and loading stays as fast as without it",
-  function(self, fn, batched) return Mapped(self, fn, batched) end)
+  function(self, fn, batched)
+    check_get("map", self)
+    return Mapped(self, fn, batched)
+  end)
 
 -- What fn gave, for what; nothing would look like the end of all batches.
 local function something(first, ...)
