@@ -287,9 +287,9 @@ static void compute(run *t, int64_t first, int64_t count) {
 /* ---- tiles to the reductions at the end -------------------------------------------------------------- */
 
 /* Elements pos..pos+n-1 of a span begin..end-1. `opens`, `closes`: they begin, end what is folded together
-** here. */
+** here; `turn`: so many pieces of that stand before. */
 typedef struct {
-  int64_t pos, n, begin, end;
+  int64_t pos, n, begin, end, turn;
   bool opens, closes;
 } piece;
 
@@ -394,16 +394,15 @@ static void cols_gathered(run *t, int k, const piece *q) {
   int esz = dtype_size[o->dtype], step = op_table[o->op].step;
   char *wide = tile_of(t, o->wide);
   const char *x = t->at[o->value];
-  int64_t turn = o->sums >= 0 ? rows_before(c, q->pos) * c->inner / c->tile : 0;
-  bool again = o->sums >= 0 && turn % SUM_RUN == 0;
+  bool again = o->sums >= 0 && q->turn % SUM_RUN == 0;
   if (q->opens) t->wide[k] = q->n / c->inner;
   if (q->opens || again) {
     memcpy(wide, x, q->n * esz);
     if (again) memset(wide + q->n * esz, 0, (c->tile - q->n) * esz);
   } else kern->map[step][o->dtype](wide, wide, x, NULL, q->n);
-  if (o->sums >= 0 && (q->closes || turn % SUM_RUN == SUM_RUN - 1)) {
+  if (o->sums >= 0 && (q->closes || q->turn % SUM_RUN == SUM_RUN - 1)) {
     double *sums = sums_of(t, o);
-    end_run(sums, (float *)(void *)wide, t->wide[k] * c->inner, turn < SUM_RUN, false);
+    end_run(sums, (float *)(void *)wide, t->wide[k] * c->inner, q->turn < SUM_RUN, false);
     if (q->closes) {
       join_side_by_side(kern->map[step][F64], sizeof *sums, (char *)sums, t->wide[k], c->inner);
       kern->cast[F64][F32](wide, sums, NULL, NULL, c->inner);
@@ -427,15 +426,18 @@ static void feed(run *t, const piece *q) {
 static void run_span(run *t, int64_t begin, int64_t end, bool first, bool last) {
   const cut *c = &t->s->cut;
   bool within = c->whole > c->tile; /* a tile stays in one row of the reduction */
+  int64_t at = within ? begin % c->whole : 0, turn = 0;
   for (int64_t pos = begin, n; pos < end; pos += n) {
     n = least(end - pos, c->tile);
     if (c->align > c->tile) n = least(n, c->align - pos % c->align);
-    if (within) n = least(n, c->whole - pos % c->whole);
+    if (within) n = least(n, c->whole - at);
     compute(t, pos, n);
     if (c->fold == NO_FOLD) continue;
-    bool opens = pos == begin || pos % c->whole == 0 || c->fold == COLS_BY_PARTS;
-    bool closes = pos + n == end || (pos + n) % c->whole == 0 || c->fold == COLS_BY_PARTS;
-    feed(t, &(piece){pos, n, begin, end, first && opens, last && closes});
+    bool opens = pos == begin || at == 0 || c->fold == COLS_BY_PARTS;
+    at = within && at + n < c->whole ? at + n : 0;
+    bool closes = pos + n == end || at == 0 || c->fold == COLS_BY_PARTS;
+    feed(t, &(piece){pos, n, begin, end, turn, first && opens, last && closes});
+    turn = at ? turn + 1 : 0;
   }
 }
 
