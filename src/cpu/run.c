@@ -19,12 +19,34 @@
     for (int64_t i = 0; i < n; i++) r[i] = s[i * stride];                                          \
   } while (0)
 
+/* n numbers side by side, each so many times */
+static void repeat_each(void *dst, const void *src, int64_t n, int64_t times, int esz) {
+  kern_get()->spread[esz == 8 ? I64 : esz == 4 ? F32 : U8](dst, src, n, times);
+}
+
 static void copy_segment(void *dst, const void *src, int64_t stride, int64_t n, int esz) {
   if (stride == 1) memcpy(dst, src, n * esz);
-  else if (stride == 0) kern_get()->spread[esz == 8 ? I64 : esz == 4 ? F32 : U8](dst, src, 1, n);
+  else if (stride == 0) repeat_each(dst, src, 1, n, esz);
   else if (esz == 8) COPY_SEGMENT(uint64_t);
   else if (esz == 4) COPY_SEGMENT(uint32_t);
   else COPY_SEGMENT(uint8_t);
+}
+
+/* n elements of rows that are all the same, x: copied once; then what was copied is, twice as many each time */
+static void copy_row(char *dst, const char *x, int64_t stride, int64_t n, int64_t row, int esz) {
+  int64_t have = least(row, n);
+  copy_segment(dst, x, stride, have, esz);
+  for (int64_t some; have < n; have += some) {
+    some = least(have, n - have);
+    memcpy(dst + have * esz, dst, some * esz);
+  }
+}
+
+/* n elements of rows that are each one number, x side by side */
+static void repeat_rows(char *dst, const char *x, int64_t n, int64_t row, int esz) {
+  int64_t rows = n / row;
+  repeat_each(dst, x, rows, row, esz);
+  if (n % row) repeat_each(dst + rows * row * esz, x + rows * esz, 1, n % row, esz);
 }
 
 /* Elements pos..pos+n-1 of base seen through q: where they lie, if side by side and `buf` need not be
@@ -50,6 +72,10 @@ static const char *strided_read(const space *q, const char *base, int esz, int64
     dst += some * esz;
     off -= idx[last] * st[last];
     idx[last] = 0;
+    if (last == 1 && st[0] == 0)
+      return copy_row(dst, base + off * esz, st[1], n, q->d[1], esz), buf;
+    if (last == 1 && st[0] == 1 && st[1] == 0)
+      return repeat_rows(dst, base + (off + 1) * esz, n, q->d[1], esz), buf;
     int i = last - 1;
     for (; ++idx[i] == q->d[i]; i--) {
       off -= (q->d[i] - 1) * st[i];
