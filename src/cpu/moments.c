@@ -11,7 +11,7 @@
 
 #include "cpu/cpu.h"
 
-enum { PART = 1 << 15, COLS = 64, BLOCK = 256, QUICK = 16, FEW = 32 };
+enum { PART = 1 << 15, COLS = 64, BLOCK = 256, QUICK = 16, LOOKS = 16, FEW = 32 };
 #define SMALLEST 0x1p-900
 #define LARGEST 0x1p1000
 
@@ -26,6 +26,8 @@ typedef struct {
   dtype t;
   bool columns, rows; /* groups are columns; rows of fewer than FEW elements */
   int64_t some;
+  int64_t
+      look[LOOKS]; /* places in a group, from its first element, that tell where its mean lies */
 } job;
 
 static bool quick_group(const job *j, int64_t group);
@@ -69,8 +71,8 @@ static bool quick_group(const job *j, int64_t group) {
   sums s = {0, 0};
   if (a->inner < QUICK) return false;
   if (a->centred)
-    for (int i = 0; i < 16; i++) near += x[i * (a->outer - 1) / 15 * row + i * (a->inner - 1) / 15];
-  float shift = (float)(near / 16);
+    for (int i = 0; i < LOOKS; i++) near += x[j->look[i]];
+  float shift = (float)(near / LOOKS);
   for (int64_t o = 0; o < a->outer; o++, x += row) add_blocks(x, a->inner, shift, &s);
   double off = a->centred ? s.sum / count : 0, all = s.squares / count, var = all - off * off;
   if (!(all > 0x1p-90 && all < 0x1p90 && off * off < 0.5 * all)) return false;
@@ -88,8 +90,10 @@ static void part(void *arg, int64_t i) {
 
 bool cpu_moments(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   const moments *a = (const moments *)attr;
-  job j = {a,         in[0]->p,     out[0]->p, out[1]->p, out[2]->p,
-           out[3]->p, in[0]->dtype, false,     false,     COLS};
+  job j = {a,     in[0]->p, out[0]->p, out[1]->p, out[2]->p, out[3]->p, in[0]->dtype,
+           false, false,    COLS,      {0}};
+  for (int64_t i = 0, end = LOOKS - 1; i < LOOKS; i++)
+    j.look[i] = i * (a->outer - 1) / end * a->n * a->inner + i * (a->inner - 1) / end;
   j.columns = a->inner == 1 && a->outer > 1 && a->per == 1;
   j.rows = a->outer == 1 && a->inner < FEW;
   if (!j.columns) j.some = PART / (a->outer * a->inner + 1) + 1;
