@@ -184,9 +184,29 @@ local function open_lines(self, path, append)
   if cut then put(self, "\n") end
 end
 
-Lines.open = open_lines
+function Lines:open(path, append)
+  open_lines(self, path, append)
+  self.unread = append
+end
+
+-- The steps of the lines that are in the file already; half a line has none.
+local function read_steps(self)
+  local r <close> = begun(self.path)
+  for line in (r and r:read(r:size()) or ""):gmatch "[^\n]+" do
+    local t, names = json.decode(line), {}
+    for name in pairs(type(t) == "table" and t or {}) do
+      if name ~= "step" and name ~= "time" then names[#names + 1] = name end
+    end
+    if #names > 0 and math.type(t.step) == "integer" then
+      table.sort(names, mg._before)
+      self.steps[table.concat(names, "\0")] = t.step
+    end
+  end
+  self.unread = false
+end
 
 function Lines:line(name, step, parts)
+  if not step and self.unread then read_steps(self) end
   step = step_of(self, name, step)
   put(self, ('{"step":%d,"time":%s,%s}\n'):format(step, mg._format("%.3f", mg._now()),
     table.concat(parts, ",")))
@@ -312,7 +332,8 @@ local function method(name, signature, doc, fn)
 end
 
 method("scalar", "name: string, value: any, step: int?",
-  "a number, or a Variable of one; without a step they are counted for each name, from 1",
+  "a number, or a Variable of one; without a step they are counted for each name, from 1, or on " ..
+    "from what a file has that is appended to",
   function(self, name, value, step) self:rows(sorted("scalar", {[name] = value}), step) end)
 
 method("scalars", "values: table, step: int?", "numbers by name, of one step",

@@ -302,6 +302,29 @@ describe("a log of scalars", function()
       '{"step":1,"time":1.000,"note":"a \\"b\\""}\n', child.read(path))
   end)
 
+  it("counts the steps on where .jsonl is appended to", function()
+    local path = child.folder() .. "/a.jsonl"
+    local log = mg.log(path)
+    for i = 1, 3 do log:scalars{loss = i, ["a b"] = i} end
+    log:scalar("loss", 1, 20)
+    log:text("note", "x")
+    log:close()
+    child.write(path, child.read(path) .. '[1]\n{"step":99,"ti') -- was cut off
+    log = mg.log(path, {append = true})
+    log:scalars{["a b"] = 1, loss = 2}
+    log:scalar("loss", 2)
+    log:scalar("other", 2)
+    log:scalars({loss = 3, ["a b"] = 3}, 7)
+    log:scalars{loss = 4, ["a b"] = 4}
+    log:text("note", "y")
+    log:close()
+    local steps = {}
+    for step in child.read(path):gsub("^.*ti\n", ""):gmatch '"step":(%d+)' do
+      steps[#steps + 1] = tonumber(step)
+    end
+    assert.same({4, 21, 1, 7, 8, 2}, steps)
+  end)
+
   it("leaves the logarithm as it was", function()
     assert(helper.near(mg.log(2.0), math.log(2)))
     assert(helper.near(mg.tensor{1, 2}:log(), {0, math.log(2)}))
