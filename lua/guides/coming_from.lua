@@ -9,6 +9,7 @@ local mg = require "moongrad"
 -- - Axes, indices, labels and argument numbers count from 1, as Lua does; -1 is the last. Ranges
 --   include both ends.
 -- - Numbers are float64 unless told otherwise: `mg.Config.dtype = "float32"` for a whole script.
+-- - Methods are called by a colon, `x:sum(1)`; `x.sum(1)` is an error that says so.
 -- - `x == y` asks whether both are one Variable. `mg.eq(x, y)` goes by elements, `mg.equal` and
 --   `mg.allclose` give true or false.
 -- - Options stand in one table behind the arguments: `x:sum{axis = 2, keepdims = true}`.

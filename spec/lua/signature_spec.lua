@@ -75,6 +75,39 @@ describe("a signature", function()
     assert(raises("batches: DataLoader" .. class, function() mg.data.DataLoader:batches() end))
   end)
 
+  it("tells of methods of Variables that are called by a dot", function()
+    local v = mg.Variable{{1, 2}, {3, 4}}
+    local function dot(name)
+      return " is no Variable; methods are called by a colon, x:" .. name .. "(...)"
+    end
+    for _, name in ipairs{"sum", "max", "norm", "cumsum", "softmax", "leaky_relu", "round"} do
+      assert(raises(name .. ": a number" .. dot(name), function() return v[name](1) end))
+    end
+    assert(raises("reshape: a number" .. dot "reshape", function() return v.reshape(-1) end))
+    assert(raises("sum: a table" .. dot "sum", function() return v.sum{1, 2} end))
+    assert(raises("backward: a nil" .. dot "backward", function() v.backward() end))
+    assert(raises("to: a string" .. dot "to", function() v.to "float32" end))
+    assert.equal(10, v.sum(v):item())
+    assert.equal(3, mg.sum{1, 2}:item())
+    mg.define("of_a_spec(x: array, k: int = 1)", "x k", function(a, k) return a * k end)
+    assert(raises("of_a_spec: a number" .. dot "of_a_spec", function() v.of_a_spec(3) end))
+    assert.equal(3, mg.of_a_spec(3):item())
+    mg.of_a_spec = nil
+  end)
+
+  it("refuses dims that are nil", function()
+    local none = ": a dim must be a whole number, not a nil"
+    assert(raises("randn" .. none, mg.randn, nil))
+    assert(raises("zeros" .. none, mg.zeros, nil, nil))
+    assert(raises("rand" .. none, mg.rand, 2, nil, nil))
+    assert(raises("reshape: ", function() mg.ones(6):reshape(6, nil) end))
+    assert(raises("tile: ", function() mg.ones(6):tile(nil) end))
+    assert(raises("permute: ", function() mg.ones(6):permute(1, nil) end))
+    assert.equal(2, mg.zeros(2, 3, nil).ndim)
+    assert.equal(0, mg.zeros().ndim)
+    assert.equal(2, mg.ones(2, 3):transpose(nil).ndim)
+  end)
+
   it("tells of objects that have no such method", function()
     local none = " has no such method; methods are called by a colon, object:name(...)"
     local opt, layer = mg.optim.SGD({mg.Variable(1)}, {lr = 1}), mg.nn.Linear(2, 2)

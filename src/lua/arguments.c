@@ -265,6 +265,17 @@ static void by_name(lua_State *L, reading *r, int table, bool mixed) {
   }
 }
 
+/* Of the nils from `at` on behind dims one may stand for options; others, and a nil for all dims, are
+** refused as dims: somebody's name has nothing in it. */
+static void take_nils(reading *r, int at, int i) {
+  const signature *g = r->g;
+  if (i >= g->nargs || !g->p[i].spread || (g->p[i].optional && !r->spread)) return;
+  int n = r->top + 1 - at - (r->spread && g->n > g->nargs);
+  if (n <= 0) return;
+  if (!r->spread) r->at[i] = at;
+  r->spread += n;
+}
+
 /* Sets r->at for all that was given. */
 static void distribute(lua_State *L, reading *r) {
   const signature *g = r->g;
@@ -314,6 +325,7 @@ static void distribute(lua_State *L, reading *r) {
       for (r->spread = 1; i <= last && lua_type(L, i) != LUA_TTABLE; i++) r->spread++;
     } else if (table && p->kinds & LISTS && !(p->kinds & TABLES)) r->mixed = i - 1;
   }
+  if (!options) take_nils(r, last + 1, r->spread ? j - 1 : j);
   if (r->rest > r->top) r->rest = r->top + 1;
   if (r->mixed) by_name(L, r, r->mixed, true);
   if (!options) return;
@@ -680,7 +692,7 @@ static void give_spread(lua_State *L, state *S, const reading *r, int i, const t
   int at = r->at[i], n = at ? r->spread : 0, top = lua_gettop(L);
   if (at && (n == 0 || at > r->top)) return give(L, S, r, i, at, t);
   const param *p = &r->g->p[i];
-  if (t->to && n <= MAXDIM && !(p->kinds & ~(K_INTS | K_SHAPE))) { /* without a table */
+  if (n <= MAXDIM && !(p->kinds & ~(K_INTS | K_SHAPE))) { /* without a table */
     int64_t v[MAXDIM];
     return give_ints(L, t, read_ints(L, at, r->g, p, n, v), v, true);
   }
@@ -738,6 +750,17 @@ static bool has_method(lua_State *L, const signature *g) {
   return has;
 }
 
+/* x.name(...) where x:name(...) was meant: a number or a table there would be taken for an array. */
+void sig_method(lua_State *L) {
+  if (to_box(L, 1) || !lua_toboolean(L, lua_upvalueindex(METHOD_UPVALUE))) return;
+  const signature *g = signature_get(L);
+  if (g->p->kinds & K_LIST) return;
+  push_kind(L, 1);
+  lua_pushfstring(L, "%s is no Variable; methods are called by a colon, x:%s(...)",
+                  lua_tostring(L, -1), g->name);
+  refuse_shown(L, g);
+}
+
 /* obj.name(...) where obj:name(...) was meant, Class:name(...), the object of another class, or
 ** nothing at all: what comes first has no such method. */
 static void check_self(lua_State *L, const signature *g) {
@@ -772,6 +795,7 @@ static int read_values(lua_State *L, attrs *to) {
   shape s = {0};
   target t = {&s, to};
   if (g->self) check_self(L, g);
+  sig_method(L);
   distribute(L, &r);
   luaL_checkstack(L, g->n + 16, "too many arguments");
   int base = lua_gettop(L) + 1;
@@ -873,12 +897,14 @@ int signature_new(lua_State *L) {
   return 1;
 }
 
-/* Pushes fn, at i, called with what the signature at `text` makes of its arguments. */
-void push_checked(lua_State *L, int text, int fn) {
+/* Pushes fn, at i, called with what the signature at `text` makes of its arguments; or that as a method
+** of Variables. */
+void push_checked(lua_State *L, int text, int fn, bool method) {
   text = lua_absindex(L, text);
   fn = lua_absindex(L, fn);
   for (int i = 1; i <= 2; i++) lua_pushvalue(L, lua_upvalueindex(i));
   lua_pushvalue(L, text);
   lua_pushvalue(L, fn);
-  lua_pushcclosure(L, checked_call, 4);
+  lua_pushboolean(L, method);
+  lua_pushcclosure(L, checked_call, METHOD_UPVALUE);
 }

@@ -202,7 +202,9 @@ int joined(lua_State *L); /* .. */
 
 /* ---- signatures (signature.c, arguments.c) -------------------------------------------------- */
 
-/* What a closure takes stands in its third upvalue: the text of its signature, in the first line. */
+/* What a closure takes stands in its third upvalue: the text of its signature, in the first line. The
+** fifth is true of methods of Variables, which mg has as functions, too. */
+enum { METHOD_UPVALUE = 5 };
 typedef struct signature signature;
 
 /* The stack becomes the values of arguments and options, in the signature's order, checked and
@@ -217,10 +219,11 @@ int sig_operands(lua_State *L, attrs *to);
 int sig_nodes(lua_State *L, int base, node **in, int most);
 int sig_results(lua_State *L); /* how many results it names behind ->; 1 where it names none */
 
+void sig_method(lua_State *L);       /* of one of Variables the first argument is one */
 void sig_count(lua_State *L, int n); /* there are n arguments; more are refused */
 int signature_new(lua_State *L); /* signature(text): a function that gives its arguments back, checked */
 int signature_parameters(lua_State *L);
-void push_checked(lua_State *L, int text, int fn); /* fn behind its signature */
+void push_checked(lua_State *L, int text, int fn, bool method); /* fn behind its signature */
 const char *checked_name(lua_State *L, int i);     /* of such a function at i, else NULL */
 bool signature_has_method(lua_State *L);           /* that on top: does it begin with an array? */
 const char *push_signature_name(lua_State *L);     /* of the running closure; or NULL, and nothing */

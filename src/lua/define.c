@@ -71,7 +71,7 @@ static const char *push_function(lua_State *L, const char *who) {
     refuse(L, "%s: expected a signature, a doc and a function", who);
   lua_pushvalue(L, lua_upvalueindex(DOCS));
   lua_pushfstring(L, "%s\n%s", text, lua_tostring(L, 2));
-  push_checked(L, 1, 3);
+  push_checked(L, 1, 3, false);
   note_doc(L, 4, -1, lua_tostring(L, 5));
   return text;
 }
@@ -92,7 +92,8 @@ static int define(lua_State *L) {
   lua_pushvalue(L, 1);
   bool method = signature_has_method(L);
   if (!method || lua_getfield(L, lua_upvalueindex(METHODS), name) == LUA_TNUMBER) return 0;
-  lua_pushvalue(L, 6);
+  push_checked(L, 1, 3, true);
+  note_doc(L, 4, -1, lua_tostring(L, 5));
   lua_setfield(L, lua_upvalueindex(METHODS), name);
   return 0;
 }

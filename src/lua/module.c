@@ -339,10 +339,11 @@ static void push_closure(lua_State *L, lua_CFunction f) {
 }
 
 /* With the text that its signature begins. */
-static void push_documented(lua_State *L, lua_CFunction f, const char *doc) {
+static void push_documented(lua_State *L, lua_CFunction f, const char *doc, bool method) {
   for (int i = STATE; i <= VARIABLE_META; i++) lua_pushvalue(L, i);
   lua_pushstring(L, doc);
-  lua_pushcclosure(L, f, 3);
+  if (method) lua_pushnil(L), lua_pushboolean(L, true);
+  lua_pushcclosure(L, f, method ? METHOD_UPVALUE : 3);
 }
 
 /* Closures of the metatable on top, with the methods as third upvalue. */
@@ -374,7 +375,7 @@ static void make_metatables(lua_State *L) {
                   "Variable (x:item() is its number)"); /* what Lua's own functions say they got */
   lua_setfield(L, VARIABLE_META, "__name");
   for (int i = 0; operators[i].name; i++) {
-    push_documented(L, op_functions[operators[i].op], op_table[operators[i].op].doc);
+    push_documented(L, op_functions[operators[i].op], op_table[operators[i].op].doc, false);
     lua_setfield(L, VARIABLE_META, operators[i].name);
   }
   push_closure(L, unary_minus);
@@ -403,14 +404,14 @@ static void make_metatables(lua_State *L) {
 /* A function of the module, with its doc, and perhaps a method. One whose name begins with _ is neither
 ** a method nor in mg.help. */
 static void add(lua_State *L, const char *name, lua_CFunction f, const char *doc, bool method) {
-  push_documented(L, f, doc);
-  lua_pushvalue(L, -1);
-  lua_setfield(L, MODULE, name);
-  if (doc && *name != '_') {
-    note_doc(L, MODULE_DOCS, -1, doc);
-    note_name(L, MODULE_DOCS, name);
-    if (method) lua_setfield(L, VARIABLE_METHODS, name);
+  bool shown = doc && *name != '_';
+  int n = shown && method ? 2 : 1;
+  for (int i = 0; i < n; i++) {
+    push_documented(L, f, doc, i > 0);
+    if (shown) note_doc(L, MODULE_DOCS, -1, doc);
+    lua_setfield(L, i > 0 ? VARIABLE_METHODS : MODULE, name);
   }
+  if (shown) note_name(L, MODULE_DOCS, name);
   lua_settop(L, MODULE_DOCS);
 }
 

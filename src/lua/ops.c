@@ -24,6 +24,7 @@ static inline bool boxes(lua_State *L, state *S, int n, node ***box) {
 /* Makes constants of tables and booleans, or of the first number where there are just numbers. */
 static void settle(lua_State *L, state *S, int n, const char *who) {
   int numbers = 0;
+  sig_method(L);
   for (int i = 1; i <= n; i++) {
     int type = lua_type(L, i);
     if (type == LUA_TNUMBER) numbers++;
