@@ -334,6 +334,11 @@ describe("plot's layers", function()
       {{bars = {0, 0}}}, {{1}}, {{{3, 3}, {4, 4}}}, {{-1, -2}, ylim = {0, 1 / 0}},
       {{bars = {1, 2}}, ylim = {-1 / 0, 0}}, {image = {{1, 2}, {3, 4}}, ylim = {9, 1 / 0}},
       {{contour = {{1, 2}, {3, 4}}}, xlim = {1 / 0, 5}},
+      {{{1, 2, 3}, {5, 7, 8}}, xlim = {2, 3}, ylim = {-1 / 0, 6}},
+      {scatter = {{1, 2, 3}, {5, 7, 8}}, xlim = {2, 3}, ylim = {-1 / 0, 6}},
+      {bars = {5, 7, 8}, xlim = {2, 3}, ylim = {-1 / 0, 6}},
+      {contour = {{1, 2}, {3, 4}}, xlim = {1.2, 1.3}, ylim = {-1 / 0, 1.1}},
+      {histogram = {1, 2, 2, 2}, bins = 2, xlim = {1.6, 2}, ylim = {-1 / 0, 2}},
     } do
       given.path = path
       os.remove(path)

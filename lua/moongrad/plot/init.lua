@@ -140,8 +140,9 @@ local function extent(arrays)
   return least, most
 end
 
--- arrays: what the axis is of. Where none of it is, gnuplot would find no end of open limits.
-local function limits(axis, pair, log, arrays)
+-- arrays: what the axis is of, and ends with if it fits. Where none of it is, gnuplot would find no
+-- end of open limits.
+local function limits(axis, pair, log, arrays, fits)
   if #pair ~= 2 or not (pair[1] < pair[2] or pair[1] > pair[2]) then
     raise("plot: %slim is {from, to}", axis)
   end
@@ -150,9 +151,10 @@ local function limits(axis, pair, log, arrays)
   end
   local words, low, high = {}, extent(arrays or {})
   for i, v in ipairs(pair) do
-    local other = pair[3 - i]
-    if v == math.huge and high and high < other then v = other + math.max(1, math.abs(other))
-    elseif v == -math.huge and low and low > other then v = other - math.max(1, math.abs(other)) end
+    local other, last = pair[3 - i], v == math.huge and high or v == -math.huge and low
+    if last and last < other and v > 0 then v = other + math.max(1, math.abs(other))
+    elseif last and last > other and v < 0 then v = other - math.max(1, math.abs(other))
+    elseif last and last ~= other and fits then v = last end
     words[i] = math.abs(v) < math.huge and mg._format("%.17g", v) or "*"
   end
   return ("set %srange [%s]"):format(axis == "c" and "cb" or axis, table.concat(words, ":"))
@@ -264,7 +266,8 @@ local function panel(sheet, given)
   if opts.grid then add("set grid lc rgb '#cccccc' dt 1 lw 1") end
   local of = {x = xs, y = ys}
   for _, axis in ipairs{"x", "y", "c"} do
-    if opts[axis .. "lim"] then add("%s", limits(axis, opts[axis .. "lim"], opts.log, of[axis])) end
+    local pair = opts[axis .. "lim"]
+    if pair then add("%s", limits(axis, pair, opts.log, of[axis], all["fit" .. axis])) end
   end
   for _, v in ipairs(opts.vlines or {}) do
     add(mg._format("set arrow from first %.17g, graph 0 to first %.17g, graph 1 nohead dt 2 " ..

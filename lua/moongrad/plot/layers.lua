@@ -34,8 +34,8 @@ local function beside(a, y, what)
   return a
 end
 
--- The points that can be drawn, on an axis of logarithms those that are positive; nil: none is
--- within the limits of x, where gnuplot would find no limits of y.
+-- The points that can be drawn, on an axis of logarithms those that are positive, and which of
+-- them are within the limits of x; nil: none is, and gnuplot would find no limits of y.
 local function visible(x, y, at)
   if (at.log or ""):find "x" then x = mg.where(x:gt(0), x, 0 / 0) end
   if (at.log or ""):find "y" then y = mg.where(y:gt(0), y, 0 / 0) end
@@ -45,7 +45,14 @@ local function visible(x, y, at)
     seen = seen:logical_and(x:ge(from)):logical_and(x:le(to))
   end
   if not seen:any():item() then return nil end
-  return x, y
+  return x, y, seen
+end
+
+-- What an open limit of y is of: the arrays ys at the points seen
+local function shown(ys, seen)
+  local list = {}
+  for i, y in ipairs(ys) do list[i] = mg.where(seen, y, 0 / 0) end
+  return list
 end
 
 local function numbers(n) return mg.range(1, n, {dtype = "float64"}) end
@@ -123,7 +130,8 @@ layers.curve = {
     x = x and values(x, 1, "x of " .. what) or numbers(#ys)
     if #x ~= #ys then raise("plot: %s has %d points, its x has %d", what, #ys, #x) end
     local clauses, lc = {}, colour(o.color, at.number)
-    x, ys = visible(x, ys, at)
+    local seen
+    x, ys, seen = visible(x, ys, at)
     if not x then return {clauses = clauses} end
     local all = {ys}
     if o.band then
@@ -145,7 +153,7 @@ layers.curve = {
     end
     clauses[#clauses + 1] = ("%s using 1:2 with %s %s %s"):format(sheet:columns{x, ys}, form, lc,
       title(o.label))
-    return {clauses = clauses, xs = {x}, ys = all}
+    return {clauses = clauses, xs = {x}, ys = shown(all, seen)}
   end,
 }
 
@@ -162,17 +170,19 @@ layers.scatter = {
     y = values(y, 1, "scatter's y")
     x = beside(x, y, "scatter's x")
     local form = mg._format("with points pt 7 ps %g", 0.8 * o.width)
-    x, y = visible(x, y, at)
+    local seen
+    x, y, seen = visible(x, y, at)
     if not x then return {clauses = {}} end
+    local ys = shown({y}, seen)
     if not o.by then
       return {clauses = {("%s using 1:2 %s %s %s"):format(sheet:columns{x, y}, form,
-        colour(o.color, at.number), title(o.label))}, xs = {x}, ys = {y}}
+        colour(o.color, at.number), title(o.label))}, xs = {x}, ys = ys}
     end
     local by = beside(o.by, y, "by")
     local labels = o.by.dtype == "int64" and o.by:unique():totable() or {}
     if #labels == 0 or #labels > #COLOURS then
       return {clauses = {("%s using 1:2:3 %s lc palette %s"):format(sheet:columns{x, y, by}, form,
-        title(o.label))}, xs = {x}, ys = {y}, colours = true, bar = true}
+        title(o.label))}, xs = {x}, ys = ys, colours = true, bar = true}
     end
     local clauses = {}
     for i, label in ipairs(labels) do
@@ -180,7 +190,7 @@ layers.scatter = {
       clauses[i] = ("%s using 1:2 %s %s %s"):format(sheet:columns{x[picked], y[picked]}, form,
         colour(nil, i), title(label))
     end
-    return {clauses = clauses, xs = {x}, ys = {y}}
+    return {clauses = clauses, xs = {x}, ys = ys}
   end,
 }
 
@@ -198,11 +208,12 @@ layers.bars = {
     if step == 0 then raise("plot: bars: two of them have one x") end
     local width = 0.8 * step / at.bars
     local places = x + (at.bar - (at.bars + 1) / 2) * width
-    if not visible(places, y, at) then return {clauses = {}} end
+    local _, _, seen = visible(places, y, at)
+    if not seen then return {clauses = {}} end
     return {
       clauses = {mg._format("%s using 1:2:(%.17g) with boxes fs solid 0.85 noborder %s %s",
         sheet:columns{places, y}, width, colour(o.color, at.number), title(o.label))},
-      xs = {x - 0.6 * step, x + 0.6 * step}, ys = {y}, fitx = true, zero = true,
+      xs = {x - 0.6 * step, x + 0.6 * step}, ys = shown({y}, seen), fitx = true, zero = true,
     }
   end,
 }
@@ -219,8 +230,9 @@ layers.histogram = {
     local widths = edges[{{2, -1}}] - edges[{{1, -2}}]
     if o.density then counts = counts / (counts:sum() * widths) end
     local middle = edges[{{1, -2}}] + widths / 2
-    if not visible(middle, counts, at) then return {clauses = {}} end
-    return {xs = {edges}, ys = {counts}, zero = true, clauses = {
+    local _, _, seen = visible(middle, counts, at)
+    if not seen then return {clauses = {}} end
+    return {xs = {edges}, ys = shown({counts}, seen), zero = true, clauses = {
       ("%s using 1:2:3 with boxes %s fs transparent solid %s border lc rgb 'white' %s"):format(
         sheet:columns{middle, counts, widths}, colour(o.color, at.number),
         at.histograms > 1 and "0.5" or "0.8", title(o.label))}}
