@@ -10,6 +10,11 @@
 #include "cpu/acc.h"
 #include "cpu/schedule.h"
 
+typedef union {
+  char bytes[TILE];
+  double number;
+} small_tile __attribute__((aligned(64)));
+
 /* ---- reading strided memory -------------------------------------------------------------------- */
 
 #define COPY_SEGMENT(T)                                                                            \
@@ -24,7 +29,7 @@ static void repeat_each(void *dst, const void *src, int64_t n, int64_t times, in
   kern_get()->spread[esz == 8 ? I64 : esz == 4 ? F32 : U8](dst, src, n, times);
 }
 
-static void copy_segment(void *dst, const void *src, int64_t stride, int64_t n, int esz) {
+INLINE void copy_segment(void *dst, const void *src, int64_t stride, int64_t n, int esz) {
   if (stride == 1) memcpy(dst, src, n * esz);
   else if (stride == 0) repeat_each(dst, src, 1, n, esz);
   else if (esz == 8) COPY_SEGMENT(uint64_t);
@@ -42,11 +47,22 @@ static void copy_row(char *dst, const char *x, int64_t stride, int64_t n, int64_
   }
 }
 
-/* n elements of rows that are each one number, x side by side */
-static void repeat_rows(char *dst, const char *x, int64_t n, int64_t row, int esz) {
-  int64_t rows = n / row;
-  repeat_each(dst, x, rows, row, esz);
-  if (n % row) repeat_each(dst + rows * row * esz, x + rows * esz, 1, n % row, esz);
+/* n elements of rows that are each one number, x the first, the others so far apart */
+static void repeat_rows(char *dst, const char *x, int64_t apart, int64_t n, int64_t row, int esz) {
+  small_tile side;
+  for (int64_t rows; n >= row; n -= rows * row) {
+    rows = least(n / row, SMALL);
+    if (apart != 1) copy_segment(&side, x, apart, rows, esz);
+    repeat_each(dst, apart == 1 ? x : side.bytes, rows, row, esz);
+    dst += rows * row * esz;
+    x += rows * apart * esz;
+  }
+  if (n) repeat_each(dst, x, 1, n, esz);
+}
+
+static void read_rows(const space *q, char *dst, const char *x, int64_t n, int esz) {
+  if (q->st[0] == 0) copy_row(dst, x, q->st[1], n, q->d[1], esz);
+  else repeat_rows(dst, x, q->st[0], n, q->d[1], esz);
 }
 
 /* Elements pos..pos+n-1 of base seen through q: where they lie, if side by side and `buf` need not be
@@ -65,6 +81,7 @@ static const char *strided_read(const space *q, const char *base, int esz, int64
     if (copy) memcpy(buf, base + off * esz, n * esz);
     return base + off * esz;
   }
+  bool rows = last == 1 && (st[0] == 0 || st[1] == 0); /* all the same, or each one number */
   for (char *dst = buf;;) {
     int64_t some = least(q->d[last] - idx[last], n);
     copy_segment(dst, base + off * esz, st[last], some, esz);
@@ -72,10 +89,7 @@ static const char *strided_read(const space *q, const char *base, int esz, int64
     dst += some * esz;
     off -= idx[last] * st[last];
     idx[last] = 0;
-    if (last == 1 && st[0] == 0)
-      return copy_row(dst, base + off * esz, st[1], n, q->d[1], esz), buf;
-    if (last == 1 && st[0] == 1 && st[1] == 0)
-      return repeat_rows(dst, base + (off + 1) * esz, n, q->d[1], esz), buf;
+    if (rows) return read_rows(q, dst, base + (off + st[0]) * esz, n, esz), buf;
     int i = last - 1;
     for (; ++idx[i] == q->d[i]; i--) {
       off -= (q->d[i] - 1) * st[i];
@@ -133,11 +147,6 @@ map_fn *cpu_kernel(int op, dtype from, dtype to) {
   return op == OP_to || op == OP_reshape ? k->cast[from][to] : k->map[op][from];
 }
 imm cpu_scalar(int op, dtype t, imm a, imm b, imm d) { return op_scalar(op, t, a, b, d); }
-
-typedef union {
-  char bytes[TILE];
-  double number;
-} small_tile __attribute__((aligned(64)));
 
 /* r[i] += x[i] */
 static void add_floats(double *r, const float *x, int64_t n) {
