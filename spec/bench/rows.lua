@@ -47,6 +47,17 @@ row {"argmax", "argmax of rows, 4096x1000 f32", "argmax f32 4096 1000", limit = 
 row {"add_row", "x + a row, 4096x1000 f32, gradients", "add f32 4096 1000 row", limit = 1.5}
 row {"add_column", "x + a column, 4096x1000 f32, gradients", "add f32 4096 1000 column",
      limit = 1.5}
+for _, m in ipairs {8, 48} do
+  local function short(name, title, run, way)
+    row {name .. m, ("%s, f32, %d rows of %d"):format(title, 10^6 // m, m),
+         ("%s f32 %d %d%s"):format(run, 10^6 // m, m, way and " " .. way or ""), eager = 1}
+  end
+  short("sum_rows", "sum of rows", "sum", "rows")
+  short("sum_columns", "sum of columns", "sum", "columns")
+  short("add_row", "x + a row, gradients", "add", "row")
+  short("add_column", "x + a column, gradients", "add", "column")
+  short("layer_norm", "layer_norm, gradients", "layer_norm")
+end
 
 group "Indexing"
 row {"slices", "100 slices x[t] of (100, 64, 256) f32, gradient", "slices f32 100 64 256", peer = 1}
