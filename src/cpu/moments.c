@@ -26,8 +26,7 @@ typedef struct {
   dtype t;
   bool columns, rows; /* groups are columns; rows of fewer than FEW elements */
   int64_t some;
-  int64_t
-      look[LOOKS]; /* places in a group, from its first element, that tell where its mean lies */
+  int64_t look[LOOKS]; /* places in a group that tell where its mean lies, about */
 } job;
 
 static bool quick_group(const job *j, int64_t group);

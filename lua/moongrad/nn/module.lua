@@ -244,6 +244,9 @@ local function note(t, k, v, name, old)
   return of
 end
 
+-- As files and messages have it: lists are counted from 0 there.
+local function name_of(prefix, k) return prefix .. (type(k) == "string" and k or k - 1) end
+
 -- Numbers are no member, and would not be seen where a parameter or buffer stood.
 local function check_lost(t, old, prefix)
   for k, of in next, old do
@@ -252,7 +255,7 @@ local function check_lost(t, old, prefix)
       local data = v
       while type(data) == "table" and not getmetatable(data) do data = data[1] end
       if type(data) == "number" then
-        refuse_lost(prefix .. (type(k) == "string" and k or k - 1), of,
+        refuse_lost(name_of(prefix, k), of,
           type(v) == "table" and "a table of numbers" or "a number")
       end
     end
@@ -273,7 +276,7 @@ local function walk(t, on_variable, on_module, more, prefix, path)
   local new = more and more[t] or NONE
   for _, k in ipairs(members(t, new)) do
     local v = new[k] or t[k]
-    local name = prefix .. (type(k) == "string" and k or k - 1)
+    local name = name_of(prefix, k)
     if is_variable(v) then
       if note(t, k, v, name, old) then on_variable(name, v, t, k) end
     elseif not path[v] then
