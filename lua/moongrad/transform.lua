@@ -72,8 +72,8 @@ return function(mg)
     return table.unpack(out)
   end
 
-  -- f's only result: its leaves and its form.
-  local function result(op, t)
+  -- f's only result: its leaves, apart if so asked, and its form.
+  local function result(op, t, apart)
     if t.results.n > 1 then
       raise("%s: f returned %d results, expected one (a table of them is one)", op, t.results.n)
     end
@@ -81,7 +81,7 @@ return function(mg)
     if not is_variable(y) and type(y) ~= "table" then
       raise("%s: f must return a Variable, got %s", op, type(y))
     end
-    local ys, form = tree.flatten(op, "f's result", y)
+    local ys, form = tree.flatten(op, "f's result", y, apart)
     for i, v in ipairs(ys) do
       if not is_variable(v) then
         raise("%s: %s is a number, expected a Variable", op, place("f's result", form, i))
@@ -244,7 +244,7 @@ return function(mg)
     "f(...), and a function: for a gradient gy of that, the gradients of the arguments",
     recording(function(outside, f, ...)
       local t = trace("vjp", outside, f, all(...), ...)
-      local ys, form = result("vjp", t)
+      local ys, form = result("vjp", t, true)     -- each place has a gradient of its own
       local keep = outside and (t.linked or mg._links(ys, t.points))
       local pull = recording(function(on, gy, ...)
         if select("#", ...) > 0 then raise "vjp: expected one gradient: of f's result, a tree" end

@@ -88,11 +88,11 @@ local function explain(op, what, v, owner, path, seen)
 end
 
 -- The form of v, which stands in the module `owner`, if in any, so many tables deep; its leaves are
--- added. nil: it is no tree.
-local function form_of(v, owner, leaves, seen, depth)
+-- added. nil: it is no tree. apart: what stands in several places, but not of a module, is several.
+local function form_of(v, owner, leaves, seen, depth, apart)
   local shared = is_variable(v)
   if shared or type(v) == "number" then
-    local id = shared and v.id
+    local id = shared and (owner or not apart) and v.id
     if id and seen[id] then return seen[id] end
     local n = #leaves + 1
     leaves[n] = v
@@ -100,7 +100,9 @@ local function form_of(v, owner, leaves, seen, depth)
     return n
   end
   local form = seen[v]
-  if form then return (form.done or form.owner) and form or nil end
+  if form and (form.owner or not (form.done and apart)) then
+    return (form.done or form.owner) and form or nil
+  end
   if type(v) ~= "table" or depth > DEEPEST then return nil end
   owner = owner or is_module(v) and v
   form = {of = v, owner = owner}
@@ -110,7 +112,7 @@ local function form_of(v, owner, leaves, seen, depth)
   if list == nil then return nil end
   form.keys = list
   for i = 1, list and #list or #v do
-    local f = form_of(v[list and list[i] or i], owner, leaves, seen, depth + 1)
+    local f = form_of(v[list and list[i] or i], owner, leaves, seen, depth + 1, apart)
     if not f then return nil end
     form[i] = f
   end
@@ -119,11 +121,12 @@ local function form_of(v, owner, leaves, seen, depth)
   return form
 end
 
--- The leaves of t in order, and its form. Errors are op's, about `what`, which t is.
-function tree.flatten(op, what, t)
+-- The leaves of t in order, and its form. Errors are op's, about `what`, which t is. apart: nothing
+-- is tied but what a module ties.
+function tree.flatten(op, what, t, apart)
   if is_variable(t) then return {t}, 1 end
   local leaves = {}
-  local form = form_of(t, nil, leaves, {}, 0)
+  local form = form_of(t, nil, leaves, {}, 0, apart)
   if not form then explain(op, what, t, nil, {}, {}) end
   return leaves, form
 end

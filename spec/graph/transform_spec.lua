@@ -159,6 +159,25 @@ describe("products with the jacobian", function()
     assert(near(mg.gradients((passed(gy) ^ 2):sum(), gy), {2, 4, 6}))
   end)
 
+  it("vjp adds up the gradients of a result that stands in several places", function()
+    local function twice(x)
+      local z = x * 2
+      return {z, {z, z}}
+    end
+    local one, ten = mg.tensor{1, 1}, mg.tensor{10, 20}
+    local y, pull = mg.vjp(twice, mg.tensor{1, 2})
+    assert(near(y[2][1], {2, 4}))
+    assert(near(pull{one, {one, one}}, {6, 6}))
+    assert(near(pull{one, {ten, ten}}, {42, 82}))
+    local _, shared = mg.vjp(function(x)
+      local pair = {x * 2, x * 3}
+      return {pair, pair}
+    end, mg.tensor{1, 2})
+    local both = {one, ten}
+    assert(near(shared{both, both}, {64, 124}))
+    assert(raises("vjp: gy: [2][1] has shape (), expected (2)", pull, {one, {1, one}}))
+  end)
+
   it("jvp: y, and its tangent", function()
     local y, t = mg.jvp(g, mg.tensor(AT), {1, 0, 2})
     assert(near(y, {4.25, 10.75}))

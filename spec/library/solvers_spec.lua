@@ -115,6 +115,21 @@ describe("mg.odeint", function()
     assert(near(z[2], {math.exp(-1), math.exp(-1)}, 1e-5))
   end)
 
+  it("lets parts of a state that begin as one Variable go their ways", function()
+    local z = mg.Variable{1, 2}
+    local function turn(_, s) return {x = s.v, v = -s.x} end
+    for _, checkpoint in ipairs{false, true} do
+      local y = mg.odeint(turn, {x = z, v = z}, {0, math.pi / 2}, {checkpoint = checkpoint})
+      assert(near(y.x[2], {1, 2}, 0, 1e-6))
+      assert(near(y.v[2], {-1, -2}, 0, 1e-6))
+      assert(near(mg.gradients(y.x[2]:sum(), z), {1, 1}, 0, 1e-6))
+    end
+    local pair = {0, 1}
+    local y = mg.odeint(function(_, s) return {s[2], {1, 0}} end, {pair, pair}, {0, 1})
+    assert.is_near(0.5, y[1][1][2]:item(), 1e-6)
+    assert.is_near(1, y[2][1][2]:item(), 1e-6)
+  end)
+
   it("says what it cannot do", function()
     local function f(_, y) return y end
     assert(raises("odeint: time 1 is ", mg.odeint, f, 1.0, {0 / 0, 1}))

@@ -207,7 +207,7 @@ return mg.checked("odeint(f: function, y: tree, times: array | table, {" ..
   "steps of at most `step`, or from time to time. checkpoint: backward computes the steps " ..
   "again, one at a time, and only their ends are kept",
   function(f, y, t, method, rtol, atol, step, max_steps, checkpoint)
-    local leaves, form = tree.flatten("odeint", "argument 2", y)
+    local leaves, form = tree.flatten("odeint", "argument 2", y, true)
     local times, m, narrow = read_times(t), METHODS[method], false
     local info = {steps = 0, rejected = 0, evaluations = 0}
     for i, v in ipairs(leaves) do
