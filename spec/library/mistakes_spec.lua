@@ -181,6 +181,32 @@ describe("arguments", function()
     refuses("the path", mg.training.Checkpoint, "", {model = mg.nn.Linear(1, 1)})
   end)
 
+  it("that == gave are no arrays", function()
+    local x, mask = mg.tensor{1, 2}, mg.tensor{true, false}
+    local told = "is a boolean, expected a Variable"
+    refuses("mean: argument 1 " .. told .. " (x); == asks whether both are one Variable, mg.eq",
+      mg.mean, x == mg.tensor{1, 2})
+    for _, name in ipairs{"sum", "all", "any", "count_nonzero", "nonzero", "exp", "logical_not"} do
+      refuses(name .. ": argument 1 " .. told, mg[name], x == 1)
+    end
+    refuses("where: argument 1 " .. told .. "; == asks whether", mg.where, x == 1, 1, 0)
+    refuses("masked_fill: argument 2 " .. told, mg.masked_fill, x, x == 1, 0)
+    refuses("mul: argument 1 " .. told, function() return (x == 1) * x end)
+    refuses("add: argument 2 " .. told, function() return x + true end)
+    refuses("logical_and: argument 1 " .. told, mg.logical_and, x == 1, x == 2)
+    refuses("index: a boolean, expected a number, a table or a Variable; == asks whether",
+      function() return x[x == 1] end)
+    refuses("accuracy: argument 2 " .. told, mg.accuracy, mg.ones(2, 2), x == 1)
+    refuses("Normal: argument 2 is a boolean", mg.distributions.Normal, 0, true)
+    assert.same({true, false}, mask:eq(true):totable())       -- beside bools they are what they say
+    assert.same({true, true}, mask:logical_or(true):totable())
+    assert.same({false, true}, mg.where(mask, false, true):totable())
+    assert.same({true, false}, (mask & true):totable())
+    assert.same({true, true}, mask:scatter(1, mg.tensor({2}, "int64"), true):totable())
+    assert.same({false, false}, mask:masked_fill(mask, false):totable())
+    assert.same({true, true}, mg.full({2}, true):totable())
+  end)
+
   it("that are tables of Variables say what makes one", function()
     local x = mg.ones(2)
     for _, t in ipairs{{x, x}, {1, x}, {{1, 2}, x}} do

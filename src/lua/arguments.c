@@ -118,6 +118,8 @@ static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
   else if (p->name)
     lua_pushfstring(L, "argument %d is %s, expected %s (%s)", place, kind, expected, p->name);
   else lua_pushfstring(L, "argument %d is %s, expected %s", place, kind, expected);
+  if (p->kinds & K_ARRAY && at && lua_isboolean(L, at))
+    lua_pushfstring(L, "%s" OF_EQUALS, lua_tostring(L, -1));
   refuse_shown(L, r->g);
 }
 
@@ -567,6 +569,15 @@ static void give_nothing(lua_State *L, const target *t, const param *p) {
   for (int n = places_of(p); n--;) give_int(t->to, INT64_MIN);
 }
 
+/* Plain true and false are arrays only beside a first one of bools. */
+static bool is_value(lua_State *L, const reading *r, int i, int at) {
+  const signature *g = r->g;
+  const param *p = i < g->n ? &g->p[i] : &g->more;
+  if (lua_type(L, at) != LUA_TBOOLEAN || p->kinds & (K_BOOL | K_ANY | K_TREE)) return true;
+  const node *x = i == g->first || !r->at[g->first] ? NULL : to_node(L, r->at[g->first]);
+  return x && x->dtype == BOOL;
+}
+
 /* Pushes the value at `at` for param i, checked and converted, or puts it among the attributes. */
 static void give(lua_State *L, state *S, const reading *r, int i, int at, const target *t) {
   const signature *g = r->g;
@@ -584,7 +595,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       return give_array(L, S, r, i, at);
     }
   }
-  if (!fits(L, at, p)) mistyped(L, r, i, at);
+  if (!fits(L, at, p) || !is_value(L, r, i, at)) mistyped(L, r, i, at);
   if (k & (K_ANY | K_TREE)) return lua_pushvalue(L, at);
   switch (lua_type(L, at)) {
     case LUA_TNUMBER:

@@ -71,6 +71,8 @@ extern const luaL_Reg mask_meta[];
 
 /* ---- errors (box.c) -------------------------------------------------------------------------- */
 
+/* Where a boolean stands for an array: what == gave, most often. */
+#define OF_EQUALS "; == asks whether both are one Variable, mg.eq goes by elements"
 /* Raises at the nearest line of a script, the library's own Lua left out. */
 __attribute__((noreturn, format(printf, 2, 3))) void refuse(lua_State *L, const char *fmt, ...);
 __attribute__((noreturn)) void refuse_freed(lua_State *L, node **b);

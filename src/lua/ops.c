@@ -21,18 +21,35 @@ static inline bool boxes(lua_State *L, state *S, int n, node ***box) {
   return any;
 }
 
+/* Makes constants of booleans, which stand only beside masks. */
+static void settle_booleans(lua_State *L, state *S, int n, int first, const char *who) {
+  bool masks = false;
+  for (int i = 1; i <= n; i++) {
+    const node *x = to_node(L, i);
+    masks |= x && x->dtype == BOOL;
+  }
+  if (!masks) refuse(L, "%s: argument %d is a boolean, expected a Variable" OF_EQUALS, who, first);
+  for (int i = first; i <= n; i++)
+    if (lua_isboolean(L, i)) {
+      push_values(L, S, i, who, -1);
+      lua_replace(L, i);
+    }
+}
+
 /* Makes constants of tables and booleans, or of the first number where there are just numbers. */
 static void settle(lua_State *L, state *S, int n, const char *who) {
-  int numbers = 0;
+  int numbers = 0, boolean = 0;
   sig_method(L);
   for (int i = 1; i <= n; i++) {
     int type = lua_type(L, i);
     if (type == LUA_TNUMBER) numbers++;
-    else if (type == LUA_TTABLE || type == LUA_TBOOLEAN) {
+    else if (type == LUA_TBOOLEAN) boolean = boolean ? boolean : i;
+    else if (type == LUA_TTABLE) {
       push_values(L, S, i, who, -1);
       lua_replace(L, i);
     } else check_node(L, i, who);
   }
+  if (boolean) settle_booleans(L, S, n, boolean, who);
   if (numbers < n) return;
   push_values(L, S, 1, who, -1);
   lua_replace(L, 1);

@@ -157,7 +157,8 @@ static void read_key(lua_State *L, state *S, int i, const shape *s, key *k) {
     axis = read_item(L, S, i, k, 0, 1);
   } else {
     if (lua_touserdata(L, i) != &newaxis && !to_box(L, i))
-      refuse(L, "index: a %s, expected a number, a table or a Variable", kind_of(L, i));
+      refuse(L, "index: a %s, expected a number, a table or a Variable%s", kind_of(L, i),
+             lua_isboolean(L, i) ? OF_EQUALS : "");
     lua_pushvalue(L, i);
     axis = read_item(L, S, -1, k, 0, 1);
   }

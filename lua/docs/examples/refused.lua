@@ -4,6 +4,7 @@
 
 local refused = {
   -- elementwise, reductions, statistics
+  where = "mg.where(mg.ones(2) == mg.ones(2), 1, 0)",
   mod = [[mg.tensor({1, 2}, "int64") % 0]],
   floor_div = [[mg.tensor({1, 2}, "int64") // 0]],
   clamp = "mg.clamp{1, 2}\nmg.clamp({1, 2}, {min = 0 / 0})",
