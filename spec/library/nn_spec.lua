@@ -8,7 +8,7 @@ local nn = mg.nn
 
 local function names(model)
   local list = {}
-  for name in model:named_parameters() do list[#list + 1] = name end
+  for name in model:_parameters() do list[#list + 1] = name end
   return list
 end
 
@@ -531,7 +531,7 @@ describe("nn", function()
     for _, case in ipairs{{nn.Conv2d, {2, 3, 5, 5}}, {nn.ConvTranspose2d, {3, 4, 4}},
       {nn.Conv1d, {6, 9}}} do
       local late, x = case[1](6, 3), mg.randn(case[2])
-      assert.equal(0, #late:parameters())
+      assert.same({}, names(late))
       assert.is_truthy(tostring(late):find("(?, 6, {3", 1, true))
       local y = late(x)
       assert.equal(2, #late:parameters())
@@ -596,6 +596,20 @@ describe("nn", function()
         end
       end
     end
+  end)
+
+  it("that wait for an input are no part of a list of parameters that lacks theirs", function()
+    local net = nn.Sequential(nn.Linear(3, 4), mg.relu, nn.Linear(2))
+    assert(raises("parameters: Linear has no parameters yet (2): it has not seen an input",
+      net.parameters, net))
+    assert(raises("named_parameters: Linear has no parameters yet (2)", net.named_parameters, net))
+    local whole = mg.optim.SGD(net, {lr = 1})
+    mg.optim.clip_grad_norm(net, 1)
+    net:cleargrads()
+    net(mg.rand(5, 3)):sum():backward()
+    whole:step()
+    assert.equal(4, #net:parameters())
+    assert.same({"0.bias", "0.weight", "2.bias", "2.weight"}, names(net))
   end)
 
   it("Linear finds the size of its input", function()

@@ -138,7 +138,7 @@ end
 
 -- Iterates over name, parameter; in an array the position is the name.
 local function named(target)
-  if target.named_parameters then return target:named_parameters() end
+  if target.named_parameters then return target:_parameters() end
   local i = 0
   return function()
     i = i + 1
@@ -541,16 +541,19 @@ end
 
 -- Where no parameter has a grad: could any ever have one?
 local function check_idle(self)
-  local n = 0
+  local n, open = 0, false
   for _, group in ipairs(self.groups) do
     for name, p in named(group.target) do
       n = n + 1
+      open = open or p.requires_grad
       if not group.target.named_parameters then kinds.check_place("step", name, p, true) end
     end
   end
   if n == 0 then
     raise("step: there are no parameters: a module's stand in its fields, in layers and tables " ..
       "there, not in functions or its class")
+  elseif open then
+    raise("step: no parameter has a gradient: backward comes before")
   end
 end
 
@@ -577,7 +580,8 @@ local function step(self)
 end
 
 Optimizer.step = checked("step(self)",
-  "updates every parameter that has a grad and is not frozen (requires_grad = false)", step)
+  "updates every parameter that has a grad and is not frozen (requires_grad = false); that none " ..
+    "has one is an error, unless all are frozen", step)
 
 -- ---- state ------------------------------------------------------------------------------------
 
