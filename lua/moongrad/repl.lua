@@ -92,21 +92,21 @@ local function evaluate(fn, code)
   if not shown then io.stderr:write(session.text(problem), "\n") end
 end
 
--- A whole input: lines until they compile or never will.
+-- A whole input: lines until they compile or never will, or there are no more.
 local function input(read)
-  local code
+  local code, fn, message, unfinished
   while true do
     local line = read(code and ">> " or "> ")
-    if not line then return code end
+    if not line then return code, nil, nil, message end
     code = code and code .. "\n" .. line or line
     local asked = code:match "^%s*%?%s*(%S*)%s*$" or code:match "^%s*(%S+)%?%s*$"
     if asked and not code:find "\n" then return code, nil, asked end
-    local fn, message, unfinished = session.compile(code, "=" .. NAME)
+    fn, message, unfinished = session.compile(code, "=" .. NAME)
     if fn or not unfinished then return code, fn, nil, message end
   end
 end
 
-function repl.loop()
+local function loop()
   session.start()
   local read, finish = reader()
   local exit = os.exit
@@ -130,6 +130,9 @@ function repl.loop()
   os.exit = exit                                   -- luacheck: ignore 122
   finish()
 end
+
+-- An interrupt that comes when nothing runs is for a coroutine that never does.
+function repl.loop() mg._interruptible(coroutine.create(loop), loop) end
 
 -- ---- the command ------------------------------------------------------------------------------
 

@@ -31,6 +31,12 @@ describe("the REPL", function()
       typed "(function()\nreturn nil + 1\nend)()\n")
   end)
 
+  it("says what was missing where the input ends", function()
+    assert.equal("stdin:3: 'end' expected (to close 'for' at line 1) near <eof>\n\n",
+      typed "for i = 1, 2 do\nprint(i)\n")
+    assert.equal("1\nstdin:2: unexpected symbol near <eof>\n\n", typed "1\n1 +\n")
+  end)
+
   it("tells errors with their line, and goes on", function()
     assert.equal("stdin:1: sum: axis 3 is out of range for shape (2)\n7\n\n",
       typed "mg.ones(2):sum(3)\n7\n")
@@ -136,6 +142,25 @@ describe("the REPL", function()
       "mg.no_grad(function() os.execute(kill) while true do end end)\n" ..
       "mg.Config.enable_backprop\n")
     assert.is_truthy(text:find "interrupted!\n.*interrupted!\n.*true")
+  end)
+
+  it("is there still when Ctrl-C comes between what runs", function()
+    local storm = child.path ".sh"
+    child.write(storm, "for i in $(seq 300); do sleep 0.001; kill -INT $1; done; rm $0")
+    local text = typed("pid = io.open '/proc/self/stat':read 'n'\n" ..
+      ("os.execute(('sh %s %%d >/dev/null 2>&1 &'):format(pid))\n"):format(storm) ..
+      ("for i = 1, io.open '%s' and 1e4 or 0 do end error {}\n"):format(storm):rep(10000) ..
+      "40 + 2\n")
+    assert.is_truthy(text:find "interrupted!\n")
+    assert.is_truthy(text:find "\n42\n\n$", text:sub(-500))
+  end)
+
+  it("is interrupted at a line of what was typed, whatever the library did there", function()
+    local text = typed("pid = io.open '/proc/self/stat':read 'n'\n" ..
+      "kill = ('(sleep 0.1; kill -INT %d) &'):format(pid)\n" ..
+      "os.execute(kill) mg.data.Spiral():map(function(...) while true do end end):get(1)\n" ..
+      "os.execute(kill)\nwhile true do mg.nn.Linear(1, 1) end\n")
+    assert.equal(2, select(2, text:gsub("stdin:1: interrupted!\n", "")), text)
   end)
 
   it("is interrupted within coroutines, and in what shows a value", function()

@@ -13,10 +13,20 @@
 
 static lua_State *volatile running;
 
+static int interrupted(lua_State *L) {
+  push_where(L);
+  lua_pushliteral(L, "interrupted!");
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+static const char raiser; /* the key of `interrupted`, which knows the state as a hook does not */
+
 static void stop(lua_State *L, lua_Debug *ar) {
   (void)ar;
   lua_sethook(L, NULL, 0, 0);
-  luaL_error(L, "interrupted!");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &raiser);
+  lua_call(L, 0, 0);
 }
 
 static void on_signal(int number) {
@@ -48,6 +58,9 @@ static void end(state *S, guard *g) {
 static int interruptible(lua_State *L) {
   int co = lua_isthread(L, 1);
   check_callable(L, co + 1, "_interruptible");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushcclosure(L, interrupted, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &raiser);
   session *s = guard_new(L, sizeof *s);
   lua_insert(L, co + 1);
   struct sigaction now;
