@@ -47,7 +47,9 @@ enum { OUT = R13, STOP = R14, WAY = R15 };
 static const uint8_t address[] = {R8,  R9,  R10,
                                   R11, RBX, R12}; /* hold addresses of at[] in the loop */
 enum { ADDRESSES = sizeof address };
-enum { VECTORS = 15, MASK = 15 }; /* ymm0..14 hold values */
+enum { VECTORS = 15, MASK = 15 };    /* ymm0..14 hold values */
+enum { WAYS = VECTORS - FOLD_WAYS }; /* from here on the ways of a sum, in a turn through them */
+enum { TURN = 32 }; /* instructions, at most, of a loop that is written as turns, too */
 _Static_assert((FOLD_WAYS & (FOLD_WAYS - 1)) == 0, "ways go round by a mask");
 _Static_assert(BODY_TEMP + BODY_LENGTH <= INSTRS && 2 * INSTRS < INT16_MAX,
                "instructions are int16");
@@ -55,11 +57,13 @@ _Static_assert(BODY_TEMP + BODY_LENGTH <= INSTRS && 2 * INSTRS < INT16_MAX,
 typedef struct {
   emitter out;
   const instr *s;
-  int n, now;                        /* the instruction under way */
-  bool wide;                         /* of doubles */
-  bool masked;                       /* in the copy that is masked */
-  uint16_t pinned;                   /* registers the instruction under way needs */
-  int16_t in[VECTORS];               /* the instruction whose value it holds, -1: none */
+  int n, now;          /* the instruction under way */
+  bool wide;           /* of doubles */
+  bool masked;         /* in the copy that is masked */
+  bool turn;           /* in a turn through all ways of the sums */
+  int way;             /* the one under way, and the vector from HERE on; 0 elsewhere */
+  uint16_t pinned;     /* registers the instruction under way needs */
+  int16_t in[VECTORS]; /* the instruction whose value it holds, -1: none */
   int16_t reg[INSTRS], slot[INSTRS]; /* of each instruction; -1: none */
   int16_t next[INSTRS];              /* who reads it next, from `now` on; n: nobody */
   int16_t link[INSTRS][3];           /* who reads operand j of it after it */
@@ -134,9 +138,9 @@ static place at_entry(int i) { return at_base(AT, 8 * i); }
 
 static place stream(writer *e, int at) {
   for (int i = 0; i < e->nstream; i++)
-    if (e->stream[i] == at) return (place){true, address[i], HERE, 0};
+    if (e->stream[i] == at) return (place){true, address[i], HERE, e->way * VECTOR};
   load(&e->out, ANY, at_entry(at));
-  return (place){true, ANY, HERE, 0};
+  return (place){true, ANY, HERE, e->way * VECTOR};
 }
 
 /* Where s is beside its register */
@@ -166,10 +170,12 @@ static bool is_operand(const writer *e, int s) {
   return s == in[0] || s == in[1] || s == in[2];
 }
 
+static bool ways_in_registers(const writer *e) { return e->turn && e->nsum == 1; }
+
 /* A register; what it holds that is wanted latest gives way. */
 static int take(writer *e) {
   int r = -1, latest = -1;
-  for (int i = 0; i < VECTORS; i++) {
+  for (int i = 0; i < (ways_in_registers(e) ? WAYS : VECTORS); i++) {
     if (e->pinned >> i & 1) continue;
     int s = e->in[i];
     int use = s < 0 ? INSTRS + 1 : is_operand(e, s) ? e->now : e->next[s];
@@ -294,16 +300,24 @@ static int write_one(writer *e, const instr *s) {
 
 /* One more vector to one of a sum's ways; under the mask the others are 0. */
 static void write_sum(writer *e, int sum) {
-  int a = reg(e, 0), t = take(e);
+  int a = reg(e, 0);
+  if (ways_in_registers(e)) {
+    arith(e, V_ADD, WAYS + e->way, a, in_reg(WAYS + e->way));
+    return;
+  }
+  int t = take(e);
+  place way = way_of(sum, e->turn ? 0 : WAY, e->way);
   if (e->masked) arith(e, V_AND, t, a, in_reg(MASK)), a = t;
-  arith(e, V_ADD, t, a, way_of(sum, WAY, 0));
-  put(e, t, way_of(sum, WAY, 0));
+  arith(e, V_ADD, t, a, way);
+  put(e, t, way);
 }
 
 static void write_body(writer *e) {
   int sum = 0;
   memset(e->reg, -1, sizeof e->reg);
   memset(e->in, -1, sizeof e->in);
+  for (int i = 0; i < e->n; i++)
+    if (e->s[i].op != I_SPREAD) e->slot[i] = -1;
   find_readers(e);
   for (e->now = 0; e->now < e->n; e->now++) {
     const instr *s = &e->s[e->now];
@@ -346,13 +360,38 @@ static void look_ahead(writer *e) {
     const instr *s = &e->s[i];
     if (!s->ahead) continue;
     place m = stream(e, s->op == I_LOAD ? s->from : s->to);
-    m.at = s->ahead;
+    m.at += s->ahead;
     prefetch(e, s->to >= 0, m);
   }
 }
 
+/* Turns through all ways of the sums, while there are as many vectors before STOP + 32: no way is read soon
+** after it was written, and those of a single sum are in registers meanwhile */
+static void write_turns(writer *e) {
+  const place last = at_base(HERE, (FOLD_WAYS - 1) * VECTOR);
+  lea(&e->out, ANY, last);
+  compare_regs(&e->out, ANY, STOP);
+  uint8_t *none = jump(e, JG);
+  e->turn = true;
+  for (int w = 0; ways_in_registers(e) && w < FOLD_WAYS; w++) fetch(e, WAYS + w, way_of(0, 0, w));
+  const uint8_t *top = e->out.p;
+  for (; e->way < FOLD_WAYS; e->way++) {
+    if (e->way % 2 == 0) look_ahead(e);
+    write_body(e);
+  }
+  e->way = 0;
+  by_number(&e->out, BY_ADD, HERE, FOLD_WAYS * VECTOR);
+  lea(&e->out, ANY, last);
+  compare_regs(&e->out, ANY, STOP);
+  goes_to(e, jump(e, JLE), top);
+  for (int w = 0; ways_in_registers(e) && w < FOLD_WAYS; w++) put(e, WAYS + w, way_of(0, 0, w));
+  e->turn = false;
+  lands(e, none);
+}
+
 /* The loop over one block, which ends before STOP + 32, and what is left of the last one under the mask */
 static void write_block(writer *e) {
+  if (e->nsum && e->n <= TURN) write_turns(e);
   compare_regs(&e->out, HERE, STOP);
   uint8_t *none = jump(e, JG), *top = e->out.p;
   look_ahead(e);
@@ -373,8 +412,6 @@ static void write_block(writer *e) {
   negate(&e->out, STOP); /* as many bytes before the zeros as are left: the mask */
   fetch(e, MASK, (place){true, POOL, STOP, POOL_ZEROS * POOL_LINE});
   e->masked = true;
-  for (int i = 0; i < e->n; i++)
-    if (e->s[i].op != I_SPREAD) e->slot[i] = -1;
   write_body(e);
   e->masked = false;
   by_number(&e->out, BY_ADD, HERE, VECTOR);
