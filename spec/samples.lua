@@ -213,6 +213,7 @@ samples._gelu_tanh_slope = float{function(x)
 end, WITHIN_1}
 samples._gauss = float{function(x) return exp(-x * x / 2) end, SOME, args = {0.5}}
 samples._circle = float{function(x) return 1 / sqrt((1 - x) * (1 + x)) end, WITHIN_1, args = {0.5}}
+samples._length = float{sqrt, POSITIVE}
 samples._powhalf = float{function(x) return x ^ 0.5 end, POSITIVE}
 local function sigmoid(x) return 1 / (1 + exp(-x)) end
 samples.silu = float{function(x) return times(sigmoid(x), x) end, SOME}

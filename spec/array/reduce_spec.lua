@@ -510,6 +510,30 @@ describe("composed reductions", function()
     assert(exact(zero.grad, {0, 0}))
   end)
 
+  it("norm and its derivatives hold over the whole range of numbers", function()
+    local function of(dtype, a, b)
+      local v = mg.Variable(mg.tensor({a, b}, dtype))
+      local y = v:norm()
+      local g = mg.gradients(y, v, {create_graph = true})
+      return y:item(), g:totable(), mg.gradients(g:sum(), v):totable()
+    end
+    local unit = {float32 = {0x1p-148, 0x1p-100, 1, 0x1p125},
+                  float64 = {0x1p-1073, 0x1p-600, 1, 0x1p1021}}
+    for dtype, list in pairs(unit) do
+      for _, u in ipairs(list) do
+        local y, g, h = of(dtype, 3 * u, 4 * u)
+        assert.equal(5 * u, y)
+        assert(near(mg.tensor(g), {0.6, 0.8}, 1e-6))
+        if u > 0x1p-125 then assert(near(mg.tensor(h) * u, {0.032, -0.024}, 1e-6)) end
+      end
+    end
+    local _, g, h = of("float32", 0x1p-133, 0) -- beside 0 the slope of the slope is not 0 / 0
+    assert.same({1, 0}, g)
+    assert.same({0, huge}, h)
+    assert.equal(huge, (of("float64", huge, 1)))
+    assert.equal("float64", mg.tensor({3, 4}, "int64"):norm().dtype)
+  end)
+
   it("equal and allclose give a Lua boolean", function()
     assert.is_true(mg.equal(mg.tensor{1, 2}, {1, 2}))
     assert.is_false(mg.equal(mg.tensor{1, 2}, {1, 3}))

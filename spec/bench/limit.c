@@ -252,6 +252,20 @@ static void var(void) {
   }
 }
 
+static void norm(void) {
+  static real *x, *g, *y, *gx;
+  int64_t n = W(1), m = W(2);
+  if (!x) x = input(n * m), g = input(n), y = result(n), gx = result(n * m);
+  ACROSS(int64_t i = 0; i < n; i++) {
+    const real *a = x + i * m;
+    real s = 0;
+    #pragma omp simd reduction(+ : s)
+    for (int64_t j = 0; j < m; j++) s += a[j] * a[j];
+    y[i] = sqrt(s);
+    SIMD for (int64_t j = 0; j < m; j++) gx[i * m + j] = a[j] * (g[i] / y[i]);
+  }
+}
+
 static void argmax(void) {
   static real *x, *y;
   int64_t n = W(1), m = W(2);
@@ -447,7 +461,8 @@ static void start(void) {
 static const struct { const char *name; void (*step)(void); } cases[] = {
     {"square", square}, {"square_grad", square_grad}, {"mse", mse}, {"mixed", mixed},
     {"tanh", tanhs}, {"cross_entropy", cross_entropy}, {"layer_norm", layer_norm}, {"sum", sum},
-    {"var", var}, {"argmax", argmax}, {"add", add}, {"slices", slices}, {"gather", gather},
+    {"var", var}, {"norm", norm}, {"argmax", argmax}, {"add", add}, {"slices", slices},
+    {"gather", gather},
     {"scatter", scatter}, {"matmul", matmul}, {"mlp", mlp}, {"adam", adam}, {"scalar", scalar},
     {"scalar_free", scalar}, {"start", start}};
 

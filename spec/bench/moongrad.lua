@@ -187,6 +187,11 @@ function case.var(dtype, n, m)
   return free(function() return x:var(2) end)
 end
 
+function case.norm(dtype, n, m)
+  local x = variable(dtype, n, m)
+  return gradient({x}, function() return x:norm{axis = 2} end, input(dtype, n))
+end
+
 function case.argmax(dtype, n, m)
   local x = input(dtype, n, m)
   return free(function() return x:argmax(2) end)

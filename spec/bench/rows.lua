@@ -43,6 +43,7 @@ for _, dtype in ipairs {"f32", "f64"} do
 end
 row {"sum_transposed", "x.T:sum(1), 4096x1000 f32", "sum f32 4096 1000 transposed", limit = 1.3}
 row {"var", "var of rows, 4096x1000 f32", "var f32 4096 1000", limit = 1.3}
+row {"norm", "norm of rows, 4096x1000 f32, gradient", "norm f32 4096 1000", eager = 1}
 row {"argmax", "argmax of rows, 4096x1000 f32", "argmax f32 4096 1000", limit = 1.3}
 row {"add_row", "x + a row, 4096x1000 f32, gradients", "add f32 4096 1000 row", limit = 1.5}
 row {"add_column", "x + a column, 4096x1000 f32, gradients", "add f32 4096 1000 column",
@@ -58,6 +59,7 @@ for _, m in ipairs {8, 48} do
   short("add_row", "x + a row, gradients", "add", "row")
   short("add_column", "x + a column, gradients", "add", "column")
   short("layer_norm", "layer_norm, gradients", "layer_norm")
+  short("norm", "norm of rows, gradient", "norm")
 end
 
 group "Indexing"

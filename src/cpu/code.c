@@ -174,7 +174,7 @@ static bool ways_in_registers(const writer *e) { return e->turn && e->nsum == 1;
 
 /* A register; what it holds that is wanted latest gives way. */
 static int take(writer *e) {
-  int r = -1, latest = -1;
+  int r = 0, latest = -1;
   for (int i = 0; i < (ways_in_registers(e) ? WAYS : VECTORS); i++) {
     if (e->pinned >> i & 1) continue;
     int s = e->in[i];

@@ -92,6 +92,36 @@ static void find_phases(planner *p, int16_t (*count)[2]) {
   }
 }
 
+static bool is_of_leaves(const planner *p, int i) {
+  for (int j = 0; j < 3; j++)
+    if (p->v[i].in[j] >= 0 && is_computed(&p->v[p->v[i].in[j]])) return false;
+  return true;
+}
+
+/* What is made of leaves and read by later loops alone is made in the first of them: no tile is written and
+** read for it. */
+static void put_off(planner *p, int16_t (*count)[2]) {
+  for (int i = 0; i < p->p->nvalue; i++) p->note[i].wanted = INT16_MAX;
+  for (int k = 0; k < p->p->noutput; k++) p->note[p->o[k].value].wanted = 0;
+  for (int i = p->p->nvalue - 1; i >= 0; i--) {
+    note *n = &p->note[i];
+    if (n->loop && n->wanted > n->phase && n->wanted < INT16_MAX && is_of_leaves(p, i)) {
+      int needs = length_of(p, i);
+      if (count[n->wanted][n->width] + needs <= INSTRS) {
+        count[n->phase][n->width] -= needs;
+        count[n->wanted][n->width] += needs;
+        n->phase = n->wanted;
+      }
+    }
+    for (int j = 0; is_op(&p->v[i]) && j < 3; j++) {
+      int x = p->v[i].in[j];
+      if (x < 0) continue;
+      int16_t when = n->loop && p->note[x].width == n->width ? n->phase : 0;
+      if (when < p->note[x].wanted) p->note[x].wanted = when;
+    }
+  }
+}
+
 /* Who reads each value: calls, or the instructions of its loop alone */
 static void find_readers(planner *p) {
   for (int i = 0; i < p->p->nvalue; i++) {
@@ -174,6 +204,7 @@ bool loops_find(planner *p) {
     if (is_sum(p->o[k].op)) p->note[p->o[k].value].sums++;
   do {
     find_phases(p, count);
+    put_off(p, count);
     find_readers(p);
   } while (bar_masks(p));
   mg_free(count);

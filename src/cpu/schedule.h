@@ -122,6 +122,7 @@ struct schedule {
 typedef struct {
   int16_t loop;                 /* from 1; 0: a call of a kernel, or no op */
   int16_t phase;
+  int16_t wanted;               /* the earliest phase whose loop reads it; 0: others do, too */
   int16_t output;               /* it is stored as this; -1 */
   int16_t sums;                 /* how many sums of it there are */
   int16_t blocks;               /* it is a sum of rows, made in a loop: the entry with those of blocks; -1 */
