@@ -171,13 +171,32 @@ function helper.alive(fn, ...)
   return helper.settle() - before, table.unpack(results, 1, results.n)
 end
 
--- For a describe block, helper.guard(before_each, after_each): no test leaves anything alive.
+-- Every name that os.tmpname has given, whose file it makes, since the last test
+local temporary, tmpname = {}, os.tmpname
+rawset(os, "tmpname", function()
+  local path = tmpname()
+  temporary[#temporary + 1] = path
+  return path
+end)
+
+local function check_files()
+  local left = {}
+  for _, path in ipairs(temporary) do
+    if os.remove(path) then left[#left + 1] = path end
+  end
+  temporary = {}
+  if #left > 0 then error(table.concat(left, ", ") .. " stays after the test", 0) end
+end
+
+-- For a describe block, helper.guard(before_each, after_each): no test leaves anything alive, nor
+-- a temporary file.
 function helper.guard(before_each, after_each)
   local before
   before_each(function() before = before or helper.settle() end)
   after_each(function()
     local was = before
     before = helper.settle()
+    check_files()
     if before > was then error(before - was .. " bytes stay alive after the test", 0) end
   end)
 end

@@ -730,10 +730,9 @@ describe("a sampler", function()
     refuses("tensordot: the axes of b has the key x", mg.tensordot, {1}, {1}, {{1}, {1, x = 2}})
     refuses("Concat: the list of datasets has the key x", mg.data.Concat, {ds, x = ds})
     refuses("Text: the list of paths has the key a", mg.data.Text, {path = {a = "b"}})
-    local path = os.tmpname() .. ".csv"
+    local path = child.path ".csv"
     mg.save(path, {a = {1, 2}, b = {3, 4}})
     refuses("CSV: the list of features has the key x", mg.data.CSV, path, {features = {x = "a"}})
-    os.remove(path)
   end)
 end)
 

@@ -1,6 +1,7 @@
 -- Options that would make no difference beside the others are refused, and say why.
 
 local mg = require "moongrad"
+local child = require "spec.child"
 local helper = require "spec.helper"
 local raises, near = helper.raises, helper.near
 local nn, optim = mg.nn, mg.optim
@@ -147,7 +148,7 @@ describe("an option of no use beside the others", function()
 
   it("is refused by files, bars and made-up data", function()
     assert(raises("the columns' names are of no use without a header", mg.save,
-      os.tmpname() .. ".csv", mg.ones(2, 2), {columns = {"a", "b"}, header = false}))
+      child.path ".csv", mg.ones(2, 2), {columns = {"a", "b"}, header = false}))
     assert(raises("progress: total = 5, but there are 3", mg.progress, 3, "fit", 5))
     assert.is_false(mg.equal(mg.data.Spiral{seed = 3}:batch(1, 300),
       (mg.data.Spiral{seed = 3, split = "test"}:batch(1, 300))))
