@@ -89,10 +89,46 @@ local TORCH = {
   MultiplicativeLR = "optim.lambda", GaussianNoise = "x + mg.randn_like(x)",
 }
 
+-- Likewise, of mg, its modules and Variables: a class of one's own may have fields of these names.
+local MORE = {
+  int32 = '"int64"', int16 = '"int64"', int8 = '"int64"', float16 = '"float32"',
+  bfloat16 = '"float32"', set_default_dtype = 'Config.dtype = "float32"',
+  get_default_dtype = "Config.dtype", device = "nothing: all is on the CPU", pi = "math.pi",
+  inf = "math.huge", nan = "0 / 0", array = "mg.tensor", asarray = "mg.tensor",
+  full_like = "mg.full(x.shape, v)", empty_like = "zeros_like", is_grad_enabled =
+  "Config.enable_backprop", power = "pow", average = "mean", percentile = "quantile",
+  dstack = "stack", jacrev = "jacobian", jacfwd = "jacobian", linalg = "mg", random = "mg",
+  special = "mg", autograd = "mg", astype = "to", copy = "clone", fill = "x[{}] = v",
+  fill_ = "x[{}] = v", zero_ = "x[{}] = 0", copy_ = "x.data = v", item_ = "item",
+}
+for _, dtype in ipairs{"float64", "float32", "int64", "uint8", "bool"} do
+  MORE[dtype] = ('the string "%s", as in x:to "%s"'):format(dtype, dtype)
+end
+
 -- Raises where name is one of PyTorch's that `what` has under another.
 function help.refuse_torch(what, name)
   local ours = TORCH[name]
   if ours then mg.raise("%s has no %s; here it is %s", what, name, ours) end
+end
+
+-- A name that mg, or the module `what` of it, does not have: nil, or an error where it is
+-- PyTorch's, has letters of another case, or stands in mg.
+function help.missing(what, name)
+  help.refuse_torch(what, name)
+  local found = { MORE[name] }
+  if what ~= "mg" then
+    local function compare(known)
+      if known:lower() == name:lower() then found[#found + 1] = what .. "." .. known end
+    end
+    for _, names in pairs(require "moongrad.parts".lists[what]) do names:gsub("%S+", compare) end
+    if #found == 0 then table.concat(help.members(mg[what]), " "):gsub("%S+", compare) end
+    for known in mg._names() do
+      if known == name and name:sub(1, 1) ~= "_" then found[#found + 1] = "mg." .. name end
+    end
+  end
+  if #found > 0 then
+    mg.raise("%s has no %s; here it is %s", what, name, table.concat(found, " or "))
+  end
 end
 
 -- " did you mean ...?" or nothing
@@ -109,6 +145,12 @@ function help.unknown(name, methods)
     end
   end
   help.refuse_torch("a Variable", name)
+  if MORE[name] then mg.raise("a Variable has no %s; here it is %s", name, MORE[name]) end
+  local inside = name:match "^(%a[%w_]*)_$"
+  if inside and methods[inside] then
+    mg.raise("a Variable has no %s: ops change nothing in place; x.data = x:%s(...) gives x new " ..
+      "values", name, inside)
+  end
   local names = {}
   for known in pairs(methods) do names[#names + 1] = known end
   mg.raise('a Variable has no property or method "%s"%s', name, help.hint(name, names))

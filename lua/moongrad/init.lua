@@ -109,7 +109,7 @@ return setmetatable(mg, {
   __index = function(_, name)
     local part = later[name]
     if not part then
-      return type(name) == "string" and require "moongrad.help".refuse_torch("mg", name) or nil
+      return type(name) == "string" and require "moongrad.help".missing("mg", name) or nil
     elseif part[3] then
       read(part)
       return rawget(mg, name)

@@ -18,7 +18,7 @@ function parts.join(what, files, all)
   return setmetatable(all, {
     __index = function(_, name)
       if place[name] then return read(name) end
-      return type(name) == "string" and require "moongrad.help".refuse_torch(what, name) or nil
+      return type(name) == "string" and require "moongrad.help".missing(what, name) or nil
     end,
     __pairs = function()
       for name in next, place do read(name) end

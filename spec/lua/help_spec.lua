@@ -190,5 +190,26 @@ describe("a name that is not there", function()
     end
     net.train = 3
     assert.equal(3, net.train)
+    assert(raises('mg has no float32; here it is the string "float32", as in x:to "float32"',
+      function() return mg.zeros{3, dtype = mg.float32} end))
+    assert(raises("mg has no array; here it is mg.tensor", function() return mg.array{1} end))
+    assert(raises("a Variable has no astype; here it is to", function() return x:astype "bool" end))
+    assert(raises("a Variable has no add_: ops change nothing in place; x.data = x:add(...) gives",
+      function() return x:add_(1) end))
+    assert(raises('no property or method "foo_"', function() return x:foo_() end))
+    assert.is_nil(net.copy)                         -- a class of one's own may have such a field
+  end)
+
+  it("and stands elsewhere, or is written otherwise, says where it is", function()
+    for text, name in pairs{["nn.ReLU or mg.relu"] = "relu", ["nn.Tanh or mg.tanh"] = "tanh",
+                            ["mg.where"] = "where", ["nn.ReLU"] = "Relu"} do
+      assert(raises(("nn has no %s; here it is %s"):format(name, text),
+        function() return mg.nn.MLP({3, 1}, {activation = mg.nn[name]}) end))
+    end
+    assert(raises("optim has no adam; here it is optim.Adam", function() mg.optim.adam({}) end))
+    assert(raises("metrics has no accuracy; here it is mg.accuracy",
+      function() return mg.metrics.accuracy end))
+    assert.is_nil(mg.nn._names)
+    assert.is_nil(mg.Relu)
   end)
 end)
