@@ -612,6 +612,16 @@ describe("nn", function()
     assert.same({"0.bias", "0.weight", "2.bias", "2.weight"}, names(net))
   end)
 
+  it("are not classes where layers stand", function()
+    local text = "Sequential: got the class Dropout, expected a module or a function: Dropout() "
+    assert(raises(text, nn.Sequential, nn.Linear(3, 2), nn.Dropout))
+    local net = nn.Sequential(nn.Linear(3, 2))
+    assert(raises(text, function() net[2] = nn.Dropout end))
+    assert.equal(1, #net)
+    net[2] = nn.Dropout()
+    assert(raises("MLP: got the class Tanh", nn.MLP, {2, 1}, {activation = nn.Tanh}))
+  end)
+
   it("Linear finds the size of its input", function()
     local l = nn.Linear(2)
     assert.same({}, names(l))

@@ -83,6 +83,12 @@ describe("an option of no use beside the others", function()
       opt:step(class == "LBFGS" and loss or nil)
       assert.is_true(p:item() < 1)
     end
+    local p = mg.Variable{1}
+    local opt = optim.SGD{p}
+    opt:add_hook(optim.freeze)                      -- not freeze{...}
+    square(p):backward()
+    assert(raises("step: hook 1 gave a function, which is not used", opt.step, opt))
+    assert.equal(1, p:item())
     local gives = {2, 3}
     local function two() return table.unpack(gives) end
     local times = mg.compile(function(v) return v * mg.dynamic(two) end)

@@ -205,6 +205,8 @@ describe("a signature", function()
     refuses("softmax: argument 2 is a string, expected an axis (axis)", SOFTMAX, x, "a")
     refuses("softmax: argument 3, a number, is one too many", SOFTMAX, x, 1, 2)
     refuses("softmax: argument 3, a table, is one too many", SOFTMAX, x, 1, {})
+    refuses("clamp: argument 2 is a list, expected a table of options by name",
+      "clamp(x: array, {min: number, max: number})", x, {0, 1})
     refuses("softmax: axis is given twice", SOFTMAX, x, 1, {axis = 1})
     refuses("softmax: unknown option axs; did you mean axis?", SOFTMAX, x, {axs = 1})
     refuses("softmax: unknown option dim; did you mean axis?", SOFTMAX, x, {dim = 1})

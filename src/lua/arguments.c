@@ -132,11 +132,12 @@ static _Noreturn void extra_argument(lua_State *L, const reading *r, int at) {
                     lua_tostring(L, -1));
     refuse_shown(L, g);
   }
+  bool list = lua_type(L, at) == LUA_TTABLE && lua_rawlen(L, at) > 0 && !lua_getmetatable(L, at);
   push_kind(L, at);
-  const char *kind = lua_tostring(L, -1);
-  if (g->n > g->nargs && lua_type(L, at) != LUA_TTABLE)
-    lua_pushfstring(L, "argument %d is %s, expected a table of options", at - self_counts(L, g),
-                    kind);
+  const char *kind = list ? "a list" : lua_tostring(L, -1);
+  if (g->n > g->nargs && (list || lua_type(L, at) != LUA_TTABLE))
+    lua_pushfstring(L, "argument %d is %s, expected a table of options%s", at - self_counts(L, g),
+                    kind, list ? " by name" : "");
   else lua_pushfstring(L, "argument %d, %s, is one too many", at - self_counts(L, g), kind);
   refuse_shown(L, g);
 }

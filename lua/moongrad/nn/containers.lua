@@ -5,19 +5,32 @@ local Module = require "moongrad.nn.module".Module
 local Linear = require "moongrad.nn.layers".Linear
 local checked = mg.checked
 
+-- A class makes a layer where it is called with an input, instead of being one.
+local function check_class(who, f)
+  if type(f) == "table" and rawget(f, "__index") and rawget(f, "__name") then
+    mg.raise("%s: got the class %s, expected a module or a function: %s() makes one", who,
+      f.__name, f.__name)
+  end
+end
+
 -- They are its array part: net[1] is the first, net[#net + 1] = f appends.
 local Sequential = Module:extend("Sequential")
 
 Sequential.init = checked("Sequential(self, ...: function)",
   "modules or plain functions, applied one after the other",
   function(self, ...)
-    for i = 1, select("#", ...) do self[i] = select(i, ...) end
+    for i = 1, select("#", ...) do
+      check_class("Sequential", (select(i, ...)))
+      self[i] = select(i, ...)
+    end
   end)
 
 -- What stood behind a hole would have parameters, and never be called.
 function Sequential:__newindex(k, v)
   if math.type(k) == "integer" and k > #self + 1 then
     mg.raise("Sequential: there is no member %d for member %d to follow", k - 1, k)
+  elseif math.type(k) == "integer" then
+    check_class("Sequential", v)
   end
   Module.__newindex(self, k, v)
 end
@@ -41,6 +54,7 @@ MLP.init = checked("MLP(self, sizes: ints(1..), {activation: function})",
   "of inputs is left to the first call",
   function(self, sizes, activation)
     if #sizes == 0 then mg.raise("MLP: expected a table of sizes, one for each layer") end
+    check_class("MLP", activation)
     self.activation = activation or mg.relu
     self.layers = {}
     for i, n in ipairs(sizes) do self.layers[i] = Linear(n) end

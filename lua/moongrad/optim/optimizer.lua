@@ -527,6 +527,9 @@ function Optimizer:run_hooks(params)
     if mg.is_variable(result) or type(result) == "table" and not rawequal(result, given) then
       raise("step: hook %d gave a %s, which is not used: new grads are assigned, p.grad = g", i,
         type(result) == "table" and "table" or "Variable")
+    elseif type(result) == "function" then
+      raise("step: hook %d gave a function, which is not used: f in place of f(...), say " ..
+        "optim.clip_grad(1)?", i)
     end
   end
 end
