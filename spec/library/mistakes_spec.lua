@@ -207,6 +207,14 @@ describe("arguments", function()
     assert.same({true, true}, mg.full({2}, true):totable())
   end)
 
+  it("that are objects say of what", function()
+    local model, ds = mg.nn.Linear(2, 1), mg.data.Spiral()
+    refuses("mean_squared_error: an object of Linear is not read as data", mg.mean_squared_error,
+      model, mg.ones(2))
+    refuses("sum: an object of Spiral is not read as data", mg.sum, ds)
+    refuses("Linear: linear: an object of Linear is not read as data", model, model)
+  end)
+
   it("that are tables of Variables say what makes one", function()
     local x = mg.ones(2)
     for _, t in ipairs{{x, x}, {1, x}, {{1, 2}, x}} do

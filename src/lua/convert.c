@@ -70,8 +70,11 @@ void check_plain(lua_State *L, int i, const char *who, const char *as) {
   if (!lua_getmetatable(L, i)) return;
   lua_pop(L, 1);
   for (int k = 0; k < 3; k++)
-    if (luaL_getmetafield(L, i, own[k]) != LUA_TNIL)
+    if (luaL_getmetafield(L, i, own[k]) != LUA_TNIL) {
+      if (luaL_getmetafield(L, i, "__name") == LUA_TSTRING)
+        refuse(L, "%s: an object of %s is not read as %s", who, lua_tostring(L, -1), as);
       refuse(L, "%s: a table with %s is not read as %s", who, own[k], as);
+    }
 }
 
 void only_elements(lua_State *L, int i, const char *who) {
