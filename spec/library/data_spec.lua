@@ -234,6 +234,16 @@ describe("a DataLoader", function()
     assert.equal(0, #data.DataLoader(Squares(3), {batch_size = math.maxinteger, drop_last = true}))
   end)
 
+  it("refuses to go through items that make no batch", function()
+    local loader = data.DataLoader(Squares(3), {batch_size = 4, drop_last = true})
+    local text = "DataLoader: 3 items make no batch of 4, and drop_last drops what is left"
+    assert(raises(text, loader.batches, loader))
+    assert(raises(text, function() for _ in loader do error "none" end end))
+    for _ in data.DataLoader(Squares(0), {batch_size = 4, drop_last = true}) do error "none" end
+    assert(raises("SequenceLoader: 2 steps make no batch of 3", data.SequenceLoader, Squares(8),
+      {batch_size = 4, length = 3, drop_last = true}))
+  end)
+
   it("refuses datasets that are none", function()
     assert(raises("DataLoader: argument 1 is a nil", data.DataLoader))
     assert(raises("DataLoader: the dataset is a table", data.DataLoader, {1, 2}))

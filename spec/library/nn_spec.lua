@@ -276,6 +276,30 @@ describe("nn.Module", function()
     assert(raises("to: dtype must be ", net.to, net, "int64"))
   end)
 
+  it("is not made with results in its parameters' places", function()
+    local Scale = nn.Module:extend "Scale"
+    function Scale:init(make) self.w = make() end
+    function Scale:forward(x) return x * self.w end
+    local random = mg.get_rng_state()
+    for op, make in pairs{
+      mul = function() return 0.1 * nn.Parameter(mg.randn(3)) end,
+      to = function() return mg.Variable{1, 2}:to "float32" end,
+      neg = function() return -(mg.Variable(1) + mg.ones(2)) end,
+    } do
+      assert(raises(("Scale: w is the result of %s, not a parameter, and would not be trained")
+        :format(op), Scale, make))
+    end
+    assert.same(random, mg.get_rng_state())
+    assert.equal(1, #Scale(function() return nn.Parameter(0.1 * mg.randn(3)) end):parameters())
+    assert.equal(0, #Scale(function() return 0.1 * mg.randn(3) end):parameters())
+    local older = mg.Variable{1, 2}                -- a net may be of what another gave
+    local g = mg.grad(function(v)
+      return Scale(function() return v * 2 end)(older):sum()
+    end)(mg.ones(2))
+    assert.same({2, 4}, g:totable())
+    assert.equal("mul", Scale(function() return older * mg.Variable(2) end).w.creator.name)
+  end)
+
   it("takes Config.dtype for its parameters", function()
     local net = mg.using_config("dtype", "float32", Net, 3, 2)
     for p in net:parameters() do assert.equal("float32", p.dtype) end
@@ -620,6 +644,13 @@ describe("nn", function()
     assert.equal(1, #net)
     net[2] = nn.Dropout()
     assert(raises("MLP: got the class Tanh", nn.MLP, {2, 1}, {activation = nn.Tanh}))
+    assert(raises("Sequential: there is no member 0, the first is 1", function()
+      net[0] = mg.relu
+    end))
+    net[1] = nil
+    assert(raises("Sequential: member 1 is a nil: table.remove takes one away", net, mg.ones(1, 3)))
+    net[2] = nil
+    assert.same({1, 3}, net(mg.ones(1, 3)).shape)
   end)
 
   it("Linear finds the size of its input", function()

@@ -148,6 +148,10 @@ end
 DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
   function(self)
     local length, last, order = #(self.sampler or self.ds), #self, nil
+    if last == 0 and length > 0 then
+      raise("DataLoader: %d items make no batch of %d, and drop_last drops what is left", length,
+        self.batch_size)
+    end
     local seed = self.seed and mixed(self.seed, self.pass)
     if self.sampler then
       order = seeded(seed, function() return order_of(self, length) end)

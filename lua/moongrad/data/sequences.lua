@@ -48,6 +48,10 @@ SequenceLoader.init = checked(
     end
     self.running = setmetatable({}, { __mode = "k" }) -- the iterator of a pass, by its last batch
     self.count = drop_last and self.steps // length or -(-self.steps // length)
+    if self.count == 0 then
+      raise("SequenceLoader: %d steps make no batch of %d, and drop_last drops what is left",
+        self.steps, length)
+    end
   end)
 
 function SequenceLoader:__len() return self.count end

@@ -27,7 +27,9 @@ Sequential.init = checked("Sequential(self, ...: function)",
 
 -- What stood behind a hole would have parameters, and never be called.
 function Sequential:__newindex(k, v)
-  if math.type(k) == "integer" and k > #self + 1 then
+  if math.type(k) == "integer" and k < 1 then
+    mg.raise("Sequential: there is no member %d, the first is 1", k)
+  elseif math.type(k) == "integer" and k > #self + 1 then
     mg.raise("Sequential: there is no member %d for member %d to follow", k - 1, k)
   elseif math.type(k) == "integer" then
     check_class("Sequential", v)
@@ -37,12 +39,17 @@ end
 
 Sequential.forward = checked("Sequential(self, x: any)", "all of them, one after the other",
   function(self, x)
+    local n = 0
     for i, f in ipairs(self) do
+      n = i
       local meta = type(f) ~= "function" and getmetatable(f)
       if meta == nil or meta and not meta.__call then
         mg.raise("Sequential: member %d is a %s, expected a module or a function", i, type(f))
       end
       x = f(x)
+    end
+    if rawlen(self) ~= n then
+      mg.raise("Sequential: member %d is a nil: table.remove takes one away", n + 1)
     end
     return x
   end)

@@ -29,11 +29,17 @@ Module.is_module = true
 
 Module:_refuse_torch "a module"
 
+local check_made
+
 -- A module that could not be made wholly has drawn no random numbers.
 Module.extend = checked("extend(self, name: string)", "a class of modules", function(self, name)
   local class = Object.extend(self, name)
   local meta = getmetatable(class)
-  meta.__call = mg._drawing(meta.__call)
+  local make = meta.__call
+  meta.__call = mg._drawing(function(...)
+    local before = mg.tensor(0).id
+    return check_made(make(...), before)
+  end)
   return class
 end)
 
@@ -179,6 +185,29 @@ local function members(t, more)
     table.sort(keys, names > 0 and mg._before or nil)
   end
   return keys
+end
+
+-- Does no older leaf have a gradient by v? All that was there before has an id up to `before`.
+local function made_since(before, v, seen)
+  if v.id <= before then return not v.requires_grad end
+  if seen[v.id] or not v.creator then return true end
+  seen[v.id] = true
+  for _, x in ipairs(v.creator.inputs) do
+    if not made_since(before, x, seen) then return false end
+  end
+  return true
+end
+
+-- What init computed from a parameter that it made, 0.1 * nn.Parameter(x), is none, and nobody has
+-- the other any more.
+function check_made(object, before)
+  for k, v in next, object do
+    if is_variable(v) and v.creator and v.requires_grad and made_since(before, v, {}) then
+      raise("%s: %s is the result of %s, not a parameter, and would not be trained: give " ..
+        "nn.Parameter the value", getmetatable(object).__name, k, v.creator.name)
+    end
+  end
+  return object
 end
 
 -- How one gets from t to a module in it, as one would write it: "[2].conv1"; nil: one does not.
