@@ -106,7 +106,7 @@ return function(mg)
     local vs, tracked = tree.match(op, name, form, v), false
     for i, x in ipairs(xs) do
       local u = vs[i]
-      if not is_variable(u) then u = mg.tensor(u) end
+      if not is_variable(u) then u = mg.tensor(u, x.dtype) end
       if text(u.shape) ~= text(x.shape) then
         raise("%s: %s has shape %s, expected %s", op, place(name, form, i), text(u.shape),
           text(x.shape))

@@ -192,6 +192,18 @@ describe("making arrays", function()
     assert(exact(mg.eye(2, 3, {dtype = "int64"}), {{1, 0, 0}, {0, 1, 0}}))
   end)
 
+  it("x.data = v has v as x's dtype has it, whatever Config.dtype is", function()
+    mg.using_config("dtype", "float32", function()
+      local x, one = mg.Variable(mg.zeros{2, dtype = "float64"}), mg.tensor(1, "float64")
+      x.data, one.data = {0.1, 0.2}, 0.1
+      assert.same({0.1, 0.2}, x:totable())
+      assert.equal(0.1, one:item())
+      local n = mg.tensor({1, 2}, "int64")
+      n.data = {(1 << 53) + 1, 3}
+      assert.same({(1 << 53) + 1, 3}, n:totable())
+    end)
+  end)
+
   it("makes floats of Config.dtype", function()
     mg.using_config("dtype", "float32", function()
       for _, x in ipairs{mg.tensor(1), mg.Variable{1}, mg.zeros(2), mg.rand(2), mg.randn(2),

@@ -169,6 +169,21 @@ describe("statistics", function()
     assert(raises("src has a value that int64 cannot hold", added, int{1, 2}, {4.5}))
   end)
 
+  it("a whole number beside whole numbers is one of them, whatever Config.dtype is", function()
+    for dtype, n in pairs{float32 = 1 << 24, float64 = 1 << 53} do
+      mg.using_config("dtype", dtype, function()
+        local x = int{n, n + 1, n + 2}
+        assert.same({false, true, false}, x:isin(n + 1):totable())
+        assert.same({false, true, false}, x:isclose(n + 1, {rtol = 0, atol = 0}):totable())
+        assert.equal(2, x:searchsorted(n + 1):item())
+        assert.same({n + 1, n + 1, n + 2}, x:scatter(1, int{1}, n + 1):totable())
+        assert.is_false(mg.equal(x[1], n + 1))
+        assert.same({true, false}, int{3, 4}:isin(mg.tensor(3.0)):totable())
+        assert.same({false, false}, int{3, 4}:isin(3.5):totable())
+      end)
+    end
+  end)
+
   it("masked_fill keeps x's shape and dtype", function()
     local x = mg.tensor{{1, 2}, {3, 4}}
     assert(exact(x:masked_fill(mg.tensor{true, false}, -huge), {{-huge, 2}, {-huge, 4}}))

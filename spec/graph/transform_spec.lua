@@ -159,6 +159,17 @@ describe("products with the jacobian", function()
     assert(near(mg.gradients((passed(gy) ^ 2):sum(), gy), {2, 4, 6}))
   end)
 
+  it("take numbers and tables as what they stand for, whatever Config.dtype is", function()
+    local x = mg.tensor({1, 2}, "float64")
+    local function squared(v) return v * v end
+    mg.using_config("dtype", "float32", function()
+      assert.same({0.2, 0.8}, select(2, mg.jvp(squared, x, {0.1, 0.2})):totable())
+      assert.same({0.2, 0.8}, select(2, mg.vjp(squared, x)){0.1, 0.2}:totable())
+      local Hv = mg.hvp(function(v) return squared(v):sum() end, x, {0.1, 0.2})
+      assert.same({0.2, 0.4}, Hv:totable())
+    end)
+  end)
+
   it("vjp adds up the gradients of a result that stands in several places", function()
     local function twice(x)
       local z = x * 2

@@ -115,6 +115,14 @@ describe("mg.odeint", function()
     assert(near(z[2], {math.exp(-1), math.exp(-1)}, 1e-5))
   end)
 
+  it("takes slopes that are numbers as the state has them, whatever Config.dtype is", function()
+    mg.using_config("dtype", "float32", function()
+      local y = mg.odeint(function() return 0.1 end, mg.zeros{1, dtype = "float64"}, {0, 1},
+        {method = "euler"})
+      assert.equal(0.1, y[2]:item())
+    end)
+  end)
+
   it("lets parts of a state that begin as one Variable go their ways", function()
     local z = mg.Variable{1, 2}
     local function turn(_, s) return {x = s.v, v = -s.x} end

@@ -517,13 +517,16 @@ static void only_own_keys(lua_State *L, const reading *r, int at) {
   }
 }
 
-/* A number never widens: it is of the widest float among the Variables beside it; -1: there is none. */
-static int beside(lua_State *L, const reading *r) {
+/* A number never widens: it is of the widest float among the Variables beside it, or a whole one beside
+** whole ones an int64; -1: of the usual dtype. */
+static int beside(lua_State *L, const reading *r, bool whole) {
   int t = -1;
   for (int i = 0, n = r->g->n; i < n || (r->rest && r->rest + i - n <= r->top); i++) {
     int at = i < n ? r->at[i] : r->rest + i - n;
     const node *x = at ? to_node(L, at) : NULL;
-    if (x && (x->dtype == F64 || (x->dtype == F32 && t < 0))) t = x->dtype;
+    if (!x) continue;
+    if (x->dtype == F64 || (x->dtype == F32 && t != F64)) t = x->dtype;
+    else if (t < 0 && whole && x->dtype != F32) t = I64;
   }
   return t;
 }
@@ -533,7 +536,8 @@ static void give_array(lua_State *L, state *S, const reading *r, int i, int at) 
   const param *p = i < g->n ? &g->p[i] : &g->more;
   bool floats = p->dtypes & (1 << F64 | 1 << F32);
   int t = floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : WHOLE_NUMBERS;
-  if (floats && lua_type(L, at) == LUA_TNUMBER) t = beside(L, r);
+  if (floats && lua_type(L, at) == LUA_TNUMBER)
+    t = beside(L, r, lua_isinteger(L, at) && p->dtypes >> I64 & 1);
   if (to_box(L, at)) lua_pushvalue(L, at);
   else push_values(L, S, at, g->name, t);
   node *x = to_node(L, -1);

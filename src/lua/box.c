@@ -358,7 +358,7 @@ static void set_property(lua_State *L, state *S, int which) {
     case DATA:
       if (n->flags & FROZEN)
         refuse(L, "data: x.data is frozen: a value written into it would be lost");
-      push_values(L, S, 3, "data", -1);
+      push_values(L, S, 3, "data", n->dtype);
       same_shape(L, "data", node_at(L, 1), node_at(L, -1));
       TRY(L, S, (n = node_at(L, 1), v = node_at(L, -1), node_assign(&S->G, 1, &n, &v)));
       break;

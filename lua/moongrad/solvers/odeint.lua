@@ -223,7 +223,7 @@ return mg.checked("odeint(f: function, y: tree, times: array | table, {" ..
       local k = tree.match("odeint", "f's result", form, given)
       for j, v in ipairs(state) do
         local g = k[j]
-        if not mg.is_variable(g) then g = mg.tensor(g) end
+        if not mg.is_variable(g) then g = mg.tensor(g, v.dtype) end
         if g.shape ~= v.shape and g.ndim > 0 then
           mg.raise("odeint: f gave shape %s for a state of shape %s", tostring(g.shape),
             tostring(v.shape))
