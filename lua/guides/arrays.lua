@@ -46,10 +46,12 @@ print(x[{ {}, -1 }])
 print(x[{ {1, 3, 2}, {4, 1, -3} }])
 
 -- An int64 Variable picks rows, in its own shape; a bool one selects. `mg.newaxis` puts an axis
--- in.
+-- in. Masks are joined by `&`, `|` and `~`: `and`, `or`, `not` and `if` are Lua's, to which every
+-- Variable is true, whatever is in it.
 
 print(x[mg.tensor({3, 1, 3}, "int64")])
 print(x[x:gt(9)], x[{ mg.newaxis, 2 }].shape)
+print(x[x:gt(4) & ~x:gt(6)])
 
 -- Arrays of indices on several axes go together, as in NumPy:
 

@@ -140,6 +140,15 @@ describe("losses", function()
     assert(near(mg.cross_entropy({{1e5, 0}}, {2}), 1e5))
   end)
 
+  it("cross_entropy refuses one class, which is always right", function()
+    local text = "cross_entropy: x (3, 1) has one class, of which the loss is 0 whatever x is: of "
+    assert(raises(text, mg.cross_entropy, mg.rand(3, 1), mg.rand(3, 1)))
+    assert(raises(text, mg.cross_entropy, mg.rand(3, 1), {1, 1, 1}))
+    assert(raises("cross_entropy: x (2, 1, 5) has one class", mg.cross_entropy, mg.rand(2, 1, 5),
+      mg.rand(2, 1, 5)))
+    assert.equal(1, mg.nll_loss(-mg.ones(3, 1), {1, 1, 1}):item())
+  end)
+
   it("cross_entropy refuses labels that are none", function()
     local f = mg.cross_entropy
     assert(raises("cross_entropy: label 0 at position 2 is not in 1..3", f, x(), {1, 0}))

@@ -252,7 +252,8 @@ local refused = {
     mg.cross_entropy(mg.ones(2, 3), mg.ones(2, 3):gt(0))
     mg.cross_entropy(mg.ones(2, 3), mg.ones(2, 3), {ignore_index = 1})
     mg.cross_entropy(mg.ones(2, 3), {1, 2}, {weight = {1, 2}})
-    mg.cross_entropy(mg.tensor(1), 1)]],
+    mg.cross_entropy(mg.tensor(1), 1)
+    mg.cross_entropy(mg.ones(2, 1), mg.ones(2, 1))]],
   nll_loss = [[
     mg.nll_loss(mg.ones(2, 3), {1, 4})
     mg.nll_loss(mg.ones(2, 3), {1, 2, 3})

@@ -338,6 +338,10 @@ return function(mg, args)
     function(x, labels, how, weight, ignored, smoothing)
       local axis, shape = classes("cross_entropy", x, weight)
       local n, given, by_label = shape[axis], target("cross_entropy", x, labels)
+      if n == 1 then
+        raise("cross_entropy: x %s has one class, of which the loss is 0 whatever x is: of one " ..
+          "logit it is binary_cross_entropy_with_logits", args.text(shape))
+      end
       if not by_label then
         if args.text(given.shape) ~= args.text(shape) then
           raise('cross_entropy: labels must be int64, got %s %s: say :to "int64"; as ' ..
