@@ -148,6 +148,20 @@ describe("shape ops", function()
     assert(raises("cat: ", mg.cat, {}))
   end)
 
+  it("numbers widen none of those that they are joined with", function()
+    local x, n = mg.tensor({1, 2}, "float32"), mg.tensor({(1 << 53) + 1, 2}, "int64")
+    for _, join in ipairs{mg.stack, mg.hstack, mg.vstack} do
+      assert.equal("float32", join{0.5, x[1], 7}.dtype)
+      assert.equal("float64", join{x[1], 0.5, mg.tensor(1, "float64")}.dtype)
+      assert.equal("float64", join{n[2], 0.5}.dtype)
+      assert.equal("float64", join{1, 2}.dtype)
+    end
+    assert.same({(1 << 53) + 1, (1 << 53) + 3}, mg.stack{n[1], (1 << 53) + 3}:totable())
+    mg.using_config("dtype", "float32", function()
+      assert.same({1, 0.1}, mg.stack{mg.tensor(1, "float64"), 0.1}:totable())
+    end)
+  end)
+
   it("hstack and vstack", function()
     moves(X, function(x) return mg.hstack{x, x} end, {{1, 2, 3, 1, 2, 3}, {4, 5, 6, 4, 5, 6}})
     moves(X, function(x) return mg.vstack{x, x[1]} end, {{1, 2, 3}, {4, 5, 6}, {1, 2, 3}})

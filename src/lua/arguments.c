@@ -517,27 +517,39 @@ static void only_own_keys(lua_State *L, const reading *r, int at) {
   }
 }
 
-/* A number never widens: it is of the widest float among the Variables beside it, or a whole one beside
-** whole ones an int64; -1: of the usual dtype. */
-static int beside(lua_State *L, const reading *r, bool whole) {
+/* What t, a float or not, becomes beside x, if that is a Variable; whole: the number is a whole one */
+static int wider(int t, const node *x, bool whole) {
+  if (!x) return t;
+  if (is_float(x->dtype)) return t == F64 ? F64 : x->dtype;
+  return t < 0 && whole ? I64 : t;
+}
+
+/* A number never widens: it is of the widest float among the Variables beside it, those in its list too, or
+** a whole one beside whole ones an int64; -1: of the usual dtype. */
+static int beside(lua_State *L, const reading *r, int list, bool whole) {
   int t = -1;
   for (int i = 0, n = r->g->n; i < n || (r->rest && r->rest + i - n <= r->top); i++) {
     int at = i < n ? r->at[i] : r->rest + i - n;
-    const node *x = at ? to_node(L, at) : NULL;
-    if (!x) continue;
-    if (x->dtype == F64 || (x->dtype == F32 && t != F64)) t = x->dtype;
-    else if (t < 0 && whole && x->dtype != F32) t = I64;
+    if (at) t = wider(t, to_node(L, at), whole);
+  }
+  for (int k = 1, n = list ? (int)lua_rawlen(L, list) : 0; k <= n; k++) {
+    lua_rawgeti(L, list, k);
+    t = wider(t, to_node(L, -1), whole);
+    lua_pop(L, 1);
   }
   return t;
 }
 
-static void give_array(lua_State *L, state *S, const reading *r, int i, int at) {
+/* among: what beside() says of the list that this is in: of a number, of a whole one */
+static void give_array(lua_State *L, state *S, const reading *r, int i, int at, const int *among) {
   const signature *g = r->g;
   const param *p = i < g->n ? &g->p[i] : &g->more;
   bool floats = p->dtypes & (1 << F64 | 1 << F32);
   int t = floats ? -1 : p->dtypes == 1 << BOOL ? BOOL : WHOLE_NUMBERS;
-  if (floats && lua_type(L, at) == LUA_TNUMBER)
-    t = beside(L, r, lua_isinteger(L, at) && p->dtypes >> I64 & 1);
+  if (floats && lua_type(L, at) == LUA_TNUMBER) {
+    bool whole = lua_isinteger(L, at) && p->dtypes >> I64 & 1;
+    t = among ? among[whole] : beside(L, r, 0, whole);
+  }
   if (to_box(L, at)) lua_pushvalue(L, at);
   else push_values(L, S, at, g->name, t);
   node *x = to_node(L, -1);
@@ -551,13 +563,18 @@ static void give_array(lua_State *L, state *S, const reading *r, int i, int at) 
 }
 
 static void give_list(lua_State *L, state *S, const reading *r, int i, int at) {
-  int n = (int)lua_rawlen(L, at), type;
+  int n = (int)lua_rawlen(L, at), type, among[2] = {-1, -1};
+  bool known = false;
   lua_createtable(L, n, 0);
   for (int k = 1; k <= n; k++) {
     type = lua_rawgeti(L, at, k);
     if (!to_box(L, -1) && type != LUA_TNUMBER && type != LUA_TTABLE)
       refuse(L, "%s: input %d is a %s, expected a Variable", r->g->name, k, kind_of(L, -1));
-    give_array(L, S, r, i, lua_gettop(L));
+    if (type == LUA_TNUMBER && !known) {
+      for (int whole = 0; whole < 2; whole++) among[whole] = beside(L, r, at, whole);
+      known = true;
+    }
+    give_array(L, S, r, i, lua_gettop(L), among);
     lua_replace(L, -2);
     lua_rawseti(L, -2, k);
   }
@@ -597,7 +614,7 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
     lua_settop(L, top);
     if (b) {
       if (*b && p->dtypes >> (*b)->dtype & 1) return lua_pushvalue(L, at);
-      return give_array(L, S, r, i, at);
+      return give_array(L, S, r, i, at, NULL);
     }
   }
   if (!fits(L, at, p) || !is_value(L, r, i, at)) mistyped(L, r, i, at);
@@ -655,14 +672,14 @@ static void give(lua_State *L, state *S, const reading *r, int i, int at, const 
       break;
     case LUA_TUSERDATA:
       if (k & K_VARIABLE || !to_box(L, at)) return lua_pushvalue(L, at);
-      return give_array(L, S, r, i, at);
+      return give_array(L, S, r, i, at, NULL);
     default: return lua_pushvalue(L, at);
   }
   if (k & K_PAIR) give_pair(L, g, t, at, p);
   else if (k & K_AXES) give_axes(L, t, at, who);
   else if (k & (K_INTS | K_SHAPE))
     give_ints(L, t, read_ints(L, at, g, p, lua_type(L, at) == LUA_TNUMBER ? 1 : -1, v), v, true);
-  else give_array(L, S, r, i, at);
+  else give_array(L, S, r, i, at, NULL);
 }
 
 /* The same for its default. */
