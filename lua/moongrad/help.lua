@@ -386,7 +386,9 @@ function help.text(what)
     end
   end
   for _, name in ipairs(MODULES) do
-    if value ~= nil and value == rawget(mg, name) then return wrapped(name, help.members(value)) end
+    if value ~= nil and value == (rawget(mg, name) or package.loaded["moongrad." .. name]) then
+      return wrapped(name, help.members(value))
+    end
   end
   local methods = help.methods(value)
   local doc = value ~= nil and help.doc_of(value) or methods and class_doc(value) or

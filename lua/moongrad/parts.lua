@@ -1,6 +1,9 @@
 -- parts.lua -- modules of several files, such as mg.nn: each is read when one of the names that it
 -- gives is first asked for.
 
+local _ENV = require "moongrad.globals"()
+require "moongrad"         -- a script may begin with require "moongrad.nn"
+
 local parts = {lists = {}} -- by module: names by file
 
 -- The module `what` of mg, with the names that `all` has already.
@@ -24,7 +27,7 @@ function parts.join(what, files, all)
       for name in next, place do read(name) end
       return next, all
     end,
-    __tostring = function() return require "moongrad.help".text(all) end,
+    __tostring = function() return require "moongrad.help".text(what) end,
   })
 end
 

@@ -27,6 +27,32 @@ describe("files of ops", function()
     assert.is_truthy(loaded "pcall(function() return mg.ones(2).nothing end)":find "ops.shape")
   end)
 
+  it("are there for a script that begins with a module, by whatever path", function()
+    for _, path in ipairs{"moongrad.nn", "moongrad.optim", "moongrad.data", "moongrad.training",
+                          "moongrad.models", "moongrad/nn", "moongrad/optim"} do
+      local text, ok = child.run(([[
+        local module = require %q
+        local text = tostring(module)
+        print(text:match "^%%a+", #text > 20, pcall(function() return module.sum end))
+        local mg = require "moongrad"
+        mg.help %q
+        print(mg.tensor{1, 2}:std())]]):format(path, path:match "%a+$"))
+      assert.is_true(ok, text)
+      local name = path:match "%a+$"
+      assert.equal(("%s\ttrue\tfalse\t(command line):3: %s has no sum; here it is mg.sum\n")
+        :format(name, name), text:match "^[^\n]*\n")
+      assert.is_truthy(text:find("\n" .. name .. "\n", 1, true))
+      assert.is_truthy(text:find "variable%(0.70710678%)")
+    end
+    local text, ok = child.run [[
+      local nn = require "moongrad.nn"
+      local mg = require "moongrad"
+      mg.help(nn)
+      print(mg.nn == nn)]]
+    assert.is_true(ok, text)
+    assert.is_truthy(text:find "^nn\n.*Linear.*true\n$")
+  end)
+
   it("define the names they are listed with, and no others", function()
     local owner = {}
     for _, group in ipairs(groups) do
