@@ -55,24 +55,25 @@ for _, group in ipairs(groups) do
 end
 mg._group(resting)
 
--- Reads the file of a group; after an error, whatever it was, the next who asks reads it again. In
--- the middle of it a name that comes later is not there yet.
+-- Reads the file of a group; after an error, whatever it was and wherever it came, the next who asks
+-- reads it again. In the middle of it a name that comes later is not there yet.
 local function read(group)
   if group.state then return end
   local before = current
-  group.state, current = "begun", group[2]
-  mg._group(current)
   local ok, problem = pcall(function()
+    group.state, current = "begun", group[2]
+    mg._group(current)
     if not args then
       local new = require "moongrad.ops.args"(mg)
       new.core = core
       args = new
     end
     require("moongrad." .. group[1])(mg, args)
+    group.state = "done"
   end)
+  if group.state == "begun" then group.state = nil end
   current = before
   mg._group(before)
-  group.state = ok and "done" or nil
   if not ok then error(problem, 0) end
 end
 

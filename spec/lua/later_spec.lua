@@ -99,6 +99,33 @@ describe("files of ops", function()
     assert.is_truthy(text:find("^" .. failed .. failed .. "%(1, 1%)\t%(1, 1%)\n$"))
   end)
 
+  it("are read again when that was interrupted, anywhere", function()
+    local text = child.run [[
+      local k, done = 0, false
+      while not done do
+        for name in pairs(package.loaded) do
+          if name:find "^moongrad" and name ~= "moongrad.core" then package.loaded[name] = nil end
+        end
+        local mg, count = require "moongrad", 0
+        mg.launches, mg.profile = nil, nil
+        k = k + 1
+        pcall(function()
+          debug.sethook(function()
+            count = count + 1
+            if count == k then error "interrupted" end
+          end, "crl", 1)
+          local _ = mg.profile
+          debug.sethook()
+        end)
+        debug.sethook()
+        done = count < k
+        assert(rawget(mg, "profile") or mg.profile, k)
+        assert(mg.launches, k)
+      end
+      print(k > 200)]]
+    assert.equal("true\n", text)
+  end)
+
   it("do not change whose name a mode, a tidy or a coroutine makes them read for", function()
     assert.equal("1\n", child.run [[
       local mg = require "moongrad"
