@@ -55,7 +55,7 @@ for _, group in ipairs(groups) do
 end
 mg._group(resting)
 
--- Reads the file of a group; after an error, whatever it was and wherever it came, the next who asks
+-- Reads the file of a group; after an error, whatever it was and wherever it came, who asks next
 -- reads it again. In the middle of it a name that comes later is not there yet.
 local function read(group)
   if group.state then return end

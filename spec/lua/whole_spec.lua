@@ -112,6 +112,7 @@ describe("all or nothing:", function()
   -- What draws random numbers, and may fail when it has
   local data, D = mg.data, mg.distributions
   local items = data.TensorDataset(mg.rand(20, 3), mg.randint(1, 3, {20}))
+  local gpt = mg.models.GPT(5, {block_size = 4, n_layer = 1, n_head = 1, n_embd = 8})
   for name, draw in pairs{
     randn = function() return mg.randn(30, 4) end,
     randint = function() return mg.randint(1, 9, {30, 4}) end,
@@ -151,6 +152,7 @@ describe("all or nothing:", function()
       local sampler = data.WeightedRandomSampler(mg.range(1, 20), 20, {replacement = false})
       return data.DataLoader(items, {batch_size = 20, sampler = sampler})()
     end,
+    ["a GPT's tokens"] = function() return gpt:generate(mg.tensor({1, 2}, "int64"), 3) end,
     ["random_split"] = function() return {data.random_split(items, {12, 8})} end,
     RandomCrop = function(x) return data.RandomCrop(3)(x:reshape(2, 3, 4, 5)) end,
     ColorJitter = function(x)
@@ -184,6 +186,39 @@ describe("all or nothing:", function()
         it.batch = {x, t}
       end)
     end
+  end)
+
+  it("in a coroutine too, whatever is thrown, and is not taken back when that is closed", function()
+    local fails = false
+    local function transform(x)
+      if fails then error() end
+      return x + mg.rand_like(x)
+    end
+    for _, opts in ipairs{{shuffle = true}, {shuffle = true, seed = 3}} do
+      opts.batch_size, opts.transform = 4, transform
+      local loader = data.DataLoader(items, opts)
+      local function first() return loader() end
+      local before = mg.get_rng_state()
+      fails = true
+      assert.is_false(pcall(first))
+      local co = coroutine.create(first)
+      assert.is_false(coroutine.resume(co))
+      fails = false
+      assert.equal(0, loader:state().pass)
+      assert.same(before, mg.get_rng_state())
+      first()
+      coroutine.close(co)
+      assert.equal(1, loader:state().pass)
+    end
+  end)
+
+  it("a pass whose first batch finds no place among those that go on", function()
+    local loader = data.DataLoader(items, {batch_size = 4, shuffle = true})
+    local before = mg.get_rng_state()
+    loader.running = setmetatable({}, {__newindex = function() error "not enough memory" end})
+    assert.is_false(pcall(loader))
+    assert.equal(0, loader:state().pass)
+    assert.same(before, mg.get_rng_state())
   end)
 
   it("a batch of which another is asked for again", function()
@@ -352,6 +387,14 @@ describe("all or nothing:", function()
       local p = small()
       return {p, optim.Adam(p)}
     end, function(it) it[2]:step() end)
+    local stopping = mg.training.EarlyStopping
+    interrupted(function()
+      local stop = stopping(0)
+      stop:step(1)
+      return stop
+    end, function(stop) stop:step(2) end)
+    interrupted(function() return stopping(0) end,
+      function(stop) stop:load_state{best = 1.0, bad = 1} end)
   end)
 
   it("a replay's updates and what counts them, interrupted anywhere", function()
@@ -415,6 +458,13 @@ describe("all or nothing:", function()
         new:_sized(new.build, n, function() end)
       end)
     end
+  end)
+
+  it("a layer whose first input is refused without a word", function()
+    local layer = nn.Linear(3)
+    local function forward() error() end
+    assert.is_false(pcall(layer._sized, layer, layer.build, 5, forward))
+    assert.is_nil(layer.weight)
   end)
 
   it("a layer that is sized by what comes", function()

@@ -202,19 +202,41 @@ DataLoader.load_state = checked("load_state(self, state: table)", "takes what st
   end)
 
 -- A pass whose first batch failed has not begun.
-local Beginning = { __close = function(was, problem)
-  if problem == nil then return end
+local function take_back(was)
   was.loader.pass = was.pass
   if was.random then mg.set_rng_state(was.random) end
-end }
-
-local function begin(self)
-  local _ <close> = setmetatable({ loader = self, pass = self.pass,
-    random = not mg._recording() and mg.get_rng_state() }, Beginning)
-  local iterator = self:batches()
-  return iterator, table.pack(iterator())
 end
 
-function DataLoader:__call(_, last) return passes("DataLoader", self, last, begin) end
+local Beginning = { __close = function(was)
+  if not was.begun then take_back(was) end
+end }
+
+local function begun(was, ...)
+  was.begun = true
+  return ...
+end
+
+local function caught(was, ok, ...)
+  if ok then return ... end
+  take_back(was)
+  error((...), 0)
+end
+
+local function first(self) return passes("DataLoader", self, nil, self:batches()) end
+
+-- A coroutine that died closes nothing, or later: there the first batch is made under pcall.
+local function begin(self)
+  local was = { loader = self, pass = self.pass,
+    random = not mg._recording() and mg.get_rng_state() }
+  local _, main = coroutine.running()
+  if not main then return caught(was, pcall(first, self)) end
+  local _ <close> = setmetatable(was, Beginning)
+  return begun(was, first(self))
+end
+
+function DataLoader:__call(_, last)
+  if last == nil then return begin(self) end
+  return passes("DataLoader", self, last)
+end
 
 return { DataLoader = DataLoader }

@@ -88,8 +88,8 @@ SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for 
     end
   end)
 
-local function begin(self) return self:batches() end
-
-function SequenceLoader:__call(_, last) return passes("SequenceLoader", self, last, begin) end
+function SequenceLoader:__call(_, last)
+  return passes("SequenceLoader", self, last, last == nil and self:batches())
+end
 
 return { pad_sequence = pad_sequence, SequenceLoader = SequenceLoader }

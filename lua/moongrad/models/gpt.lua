@@ -163,7 +163,7 @@ end
 GPT.generate = checked("generate(self, tokens: int64 | uint8, n: int(0..), " ..
   "{temperature: number(0..inf) = 1, top_k: int(1..)?})",
   "tokens (N, T) or (T) with n more behind, drawn one by one; temperature 0: the likeliest",
-  function(self, tokens, n, temperature, top_k)
+  mg._drawing(function(self, tokens, n, temperature, top_k)
     if temperature == 0 and top_k then
       raise("generate: top_k is of no use at temperature 0, which takes the likeliest")
     end
@@ -187,6 +187,6 @@ GPT.generate = checked("generate(self, tokens: int64 | uint8, n: int(0..), " ..
       end
       return single and tokens:squeeze(1) or tokens
     end)
-  end)
+  end))
 
 return {GPT = GPT}

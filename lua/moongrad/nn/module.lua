@@ -458,10 +458,14 @@ local function infer(self, t)
   return more
 end
 
-local Waiting = { __close = function(was, problem)
-  if problem == nil then return end
+local Waiting = { __close = function(was)
   for k in next, was.made do rawset(was.layer, k, was.fields[k]) end
 end }
+
+local function sized(was, ...)
+  was.made = {}
+  return ...
+end
 
 -- build(self, size), by which a layer is sized at its first input, and then forward(self, ...),
 -- which gives the results. If either fails, the layer waits as before, and no random numbers were
@@ -478,7 +482,7 @@ function Module:_sized(build, size, forward, ...)
     local _ <close> = was
     mg._commit({}, {}, fields)
     mg._grown()
-    return forward(self, ...)
+    return sized(was, forward(self, ...))
   end, ...)
 end
 

@@ -19,6 +19,12 @@ EarlyStopping.init = checked(
     self.best, self.bad, self.stopped = NONE, 0, false
   end)
 
+-- All three together: an interruption may come anywhere.
+local function settle(self, best, bad)
+  mg._commit({}, {},
+    { n = 9, self, "best", best, self, "bad", bad, self, "stopped", bad > self.patience })
+end
+
 EarlyStopping.step = checked("step(self, metric: number | variable)",
   "takes this epoch's number; true: stop",
   function(self, metric)
@@ -26,11 +32,10 @@ EarlyStopping.step = checked("step(self, metric: number | variable)",
     local sign = self.mode == "min" and 1 or -1
     local first = self.best ~= self.best
     if first and v == v or sign * v < sign * self.best - self.min_delta then
-      self.best, self.bad = v, 0
+      settle(self, v, 0)
     else
-      self.bad = self.bad + 1
+      settle(self, self.best, self.bad + 1)
     end
-    self.stopped = self.bad > self.patience
     return self.stopped
   end)
 
@@ -42,7 +47,7 @@ EarlyStopping.load_state = checked("load_state(self, state: table)", "takes what
   function(self, t)
     local best, bad = loaded(t)
     if not best or not bad then raise("load_state: this is no state of EarlyStopping") end
-    self.best, self.bad, self.stopped = best, bad, bad > self.patience
+    settle(self, best, bad)
     return self
   end)
 
