@@ -394,6 +394,18 @@ describe("far out", function()
     assert(near(w.grad, {0.6, 0.8}, 1e-5))
   end)
 
+  it("norm and std are those of float64, whatever Config.dtype is", function()
+    mg.using_config("dtype", "float32", function()
+      for _, k in ipairs{0, 1e-200, 1, 1e200} do
+        local x = mg.Variable(mg.tensor({3 * k, 4 * k}, "float64"))
+        local y = mg.norm(x)
+        assert(near(y, 5 * k, 1e-15))
+        assert(near(mg.gradients(y, x), k == 0 and {0, 0} or {0.6, 0.8}, 1e-15))
+        assert(near(mg.std(x), k * 0.5 ^ 0.5, 1e-15))
+      end
+    end)
+  end)
+
   it("logsumexp and losses keep to their limits at infinities", function()
     assert.same({1, 0}, slopes(mg.logsumexp, {huge, 1}))
     assert.same({0, 0}, slopes(mg.logsumexp, {-huge, -huge}))

@@ -70,8 +70,9 @@ return function(mg, args)
       along = {axis = opts.axis, keepdims = true}
       local top = x:detach():abs():amax(along)
       local large, small = top:gt(0x1p400), top:lt(0x1p-400)
-      scale = where(large, 0x1p-600, where(small, 0x1p600, 1))
-      back = where(large, 0x1p600, where(small, 0x1p-600, 1))
+      local function power(v) return mg.tensor(v, "float64") end -- numbers are of Config.dtype
+      scale = where(large, 0x1p-600, where(small, power(0x1p600), 1))
+      back = where(large, 0x1p600, where(small, power(0x1p-600), 1))
       wide = x * scale
     end
     local squares = wide:square():sum(along)
