@@ -51,6 +51,11 @@ describe("files of ops", function()
       print(mg.nn == nn)]]
     assert.is_true(ok, text)
     assert.is_truthy(text:find "^nn\n.*Linear.*true\n$")
+    local path = child.path ".txt"
+    text, ok = child.run(([[require "moongrad.plot".plot{1, 2, 3, path = %q} print(
+      require "moongrad.io".load)]]):format(path))
+    assert.is_true(ok, text)
+    assert(io.open(path)):close()
   end)
 
   it("define the names they are listed with, and no others", function()

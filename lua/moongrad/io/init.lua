@@ -11,7 +11,7 @@
 -- Others have get(reader, names, ...) and put(writer, x, ...) with options of their own, the
 -- signatures `loading` and `saving`.
 
-local mg = require "moongrad.core"
+local mg = require "moongrad"
 local json = require "moongrad.io.json"
 local tree = require "moongrad.io.tree"
 local raise = mg.raise

@@ -3,7 +3,7 @@
 -- mg.plot{layers and options}: a layer is a curve, or has a kind's name as a key; layers.lua draws
 -- each. One layer of a kind may stand in the plot's own table, options and all.
 
-local mg = require "moongrad.core"
+local mg = require "moongrad"
 local graph = require "moongrad.plot.graph"
 local layers = require "moongrad.plot.layers"
 local program = require "moongrad.plot.program"
