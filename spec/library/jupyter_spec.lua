@@ -112,4 +112,24 @@ print(ask("os.exit(3)"), lua.close())
     os.execute("kill " .. child.read(folder .. "/pid"))
     assert.equal("7\n False\n5 True\n(table) True\nNone 3\n", text)
   end)
+
+  it("is interrupted in what runs programs, with these, as at a terminal", function()
+    if os.getenv "LD_PRELOAD" then return pending "Python does not run under the sanitizers" end
+    if not os.execute "python3 -c 0 2>/dev/null" then return pending "needs python3" end
+    local folder = child.folder()
+    child.write(folder .. "/p.py", [[
+import os, signal, sys, threading
+sys.path.insert(0, "lua/moongrad/jupyter")
+import kernel
+lua = kernel.Lua()
+for code in ("os.execute 'sleep 30'", "io.popen 'sleep 30':read 'a'"):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    answer = lua.ask({"ask": "run", "code": code, "count": 1}, print, print)
+    print(answer.get("text", answer.get("error")))
+lua.close()
+]])
+    local pipe <close> = io.popen(child.environment() .. " timeout 10 python3 -B " .. folder ..
+      "/p.py 2>&1")
+    assert.equal("nil\nsignal\n2\nIn [1]:1: interrupted!\n", pipe:read "a")
+  end)
 end)

@@ -132,8 +132,8 @@ class Lua:
                     if "display" not in line:
                         return line
                     display(line["display"], line["kind"])
-            except KeyboardInterrupt:
-                os.kill(self.process.pid, signal.SIGINT)
+            except KeyboardInterrupt:              # with the programs it runs, as at a terminal
+                os.killpg(self.process.pid, signal.SIGINT)
 
 
 def make_kernel():
