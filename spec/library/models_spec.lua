@@ -248,6 +248,13 @@ describe("nn.init", function()
     assert(near(init.calculate_gain "tanh", 5 / 3))
   end)
 
+  it("trunc_normal knows its ends to all digits, whatever Config.dtype is", function()
+    mg.using_config("dtype", "float32", function()
+      local p = init.trunc_normal(mg.Variable(mg.zeros{1000, dtype = "float64"}), {a = 5.5, b = 7})
+      assert.is_true(p:amin():item() < 5.51 and p:amax():item() > 6)
+    end)
+  end)
+
   it("trunc_normal stays inside, and is normal there", function()
     local p = init.trunc_normal(blank(20000), {mean = 1, std = 2, a = 0, b = 3})
     assert.is_true(p:min() >= 0 and p:max() <= 3)

@@ -177,6 +177,23 @@ describe("optim", function()
     end)
   end)
 
+  it("goes with the digits of the parameters, whatever Config.dtype is", function()
+    for _, name in ipairs{"SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop",
+                          "AdaGrad", "AdaDelta", "Rprop"} do
+      local function steps()
+        local p = mg.Variable(mg.tensor({1, -0.3, 0.02}, "float64"))
+        local opt = optim[name]({p}, {lr = 0.1})
+        for _ = 1, 6 do
+          p:cleargrad();
+          (p ^ 2):sum():backward()
+          opt:step()
+        end
+        return p:totable()
+      end
+      assert.same(steps(), mg.using_config("dtype", "float32", steps))
+    end
+  end)
+
   it("has PyTorch's defaults", function()
     local p = {mg.Variable(1.0)}
     local defaults = {SGD = 1e-3, Adam = 1e-3, AdamW = 1e-3, RMSprop = 1e-2, AdaGrad = 1e-2,

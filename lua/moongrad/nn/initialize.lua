@@ -84,7 +84,7 @@ init.trunc_normal = checked(
       raise("trunc_normal: a must be below b, got %g and %g", a, b)
     end
     mean = mean + 0.0
-    local ends = mg.tensor{(a - mean) / std, (b - mean) / std}
+    local ends = mg.tensor({(a - mean) / std, (b - mean) / std}, "float64")
     local low, high = table.unpack((ends * math.sqrt(0.5)):erf():totable())
     if low * high > 0 and math.min(math.abs(low), math.abs(high)) > 1 - 1e-12 then
       raise("trunc_normal: next to nothing of the distribution lies within %g..%g", a, b)

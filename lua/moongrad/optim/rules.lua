@@ -275,8 +275,9 @@ local function first_step(self, t) return t == 1 and self.lr or 0 end
 function Rprop:update(p, g, s)
   local kept, low, high = g * s.g, self.step_sizes[1], self.step_sizes[2]
   local turned = kept:lt(0)
-  local factor = mg.where(kept:gt(0), self.etas[2], mg.where(turned, self.etas[1], 1))
-  local z = ((s.z + self:numbers(s, first_step)) * factor):clamp{min = low, max = high}
+  local z = s.z + self:numbers(s, first_step)
+  z = mg.where(kept:gt(0), z * self.etas[2], mg.where(turned, z * self.etas[1], z))
+  z = z:clamp{min = low, max = high}
   g = mg.where(turned, 0, g)
   return { p, s.g, s.z }, { p - g:sign() * z, g, z }
 end
