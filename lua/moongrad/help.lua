@@ -95,11 +95,11 @@ local MORE = {
   bfloat16 = '"float32"', set_default_dtype = 'Config.dtype = "float32"',
   get_default_dtype = "Config.dtype", device = "nothing: all is on the CPU", pi = "math.pi",
   inf = "math.huge", nan = "0 / 0", array = "mg.tensor", asarray = "mg.tensor",
-  full_like = "mg.full(x.shape, v)", empty_like = "zeros_like", is_grad_enabled =
-  "Config.enable_backprop", power = "pow", average = "mean", percentile = "quantile",
-  dstack = "stack", jacrev = "jacobian", jacfwd = "jacobian", linalg = "mg", random = "mg",
-  special = "mg", autograd = "mg", astype = "to", copy = "clone", fill = "x[{}] = v",
-  fill_ = "x[{}] = v", zero_ = "x[{}] = 0", copy_ = "x.data = v", item_ = "item",
+  full_like = "mg.full(x.shape, v)", empty_like = "zeros_like",
+  is_grad_enabled = "Config.enable_backprop", power = "pow", average = "mean",
+  percentile = "quantile", dstack = "stack", jacrev = "jacobian", jacfwd = "jacobian",
+  linalg = "mg", random = "mg", special = "mg", autograd = "mg", astype = "to", copy = "clone",
+  fill = "x[{}] = v", fill_ = "x[{}] = v", zero_ = "x[{}] = 0", copy_ = "x.data = v",
 }
 for _, dtype in ipairs{"float64", "float32", "int64", "uint8", "bool"} do
   MORE[dtype] = ('the string "%s", as in x:to "%s"'):format(dtype, dtype)

@@ -198,6 +198,8 @@ describe("arguments", function()
       function() return x[x == 1] end)
     refuses("accuracy: argument 2 " .. told, mg.accuracy, mg.ones(2, 2), x == 1)
     refuses("Normal: argument 2 is a boolean", mg.distributions.Normal, 0, true)
+    refuses("einsum: argument 2 " .. told, mg.einsum, "i->", x == 1)
+    refuses("meshgrid: argument 1 " .. told, mg.meshgrid, x == 1, x)
     assert.same({true, false}, mask:eq(true):totable())       -- beside bools they are what they say
     assert.same({true, true}, mask:logical_or(true):totable())
     assert.same({false, true}, mg.where(mask, false, true):totable())

@@ -596,7 +596,8 @@ static bool is_value(lua_State *L, const reading *r, int i, int at) {
   const signature *g = r->g;
   const param *p = i < g->n ? &g->p[i] : &g->more;
   if (lua_type(L, at) != LUA_TBOOLEAN || p->kinds & (K_BOOL | K_ANY | K_TREE)) return true;
-  const node *x = i == g->first || !r->at[g->first] ? NULL : to_node(L, r->at[g->first]);
+  int first = g->first < 0 || i == g->first ? 0 : r->at[g->first];
+  const node *x = first ? to_node(L, first) : NULL;
   return x && x->dtype == BOOL;
 }
 
