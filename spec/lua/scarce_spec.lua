@@ -119,6 +119,26 @@ describe("where Lua finds no memory", function()
         end)
       end)
     ]],
+    ["garbage that is collected where there is no memory at all"] = [[
+      local x
+      local function waits() mg.eval(x + 1) end
+      local live = settle()
+      for n = 0, 79 do
+        x = nil
+        settle()
+        for _ = 1, 5 do
+          x = mg.rand(64)
+          mg.eval(x)
+        end
+        scarce.arm(1 + n % 10, 1 << 40)
+        mg._fail_at(1 + n // 10, 1 << 60)
+        pcall(waits)
+        mg._fail_at(0)
+        scarce.arm(0)
+        x = nil
+        assert(settle() <= live, n)
+      end
+    ]],
     ["schedules of groups"] = [[
       local function make(schedule)
         return function()
