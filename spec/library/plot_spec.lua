@@ -398,6 +398,14 @@ describe("plot's layers", function()
     assert.equal("mine", child.read(folder .. "/a.png"))
   end)
 
+  it("are an error where gnuplot draws nothing, and says that all is well", function()
+    local path = child.path ".png"
+    child.write(path, "mine")
+    assert(raises("plot: gnuplot drew nothing", mg.plot, {{image = mg.ones(2, 2)}, {{1}, {1e15}},
+      path = path}))
+    assert.equal("mine", child.read(path))
+  end)
+
   it("grow while one looks", function()
     local path = child.folder() .. "/live.svg"
     local live = mg.plot{live = true, path = path, title = "loss"}

@@ -71,6 +71,9 @@ function program.run(op, package, command, script, aside)
     raise("%s: %s failed (%s %s)\n%s", op, package, how, tostring(status),
       program.read_file(complaint.path))
   end
+  if picture == "" then
+    raise("%s: %s drew nothing\n%s", op, package, program.read_file(complaint.path))
+  end
   return picture
 end
 
