@@ -24,24 +24,30 @@ typedef struct {
   int64_t first, end;
 } span;
 
-typedef struct rows rows;
-typedef struct job {
+/* What holds of windows from..from + n - 1 of every row */
+typedef struct {
+  int64_t from, n;
+  int64_t start[COLS], first[COLS], end[COLS]; /* as of taps() */
+  double counted[COLS];
+  span all, tap[SMALL_WINDOW]; /* together(), and windows() of each tap; by taps only */
+  bool covered;                /* nothing is left besides `all` */
+} columns;
+
+/* A row of windows: the i-th of its plane */
+typedef struct job job;
+typedef void row_fn(const job *j, const columns *c, int64_t plane, int64_t i);
+struct job {
   const pool *p;
-  const rows *fn;
+  row_fn *fn;
   const void *x;
   void *y, *at;
-  bool wide; /* at: int64, not bytes */
-  int what;  /* of fn */
+  bool wide, taps; /* at: int64, not bytes; fn goes by taps */
+  int size;        /* of an element */
   int64_t planes, some;
   int64_t down[POOL_BYTE + 1], right[POOL_BYTE + 1]; /* by bytes of `at`, from tap 0; -1: none */
-} job;
-
-enum { MAX, AVG, SPREAD, SCATTER = 0, PICK };
-struct rows {
-  void (*by_taps[3])(const job *j, int64_t row, int64_t from, int64_t n);
-  void (*by_window[3])(const job *j, int64_t row, int64_t k);
-  void (*by_place[2])(const job *j, int64_t row);
 };
+
+enum { MAX, AVG, SPREAD, SCATTER, PICK };
 
 /* Where tap 0 of window i lies */
 INLINE int64_t start_of(const axis *a, int64_t i) {
@@ -90,25 +96,19 @@ INLINE int64_t counted(const pool *p, const axis *a, int64_t i) {
   return end > first ? end - first : 0;
 }
 
-/* What window (i, k) is divided by, for k = from..from + n - 1 */
-INLINE void divisors(const pool *p, int64_t i, int64_t from, int64_t n, double *by) {
-  int64_t rows = p->divisor ? 1 : counted(p, &p->y, i);
-  for (int64_t k = 0; k < n; k++) {
-    int64_t all = p->divisor ? p->divisor : rows * counted(p, &p->x, from + k);
-    by[k] = all ? (double)all : 1;
+/* What windows of row i are divided by */
+INLINE void divisors(const pool *p, const columns *c, int64_t i, double *by) {
+  double rows = p->divisor ? 1 : (double)counted(p, &p->y, i);
+  for (int64_t k = 0; k < c->n; k++) {
+    double all = p->divisor ? (double)p->divisor : rows * c->counted[k];
+    by[k] = all != 0 ? all : 1;
   }
 }
 
-static double divisor(const pool *p, int64_t i, int64_t k) {
-  double by;
-  divisors(p, i, k, 1, &by);
-  return by;
-}
-
-/* The element of its plane that the kept place of window k stands for; -1: none */
-INLINE int64_t element_of(const job *j, int64_t row, int64_t k) {
+/* The element of its plane that the kept place of window k, o-th of all, stands for; -1: none */
+INLINE int64_t element_of(const job *j, const columns *c, int64_t y0, int64_t o, int64_t k) {
   const axis *v = &j->p->y, *h = &j->p->x;
-  int64_t o = row * h->to + k, y, x, a, b;
+  int64_t y, x, a, b;
   if (j->wide) {
     int64_t at = ((const int64_t *)j->at)[o], width = widest(h);
     if (at < 0 || at >= widest(v) * width) return -1;
@@ -120,8 +120,8 @@ INLINE int64_t element_of(const job *j, int64_t row, int64_t k) {
     b = j->right[at];
     if (a < 0) return -1;
   }
-  y = start_of(v, row % v->to) + a;
-  x = start_of(h, k) + b;
+  y = y0 + a;
+  x = c->start[k] + b;
   return y < 0 || y >= v->n || x < 0 || x >= h->n ? -1 : y * h->n + x;
 }
 
@@ -138,14 +138,36 @@ bool pool_fits_bytes(const pool *p) { return widest(&p->y) * widest(&p->x) <= PO
 
 static int64_t area(const pool *p) { return widest(&p->y) * widest(&p->x); }
 
+static void settle(columns *c, const job *j, int64_t from) {
+  const axis *h = &j->p->x;
+  c->from = from;
+  c->n = least(COLS, h->to - from);
+  for (int64_t k = 0; k < c->n; k++) {
+    span t = taps(h, from + k, c->start + k);
+    c->first[k] = t.first;
+    c->end[k] = t.end;
+    c->counted[k] = (double)counted(j->p, h, from + k);
+  }
+  if (!j->taps) return;
+  c->all = together(h, from, c->n);
+  c->covered = true;
+  for (int64_t b = 0; b < h->k; b++) {
+    c->tap[b] = windows(h, b, from, c->n);
+    if (c->tap[b].first < c->all.first || c->tap[b].end > c->all.end) c->covered = false;
+  }
+}
+
 static void some_rows(const job *j, int64_t row, int64_t end) {
-  int64_t n = j->p->x.to;
-  bool taps = j->p->x.k && n >= FEW && area(j->p) <= SMALL_WINDOW;
-  for (; row < end; row++)
-    if (taps)
-      for (int64_t k = 0; k < n; k += COLS) j->fn->by_taps[j->what](j, row, k, least(COLS, n - k));
-    else
-      for (int64_t k = 0; k < n; k++) j->fn->by_window[j->what](j, row, k);
+  columns c;
+  int64_t to = j->p->y.to, plane = row / to, i = row % to;
+  c.from = -1;
+  for (; row < end; row++) {
+    for (int64_t from = 0; from < j->p->x.to; from += COLS) {
+      if (c.from != from) settle(&c, j, from);
+      j->fn(j, &c, plane, i);
+    }
+    if (++i == to) i = 0, plane++;
+  }
 }
 
 static void rows_part(void *arg, int64_t part) {
@@ -155,32 +177,25 @@ static void rows_part(void *arg, int64_t part) {
 
 static void planes_part(void *arg, int64_t part) {
   const job *j = arg;
-  int64_t to = j->p->y.to, n = j->p->y.n * j->p->x.n * (j->fn == &rows_float ? 4 : 8);
-  for (int64_t k = part * j->some; k < least((part + 1) * j->some, j->planes); k++) {
-    memset((char *)j->y + k * n, 0, n);
-    if (j->at)
-      for (int64_t row = k * to; row < (k + 1) * to; row++) j->fn->by_place[SCATTER](j, row);
-    else some_rows(j, k * to, (k + 1) * to);
-  }
-}
-
-static void pick_part(void *arg, int64_t part) {
-  const job *j = arg;
-  int64_t end = least((part + 1) * j->some, j->planes * j->p->y.to);
-  for (int64_t row = part * j->some; row < end; row++) j->fn->by_place[PICK](j, row);
+  int64_t to = j->p->y.to, n = j->p->y.n * j->p->x.n * j->size;
+  int64_t from = part * j->some, end = least(from + j->some, j->planes);
+  memset((char *)j->y + from * n, 0, (end - from) * n);
+  some_rows(j, from * to, end * to);
 }
 
 /* x and y: of T; units of `cost` elements each */
 static bool pool_all(ctx *c, const int64_t *attr, const view *x, const view *y, const view *at,
-                     int what, void body(void *, int64_t), bool by_plane) {
+                     int what) {
   const pool *p = (const pool *)attr;
+  bool by_plane = what == SPREAD || what == SCATTER;
   job j = {.p = p,
-           .fn = x->dtype == F32 ? &rows_float : &rows_double,
            .x = x->p,
            .y = y->p,
            .at = at ? at->p : NULL,
            .wide = at && at->dtype == I64,
-           .what = what};
+           .taps = p->x.k && p->x.to >= FEW && area(p) <= SMALL_WINDOW && what <= SPREAD,
+           .size = x->dtype == F32 ? sizeof(float) : sizeof(double)};
+  j.fn = (x->dtype == F32 ? rows_float : rows_double)[what][j.taps];
   if (at && !j.wide)
     for (int64_t k = 0; k <= POOL_BYTE; k++) {
       int64_t width = widest(&p->x), down = k / width;
@@ -192,22 +207,22 @@ static bool pool_all(ctx *c, const int64_t *attr, const view *x, const view *y, 
   int64_t units = by_plane ? j.planes : j.planes * p->y.to;
   int64_t cost = (large->size + (by_plane ? x : y)->size * least(area(p), SMALL_WINDOW)) / units;
   j.some = PART / (cost + 1) + 1;
-  par_for(c, (units + j.some - 1) / j.some, body, &j);
+  par_for(c, (units + j.some - 1) / j.some, by_plane ? planes_part : rows_part, &j);
   return true;
 }
 
 bool cpu_max_pool(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  return pool_all(c, attr, in[0], out[0], out[1], MAX, rows_part, false);
+  return pool_all(c, attr, in[0], out[0], out[1], MAX);
 }
 bool cpu_avg_pool(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  return pool_all(c, attr, in[0], out[0], NULL, AVG, rows_part, false);
+  return pool_all(c, attr, in[0], out[0], NULL, AVG);
 }
 bool cpu_avg_unpool(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  return pool_all(c, attr, in[0], out[0], NULL, SPREAD, planes_part, true);
+  return pool_all(c, attr, in[0], out[0], NULL, SPREAD);
 }
 bool cpu_max_unpool(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  return pool_all(c, attr, in[0], out[0], in[1], SCATTER, planes_part, true);
+  return pool_all(c, attr, in[0], out[0], in[1], SCATTER);
 }
 bool cpu_max_pick(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  return pool_all(c, attr, in[0], out[0], in[1], PICK, pick_part, false);
+  return pool_all(c, attr, in[0], out[0], in[1], PICK);
 }
