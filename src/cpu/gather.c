@@ -146,6 +146,26 @@ bool cpu_first_bad(ctx *c, const int64_t *attr, const view *const *in, const vie
   return true;
 }
 
+/* Rows of one element: n of them, by an index into k of them */
+typedef void elements_fn(void *to, const void *from, const int64_t *index, int64_t n, int64_t k);
+
+#define TAKE(name, T, to_at, from_at, how)                                                         \
+  static void name##_##T(void *to, const void *from, const int64_t *index, int64_t n, int64_t k) { \
+    T *restrict y = to;                                                                            \
+    const T *restrict x = from;                                                                    \
+    for (int64_t i = 0; i < n; i++) y[to_at] how x[from_at];                                       \
+  }
+#define AT position(index[i], k)
+// clang-format off
+TAKE(take, uint64_t, i, AT, =) TAKE(take, uint32_t, i, AT, =) TAKE(take, uint8_t, i, AT, =)
+TAKE(add_take, double, AT, i, +=) TAKE(add_take, float, AT, i, +=) TAKE(add_take, uint64_t, AT, i, +=)
+    // clang-format on
+
+    static elements_fn *const take_elements[NDTYPE] = {take_uint64_t, take_uint32_t, take_uint64_t,
+                                                       take_uint8_t, take_uint8_t};
+static elements_fn *const add_elements[NDTYPE] = {add_take_double, add_take_float,
+                                                  add_take_uint64_t};
+
 typedef struct {
   char *to;
   const char *from;
@@ -154,6 +174,7 @@ typedef struct {
   three t;
   int64_t m, rows; /* length of the index; rows in a part */
   int bytes;
+  elements_fn *elements;
   const int32_t *place; /* of a row in `sums`, -1: it has none; NULL: no row has */
   double *sums;         /* by worker, so many rows */
   int64_t nsum;
@@ -165,15 +186,20 @@ static void take_part(void *arg, int64_t part) {
   const take *k = arg;
   size_t row = (size_t)k->t.inner * k->bytes;
   int64_t r = part * k->rows, end = least(r + k->rows, k->t.outer * k->m);
-  for (; r < end; r++) {
-    int64_t o = r / k->m, i = r % k->m;
-    const char *x = k->from + o * k->t.n * row;
+  int64_t o = r / k->m, i = r % k->m;
+  for (; r < end; o++, i = 0) {
+    const int64_t stop = least(k->m, i + end - r), n = k->t.n;
+    const char *x = k->from + o * n * row;
     char *y = k->to + r * row;
-    if (i + AHEAD < k->m) __builtin_prefetch(x + position(k->index[i + AHEAD], k->t.n) * row);
-    x += position(k->index[i], k->t.n) * row;
-    if (row == 8) memcpy(y, x, 8);
-    else if (row == 4) memcpy(y, x, 4);
-    else memcpy(y, x, row);
+    r += stop - i;
+    if (k->t.inner == 1) {
+      k->elements(y, x, k->index + i, stop - i, n);
+      continue;
+    }
+    for (; i < stop; i++, y += row) {
+      if (i + AHEAD < k->m) __builtin_prefetch(x + position(k->index[i + AHEAD], n) * row);
+      memcpy(y, x + position(k->index[i], n) * row, row);
+    }
   }
 }
 
@@ -183,7 +209,8 @@ bool cpu_take(ctx *c, const int64_t *attr, const view *const *in, const view *co
             .index = in[1]->p,
             .t = about(&in[0]->s, (int)attr[0]),
             .m = in[1]->size,
-            .bytes = dtype_size[in[0]->dtype]};
+            .bytes = dtype_size[in[0]->dtype],
+            .elements = take_elements[in[0]->dtype]};
   k.rows = PART / k.t.inner + 1;
   par_for(c, (k.t.outer * k.m + k.rows - 1) / k.rows, take_part, &k);
   return true;
@@ -214,6 +241,10 @@ static void add_take_part(void *arg, int64_t o) {
   char *to = k->to + o * n * row;
   const char *from = k->from + o * k->m * row;
   double *sums = k->place ? k->sums + par_worker() * k->nsum * k->t.inner : NULL;
+  if (k->t.inner == 1 && !k->place) {
+    k->elements(to, from, k->index, k->m, n);
+    return;
+  }
   if (k->place) move_sums(k, (float *)(void *)to, sums, false);
   for (int64_t i = 0; i < k->m; i++) {
     int64_t at = position(k->index[i], n);
@@ -242,7 +273,8 @@ bool cpu_add_take(ctx *c, const int64_t *attr, const view *const *in, const view
             .run = add[out[0]->dtype],
             .t = about(&out[0]->s, (int)attr[0]),
             .m = in[1]->size,
-            .bytes = dtype_size[out[0]->dtype]};
+            .bytes = dtype_size[out[0]->dtype],
+            .elements = add_elements[out[0]->dtype]};
   bool many = out[0]->dtype == F32 && k.m > SUM_RUN && k.m <= INT32_MAX;
   buffer *place = many ? buf_new(c, k.t.n * sizeof *k.place) : NULL, *sums = NULL;
   if (many && !place) return false;
