@@ -590,7 +590,7 @@ local function model(paths, size, values)
   add(paths, {values = values, run = function(class, options)
     local made = class(options)
     local shapes = {}
-    for name, p in made:_parameters() do shapes[name] = p.shape end
+    for name, p in made:named_parameters() do shapes[name] = p.shape end
     local x = wave(1, 2, options.in_channels or size[1], size[2], size[2])
     return shapes, size[2] < 40 and mg.no_grad(made, x)
   end})

@@ -97,8 +97,8 @@ opt:step()
 
 -- ## Groups, freezing, hooks
 --
--- Groups have options of their own. What has no gradient is passed over (that nothing has one is
--- an error); `optim.freeze` is a hook that leaves some parameters as they are.
+-- Groups have options of their own. What has no gradient is passed over; `optim.freeze` is a
+-- hook that leaves some parameters as they are.
 
 local grouped = optim.SGD({{params = model.body, lr = 0.1}, {params = model.head}}, {lr = 0.01})
 print(#grouped.groups, grouped.groups[1].lr, grouped.groups[2].lr)

@@ -8,7 +8,7 @@ local nn = mg.nn
 
 local function names(model)
   local list = {}
-  for name in model:_parameters() do list[#list + 1] = name end
+  for name in model:named_parameters() do list[#list + 1] = name end
   return list
 end
 
@@ -555,7 +555,7 @@ describe("nn", function()
     for _, case in ipairs{{nn.Conv2d, {2, 3, 5, 5}}, {nn.ConvTranspose2d, {3, 4, 4}},
       {nn.Conv1d, {6, 9}}} do
       local late, x = case[1](6, 3), mg.randn(case[2])
-      assert.same({}, names(late))
+      assert.equal(0, #late:parameters())
       assert.is_truthy(tostring(late):find("(?, 6, {3", 1, true))
       local y = late(x)
       assert.equal(2, #late:parameters())
@@ -622,17 +622,23 @@ describe("nn", function()
     end
   end)
 
-  it("that wait for an input are no part of a list of parameters that lacks theirs", function()
+  it("that wait for an input do not go untrained for a list without theirs", function()
     local net = nn.Sequential(nn.Linear(3, 4), mg.relu, nn.Linear(2))
-    assert(raises("parameters: Linear has no parameters yet (2): it has not seen an input",
-      net.parameters, net))
-    assert(raises("named_parameters: Linear has no parameters yet (2)", net.named_parameters, net))
+    local some = net:parameters()
+    assert.equal(2, #some)
+    local text = "SGD: the list is that of a model whose layers have not all seen an input: " ..
+      "give the model itself"
+    assert(raises(text, mg.optim.SGD, some))
+    assert(raises("SGD: group 1: the list is that", mg.optim.SGD, {{params = some}}))
+    assert(raises("LBFGS: the list is that of a model", mg.optim.LBFGS, some))
     local whole = mg.optim.SGD(net, {lr = 1})
     mg.optim.clip_grad_norm(net, 1)
     net:cleargrads()
     net(mg.rand(5, 3)):sum():backward()
     whole:step()
+    assert(raises(text, mg.optim.SGD, some))
     assert.equal(4, #net:parameters())
+    mg.optim.SGD(net:parameters())
     assert.same({"0.bias", "0.weight", "2.bias", "2.weight"}, names(net))
   end)
 

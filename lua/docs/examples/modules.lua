@@ -209,9 +209,9 @@ Twice = mg.nn.Module:extend "Twice"
 function Twice:forward(x) return 2 * x end
 Twice()(mg.ones(2))]],
   ["Module:parameters"] = [[
+#mg.nn.MLP{8, 1}:parameters()
 layer = mg.nn.Linear(2, 3)
-for p in layer:parameters() do print(p.shape) end
-!mg.nn.MLP{8, 1}:parameters()             -- their sizes are found by the first input]],
+for p in layer:parameters() do print(p.shape) end]],
   ["Module:named_parameters"] = [[
 layer = mg.nn.Linear(2, 3)
 for name, p in layer:named_parameters() do print(name, p.shape) end]],

@@ -320,35 +320,22 @@ function Module:_walk(on_variable, on_module)
   walk(self, function(name, v) on_variable(name, v, kind(v)) end, on_module)
 end
 
--- For walk: a layer that waits for its first input is an error.
-local function no_waiting(op)
-  return function(module, prefix)
-    if module.is_waiting and module:is_waiting() then
-      raise("%s: %s has no parameters yet%s: it has not seen an input", op,
-        getmetatable(module).__name, prefix == "" and "" or " (" .. prefix:sub(1, -2) .. ")")
-    end
-  end
-end
-
--- Iterates over name, parameter: of those there are by now, or for op, which wants them all. A
--- shared one comes once, by its first name.
-function Module:_parameters(op)
-  local list, seen, i = {}, {}, 0
-  walk(self, function(name, v)
-    if kind(v) == "parameter" and not seen[v.id] then
-      seen[v.id] = true
-      list[#list + 1] = { name, v }
-    end
-  end, op and no_waiting(op))
-  return function()
-    i = i + 1
-    if list[i] then return list[i][1], list[i][2] end
-  end
-end
-
+-- A shared one comes once, by its first name.
 Module.named_parameters = checked("named_parameters(self)",
   'iterates over name, parameter: "l1.weight", W',
-  function(self) return self:_parameters "named_parameters" end)
+  function(self)
+    local list, seen, i = {}, {}, 0
+    walk(self, function(name, v)
+      if kind(v) == "parameter" and not seen[v.id] then
+        seen[v.id] = true
+        list[#list + 1] = { name, v }
+      end
+    end)
+    return function()
+      i = i + 1
+      if list[i] then return list[i][1], list[i][2] end
+    end
+  end)
 
 -- The result is an array, and can stand in a for loop as it is: for p in model:parameters() do.
 -- Where another loop goes over it meanwhile, `last` says where this one is.
@@ -365,18 +352,29 @@ local parameter_list = {
   end
 }
 
-function Module:_parameter_list(op)
-  local list = setmetatable({}, parameter_list)
-  for _, p in self:_parameters(op) do list[#list + 1] = p end
-  return list
-end
+-- ... of a module some of whose layers have none yet: optimizers take none of these.
+local unfinished_list = {__call = parameter_list.__call, unfinished = true}
 
 Module.parameters = checked("parameters(self)", "a list of them; for p in model:parameters() do",
-  function(self) return self:_parameter_list "parameters" end)
+  function(self)
+    local list = setmetatable({}, self:_waits() and unfinished_list or parameter_list)
+    for _, p in self:named_parameters() do list[#list + 1] = p end
+    return list
+  end)
 
 Module.cleargrads = checked("cleargrads(self)", "every parameter's grad becomes nil", function(self)
-  for _, p in self:_parameters() do p:cleargrad() end
+  for _, p in self:named_parameters() do p:cleargrad() end
 end)
+
+-- For walk: a layer that waits for its first input is an error.
+local function no_waiting(op)
+  return function(module, prefix)
+    if module.is_waiting and module:is_waiting() then
+      raise("%s: %s has no parameters yet%s: it has not seen an input", op,
+        getmetatable(module).__name, prefix == "" and "" or " (" .. prefix:sub(1, -2) .. ")")
+    end
+  end
+end
 
 -- Is there a layer that waits for its first input?
 function Module:_waits()
@@ -392,7 +390,8 @@ Module.freeze = checked("freeze(self, on: bool = true)",
     "over; freeze(false) takes it back. What follows batch statistics still does: for a part " ..
     "that shall not, y = mg.test_mode(part, x)",
   function(self, on)
-    for _, p in self:_parameters "freeze" do p.requires_grad = not on end
+    walk(self, function() end, no_waiting "freeze")
+    for _, p in self:named_parameters() do p.requires_grad = not on end
     return self
   end)
 

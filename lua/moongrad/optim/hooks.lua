@@ -11,7 +11,7 @@ local hooks = {}
 
 -- Of a module or an array of parameters
 local function parameters(op, target)
-  if target.named_parameters then return target:_parameter_list() end
+  if target.named_parameters then return target:parameters() end
   local seen = {}
   for i, p in ipairs(target) do
     if not mg.is_variable(p) then

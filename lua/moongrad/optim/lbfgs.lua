@@ -35,7 +35,7 @@ LBFGS.add_group = checked("add_group(self, group: table)", "not here: LBFGS has 
 -- ---- one vector -------------------------------------------------------------------------------
 
 local function all(self)
-  return self.target.named_parameters and self.target:_parameter_list() or self.target
+  return self.target.named_parameters and self.target:parameters() or self.target
 end
 
 local function leaves(self)

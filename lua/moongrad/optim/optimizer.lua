@@ -117,6 +117,11 @@ local function check_parameters(name, target)
       "size was left out has none before its first call)" or
       "%s: the table of parameters has keys, expected a list", name)
   end
+  local of_module = getmetatable(target)
+  if of_module and of_module.unfinished then
+    raise("%s: the list is that of a model whose layers have not all seen an input: give the " ..
+      "model itself", name)
+  end
   local seen = {}
   check_list(name, "the table of parameters", target)
   for i, p in ipairs(target) do
@@ -138,7 +143,7 @@ end
 
 -- Iterates over name, parameter; in an array the position is the name.
 local function named(target)
-  if target.named_parameters then return target:_parameters() end
+  if target.named_parameters then return target:named_parameters() end
   local i = 0
   return function()
     i = i + 1
@@ -544,19 +549,16 @@ end
 
 -- Where no parameter has a grad: could any ever have one?
 local function check_idle(self)
-  local n, open = 0, false
+  local n = 0
   for _, group in ipairs(self.groups) do
     for name, p in named(group.target) do
       n = n + 1
-      open = open or p.requires_grad
       if not group.target.named_parameters then kinds.check_place("step", name, p, true) end
     end
   end
   if n == 0 then
     raise("step: there are no parameters: a module's stand in its fields, in layers and tables " ..
       "there, not in functions or its class")
-  elseif open then
-    raise("step: no parameter has a gradient: backward comes before")
   end
 end
 
@@ -583,8 +585,7 @@ local function step(self)
 end
 
 Optimizer.step = checked("step(self)",
-  "updates every parameter that has a grad and is not frozen (requires_grad = false); that none " ..
-    "has one is an error, unless all are frozen", step)
+  "updates every parameter that has a grad and is not frozen (requires_grad = false)", step)
 
 -- ---- state ------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ local function recorded_rate(self)
   end
   local before = record.updates
   record.updates = before + 1
-  for name in self.model:_parameters() do
+  for name in self.model:named_parameters() do
     if not kept[name] then
       raise("update: %s has no average yet; in a function that mg.compile records there must be " ..
         "one: call update() once before", name)
@@ -40,7 +40,7 @@ Average.update = checked("update(self)", "takes the parameters as they are now; 
       local rate = recording and recorded_rate(self) or self:rate(self.count)
       local targets, values = {}, {}
       local fields = recording and { n = 0 } or { n = 3, self, "count", self.count + 1 }
-      for name, p in self.model:_parameters() do
+      for name, p in self.model:named_parameters() do
         local old = self.values[name]
         if old and old.shape ~= p.shape then
           raise("update: %s is %s now, its average %s: other layers have an average of their own",
@@ -60,7 +60,7 @@ Average.apply = checked("apply(self, fn: function, ...)",
   function(self, fn, ...)
     if self.count == 0 then raise("apply: there are no averages yet; say update() after steps") end
     local params, averages = {}, {}
-    for name, p in self.model:_parameters() do
+    for name, p in self.model:named_parameters() do
       params[#params + 1] = p
       averages[#averages + 1] = self.values[name] or p.data
     end
@@ -73,7 +73,7 @@ Average.apply = checked("apply(self, fn: function, ...)",
 Average.copy = checked("copy(self)", "the model's parameters become the averages", function(self)
   if self.count == 0 then raise("copy: there are no averages yet; say update() after steps") end
   local params, averages = {}, {}
-  for name, p in self.model:_parameters() do
+  for name, p in self.model:named_parameters() do
     if self.values[name] then
       params[#params + 1], averages[#averages + 1] = p, self.values[name]
     end
@@ -100,7 +100,7 @@ Average.load_state = checked("load_state(self, state: table)", "takes what state
     end
     local values, left = {}, {}
     for name in pairs(averages) do left[name] = true end
-    for name, p in self.model:_parameters() do
+    for name, p in self.model:named_parameters() do
       left[name] = nil
       local v = averages[name]
       if not mg.is_variable(v) or table.concat(v.shape, ",") ~= table.concat(p.shape, ",") then
