@@ -159,14 +159,14 @@ static void settle(columns *c, const job *j, int64_t from) {
 
 static void some_rows(const job *j, int64_t row, int64_t end) {
   columns c;
-  int64_t to = j->p->y.to, plane = row / to, i = row % to;
-  c.from = -1;
-  for (; row < end; row++) {
-    for (int64_t from = 0; from < j->p->x.to; from += COLS) {
-      if (c.from != from) settle(&c, j, from);
+  const int64_t to = j->p->y.to;
+  for (int64_t from = 0; from < j->p->x.to; from += COLS) {
+    int64_t plane = row / to, i = row % to;
+    settle(&c, j, from);
+    for (int64_t r = row; r < end; r++) {
       j->fn(j, &c, plane, i);
+      if (++i == to) i = 0, plane++;
     }
-    if (++i == to) i = 0, plane++;
   }
 }
 
@@ -180,7 +180,9 @@ static void planes_part(void *arg, int64_t part) {
   int64_t to = j->p->y.to, n = j->p->y.n * j->p->x.n * j->size;
   int64_t from = part * j->some, end = least(from + j->some, j->planes);
   memset((char *)j->y + from * n, 0, (end - from) * n);
-  some_rows(j, from * to, end * to);
+  const axis *h = &j->p->x; /* what windows share is added to row by row */
+  int64_t step = h->to > COLS && (h->k == 0 || (h->k - 1) * h->d >= h->s) ? 1 : (end - from) * to;
+  for (int64_t row = from * to; row < end * to; row += step) some_rows(j, row, row + step);
 }
 
 /* x and y: of T; units of `cost` elements each */
