@@ -37,7 +37,7 @@ local UNSEEN = {
   "more than the %d axes", "%d in a table, there can be", "gives more than %d axes",
   -- ops that only others use, whose arguments these have looked at
   "powi: ", "attention: q", "attention: mask", "recurrent: ", "lu_solve: ", "standardize: ",
-  "fold: ", "no such groups", "no windows lead", "those of a max_pool", "%d firsts",
+  "fold: ", "no such groups", "no windows lead", "those of a max_pool", "%d firsts", "_ranks: ",
   "%s: shape %s does not fit axis %d of %s", "no gradient", "did not save", "too many inputs",
   "%s: shapes %s and %s differ",
   -- what the signature has refused before

@@ -137,7 +137,8 @@ array *arr_cumsum(ctx *c, array *a, int axis);
 /* y[i] from y[i - 1] and x[i], a[i] (a: NULL where op needs none) along an axis, or from its end; *at
 ** (NULL: not asked for): where the values stand. op: one of cpu/scan.c, that knows x's dtype */
 array *arr_scan(ctx *c, int op, array *x, array *a, int axis, bool reverse, array **at);
-array *arr_argsort(ctx *c, array *a, int axis, bool descending);  /* int64, 1-based, stable, nan the largest */
+/* int64, 1-based: what stands first .. first + count - 1 in order, stable, nan the largest */
+array *arr_ranks(ctx *c, int op, array *a, int axis, bool descending, int64_t first, int64_t count);
 
 /* Variates, one for each element of p, F64: by OP_gamma_log, OP_poisson. How the former's x moves with p, or,
 ** `order` times, the derivative of that by p. */

@@ -240,10 +240,13 @@ array *arr_scan(ctx *c, int op, array *x, array *a, int axis, bool reverse, arra
   return r;
 }
 
-array *arr_argsort(ctx *c, array *a, int axis, bool descending) {
-  WORK(c, OP_argsort);
-  array *x = arr_contiguous(c, a), *r = x ? arr_new(c, I64, &x->s) : NULL;
-  return result(c, OP_argsort, cpu_argsort, (const int64_t[]){axis, descending}, x, NULL, r);
+array *arr_ranks(ctx *c, int op, array *a, int axis, bool descending, int64_t first,
+                 int64_t count) {
+  WORK(c, op);
+  shape s = a->s;
+  s.d[axis] = count;
+  array *x = arr_contiguous(c, a), *r = x ? arr_new(c, I64, &s) : NULL;
+  return result(c, op, cpu_ranks, (const int64_t[]){axis, descending, first}, x, NULL, r);
 }
 
 /* ---- products ------------------------------------------------------------------------------------------ */

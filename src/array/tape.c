@@ -153,7 +153,7 @@ static const call_form forms[] = {
     {cpu_matmul_whole, 0, -1, false},
     {cpu_cumsum, 1, -1, false},
     {cpu_scan, 3, -1, false},
-    {cpu_argsort, 2, -1, false},
+    {cpu_ranks, 3, -1, false},
     {cpu_set_slice, 2 * MAXDIM, -1, true},
     {cpu_add_slice, 2 * MAXDIM, -1, true},
     {cpu_first_bad, 1, -1, false},

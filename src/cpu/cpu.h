@@ -71,7 +71,8 @@ cpu_fn cpu_cumsum;       /* attr: axis; in: x, F64 F32 I64, dense; out */
 /* Running values by an op of scan.c; attr: op, axis, whether from the end; in: x, for some ops a; out: the values,
 ** and for those that choose one where it stands */
 cpu_fn cpu_scan;
-cpu_fn cpu_argsort;      /* attr: axis, descending; in: x, dense; out: int64 from 1, stable, nan the largest */
+cpu_fn cpu_ranks;        /* attr: axis, descending, first; in: x, dense; out: int64 from 1, those from `first` on in
+                         ** order, as many as it has room for; stable, nan the largest */
 /* dst[first : : step] = or += src, dense; attr: first[MAXDIM], step[MAXDIM]; in: src; into: dst, dense */
 cpu_fn cpu_set_slice, cpu_add_slice;
 /* Positions are int64, 1..n or -n..-1, dense and checked; all is dense. */

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { PART = 1 << 15, SLOT = 1 << 11, COLS = 64, ROWS = 4, RUN = 12 };
+enum { PART = 1 << 15, SLOT = 1 << 11, COLS = 64, ROWS = 4, RUN = 12, FEW = 16 };
 
 /* An array seen as (outer, n, inner) about the axis: outer * inner rows of n */
 typedef struct {
@@ -14,8 +14,9 @@ typedef struct {
   void *to;
   dtype t;
   int64_t outer, n, inner;
-  int64_t group;   /* running sums: rows in a part */
-  bool descending; /* sorting, down to here */
+  int64_t group;        /* running sums: rows in a part */
+  bool descending;      /* sorting, down to here */
+  int64_t first, count; /* what of the order is wanted */
   int64_t slots, row, width;
   struct item *x, *tmp;
 } job;
@@ -96,11 +97,20 @@ static uint64_t key_of(const job *j, int64_t i) {
   return j->descending ? ~key : key;
 }
 
-static void merge(const item *a, const item *amid, const item *end, item *out) {
+static inline bool before(const item *a, const item *b) {
+  return a->key != b->key ? a->key < b->key : a->at < b->at;
+}
+
+/* Does a go behind b, which stands behind it? mixed: equal ones are not in the order of their places */
+static inline bool behind(const item *a, const item *b, bool mixed) {
+  return mixed ? before(b, a) : b->key < a->key;
+}
+
+INLINE void merge(const item *a, const item *amid, const item *end, item *out, bool mixed) {
   const item *b = amid;
-  if (b < end && b[-1].key > b->key) /* else they are in order as they stand */
+  if (b < end && behind(b - 1, b, mixed)) /* else they are in order as they stand */
     while (a < amid && b < end) {
-      bool right = b->key < a->key;
+      bool right = behind(a, b, mixed);
       *out++ = *(right ? b : a);
       b += right;
       a += !right;
@@ -110,17 +120,17 @@ static void merge(const item *a, const item *amid, const item *end, item *out) {
 }
 
 /* Sort x; tmp is of the same size. Which of the two the result stands in is returned. */
-static item *sort(item *x, item *tmp, int64_t n) {
+INLINE item *sort_by(item *x, item *tmp, int64_t n, bool mixed) {
   for (int64_t lo = 0; lo < n; lo += RUN)
     for (int64_t i = lo + 1; i < least(lo + RUN, n); i++) {
       item v = x[i];
       int64_t k = i;
-      for (; k > lo && x[k - 1].key > v.key; k--) x[k] = x[k - 1];
+      for (; k > lo && behind(&x[k - 1], &v, mixed); k--) x[k] = x[k - 1];
       x[k] = v;
     }
   for (int64_t w = RUN; w < n; w *= 2) {
     for (int64_t lo = 0; lo < n; lo += 2 * w)
-      merge(x + lo, x + least(lo + w, n), x + least(lo + 2 * w, n), tmp + lo);
+      merge(x + lo, x + least(lo + w, n), x + least(lo + 2 * w, n), tmp + lo, mixed);
     item *t = x;
     x = tmp;
     tmp = t;
@@ -128,13 +138,67 @@ static item *sort(item *x, item *tmp, int64_t n) {
   return x;
 }
 
+static item *sort(item *x, item *tmp, int64_t n) { return sort_by(x, tmp, n, false); }
+static item *sort_mixed(item *x, item *tmp, int64_t n) { return sort_by(x, tmp, n, true); }
+
+/* What is k-th in order to its place, what goes before it before it: quickselect, by medians of three. No two
+** are equal. False: it would take long */
+static bool bring(item *x, int64_t n, int64_t k) {
+  int64_t lo = 0, hi = n - 1;
+  for (int64_t most = 8 * n; lo < hi; most -= hi - lo) {
+    if (most < 0) return false;
+    item *a = x + lo, *b = x + lo + (hi - lo) / 2, *c = x + hi;
+    const item v = before(a, b) ? *(before(b, c)   ? b
+                                    : before(a, c) ? c
+                                                   : a)
+                                : *(before(a, c)   ? a
+                                    : before(b, c) ? c
+                                                   : b);
+    int64_t i = lo, j = hi;
+    while (i <= j) {
+      while (before(&x[i], &v)) i++;
+      while (before(&v, &x[j])) j--;
+      if (i > j) break;
+      item t = x[i];
+      x[i++] = x[j];
+      x[j--] = t;
+    }
+    if (k <= j) hi = j;
+    else if (k >= i) lo = i;
+    else break;
+  }
+  return true;
+}
+
+/* The first few of n in order, to the front of x */
+static void bring_few(item *x, int64_t n, int64_t few) {
+  for (int64_t i = 1; i < n; i++) {
+    if (i >= few && x[i].key >= x[few - 1].key) continue;
+    item v = x[i];
+    int64_t k = least(i, few - 1);
+    for (; k > 0 && x[k - 1].key > v.key; k--) x[k] = x[k - 1];
+    x[k] = v;
+  }
+}
+
+/* Where those that are wanted stand in order, from the first on */
+static const item *wanted(const job *j, item *x, item *tmp) {
+  const int64_t n = j->n, first = j->first, count = j->count;
+  if (count == 0) return x;
+  if (first + count <= FEW) return bring_few(x, n, first + count), x + first;
+  if (count > n / 2) return sort(x, tmp, n) + first;
+  if (bring(x, n, first) && (count == 1 || bring(x + first, n - first, count - 1)))
+    return sort_mixed(x + first, tmp, count);
+  return sort_mixed(x, tmp, n) + first;
+}
+
 static int64_t row_start(const job *j, int64_t row) {
   return row / j->inner * j->n * j->inner + row % j->inner;
 }
 
 static void put_row(const job *j, int64_t row, const item *x) {
-  int64_t *to = (int64_t *)j->to + row_start(j, row);
-  for (int64_t i = 0; i < j->n; i++) to[i * j->inner] = x[i].at + 1;
+  int64_t *to = (int64_t *)j->to + row / j->inner * j->count * j->inner + row % j->inner;
+  for (int64_t i = 0; i < j->count; i++) to[i * j->inner] = x[i].at + 1;
 }
 
 /* Short rows: every slots-th one, in scratch of its own. */
@@ -144,7 +208,7 @@ static void rows_part(void *arg, int64_t slot) {
   for (int64_t row = slot; row < j->outer * j->inner; row += j->slots) {
     for (int64_t i = 0, at = row_start(j, row); i < j->n; i++, at += j->inner)
       x[i] = (item){key_of(j, at), i};
-    put_row(j, row, sort(x, tmp, j->n));
+    put_row(j, row, wanted(j, x, tmp));
   }
 }
 
@@ -162,7 +226,7 @@ static void merge_part(void *arg, int64_t k) {
   const job *j = arg;
   int64_t lo = 2 * k * j->width, mid = least(lo + j->width, j->n),
           end = least(mid + j->width, j->n);
-  merge(j->x + lo, j->x + mid, j->x + end, j->tmp + lo);
+  merge(j->x + lo, j->x + mid, j->x + end, j->tmp + lo, false);
 }
 
 static void sort_long(ctx *c, job *j) {
@@ -173,19 +237,24 @@ static void sort_long(ctx *c, job *j) {
     j->x = j->tmp;
     j->tmp = t;
   }
-  put_row(j, j->row, j->x);
+  put_row(j, j->row, j->x + j->first);
 }
 
-bool cpu_argsort(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+bool cpu_ranks(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
   job j = about(in[0], out[0], (int)attr[0]);
   int64_t rows = j.outer * j.inner; /* scratch for about 4 PART, a slot of SLOT at least */
   j.descending = attr[1];
-  j.slots = j.n > PART ? 1 : least(rows, 1 + least(rows * j.n / SLOT, 4 * PART / j.n));
+  j.first = attr[2];
+  j.count = out[0]->s.d[attr[0]];
+  const bool by_blocks = j.n > PART && j.count > j.n / 2;
+  if (by_blocks) j.slots = 1;
+  else if (j.n > PART) j.slots = least(rows, c->threads);
+  else j.slots = least(rows, 1 + least(rows * j.n / SLOT, 4 * PART / j.n));
   buffer *b = buf_new(c, 2 * j.slots * j.n * sizeof(item));
   if (!b) return false;
   j.x = b->p;
   j.tmp = j.x + j.slots * j.n;
-  if (j.n <= PART) par_for(c, j.slots, rows_part, &j);
+  if (!by_blocks) par_for(c, j.slots, rows_part, &j);
   else
     for (j.row = 0; j.row < rows; j.row++) sort_long(c, &j);
   buf_unref(b);

@@ -204,7 +204,20 @@ bool forward_argsort(call *c) {
   ATTRS(c, int64_t axis, descending);
   if (all_points(c)) return as_line(c);
   array *x = arg(c, 0);
-  return x && give(c, arr_argsort(&c->G->c, x, (int)at.axis, at.descending));
+  return x && give(c, arr_ranks(&c->G->c, OP_argsort, x, (int)at.axis, at.descending, 0,
+                                x->s.d[at.axis]));
+}
+
+bool forward_ranks(call *c) {
+  ATTRS(c, int64_t axis, first, count, descending);
+  if (all_points(c)) return as_line(c);
+  array *x = arg(c, 0);
+  int64_t n = x ? x->s.d[at.axis] : 0;
+  if (x && (at.first > n + 1 || at.count > n + 1 - at.first))
+    return fail(&c->G->c, "_ranks: %ld from %ld on of %ld", (long)at.count, (long)at.first,
+                (long)n);
+  return x && give(c, arr_ranks(&c->G->c, OP_ranks, x, (int)at.axis, at.descending, at.first - 1,
+                                at.count));
 }
 
 node *op_nonzero(graph *G, node *mask) {

@@ -514,8 +514,7 @@ return function(mg, args)
         raise("topk: k %d is more than axis %d of shape %s has", k, axis, args.text(x.shape))
       end
       if x.ndim == 0 and k == 1 then return mg.sort(x) end
-      local index = x:argsort{axis = axis, descending = largest}
-      index = args.narrow(index, axis, 1, k)
+      local index = mg._ranks(x, axis, 1, k, {descending = largest})
       return x:gather(axis, index), index
     end)
 end

@@ -2,19 +2,25 @@
 
 return function(mg, args)
   local define, raise, where = mg.define, mg.raise, mg.where
+  local FEW = 64 -- elements that are sorted as soon as chosen from
 
-  -- x, an axis of it, its length, and where its elements stand in order along it; without an axis x
-  -- is made flat. Where there is a nan it stands everywhere.
-  local function in_order(op, x, axis)
+  -- x, an axis of it, its length, and a function of k and m: where the k-th to the m-th element
+  -- stand in order along it; without an axis x is made flat. A nan that is there stands in all
+  -- places. many: it will be asked for several k.
+  local function in_order(op, x, axis, many)
     if not axis or x.ndim == 0 then x, axis = x:reshape(x.size), 1 end
     local n = x.shape[axis]
     if n == 0 then raise("%s: nothing to choose from in shape %s", op, args.text(x.shape)) end
-    local at = x:argsort(axis)
+    local order = (many or n <= FEW) and x:argsort(axis)
+    local first_nan, is_nan
     if x.dtype == "float64" or x.dtype == "float32" then
-      local last = args.narrow(at, axis, n, n)
-      at = where(x:gather(axis, last):isnan(), last, at)
+      first_nan = x:argmax{axis = axis, keepdims = true}
+      is_nan = x:gather(axis, first_nan):isnan()
     end
-    return x, axis, n, at
+    return x, axis, n, function(k, m)
+      local at = order and args.narrow(order, axis, k, m) or mg._ranks(x, axis, k, m - k + 1)
+      return is_nan and where(is_nan, first_nan, at) or at
+    end
   end
 
   -- y in the shape that x has without the axis, or with one of 1.
@@ -26,8 +32,8 @@ return function(mg, args)
   define("median(x: array, axis: axis?, {keepdims: bool = false})",
     "the lower of the middle two; with an axis: values, indices; nan wins",
     function(x, axis, keepdims)
-      local line, along, n, at = in_order("median", x, axis)
-      local middle = args.narrow(at, along, (n + 1) // 2, (n + 1) // 2)
+      local line, along, n, places = in_order("median", x, axis)
+      local middle = places((n + 1) // 2, (n + 1) // 2)
       local values = reduced(line:gather(along, middle), x, axis, keepdims)
       if axis then return values, reduced(middle, x, axis, keepdims) end
       return values
@@ -43,15 +49,18 @@ return function(mg, args)
     "what a part q of the elements lies below; of a 1-d q a first axis of them; nan wins",
     function(x, q, axis, keepdims)
       if x.dtype ~= "float64" and x.dtype ~= "float32" then x = x:to(mg.Config.dtype) end
-      local line, along, n, at = in_order("quantile", x, axis)
+      local many = type(q) ~= "number" and q.ndim > 0
+      local line, along, n, places = in_order("quantile", x, axis, many)
       -- At part q, a number; given: q as it was, if it is tracked
       local function one(part, given)
         if not (part >= 0 and part <= 1) then raise("quantile: q is %s, not in 0..1", part) end
-        local place = 1 + part * (n - 1)
-        local k = math.floor(place)
-        local function nth(i) return line:gather(along, args.narrow(at, along, i, i)) end
-        local share = given and given:to(x.dtype) * (n - 1) + (1 - k) or place - k
-        local y = between(nth(k), nth(math.min(k + 1, n)), share)
+        local at = 1 + part * (n - 1)
+        local k = math.floor(at)
+        local m = math.min(k + 1, n)
+        local two = line:gather(along, places(k, m))
+        local share = given and given:to(x.dtype) * (n - 1) + (1 - k) or at - k
+        local function nth(i) return args.narrow(two, along, i, i) end
+        local y = between(nth(1), nth(m - k + 1), share)
         return reduced(y, x, axis, keepdims)
       end
       if type(q) == "number" then return one(q) end
