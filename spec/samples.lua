@@ -400,7 +400,8 @@ samples.logcumsumexp = float{
   {{1, 0, -2}, {0, 0, 3}}, args = {2}, bad = {3}}
 samples._linear_scan = float{{{3, 7, 13}, {2, 7.5, 24}}, {{3, 1, -1}, {2, 6.5, 1.5}},
   {{7, 2, 2}, {9, 0.5, 3}}, args = {2}, bad = {3}}
-samples._ranks = any{{{1, 2}, {2, 3}}, {{1, 2, 0}, {0, 1, 1}}, args = {2, 2, 2}, gives = "int64"}
+samples._ranks = any{{{1, 2}, {2, 3}}, {{1, 2, 0}, {0, 1, 1}}, args = {2, 2, 2}, gives = "int64",
+  bad = {3, 1, 1}}
 samples.argsort = any{{{3, 1, 2}, {1, 2, 3}}, {{1, 2, 0}, {0, 1, 1}}, args = {2}, gives = "int64",
   bad = {3}}
 samples.matmul = number{{{4, 5}, {10, 11}}, X, {{1, 0}, {0, 1}, {1, 1}},
