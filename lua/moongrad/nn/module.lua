@@ -320,17 +320,25 @@ function Module:_walk(on_variable, on_module)
   walk(self, function(name, v) on_variable(name, v, kind(v)) end, on_module)
 end
 
+-- {name, parameter} of all, and whether a layer waits for its first input, whose are not there yet.
 -- A shared one comes once, by its first name.
+local function collect(self)
+  local list, seen, waits = {}, {}, false
+  walk(self, function(name, v)
+    if kind(v) == "parameter" and not seen[v.id] then
+      seen[v.id] = true
+      list[#list + 1] = { name, v }
+    end
+  end, function(module)
+    waits = waits or module.is_waiting and module:is_waiting() or false
+  end)
+  return list, waits
+end
+
 Module.named_parameters = checked("named_parameters(self)",
   'iterates over name, parameter: "l1.weight", W',
   function(self)
-    local list, seen, i = {}, {}, 0
-    walk(self, function(name, v)
-      if kind(v) == "parameter" and not seen[v.id] then
-        seen[v.id] = true
-        list[#list + 1] = { name, v }
-      end
-    end)
+    local list, i = collect(self), 0
     return function()
       i = i + 1
       if list[i] then return list[i][1], list[i][2] end
@@ -357,8 +365,9 @@ local unfinished_list = {__call = parameter_list.__call, unfinished = true}
 
 Module.parameters = checked("parameters(self)", "a list of them; for p in model:parameters() do",
   function(self)
-    local list = setmetatable({}, self:_waits() and unfinished_list or parameter_list)
-    for _, p in self:named_parameters() do list[#list + 1] = p end
+    local all, waits = collect(self)
+    local list = setmetatable({}, waits and unfinished_list or parameter_list)
+    for i, each in ipairs(all) do list[i] = each[2] end
     return list
   end)
 
@@ -377,13 +386,7 @@ local function no_waiting(op)
 end
 
 -- Is there a layer that waits for its first input?
-function Module:_waits()
-  local waits = false
-  walk(self, function() end, function(module)
-    waits = waits or module.is_waiting and module:is_waiting() or false
-  end)
-  return waits
-end
+function Module:_waits() return select(2, collect(self)) end
 
 Module.freeze = checked("freeze(self, on: bool = true)",
   "requires_grad of all its parameters becomes false: no gradients, and optimizers pass them " ..

@@ -64,22 +64,21 @@ return function(mg, args)
   -- The 2-norm; n: that of so many numbers less their mean, which was taken off. Squares of float32
   -- neither overflow nor vanish in float64, where they are taken; float64 is scaled by powers of 2.
   local function length(x, opts, n)
-    local along, scale, back = opts, nil, nil
+    local along, scale = opts, nil
     local wide = x:to "float64"
     if x.dtype == "float64" and x.size > 0 then
       along = {axis = opts.axis, keepdims = true}
       local top = x:detach():abs():amax(along)
       local large, small = top:gt(0x1p400), top:lt(0x1p-400)
-      local function power(v) return mg.tensor(v, "float64") end -- numbers are of Config.dtype
-      scale = where(large, 0x1p-600, where(small, power(0x1p600), 1))
-      back = where(large, 0x1p600, where(small, power(0x1p-600), 1))
+      local up = mg.tensor(0x1p600, "float64") -- where numbers alone meet they are of Config.dtype
+      scale = where(large, 0x1p-600, where(small, up, 1))
       wide = x * scale
     end
     local squares = wide:square():sum(along)
     if n then squares = less_rest(squares, wide, n, along) end
     local r = mg._length(squares)
     if x.dtype == "float32" then return r:to "float32" end
-    return scale and let_go(r * back, opts) or r
+    return scale and let_go(r / scale, opts) or r
   end
 
   -- x less its mean, and of how many elements that is
