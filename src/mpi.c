@@ -1,13 +1,14 @@
 /* mpi.c -- moongrad/mpi.so: arrays and gradients over processes, by MPI. Its face is
 ** lua/moongrad/dist.lua.
 **
-** A module of its own, which knows the core by moongrad.h alone. Three copies of MPI_COMM_WORLD:
-** the n-th call on each meets the n-th call of the others.
+** A module of its own, which knows the core by moongrad.h alone. Copies of MPI_COMM_WORLD: the n-th
+** call on each meets the n-th call of the others.
 **   `agreed`   before processes exchange values, each says what it is about to do. Where that
 **              differs, or one has come to its end, all raise an error with both calls, and nobody
 **              waits for what never comes.
-**   `values`   the values
-**   `second`   the second half of exact sums
+**   `lanes`    the values, and the second half of exact sums. In a backward the gradients of each
+**              model have a lane of their own: when its buckets go depends on what else a process
+**              computes and on when others' arrive, and so does not follow what a script asks for.
 ** Everything is begun without waiting, and then tested until it is there: a process that waits
 ** gives its processor away.
 **
@@ -30,10 +31,29 @@
 
 enum { TEXT = 256 };
 
-static MPI_Comm agreed, values, second;
+static MPI_Comm agreed;
+static struct lane {
+  MPI_Comm values, second;
+} * lanes; /* 0: what scripts ask for; n: the n-th model of those whose gradients are on their way */
+static int made;                /* lanes that are there */
 static int rank, size, sharing; /* sharing: processes that have this one's processors */
 static pid_t owner;             /* 0: MPI is not there yet */
 static int spin;                /* tests before a waiting process gives its processor away */
+
+static MPI_Comm communicator(void) {
+  MPI_Comm c;
+  MPI_Comm_dup(MPI_COMM_WORLD, &c);
+  MPI_Comm_set_errhandler(c, MPI_ERRORS_RETURN);
+  return c;
+}
+
+static void make_lane(void) {
+  struct lane *more = realloc(lanes, (made + 1) * sizeof *lanes);
+  if (!more) MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+  lanes = more;
+  lanes[made].values = communicator();
+  lanes[made++].second = communicator();
+}
 
 static const moongrad *api(lua_State *L) {
   const moongrad *mg = moongrad_in(L);
@@ -209,7 +229,7 @@ static MPI_Op op_of(int op, int dtype) {
 typedef struct {
   void *p;
   int64_t n;
-  int op, dtype;
+  int op, dtype, lane;
   bool exact, halfway, there, own; /* own: p is to be freed */
   MPI_Request q;
   char *parts;
@@ -232,7 +252,7 @@ static int begin_exact(reduction *r) {
     get[i] = length(r, rank);
     at[i] = i * get[i];
   }
-  return MPI_Ialltoallv(r->p, to, from, t, r->parts, get, at, t, values, &r->q);
+  return MPI_Ialltoallv(r->p, to, from, t, r->parts, get, at, t, lanes[r->lane].values, &r->q);
 }
 
 static int hand_out(reduction *r) {
@@ -242,7 +262,8 @@ static int hand_out(reduction *r) {
     for (int i = 0; i + apart < size; i += 2 * apart)
       combine(r->op, r->dtype, r->parts + i * bytes, r->parts + (i + apart) * bytes, n);
   r->halfway = true;
-  return MPI_Iallgatherv(r->parts, (int)n, t, r->p, r->cut, r->cut + size, t, second, &r->q);
+  return MPI_Iallgatherv(r->parts, (int)n, t, r->p, r->cut, r->cut + size, t, lanes[r->lane].second,
+                         &r->q);
 }
 
 /* False: no memory. p stays the caller's; p and r stay where they are. */
@@ -266,7 +287,7 @@ static bool reduction_init(reduction *r, void *p, int64_t n, int op, int dtype, 
 static int reduction_begin(reduction *r) {
   if (r->exact) return begin_exact(r);
   return MPI_Iallreduce(MPI_IN_PLACE, r->p, (int)r->n, type_of(r->dtype), op_of(r->op, r->dtype),
-                        values, &r->q);
+                        lanes[r->lane].values, &r->q);
 }
 
 /* `next`: halves that follow each other may begin */
@@ -367,7 +388,7 @@ static int broadcast(lua_State *L) {
   describe(what, "broadcast", more, &y);
   agree(L, "broadcast", what);
   MPI_Request q;
-  check(L, "broadcast", MPI_Ibcast(y.p, (int)y.bytes, MPI_BYTE, root - 1, values, &q));
+  check(L, "broadcast", MPI_Ibcast(y.p, (int)y.bytes, MPI_BYTE, root - 1, lanes[0].values, &q));
   check(L, "broadcast", wait_for(&q));
   api(L)->created(L, &y);
   return 1;
@@ -389,7 +410,7 @@ static int all_gather(lua_State *L) {
   agree(L, "all_gather", what);
   int n = (int)x.bytes;
   MPI_Request q;
-  check(L, "all_gather", MPI_Iallgather(x.p, n, MPI_BYTE, y.p, n, MPI_BYTE, values, &q));
+  check(L, "all_gather", MPI_Iallgather(x.p, n, MPI_BYTE, y.p, n, MPI_BYTE, lanes[0].values, &q));
   check(L, "all_gather", wait_for(&q));
   api(L)->created(L, &y);
   return 1;
@@ -410,6 +431,7 @@ typedef struct {
   bool checked, exact;
   bool running;           /* others wait for what this process has still to give */
   int n, started, halves; /* halves: exact sums before this one have begun their second half */
+  int lane;
   char what[TEXT];
   reduction each[];
 } reducer;
@@ -425,10 +447,16 @@ static bool go_on(reducer *s, int e) { return run(s, fine(e, s->r.error, sizeof 
 
 static bool reducer_begin(moongrad_reducer *r) {
   reducer *s = (reducer *)r;
+  char what[TEXT + 32] = "", *more = what + snprintf(what, TEXT, "%s", s->what);
   s->started = s->halves = 0;
+  s->lane = running + 1;
   s->checked = false;
   run(s, s->n > 0);
-  ask(&s->a, s->what, "");
+  if (s->lane > 1) snprintf(more, 32, ", beside %d more", s->lane - 1);
+  ask(&s->a, what, "");
+  if (s->lane < made) return true;
+  answer(&s->a); /* all are here, and make the lane together */
+  if (s->a.ok) make_lane();
   return true;
 }
 
@@ -461,6 +489,7 @@ static bool reducer_start(moongrad_reducer *r, int k, void *p, int64_t n, int dt
     fprintf(stderr, "rank %d: no memory for a bucket\n", rank + 1);
     MPI_Abort(MPI_COMM_WORLD, 1);
   }
+  q->lane = s->lane;
   s->started = k + 1;
   bool ok = go_on(s, reduction_begin(q));
   spent.start += MPI_Wtime() - began;
@@ -590,11 +619,8 @@ static bool begin(void) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   sharing = count_sharing();
-  MPI_Comm *const all[] = {&agreed, &values, &second};
-  for (int i = 0; i < 3; i++) {
-    MPI_Comm_dup(MPI_COMM_WORLD, all[i]);
-    MPI_Comm_set_errhandler(*all[i], MPI_ERRORS_RETURN);
-  }
+  agreed = communicator();
+  for (int i = 0; i < 2; i++) make_lane();
   MPI_Op_create(combine_max, 1, &largest);
   MPI_Op_create(combine_min, 1, &least);
   on_exit(finish, NULL);

@@ -411,6 +411,55 @@ describe("parameters in common", function()
         "averaged already")]])
   end)
 
+  -- The order in which they come differs between the ranks: of a layer that one of them alone uses
+  -- the others know at the end only that it has no gradient there.
+  it("are told from those of other models, and from what is exchanged within backward", function()
+    job(2, child.folder(), [[
+      local xs, alone = dist.broadcast(mg.randn(2, 5, 6)), false
+      local Meet = mg.Function{name = "meet",
+        forward = function(_, x) return x * 1 end,
+        backward = function(_, gy)
+          if alone then return gy end -- one process stands for all
+          local sum = dist.all_reduce(mg.ones(6), "sum", {exact = true})
+          same(sum, mg.ones(6) * 2)
+          return gy * sum:mean() / 2
+        end}
+      local Net = nn.Module:extend "Net"
+      function Net:init()
+        self.a, self.b, self.z = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+      end
+      function Net:forward(x, also)
+        x = Meet(self.a(x):tanh())
+        return also and self.b(x) + self.z(x) or self.b(x)
+      end
+      local function loss(r, f, g)
+        local h = f(xs[r], r == 1)
+        return (g(h:tanh(), r == 2) ^ 2):mean() + (h ^ 3):mean()
+      end
+      for _, exact in ipairs{false, true} do
+        for _, bytes in ipairs{1, 1 << 20} do
+          mg.set_rng_state{3, 0}
+          local nets, plain = {Net(), Net()}, {}
+          for k, net in ipairs(nets) do plain[k] = net:clone() end
+          alone = true
+          for r = 1, size do (loss(r, plain[1], plain[2]) / size):backward() end
+          alone = false
+          local f = dist.DataParallel(nets[1], {bucket = bytes, exact = exact})
+          local g = dist.DataParallel(nets[2], {bucket = bytes, exact = exact})
+          for _ = 1, 20 do
+            f:cleargrads()
+            g:cleargrads()
+            loss(rank, f, g):backward()
+            for k, net in ipairs(nets) do
+              local want = {}
+              for name, p in plain[k]:named_parameters() do want[name] = p.grad end
+              for name, p in net:named_parameters() do near(p.grad, want[name]) end
+            end
+          end
+        end
+      end]])
+  end)
+
   it("are normalized by their own batches, or by all of them", function()
     job(4, child.folder(), [[
       local x = dist.broadcast(mg.randn(12, 3, 2) * 3 + 1)
