@@ -22,6 +22,7 @@ print(pcall(function() return mg.mse_loss end))
 --
 -- - `dim` is `axis`, `keepdim` is `keepdims`; `view` is `reshape`, `clip` is `clamp`, `numel()`
 --   is `size`, `tolist()` is `totable()`, `zero_grad` is `cleargrads`, `state_dict` is `state`.
+-- - `x:transpose(a, b)` is `x:swapaxes(a, b)`; our `transpose` is NumPy's, of all axes.
 -- - There is no `train()` and `eval()`: modes come from `mg.Config.train`, and
 --   `mg.test_mode(f, ...)` switches it off for a call.
 -- - `cross_entropy` takes labels 1..K. `nn.functional` is `mg` itself: every op is a function

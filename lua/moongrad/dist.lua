@@ -156,7 +156,7 @@ end
 local function is_waiting(model)
   local waiting = false
   model:_walk(function() end, function(m)
-    waiting = waiting or m.is_waiting and m:is_waiting() or false
+    waiting = waiting or m._is_waiting and m:_is_waiting() or false
   end)
   return waiting
 end

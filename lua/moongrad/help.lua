@@ -31,8 +31,9 @@ local TORCH = {
   type = "to", type_as = "to", float = 'to "float32"', double = 'to "float64"', long = 'to "int64"',
   half = 'to "float32"', int = 'to "int64"', zero_grad = "cleargrads (a Variable: cleargrad)",
   state_dict = "state", load_state_dict = "load_state", named_modules = "pairs", children = "pairs",
-  train = "Config.train", eval = "mg.test_mode", register_buffer = "nn.Buffer",
-  register_parameter = "nn.Parameter", requires_grad_ = "requires_grad = true",
+  train = "Config.train", training = "Config.train", eval = "mg.test_mode",
+  register_buffer = "nn.Buffer", register_parameter = "nn.Parameter",
+  requires_grad_ = "requires_grad = true",
   retain_grad = "backward{retain_grad = true}", contiguous = "clone", cpu = "nothing: all is there",
   cuda = "nothing: all is on the CPU", clip_grad_norm_ = "optim.clip_grad_norm",
   ModuleList = "a table of modules", ModuleDict = "a table of modules",
@@ -87,6 +88,8 @@ local TORCH = {
   inference_mode = "no_grad", set_detect_anomaly = "Config.debug = true",
   affine_grid_generator = "affine_grid", ConstantLR = "optim.lambda",
   MultiplicativeLR = "optim.lambda", GaussianNoise = "x + mg.randn_like(x)",
+  evaluate = "mg.test_mode", zeroGradParameters = "cleargrads", getParameters = "parameters",
+  updateParameters = "an optimizer's step", -- these are torch7's
 }
 
 -- Likewise, of mg, its modules and Variables: a class of one's own may have fields of these names.
@@ -100,6 +103,8 @@ local MORE = {
   percentile = "quantile", dstack = "stack", jacrev = "jacobian", jacfwd = "jacobian",
   linalg = "mg", random = "mg", special = "mg", autograd = "mg", astype = "to", copy = "clone",
   fill = "x[{}] = v", fill_ = "x[{}] = v", zero_ = "x[{}] = 0", copy_ = "x.data = v",
+  zero = "x[{}] = 0", narrow = "x[{ {first, last} }]", select = "x[{ {}, i }]", cmul = "mul",
+  cdiv = "div", nDimension = "ndim", nElement = "size",       -- from zero on torch7's
 }
 for _, dtype in ipairs{"float64", "float32", "int64", "uint8", "bool"} do
   MORE[dtype] = ('the string "%s", as in x:to "%s"'):format(dtype, dtype)

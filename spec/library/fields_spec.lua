@@ -100,4 +100,53 @@ describe("fields", function()
     end
     assert(helper.same(ps[1].data, ps[2].data))
   end)
+
+  it("of one's own classes may have any name but a method's", function()
+    local nn, path = mg.nn, os.tmpname()
+    local Net = nn.Module:extend "Net"
+    function Net:init()
+      self.head, self.late, self.build, self.find = nn.Linear(2, 3), nn.Linear(2), 1, "a"
+    end
+    function Net:forward(x) return self.late(self.head(x)) end
+    function Net:infer(x) return mg.test_mode(self, x):argmax(2) end
+    function Net:is_waiting() error(self) end
+    function Net:describe() error(self) end
+    local net, other = Net(), Net()
+    net:infer(mg.ones(1, 2))
+    os.remove(path)
+    net:save(path .. ".npz")
+    other:load(path .. ".npz")
+    os.remove(path .. ".npz")
+    assert(mg.equal(net.late.weight, other.late.weight))
+    assert.equal("Net\n  head: Linear(2, 3)\n  late: Linear(3, 2)", tostring(other))
+    local Encoder = nn.Module:extend "Encoder"
+    function Encoder:init() self.infer, self.describe = nn.Linear(2, 2), "text" end
+    local encoder = Encoder()
+    encoder:load_state(encoder:state())
+    assert.equal("Encoder\n  infer: Linear(2, 2)", tostring(encoder))
+    for _, name in ipairs{"state", "save", "forward", "parameters", "to"} do
+      assert(raises(("Net.%s: every module has a method of this name"):format(name),
+        assign(net, name, mg.ones(2))))
+    end
+    net.forward = function(_, x) return x end
+    assert.equal(3, net(3))
+  end)
+
+  it("of one's own datasets, too", function()
+    local Series = data.Dataset:extend "Series"
+    function Series:init(name, value) self[name] = value end
+    function Series:__len() return 6 end -- luacheck: ignore self
+    function Series:get(i) return i, i + self.ahead end
+    for _, shuffle in ipairs{false, true} do
+      local sum = 0
+      for _, t in data.DataLoader(Series("ahead", 3), {batch_size = 2, shuffle = shuffle}) do
+        sum = sum + t:sum():item()
+      end
+      assert.equal(39, sum)
+      for _, name in ipairs{"batch", "take"} do
+        local text = "DataLoader: the dataset's %s is a number, and is called as a method"
+        assert(raises(text:format(name), data.DataLoader, Series(name, 3), {shuffle = shuffle}))
+      end
+    end
+  end)
 end)

@@ -144,6 +144,19 @@ describe("numbers", function()
 end)
 
 describe("arguments", function()
+  it("of transpose that would exchange two axes elsewhere, and nothing here", function()
+    local text = "transpose: axes %d, %d in this order leave shape (2, 3) as it is; swapaxes " ..
+      "exchanges two"
+    for _, axes in ipairs{{1, 2}, {-2, -1}, {1, -1}, {-2, 2}} do
+      refuses(text:format(table.unpack(axes)), mg.transpose, mg.ones(2, 3), table.unpack(axes))
+      refuses(text:format(table.unpack(axes)), mg.transpose, mg.ones(2, 3), axes)
+    end
+    refuses("transpose: 2 axes given for shape (2, 3, 4); swapaxes exchanges two", mg.transpose,
+      mg.ones(2, 3, 4), 2, 3)
+    assert.equal(3, #mg.ones(2, 3):transpose(2, 1))
+    assert.equal(2, #mg.ones(2, 3):permute(1, 2))
+  end)
+
   it("behind a nil are not passed over", function()
     refuses("transpose: axes[1] must be a whole number, not a nil", mg.transpose, mg.ones(2, 3),
       nil, 5)

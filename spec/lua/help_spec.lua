@@ -167,7 +167,7 @@ describe("a name that is not there", function()
   it("and is PyTorch's, says ours", function()
     local x, net = mg.ones(2), mg.nn.Linear(2, 3)
     for name, ours in pairs{view = "reshape", numel = "size", tolist = "totable", dim = "ndim",
-                            grad_fn = "creator", clip = "clamp"} do
+                            grad_fn = "creator", clip = "clamp", nDimension = "ndim"} do
       assert(raises(("a Variable has no %s; here it is %s"):format(name, ours),
         function() return x[name] end))
     end
@@ -184,7 +184,8 @@ describe("a name that is not there", function()
         function() return mg[name] end))
     end
     for name, ours in pairs{zero_grad = "cleargrads", state_dict = "state", eval = "mg.test_mode",
-                            train = "Config.train", load_state_dict = "load_state"} do
+                            train = "Config.train", load_state_dict = "load_state",
+                            training = "Config.train", getParameters = "parameters"} do
       assert(raises(("a module has no %s; here it is %s"):format(name, ours),
         function() return net[name] end))
     end

@@ -44,8 +44,8 @@ bool forward_permute(call *c) {
     for (int i = 0; i < s.n; i++) at.axes.d[i] = s.n - i;
   }
   if (at.axes.n != s.n)
-    return fail(&c->G->c, "%s: %d axes given for shape %s", name, (int)at.axes.n,
-                shape_text(&s, text));
+    return fail(&c->G->c, "%s: %d axes given for shape %s%s", name, (int)at.axes.n,
+                shape_text(&s, text), at.axes.n == 2 ? "; swapaxes exchanges two" : "");
   for (int i = 0; i < s.n; i++) {
     int64_t axis = at.axes.d[i], k = axis < 0 ? axis + s.n : axis - 1;
     if (k < 0 || k >= s.n)
@@ -62,7 +62,20 @@ bool forward_permute(call *c) {
   return x && give(c, arr_permute(&c->G->c, x, perm));
 }
 
-bool forward_transpose(call *c) { return forward_permute(c); }
+/* Two axes are elsewhere those to be exchanged: here they would be left as they are. */
+bool forward_transpose(call *c) {
+  ATTRS(c, ints axes);
+  shape s;
+  char text[128];
+  node_shape(c->in[0], &s);
+  int64_t first = given(at.axes.n) && at.axes.n == 2 && s.n == 2 ? at.axes.d[0] : 0;
+  if ((first == 1 || first == -2) && (at.axes.d[1] == 2 || at.axes.d[1] == -1))
+    return fail(&c->G->c,
+                "transpose: axes %lld, %lld in this order leave shape %s as it is; swapaxes "
+                "exchanges two",
+                (long long)first, (long long)at.axes.d[1], shape_text(&s, text));
+  return forward_permute(c);
+}
 
 bool forward_broadcast_to(call *c) {
   ATTRS(c, ints dims);

@@ -89,6 +89,7 @@ local refused = {
     mg.ones(2, 3):permute(1, 1)]],
   transpose = [[
     mg.ones(2, 3):transpose(1, 2, 3)
+    mg.ones(2, 3):transpose(1, 2)
     mg.ones(2, 3):transpose(2, 2)]],
   broadcast_to = "mg.ones(2, 3):broadcast_to(2, 4)",
   sum_to = "mg.ones(2, 3):sum_to(2, 2)",

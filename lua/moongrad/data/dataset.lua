@@ -20,7 +20,7 @@ local function set(t, name, value)
   Object._check_name(rawget(t, "__name") or getmetatable(t).__name, name)
   rawset(t, name, value)
   if name ~= "get" then return end
-  for other, instead in pairs { take = false, ahead = false, batch = Dataset.batch } do
+  for other, instead in pairs { take = false, _ahead = false, batch = Dataset.batch } do
     local now = t[other]
     if now and now ~= instead and rawget(t, other) == nil then rawset(t, other, instead) end
   end
@@ -68,6 +68,12 @@ end
 
 local function check(op, ds)
   check_get(op, ds)
+  for _, name in ipairs{"batch", "take"} do
+    if ds[name] and type(ds[name]) ~= "function" then
+      raise("%s: the dataset's %s is a %s, and is called as a method: name the field otherwise", op,
+        name, mg.is_variable(ds[name]) and "Variable" or type(ds[name]))
+    end
+  end
   local meta = getmetatable(ds)
   if type(ds) == "table" and #ds == 0 and not (meta and meta.__len) then
     raise("%s: the dataset has no length: give it a metamethod __len, or items at 1, 2, ...", op)
@@ -153,7 +159,7 @@ local function gives(class, get, batch)
 end
 
 -- The same of one whose raw() gives Variables, of which items are rows, and made(...) what comes of
--- rows of them: pick(index) takes what x[index] does. ahead(index) begins to copy rows for later,
+-- rows of them: pick(index) takes what x[index] does. _ahead(index) begins to copy rows for later,
 -- in another thread; it gives a function that gives what take does, or nil: they are to be taken.
 local function gives_picks(class)
   function class:pick(index)
@@ -161,7 +167,7 @@ local function gives_picks(class)
     for k = 1, rows.n do rows[k] = rows[k][index] end
     return self:made(table.unpack(rows, 1, rows.n))
   end
-  function class:ahead(index)
+  function class:_ahead(index)
     if self.pick ~= class.pick or self.take ~= class.take then return nil end
     local job = mg._ahead(index, self:raw())
     return job and function()
@@ -209,8 +215,8 @@ function Mapped:init(ds, fn, batched)
   if not batched then return end
   self.batch = function(_, i, j) return something(fn(ds:batch(i, j))) end
   self.take = ds.take and function(_, index) return something(fn(ds:take(index))) end
-  self.ahead = ds.ahead and function(_, index)
-    local later = ds:ahead(index)
+  self._ahead = ds._ahead and function(_, index)
+    local later = ds:_ahead(index)
     local function mapped(first, ...)
       if first ~= nil then return something(fn(first, ...)) end
     end

@@ -160,7 +160,7 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
     end
     self.pass = self.pass + 1
     local n, later = 0, nil
-    local ahead = order and not self.collate and self.ds.ahead
+    local ahead = order and not self.collate and self.ds._ahead
     local begun
     local function batch(first, ...)
       if first == nil then return fetch(self, order, self:span(n + 1)) end

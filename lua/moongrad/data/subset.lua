@@ -30,7 +30,7 @@ Subset.init = checked("Subset(self, ds: any, positions: array)",
     self.ds, self.positions = ds, positions
     if dataset.takes(ds) then
       self.take = function(_, index) return ds:take(positions[index]) end
-      self.ahead = ds.ahead and function(_, index) return ds:ahead(positions[index]) end
+      self._ahead = ds._ahead and function(_, index) return ds:_ahead(positions[index]) end
     end
   end)
 

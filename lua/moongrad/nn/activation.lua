@@ -40,7 +40,7 @@ for _, entry in ipairs(LIST) do
     if self.argument == nil then return mg[op](x) end
     return mg[op](x, self.argument)
   end)
-  function class:describe()
+  function class:_describe()
     local a = self.argument
     if type(a) ~= "table" then return a and mg._format("%g", a) or "" end
     return options("", "approximate", a.approximate, "none", "beta", a.beta, 1, "min", a.min, -1,
@@ -63,6 +63,6 @@ PReLU.init = checked("PReLU(self, num_parameters: int(1..) = 1, {init: number(..
   end)
 PReLU.forward = checked("PReLU(self, x: float)", "mg.prelu",
   function(self, x) return mg.prelu(x, self.weight) end)
-function PReLU:describe() return tostring(self.weight.size) end
+function PReLU:_describe() return tostring(self.weight.size) end
 
 return layers

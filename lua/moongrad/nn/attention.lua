@@ -51,7 +51,7 @@ MultiHeadAttention.init = checked(
     if bias then self.out_proj.bias = Parameter(mg.zeros{width, dtype = dtype}) end
   end)
 
-function MultiHeadAttention:describe()
+function MultiHeadAttention:_describe()
   local K, V = self.k_proj_weight, self.v_proj_weight
   return options_of(self.embed_dim .. ", " .. self.num_heads, "dropout", self.dropout, 0,
     "bias", self.in_proj_bias ~= nil, true, "kdim", K and K.shape[2], self.embed_dim,

@@ -54,13 +54,13 @@ function Convolution:build(inputs)
   end
 end
 
-function Convolution:infer(find)
+function Convolution:_infer(find)
   local W = find "weight"
   if self.weight or not W or W.ndim ~= self.axes + 2 then return end
   self:build(self.transposed and W.shape[1] or W.shape[2] * self.groups)
 end
 
-function Convolution:is_waiting() return not self.weight end
+function Convolution:_is_waiting() return not self.weight end
 
 -- The first call of one that has no parameters yet
 function Convolution:first(forward, x)
@@ -71,7 +71,7 @@ function Convolution:first(forward, x)
   return self:_sized(self.build, x.shape[x.ndim - self.axes], forward, x)
 end
 
-function Convolution:describe()
+function Convolution:_describe()
   local inputs = "?"
   if self.weight then
     inputs = self.transposed and self.weight.shape[1] or self.weight.shape[2] * self.groups

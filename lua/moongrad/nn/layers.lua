@@ -39,12 +39,12 @@ function Linear:build(inputs)
   if self.has_bias then self.bias = Parameter(uniform(bound, { self.outputs }, self.dtype)) end
 end
 
-function Linear:infer(find)
+function Linear:_infer(find)
   local W = find "weight"
   if not self.weight and W and W.ndim == 2 then self:build(W.shape[2]) end
 end
 
-function Linear:is_waiting() return not self.weight end
+function Linear:_is_waiting() return not self.weight end
 
 Linear.forward = checked("Linear(self, x: any)", "x W' + b", function(self, x)
   if not self.weight then
@@ -58,7 +58,7 @@ Linear.forward = checked("Linear(self, x: any)", "x W' + b", function(self, x)
   return mg.linear(x, self.weight, self.bias)
 end)
 
-function Linear:describe()
+function Linear:_describe()
   return options(("%s, %d"):format(self.weight and self.weight.shape[2] or "?", self.outputs),
     "bias", self.has_bias, true)
 end
@@ -79,7 +79,7 @@ Bilinear.init = checked(
 Bilinear.forward = checked("Bilinear(self, x: float, y: float)", "x W[k] y' + b[k]",
   function(self, x, y) return mg.bilinear(x, y, self.weight, self.bias) end)
 
-function Bilinear:describe()
+function Bilinear:_describe()
   local s = self.weight.shape
   return options(("%d, %d, %d"):format(s[2], s[3], s[1]), "bias", self.bias ~= nil, true)
 end
@@ -108,7 +108,7 @@ Embedding.forward = checked("Embedding(self, index: int64 | uint8)", "rows of we
     return mg.embedding(index, self.weight, { padding_idx = self.padding_idx })
   end)
 
-function Embedding:describe()
+function Embedding:_describe()
   return options(table.concat(self.weight.shape, ", "), "padding_idx", self.padding_idx)
 end
 
@@ -119,7 +119,7 @@ local function plain(name, op, takes, doc, describe)
     function(self, ...) self.given = { ... } end)
   class.forward = checked(name .. "(self, x: array)", "mg." .. op,
     function(self, x) return mg[op](x, table.unpack(self.given)) end)
-  function class:describe() return describe(table.unpack(self.given)) end
+  function class:_describe() return describe(table.unpack(self.given)) end
 end
 
 local function number(v) return mg._format("%g", v) end
@@ -158,7 +158,7 @@ LocalResponseNorm.forward = checked("LocalResponseNorm(self, x: float)", "mg.loc
       { alpha = self.alpha, beta = self.beta, k = self.k })
   end)
 
-function LocalResponseNorm:describe()
+function LocalResponseNorm:_describe()
   return options(tostring(self.size), "alpha", self.alpha, 1e-4, "beta", self.beta, 0.75,
     "k", self.k, 1)
 end
@@ -172,7 +172,7 @@ Dropout.init = checked("Dropout(self, p: number(0..1) = 0.5)",
 Dropout.forward = checked("Dropout(self, x: float)", "x, or what is left of it in training",
   function(self, x) return mg.dropout(x, self.p) end)
 
-function Dropout:describe() return mg._format("%g", self.p) end
+function Dropout:_describe() return mg._format("%g", self.p) end
 
 local Flatten = layer "Flatten"
 
@@ -183,6 +183,6 @@ Flatten.init = checked("Flatten(self, first: int = 2, last: int = -1)",
 Flatten.forward = checked("Flatten(self, x: array)", "x with axes made one",
   function(self, x) return mg.flatten(x, self.first, self.last) end)
 
-function Flatten:describe() return options("", "first", self.first, 2, "last", self.last, -1) end
+function Flatten:_describe() return options("", "first", self.first, 2, "last", self.last, -1) end
 
 return layers

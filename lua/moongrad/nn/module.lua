@@ -14,7 +14,7 @@
 -- Sequential are counted as well, as nn.ReLU() is there.
 --
 -- A layer may leave its input size open until it is known. Then it has no parameters yet, and its
--- method infer(find) makes them from a file: find "weight" gives the array of that name or nil.
+-- method _infer(find) makes them from a file: find "weight" gives the array of that name or nil.
 -- The dtype of parameters still to be made is the field dtype.
 
 local mg = require "moongrad"
@@ -70,6 +70,9 @@ function Module:__newindex(k, v)
   elseif type(v) == "boolean" and k == "requires_grad" then
     raise("%s.requires_grad: only Variables have it; model:freeze() is for all parameters",
       getmetatable(self).__name)
+  elseif v and type(v) ~= "function" and type(rawget(Module, k)) == "function" then
+    raise("%s.%s: every module has a method of this name, which the field would hide: name it " ..
+      "otherwise", getmetatable(self).__name, k)
   end
   remember(self, k, is_variable(v) and settled(v) or nil)
   rawset(self, k, v)
@@ -245,7 +248,7 @@ function Module._keys(t)
     if not variable or kind(v) == "parameter" then keys[#keys + 1] = k end
     own = own or variable
   end
-  if not own and getmetatable(t) and t.infer then return nil end
+  if not own and getmetatable(t) and t._infer then return nil end
   return keys
 end
 
@@ -330,7 +333,7 @@ local function collect(self)
       list[#list + 1] = { name, v }
     end
   end, function(module)
-    waits = waits or module.is_waiting and module:is_waiting() or false
+    waits = waits or module._is_waiting and module:_is_waiting() or false
   end)
   return list, waits
 end
@@ -378,7 +381,7 @@ end)
 -- For walk: a layer that waits for its first input is an error.
 local function no_waiting(op)
   return function(module, prefix)
-    if module.is_waiting and module:is_waiting() then
+    if module._is_waiting and module:_is_waiting() then
       raise("%s: %s has no parameters yet%s: it has not seen an input", op,
         getmetatable(module).__name, prefix == "" and "" or " (" .. prefix:sub(1, -2) .. ")")
     end
@@ -454,8 +457,8 @@ end
 local function infer(self, t)
   local more = {}
   walk(self, function() end, function(module, prefix)
-    if not module.infer then return end
-    more[module] = fields_of(module, module.infer, function(name) return t[prefix .. name] end)
+    if not module._infer then return end
+    more[module] = fields_of(module, module._infer, function(name) return t[prefix .. name] end)
   end)
   return more
 end
@@ -625,7 +628,7 @@ function Module:_snapshot()
 end
 
 -- What a layer prints between its parentheses.
-function Module.describe() return "" end
+function Module._describe() return "" end
 
 -- Its members, and the functions of an array of layers.
 local function shown(t)
@@ -645,7 +648,7 @@ local function describe(v, name, lines, path)
   if is_variable(v) then head = ("%s %s"):format(kind(v), shape(v))
   elseif type(v) == "function" then head = function_name(v)
   elseif getmetatable(v) then
-    local text = v:describe()
+    local text = v:_describe()
     own = text == ""
     head = getmetatable(v).__name .. (own and "" or "(" .. text .. ")")
   end
@@ -701,7 +704,7 @@ Module.summary = checked("summary(self)",
       if what ~= "buffer" then n, numbers = n + 1, numbers + v.size end
       bytes = bytes + v.size * (width[v.dtype] or 1)
     end, function(module, prefix)
-      if module.is_waiting and module:is_waiting() then
+      if module._is_waiting and module:_is_waiting() then
         rows[#rows + 1] = { prefix .. "?", "waits for its first input", "", "" }
       end
     end)

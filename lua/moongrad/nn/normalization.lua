@@ -62,12 +62,12 @@ local function by_channel(name, doc, options, affine, track, run)
     self.features = features
   end
 
-  function class:infer(find)
+  function class:_infer(find)
     local some = find "weight" or find "running_mean"
     if not self.features and some and some.ndim == 1 then self:build(some.size) end
   end
 
-  function class:is_waiting() return not self.features and (self.affine or self.tracks) end
+  function class:_is_waiting() return not self.features and (self.affine or self.tracks) end
 
   class.forward = checked(name .. "(self, x: float)", "x (N, C, ...) normalized",
     function(self, x)
@@ -87,7 +87,7 @@ local function by_channel(name, doc, options, affine, track, run)
       end)
     end)
 
-  function class:describe()
+  function class:_describe()
     return options_of(tostring(self.features or "?"), "eps", self.eps, 1e-5,
       "momentum", self.momentum, 0.1, "affine", self.affine, affine == "true",
       "track_running_stats", self.tracks, track == "true", "sync", self.sync, false)
@@ -160,12 +160,12 @@ function GroupNorm:build(channels)
   self.channels = channels
 end
 
-function GroupNorm:infer(find)
+function GroupNorm:_infer(find)
   local W = find "weight"
   if not self.channels and W and W.ndim == 1 then self:build(W.size) end
 end
 
-function GroupNorm:is_waiting() return self.affine and not self.weight end
+function GroupNorm:_is_waiting() return self.affine and not self.weight end
 
 GroupNorm.forward = checked("GroupNorm(self, x: float)", "x (N, C, ...) normalized",
   function(self, x)
@@ -176,7 +176,7 @@ GroupNorm.forward = checked("GroupNorm(self, x: float)", "x (N, C, ...) normaliz
     return mg.group_norm(x, self.groups, self.weight, self.bias, { eps = self.eps })
   end)
 
-function GroupNorm:describe()
+function GroupNorm:_describe()
   return options_of(("%d, %s"):format(self.groups, self.channels or "?"), "eps", self.eps, 1e-5,
     "affine", self.affine, true)
 end
@@ -199,12 +199,12 @@ local function of_last_axes(name, eps, options, doc, read, run)
     self.sizes = table.move(shape, 1, #shape, 1, {})
   end
 
-  function class:infer(find)
+  function class:_infer(find)
     local W = find "weight"
     if not self.sizes and W then self:build(W.shape) end
   end
 
-  function class:is_waiting() return self.affine and not self.weight end
+  function class:_is_waiting() return self.affine and not self.weight end
 
   class.forward = checked(name .. "(self, x: array)", "x normalized over its last axes",
     function(self, x)
@@ -214,7 +214,7 @@ local function of_last_axes(name, eps, options, doc, read, run)
       return run(self, x)
     end)
 
-  function class:describe()
+  function class:_describe()
     return options_of(self.sizes and table.concat(self.sizes, ", ") or "?", "eps", self.eps, eps,
       "elementwise_affine", self.affine, true, "bias", self.has_bias, true)
   end

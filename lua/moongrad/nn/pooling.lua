@@ -25,7 +25,7 @@ local function layer(name, op, signature, doc, options)
   class.forward = checked(name .. "(self, x: float)", doc, function(self, x)
     return mg[op](x, self.size, self.options)
   end)
-  function class:describe()
+  function class:_describe()
     local given = { n = 0 }
     for _, key in ipairs(options) do
       local default = DEFAULTS[key]
@@ -74,7 +74,7 @@ Upsample.init = checked(
 Upsample.forward = checked("Upsample(self, x: float)", "x with another size",
   function(self, x) return mg.interpolate(x, self.options) end)
 
-function Upsample:describe()
+function Upsample:_describe()
   local o = self.options
   return options_of(text(o.size or o.scale_factor) .. ", " .. o.mode,
     "align_corners", o.align_corners, false)

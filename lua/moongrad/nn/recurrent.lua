@@ -154,14 +154,14 @@ local function sequence(name, cell, doc, options)
       if inputs then build(self, inputs) end
     end)
 
-  function class:infer(find)
+  function class:_infer(find)
     local W = find "weight_ih_l0"
     if not self.input_size and W and W.ndim == 2 then build(self, W.shape[2]) end
   end
 
-  function class:is_waiting() return not self.input_size end
+  function class:_is_waiting() return not self.input_size end
 
-  function class:describe()
+  function class:_describe()
     local sizes = ("%s, %d"):format(self.input_size or "?", self.hidden_size)
     if self.num_layers > 1 then sizes = sizes .. ", num_layers = " .. self.num_layers end
     if self.bidirectional then sizes = sizes .. ", bidirectional" end
@@ -253,7 +253,7 @@ local function one_step(name, cell, doc, options)
       end
     end)
 
-  function class:infer(find)
+  function class:_infer(find)
     local W = find "weight_ih"
     if not self.input_size and W and W.ndim == 2 then
       parameters(self, W.shape[2], "")
@@ -261,9 +261,9 @@ local function one_step(name, cell, doc, options)
     end
   end
 
-  function class:is_waiting() return not self.input_size end
+  function class:_is_waiting() return not self.input_size end
 
-  function class:describe()
+  function class:_describe()
     return options_of(("%s, %d"):format(self.input_size or "?", self.hidden_size),
       "bias", self.has_bias, true, "nonlinearity", self.cell, cell)
   end

@@ -96,7 +96,7 @@ TransformerDecoderLayer.forward = checked("TransformerDecoderLayer(self, " .. DE
   end)
 
 for _, class in ipairs{TransformerEncoderLayer, TransformerDecoderLayer} do
-  function class:describe()
+  function class:_describe()
     return options("", "dropout", self.dropout, 0.1, "norm_first", self.norm_first, false)
   end
 end
