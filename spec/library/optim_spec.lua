@@ -485,6 +485,19 @@ describe("optim", function()
     opt:step()                                     -- they are its parameters still
   end)
 
+  it("take no model whose class has other parameters than its fields, nor two", function()
+    local Net = nn.Module:extend "Net"
+    function Net:init() self.body, self.head = nn.Linear(2, 2), nn.Linear(2, 2) end
+    function Net:parameters() return self.head:parameters() end
+    for _, make in ipairs{optim.SGD, optim.LBFGS} do
+      assert(raises("Net has a method parameters of its own: give what it gives", make, Net()))
+    end
+    assert(raises("SGD: Net has a method parameters", optim.SGD, {{params = Net()}}))
+    assert.equal("SGD", getmetatable(optim.SGD(Net():parameters())).__name)
+    assert(raises("SGD: parameter 1 is a table, expected a Variable; of several models or lists",
+      optim.SGD, {nn.Linear(1, 1), nn.Linear(1, 1)}))
+  end)
+
   describe("groups", function()
     it("have options of their own, and the optimizer's", function()
       local a, b, c = mg.Variable(1.0), mg.Variable(1.0), nn.Linear(1, 1, {bias = false})

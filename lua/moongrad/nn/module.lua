@@ -374,6 +374,8 @@ Module.parameters = checked("parameters(self)", "a list of them; for p in model:
     return list
   end)
 
+Module._every = Module.parameters    -- whatever a class of one's own has under that name
+
 Module.cleargrads = checked("cleargrads(self)", "every parameter's grad becomes nil", function(self)
   for _, p in self:named_parameters() do p:cleargrad() end
 end)

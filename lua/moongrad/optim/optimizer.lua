@@ -126,7 +126,9 @@ local function check_parameters(name, target)
   check_list(name, "the table of parameters", target)
   for i, p in ipairs(target) do
     if not mg.is_variable(p) then
-      raise("%s: parameter %d is a %s, expected a Variable", name, i, type(p))
+      raise("%s: parameter %d is a %s, expected a Variable%s", name, i, type(p),
+        type(p) == "table" and "; of several models or lists make groups: {{params = a}, " ..
+          "{params = b}}" or "")
     elseif kinds.kind(p) ~= "parameter" then
       raise("%s: parameter %d is not tracked, or has a creator: it would never change", name, i)
     elseif seen[p.id] then
@@ -136,9 +138,15 @@ local function check_parameters(name, target)
   end
 end
 
--- A list of one's own, which changes to the one that was given do not reach; a module as it is
-local function own_list(target)
-  return target.named_parameters and target or copied(target)
+-- A list of one's own, which changes to the one that was given do not reach; a module as it is,
+-- unless what it calls its parameters is not what its fields hold, which are gone over at each step
+local function own_list(name, target)
+  if not target.named_parameters then return copied(target) end
+  if target._every and target.parameters ~= target._every then
+    raise("%s: %s has a method parameters of its own: give what it gives, model:parameters()", name,
+      getmetatable(target).__name)
+  end
+  return target
 end
 
 -- Iterates over name, parameter; in an array the position is the name.
@@ -175,7 +183,7 @@ local function new_group(self, n, given, seen)
   end
   for name, p in named(target) do check_new(seen, p.id, n, name, class.__name) end
   local group = setmetatable({
-    target = own_list(target), values = setmetatable({}, {__index = self.values})
+    target = own_list(class.__name, target), values = setmetatable({}, {__index = self.values})
   }, class)
   for name, value in pairs(checked_options(group, options)) do group.values[name] = value end
   return group
@@ -217,7 +225,7 @@ local function extend(self, name, options, doc)
       if grouped then check_list(name, "the list of groups", target) end
       if not grouped and not target.named_parameters then check_parameters(name, target) end
       for i, option in ipairs(class.names) do values[option] = (select(i, ...)) end
-      for k, value in pairs{values = values, target = own_list(target), groups = groups,
+      for k, value in pairs{values = values, target = own_list(name, target), groups = groups,
                             hooks = {}, slots = {}} do
         rawset(object, k, value)
       end
