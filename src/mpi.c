@@ -151,6 +151,13 @@ static void ask(agreement *a, const char *what, const char *where) {
   if (a->ok) open_question = a;
 }
 
+/* Until all have come to it; what others came to before fails there. False: MPI does. */
+static bool await(agreement *a, const char *what) {
+  do ask(a, what, ""), answer(a);
+  while (!a->ok && strncmp(a->error, "MPI", 3) != 0);
+  return a->ok;
+}
+
 static void agree(lua_State *L, const char *who, const char *what) {
   agreement a;
   api(L)->where(L);
@@ -515,10 +522,14 @@ static void reducer_step(moongrad_reducer *r) {
   spent.step += MPI_Wtime() - began;
 }
 
+/* Others may be in the midst of a backward that asks for a sum which this one's does not: there it
+** fails, and they come here. */
 static bool reducer_wait(moongrad_reducer *r, int k) {
   reducer *s = (reducer *)r;
   double began = MPI_Wtime();
   int e = MPI_SUCCESS;
+  if (k == 0 && !await(&s->a, "the end of its backward"))
+    return snprintf(r->error, sizeof r->error, "backward: %s", s->a.error), run(s, false);
   for (int i = 0; e == MPI_SUCCESS && !s->each[k].there; i++) {
     for (int j = 0; e == MPI_SUCCESS && j < s->started; j++) e = look_after(s, j);
     if (!s->each[k].there) rest(i);
@@ -589,8 +600,7 @@ static void finish(int status, void *arg) {
   }
   if (status != 0) MPI_Abort(MPI_COMM_WORLD, status);
   agreement a;
-  do ask(&a, "its end", ""), answer(&a);
-  while (!a.ok && strncmp(a.error, "MPI", 3) != 0);
+  await(&a, "its end");
   MPI_Finalize();
 }
 

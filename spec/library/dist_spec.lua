@@ -460,6 +460,31 @@ describe("parameters in common", function()
       end]])
   end)
 
+  it("fail everywhere where a sum within backward is asked for by one rank alone", function()
+    job(2, child.folder(), [[
+      local Twice = mg.Function{name = "twice",
+        forward = function(_, x) return x * 1 end,
+        backward = function(_, gy) return dist.all_reduce(gy, "sum") end}
+      local Fail = mg.Function{name = "fail",
+        forward = function(_, x) return x * 1 end,
+        backward = function() error "on purpose" end}
+      local norm = nn.BatchNorm(4, {sync = true})
+      local plain = dist.DataParallel(nn.Linear(3, 4), {bucket = 1})
+      local model = dist.DataParallel(nn.Sequential(nn.Linear(3, 4), norm, nn.Linear(4, 2)))
+      local x = mg.eye(2, 3) * rank
+      local function fails(model, wrap, here, there)
+        local y = rank == 2 and wrap(model(x)) or model(x)
+        shows(message(function() y:sum():backward() end), rank == 2 and here or there)
+        for p in model:parameters() do assert(p.grad == nil) end
+      end
+      fails(plain, Twice,
+        "all_reduce: rank 1 came to the end of its backward, rank 2 to all_reduce (sum) of float64",
+        "backward: it failed in another process")
+      fails(model, Fail, "on purpose", "rank 2 to the end of its backward")
+      model(x):sum():backward()
+      same(dist.all_gather(norm.weight.grad)[1], norm.weight.grad)]])
+  end)
+
   it("are normalized by their own batches, or by all of them", function()
     job(4, child.folder(), [[
       local x = dist.broadcast(mg.randn(12, 3, 2) * 3 + 1)
