@@ -356,6 +356,15 @@ describe("tokenizers", function()
     assert(raises("load_state: merge 3 is one before it", bpe.load_state, bpe,
       {kind = "BPETokenizer", merges = mg.tensor({{1, 2}, {2, 1}, {1, 2}}, "int64")}))
     assert.same({257, 257}, bpe:encode("abab"):totable())
+    local text, ok = child.run([[
+      local mg = require "moongrad"
+      local bpe, merges = mg.data.BPETokenizer("abab", 258), {{1, 1}}
+      for i = 2, 40 do merges[i] = {255 + i, 255 + i} end             -- the last of 2^40 bytes
+      local state = {kind = "BPETokenizer", merges = mg.tensor(merges, "int64")}
+      assert(not pcall(bpe.load_state, bpe, state))
+      assert(#bpe == 257 and mg.equal(bpe:encode "abab", mg.tensor({257, 257}, "int64")))]],
+      nil, "ulimit -v 600000;")
+    assert(ok, text)
   end)
 end)
 

@@ -289,8 +289,10 @@ BPETokenizer.load_state = checked("load_state(self, state: table)", "takes what 
       if known[key] then raise("load_state: merge %d is one before it", i) end
       known[key] = true
     end
-    clear(self)
-    for _, pair in ipairs(list) do self:add(pair[1], pair[2]) end
+    local new = BPETokenizer("", 256)
+    for _, pair in ipairs(list) do new:add(pair[1], pair[2]) end
+    self.tokens, self.merges = new.tokens, new.merges
+    self.rank, self.known = new.rank, new.known
     return self
   end)
 
