@@ -195,6 +195,11 @@ local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or repeat
                return then true until while]]):gmatch "%a+" do KEYWORDS[#KEYWORDS + 1] = word end
 
+-- What pairs gives of t, as far as that goes
+local function each(t, use)
+  pcall(function() for name, value in pairs(t) do use(name, value) end end)
+end
+
 -- Calls use(name, value) for what can stand behind v and a dot or colon.
 local function members(v, use)
   if mg.is_variable(v) then
@@ -215,22 +220,18 @@ local function members(v, use)
   local seen = {}
   while type(v) == "table" and not seen[v] do
     seen[v] = true
-    pcall(function() for name, value in pairs(v) do use(name, value) end end)
+    each(v, use)
     local meta = getmetatable(v)
     if type(meta) ~= "table" then return end
-    for name in pairs(rawget(v, "values") or {}) do use(name, false) end   -- an optimizer's
-    if type(rawget(meta, "_")) == "table" then                             -- a distribution's
-      for name in pairs(rawget(meta, "_")) do use(name, false) end
-    end
+    each(rawget(v, "values"), function(name) use(name, false) end)         -- an optimizer's
+    each(rawget(meta, "_"), function(name) use(name, false) end)           -- a distribution's
     v = type(meta.__index) == "table" and meta.__index or rawget(meta, "__index") and meta or nil
   end
 end
 
 -- The value of a chain of names and whole numbers, such as model.layers[2].weight, or nil
 local function value_of(chain)
-  local name = chain:match "^[%a_][%w_]*"
-  if not name then return nil end
-  local value, rest = _G[name], chain:sub(#name + 1)
+  local value, rest = _G, "." .. chain
   while rest ~= "" do
     local key = rest:match "^[.:]([%a_][%w_]*)"
     local length = key and #key + 1
@@ -269,7 +270,7 @@ function session.complete(text)
     start = word:match "[%w_]*$"
     chain = word:sub(1, #word - #start)
     for _, name in ipairs(KEYWORDS) do use(name, true) end
-    for name, value in pairs(_G) do use(name, value) end
+    each(_G, use)
   end
   table.sort(names)
   return names, #text - #word + 1
