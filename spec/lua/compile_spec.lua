@@ -783,6 +783,17 @@ describe("compile", function()
     end
   end)
 
+  it("leaves a model its values, where a function would convert it", function()
+    local model, x = mg.nn.Linear(2, 1), mg.ones(1, 2)
+    local want = bits(model(x))
+    local f = mg.compile(function(v) return model:to "float32"(v:to "float32") end)
+    assert.truthy(message(f, x):find("compile_spec.lua:%d+: to: .*compile.*before"))
+    assert.equal(want, bits(model(x)))
+    model:to "float32"
+    assert.equal("float32", f(x).dtype)
+    assert.equal("float32", f(x).dtype)
+  end)
+
   it("counts each parameter's own updates, where one was frozen meanwhile", function()
     -- what is frozen in steps 3 and 4, or steps alone there
     local function freezing(compiled, rule, options, alone)

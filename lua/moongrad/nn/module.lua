@@ -593,6 +593,9 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
       if v.dtype == dtype or v.dtype:sub(1, 5) ~= "float" then return end
       local new = converted[v.id]
       if not new then
+        if mg._recording() then       -- they would have no value once it is recorded
+          raise "to: not in a function that mg.compile records: call it before"
+        end
         new = (kind(v) == "parameter" and Parameter or Buffer)(v.data:to(dtype))
         new.name, new.requires_grad = v.name, v.requires_grad
         converted[v.id] = new
