@@ -43,11 +43,11 @@ local TESTS = {
 -- is called where that is another name.
 local function set(self, validate, rows)
   local class, shape, dtype = getmetatable(self).__name, nil, nil
-  for _, row in ipairs(rows) do                    -- a number never widens
-    if mg.is_variable(row[2]) and row[2].dtype ~= "float64" then dtype = dtype or row[2].dtype
-    elseif mg.is_variable(row[2]) then dtype = "float64" end
+  for _, row in ipairs(rows) do                    -- a number and whole ones never widen
+    local own = mg.is_variable(row[2]) and row[2].dtype
+    if own == "float64" or own == "float32" and not dtype then dtype = own end
   end
-  if not dtype or dtype:sub(1, 5) ~= "float" then dtype = mg.Config.dtype end
+  dtype = dtype or mg.Config.dtype
   for i, row in ipairs(rows) do
     local x = row[2]
     if not mg.is_variable(x) then x = mg.tensor(x, dtype) end

@@ -532,6 +532,11 @@ describe("what is made of factors", function()
       assert(differentiable(function(p, q) return (p:lstsq(q)) end, {A, b}, 1e-5))
       assert(differentiable(function(p, q) return (select(2, p:lstsq(q))) end, {A, b}, 1e-5))
     end
+    local narrow = mg.rand{4, 2, dtype = "float32"}
+    for _, A in ipairs{narrow, narrow:swapaxes(1, 2), narrow[{{}, {1, 1, 1}}]} do
+      local b = mg.randn(A.shape[1])
+      assert(near(A:lstsq(b), A:to("float64"):lstsq(b), 1e-13))
+    end
     assert.same({0}, mg.lstsq(mg.zeros(3, 0), {1, 2, 3}).shape)
     assert(exact(mg.lstsq(mg.zeros(0, 2), mg.zeros(0)), {0, 0}))
     assert(raises("lstsq: A (2, 3) and b (3) do not fit", mg.lstsq, mg.ones(2, 3), {1, 2, 3}))

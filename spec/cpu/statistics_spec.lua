@@ -48,6 +48,11 @@ describe("statistics", function()
     for _, q in ipairs{mg.tensor(0.45), mg.tensor{0.45, 0.9}} do     -- by the part as well
       assert(helper.differentiable(function(v, p) return v:quantile(p) end, {mg.randn(6), q}))
     end
+    local line = mg.randn{5000, dtype = "float32"}
+    for q = 0.1234, 0.99, 0.1 do                                     -- no other value for that
+      assert.equal(line:quantile(q):item(), line:quantile(mg.Variable(q)):item())
+    end
+    assert.same({0, 2}, m:quantile(mg.zeros(0), 2).shape)
     local edge = mg.Variable(0.5)
     local middle = mg.tensor{1, 2, 1 / 0}:quantile(edge)
     assert(exact(middle, 2))

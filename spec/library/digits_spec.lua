@@ -113,6 +113,9 @@ describe("digits far out", function()
       local one = mg.ones_like(x)
       return mg.gaussian_nll_loss(x, 0 * one, 1e20 * one) - 23.025850929940457
     end, {1e20}, 5e19, {1})
+    both(function(v)
+      return mg.gaussian_nll_loss(1e18 * mg.ones_like(v), mg.zeros_like(v), v)
+    end, {1e35}, 45.2952391273958, {-4.5e-35}, 8)
   end)
 
   it("cross_entropy of a class that neither can be nor counts", function()

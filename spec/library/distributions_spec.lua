@@ -250,7 +250,7 @@ describe("distributions", function()
       local a, eye = mg.tensor({0.3, 0.6, 0.4}, dtype), mg.eye(3, {dtype = dtype})
       local all = {D.Normal(a, 1), D.Laplace(a, a), D.Uniform(0, a), D.Exponential(a),
         D.Gamma(a, 2), D.Beta(a, a), D.Dirichlet(a), D.Poisson(a), D.Bernoulli(a),
-        D.MultivariateNormal(a, eye)}
+        D.MultivariateNormal(a, eye), D.Normal(mg.tensor({0, 1, 2}, "int64"), a)}
       mg.using_config("dtype", default, function()
         for _, d in ipairs(all) do
           local x = d:sample(5)

@@ -137,6 +137,16 @@ describe("einsum", function()
     assert.equal("float32", mg.einsum("ij,jk", x, x:to("float32")).dtype)
   end)
 
+  it("has the digits of its widest operand, whichever products are taken first", function()
+    local a, c = mg.full({1}, 1 / 3, "float32"), mg.full({1}, 1 / 7, "float32")
+    local want = {{{a:item() * c:item()}}}
+    for _, xs in ipairs{{a, mg.ones(1), c}, {a, c, mg.ones(1)}, {mg.ones(1), a, c}} do
+      assert(exact(mg.einsum("i,j,k->ijk", table.unpack(xs)), want))
+    end
+    local large = mg.full({1}, 1 << 62, "int64")
+    assert(exact(mg.einsum("i,j,k->ijk", large, large, mg.ones(1)), {{{2.0 ^ 124}}}))
+  end)
+
   it("refuses what does not fit", function()
     local x = mg.ones(2, 3)
     assert(raises('einsum: "ij,jk" is for 2 operands, got 1', mg.einsum, "ij,jk", x))

@@ -128,6 +128,17 @@ return function(mg)
     return x:to(y.dtype), y
   end
 
+  -- A list of arrays; where one is float all of the widest float among them, so that the digits of
+  -- a result do not depend on which of them an op takes together first.
+  function args.alike(xs)
+    local dtype
+    for _, x in ipairs(xs) do
+      if x.dtype == "float64" or x.dtype == "float32" and not dtype then dtype = x.dtype end
+    end
+    for i, x in ipairs(xs) do xs[i] = dtype and x:to(dtype) or x end
+    return xs
+  end
+
   -- (N, 1) beside (N) would quietly make an (N, N) loss: shapes must agree, a 0-d one fits all.
   function args.check_pair(op, name_a, a, name_b, b)
     if a.ndim > 0 and b.ndim > 0 then args.same_shape(op, name_a, a, name_b, b) end

@@ -4,7 +4,7 @@
 -- An operand is {x =, labels = list}. A label is a letter, or a digit for an axis of "...", counted
 -- from the last.
 
-return function(mg)
+return function(mg, args)
   local define, raise = mg.define, mg.raise
 
   local function labels_of(text, ndim, k)
@@ -184,6 +184,7 @@ return function(mg)
       local terms, list, sizes, counts, most = {}, {}, {}, {}, 0
       for text in ((left or spec) .. ","):gmatch "([^,]*)," do terms[#terms + 1] = text end
       if #terms ~= xs.n then raise("einsum: %q is for %d operands, got %d", spec, #terms, xs.n) end
+      args.alike(xs)
       for k, text in ipairs(terms) do
         local labels, dots, more = labels_of(text, xs[k].ndim, k)
         if dots then most = math.max(most, more) end

@@ -163,6 +163,7 @@ return function(mg, args)
       end
       if vector then b = b:unsqueeze(-1) end
       rcond = rcond or math.max(m, n) * (A.dtype == "float32" and 2.0 ^ -23 or 2.0 ^ -52)
+      A, b = table.unpack(args.alike{A, b})
       local full, x = false, nil
       if A.size > 0 then
         local Q, R = mg.qr(m < n and swapped(A) or A)

@@ -208,7 +208,7 @@ return function(mg, args)
       local off
       off, var = args.beside(x - t, var)
       v = where(var:lt(eps), var - var:detach() + eps, var)
-      local loss = 0.5 * (v:log() + off * (off / v))
+      local loss = 0.5 * (v:log() + (off / v:sqrt()):square())
       if full then loss = loss + 0.5 * math.log(2 * math.pi) end
       return reduced(loss, how)
     end)

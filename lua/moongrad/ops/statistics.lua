@@ -58,9 +58,13 @@ return function(mg, args)
         local k = math.floor(at)
         local m = math.min(k + 1, n)
         local two = line:gather(along, places(k, m))
-        local share = given and given:to(x.dtype) * (n - 1) + (1 - k) or at - k
         local function nth(i) return args.narrow(two, along, i, i) end
-        local y = between(nth(1), nth(m - k + 1), share)
+        local below, above = nth(1), nth(m - k + 1)
+        local y = between(below, above, at - k)
+        if given then
+          local off = (given - given:detach()):to(x.dtype) * (n - 1)
+          y = y + mg._mulz(off, where(below:eq(above), 0, above - below))
+        end
         return reduced(y, x, axis, keepdims)
       end
       if type(q) == "number" then return one(q) end
@@ -69,6 +73,7 @@ return function(mg, args)
       if q.ndim > 1 then raise("quantile: q has shape %s, expected 1-d", args.text(q.shape)) end
       local all = {}
       for i, part in ipairs(q:totable()) do all[i] = one(part, tracked and q[i]) end
+      if #all == 0 then return args.narrow(one(0):unsqueeze(1), 1, 1, 0) end
       return mg.stack(all, 1)
     end)
 
