@@ -371,15 +371,20 @@ local function text_of(given)
   return (drawn:gsub("^%s*\f", ""):gsub("[ \t]+\n", "\n"):gsub("^\n", ""))
 end
 
+-- A gnuplot that has no windows (Debian's gnuplot-nox) would draw nothing, and say nothing.
+local function has_windows()
+  local display = (os.getenv "DISPLAY" or "") ~= "" or (os.getenv "WAYLAND_DISPLAY" or "") ~= ""
+  return display and os.execute [[gnuplot -e 'exit status (GPVAL_TERM eq "unknown")' 2>/dev/null]]
+end
+
 local function show(given)
   local path = given.path
   local kind = path and program.ending("plot", path, "png svg pdf txt")
-  local window = (os.getenv "DISPLAY" or "") ~= "" or (os.getenv "WAYLAND_DISPLAY" or "") ~= ""
   local picture
   if kind == "txt" then picture = text_of(given)
   elseif kind or mg._display then
     picture = draw(given, kind or "png")
-  elseif window then
+  elseif has_windows() then
     draw(given)
     return
   else return io.write(text_of(given)) end
