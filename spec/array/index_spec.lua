@@ -319,6 +319,21 @@ describe("assigning to an index", function()
     assert(exact(x, {100, 2, 3}))
   end)
 
+  it("is refused where its gradient would be", function()
+    local x, y = mg.Variable{1, 2}, mg.zeros(2)
+    for key, v in pairs{[1] = x[1] * 2, [{{}}] = x, [y:eq(0)] = x:square()} do
+      assert(raises("index: what is written is not recorded, and this value would lose its",
+        function() y[key] = v end))
+    end
+    assert(exact(y, {0, 0}))
+    y[1], y[2] = x[2].data, (x[2] * 2):detach()
+    assert(exact(y, {2, 4}))
+    mg.no_grad(function() y[1] = x[1] * 5 end)
+    x[2] = x[1] * 3                                -- a new value of a leaf's, as by x.data
+    assert(exact(y, {5, 4}))
+    assert(exact(x, {1, 3}))
+  end)
+
   it("is refused where it would be lost", function()
     local z = mg.zeros(2, 2)
     for _, key in ipairs{1, {1}, {{}, 1}, {{}, {1, 2}}} do
