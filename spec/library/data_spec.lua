@@ -60,6 +60,8 @@ describe("a Dataset", function()
     for _, n in ipairs{-3, 2.5, 0 / 0, "many"} do
       local ds = setmetatable({get = function() return 1 end}, {__len = function() return n end})
       assert(raises("DataLoader: the dataset's length is " .. tostring(n), data.DataLoader, ds))
+      D.__len = function() return n end
+      assert(raises("batch: the dataset's length is " .. tostring(n), D().batch, D(), 1, 2))
     end
     assert(raises("DataLoader: the dataset has no length: give it a metamethod __len",
       data.DataLoader, {get = function(_, i) return i end}))

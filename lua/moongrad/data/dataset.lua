@@ -66,6 +66,13 @@ local function check_get(op, ds)
   end
 end
 
+local function check_length(op, n)
+  if not (math.type(n) and math.tointeger(n) and n >= 0) then
+    raise("%s: the dataset's length is %s, expected a whole number from 0", op, tostring(n))
+  end
+  return n
+end
+
 local function check(op, ds)
   check_get(op, ds)
   for _, name in ipairs{"batch", "take"} do
@@ -79,9 +86,7 @@ local function check(op, ds)
     raise("%s: the dataset has no length: give it a metamethod __len, or items at 1, 2, ...", op)
   end
   local known, n = pcall(function() return #ds end)
-  if known and not (type(n) == "number" and math.tointeger(n) and n >= 0) then
-    raise("%s: the dataset's length is %s, expected a whole number from 0", op, tostring(n))
-  end
+  if known then check_length(op, n) end
 end
 
 function Dataset:__len()
@@ -136,13 +141,13 @@ local function place(op, i, n)
   return k
 end
 
-local function length(ds)
+local function length(op, ds)
   local len = getmetatable(ds).__len
-  return len ~= Dataset.__len and len(ds) or nil
+  return len ~= Dataset.__len and check_length(op, len(ds)) or nil
 end
 
 local function places(ds, i, j)
-  local n = length(ds)
+  local n = length("batch", ds)
   local first, last = place("batch", i, n), place("batch", j, n)
   if last < first then raise("batch: there are no items from %d to %d", i, j) end
   return first, last
@@ -152,7 +157,7 @@ end
 -- said of Dataset.
 local one, several = mg.signature "get(i: int)", mg.signature "batch(i: int, j: int)"
 local function gives(class, get, batch)
-  function class:get(...) return get(self, place("get", one(...), length(self))) end
+  function class:get(...) return get(self, place("get", one(...), length("get", self))) end
   if batch then
     function class:batch(...) return batch(self, places(self, several(...))) end
   end
