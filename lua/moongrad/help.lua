@@ -103,6 +103,7 @@ local MORE = {
   percentile = "quantile", dstack = "stack", jacrev = "jacobian", jacfwd = "jacobian",
   linalg = "mg", random = "mg", special = "mg", autograd = "mg", astype = "to", copy = "clone",
   fill = "x[{}] = v", fill_ = "x[{}] = v", zero_ = "x[{}] = 0", copy_ = "x.data = v",
+  jit = "compile", vmap = "ops on one axis more", at = "x[i] = v, scatter or index_add",
   zero = "x[{}] = 0", narrow = "x[{ {first, last} }]", select = "x[{ {}, i }]", cmul = "mul",
   cdiv = "div", nDimension = "ndim", nElement = "size",       -- from zero on torch7's
 }

@@ -639,7 +639,7 @@ static int make_randperm(lua_State *L) {
 const entry convert_entries[] = {
     {"Variable", make_variable,
      "Variable(data: any, name: string?)\na tracked leaf: a number, a nested table, or a "
-     "Variable's values",
+     "Variable's values; those of int64, uint8 and bool stay untracked: gradients need floats",
      false},
     {"tensor", make_tensor,
      "tensor(data: any, dtype: dtype?)\na constant: as Variable, but untracked", false},
