@@ -169,6 +169,27 @@ describe("nn.Module", function()
     for p in net:parameters() do assert.is_nil(p.grad) end
   end)
 
+  it("has no parameters in its class, where they would not be trained", function()
+    local told = "Net: %s stands in the class, not in its objects: make it in init, self.%s"
+    for name, v in pairs{w = nn.Parameter{1, 2}, leaf = mg.Variable(1), late = nn.Linear(2),
+                         layer = nn.Linear(2, 2), layers = {{nn.ReLU(), nn.Linear(2, 2)}}} do
+      local Class = nn.Module:extend "Net"
+      Class[name] = v
+      assert(raises(told:format(name, name), Class))
+      assert(raises(told:format(name, name), Class:extend "Other"))
+      function Class:init() self[name] = nn.Linear(2, 2) end
+      assert.equal(2, #Class():parameters())
+    end
+    local Class = nn.Module:extend "Net"
+    Class.layers = {}
+    function Class:init() self.layers[1] = nn.Linear(2, 2) end
+    assert(raises(told:format("layers", "layers"), Class))
+    Class = nn.Module:extend "Net"
+    Class.act, Class.constant, Class.teacher = nn.ReLU(), mg.ones(2), nn.Linear(2, 2):freeze()
+    Class.part, Class.sizes, Class.fns, Class.bases = nn.Linear, {1, {2}}, {mg.relu}, {nn.Linear}
+    assert.equal(0, #Class():parameters())
+  end)
+
   it("has a state that later training leaves alone", function()
     local net = Net(3, 2)
     local state = net:state()

@@ -29,7 +29,7 @@ Module.is_module = true
 
 Module:_refuse_torch "a module"
 
-local check_made
+local check_made, check_class
 
 -- A module that could not be made wholly has drawn no random numbers.
 Module.extend = checked("extend(self, name: string)", "a class of modules", function(self, name)
@@ -210,6 +210,7 @@ function check_made(object, before)
         "nn.Parameter the value", getmetatable(object).__name, k, v.creator.name)
     end
   end
+  check_class(getmetatable(object), object)
   return object
 end
 
@@ -316,6 +317,29 @@ local function walk(t, on_variable, on_module, more, prefix, path)
     end
   end
   path[t] = nil
+end
+
+-- A parameter in a class is found by its objects, which have no such field: it would be computed
+-- with, and never trained.
+function check_class(class, object)
+  while class ~= Module do
+    for k, v in next, class do
+      if type(k) == "string" and k:sub(1, 2) ~= "__" and member(v) and rawget(object, k) == nil then
+        local function check(p)
+          if not p.requires_grad then return end
+          raise("%s: %s stands in the class, not in its objects: make it in init, self.%s = ...",
+            class.__name, k, k)
+        end
+        if is_variable(v) then check(v)
+        else
+          walk(v, function(_, p) check(p) end, function(m)
+            if m._is_waiting and m:_is_waiting() then check { requires_grad = true } end
+          end)
+        end
+      end
+    end
+    class = getmetatable(class).__index
+  end
 end
 
 -- For moongrad.dist: on_variable(name, variable, kind), on_module(module).
