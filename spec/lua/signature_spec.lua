@@ -210,6 +210,12 @@ describe("a signature", function()
     refuses("softmax: axis is given twice", SOFTMAX, x, 1, {axis = 1})
     refuses("softmax: unknown option axs; did you mean axis?", SOFTMAX, x, {axs = 1})
     refuses("softmax: unknown option dim; did you mean axis?", SOFTMAX, x, {dim = 1})
+    refuses("var: unknown option ddof; did you mean correction?",
+      "var(x: array, {correction: number = 1})", x, {ddof = 0})
+    refuses("SGD: unknown option learning_rate; did you mean lr?",
+      "SGD(x: array, {momentum: number = 0, lr: number = 1})", x, {learning_rate = 1})
+    refuses("f: unknown option requires_grad; mg.Variable(x) is tracked",
+      "f(x: array, {dtype: dtype})", x, {requires_grad = true})
     refuses("softmax: unknown option inplace\n", SOFTMAX, x, {inplace = true})
     refuses("softmax: unknown option axis", SOFTMAX, x, {["axis\0x"] = 1})
     refuses("sum: argument 3 is a boolean, expected a table of options", SUM, x, 1, true)

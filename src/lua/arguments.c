@@ -167,7 +167,9 @@ int name_distance(const char *a, const char *b) {
 
 static const char *near_option(const signature *g, const char *name) {
   static const char *const others[][2] = {
-      {"dim", "axis"}, {"dims", "axis"}, {"keepdim", "keepdims"}};
+      {"dim", "axis"},        {"dims", "axis"},           {"keepdim", "keepdims"},
+      {"ddof", "correction"}, {"unbiased", "correction"}, {"ord", "p"},
+      {"epsilon", "eps"},     {"learning_rate", "lr"},    {"size_average", "reduction"}};
   const char *best = NULL;
   int least = 9;
   for (size_t k = 0; k < sizeof others / sizeof *others; k++)
@@ -183,6 +185,8 @@ static const char *near_option(const signature *g, const char *name) {
 static _Noreturn void unknown_option(lua_State *L, const signature *g) {
   const char *name = luaL_tolstring(L, -1, NULL), *near = near_option(g, name);
   if (near) lua_pushfstring(L, "unknown option %s; did you mean %s?", name, near);
+  else if (strcmp(name, "requires_grad") == 0)
+    lua_pushfstring(L, "unknown option %s; mg.Variable(x) is tracked", name);
   else lua_pushfstring(L, "unknown option %s", name);
   refuse_shown(L, g);
 }
