@@ -329,7 +329,8 @@ describe("assigning to an index", function()
     y[1], y[2] = x[2].data, (x[2] * 2):detach()
     assert(exact(y, {2, 4}))
     mg.no_grad(function() y[1] = x[1] * 5 end)
-    x[2] = x[1] * 3                                -- a new value of a leaf's, as by x.data
+    assert(raises("index: what is written is not recorded", function() x[2] = x[1] * 3 end))
+    x[2] = (x[1] * 3).data
     assert(exact(y, {5, 4}))
     assert(exact(x, {1, 3}))
   end)

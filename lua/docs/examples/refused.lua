@@ -467,7 +467,8 @@ local refused = {
     local x = mg.ones(2, 3); x.T[1] = 0
     local x = mg.ones(2, 3); x[1] = {1, 2}
     local x = mg.Variable{1, 2} * 2; x[1] = 0
-    local x = mg.Variable{1, 2}; x.data[1] = 0]],
+    local x = mg.Variable{1, 2}; x.data[1] = 0
+    mg.ones(2)[1] = mg.Variable(3) * 2]],
   ["x.data"] = [[
     local x = mg.ones(2); x.data = mg.ones(3)
     local y = mg.Variable(2):exp(); y.data = 3]],
