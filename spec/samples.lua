@@ -406,6 +406,10 @@ samples.argsort = any{{{3, 1, 2}, {1, 2, 3}}, {{1, 2, 0}, {0, 1, 1}}, args = {2}
   bad = {3}}
 samples.matmul = number{{{4, 5}, {10, 11}}, X, {{1, 0}, {0, 1}, {1, 1}},
   bad = function(op, x) return op(x, x) end}
+samples._distance = float{{{5, 4}, {4, 5}}, {{0, 0}, {3, 0}}, {{3, 0}, {4, -4}},
+  dtypes = {"float64"}, bad = function(op, x) return op(x, x:reshape(4, 1)) end}
+samples._pull = float{{{-1, 4}, {0, 12}}, {{1, 2}, {3, 0}}, {{1, 2}, {0, 4}}, {{0, 0}, {2, 1}},
+  dtypes = {"float64"}, bad = function(op, w, x) return op(w, x, x:reshape(4, 1)) end}
 
 -- ---- convolution ------------------------------------------------------------------------------
 

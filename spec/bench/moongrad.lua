@@ -192,6 +192,11 @@ function case.norm(dtype, n, m)
   return gradient({x}, function() return x:norm{axis = 2} end, input(dtype, n))
 end
 
+function case.cdist(dtype, n, m)
+  local x, y = variable(dtype, n, m), variable(dtype, n, m)
+  return gradient({x, y}, function() return x:cdist(y) end, input(dtype, n, n))
+end
+
 function case.argmax(dtype, n, m)
   local x = input(dtype, n, m)
   return free(function() return x:argmax(2) end)

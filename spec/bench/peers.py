@@ -55,6 +55,7 @@ class Torch:
     def column_sum(x): return x.sum(0)
     def var(x): return x.var(1)
     def norm(x): return torch.linalg.vector_norm(x, dim=1)
+    def cdist(x, y): return torch.cdist(x, y)
     def cross_entropy(x, t): return F.cross_entropy(x, t)
     def layer_norm(x, w, b): return F.layer_norm(x, x.shape[-1:], w, b)
     def batch_norm(mean, var):
@@ -97,6 +98,7 @@ class Jax:
     def column_sum(x): return x.sum(0)
     def var(x): return x.var(1, ddof=1)
     def norm(x): return jnp.linalg.norm(x, axis=1)
+    def cdist(x, y): return jnp.linalg.norm(x[:, None] - y[None], axis=-1)
     def scatter_add(x, i, s): return x.at[i, jnp.arange(x.shape[1])[None]].add(s)
     def take(W, i): return W[i]
 
@@ -264,6 +266,10 @@ class case:
 
     def norm(dtype, n, m):
         return lib.gradient([array(dtype, n, m)], lib.norm, (), array(dtype, n))
+
+    def cdist(dtype, n, m):
+        return lib.gradient([array(dtype, n, m), array(dtype, n, m)], lib.cdist, (),
+                            array(dtype, n, n))
 
     def argmax(dtype, n, m):
         return lib.free(lambda x: x.argmax(1), array(dtype, n, m))

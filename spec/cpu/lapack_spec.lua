@@ -579,6 +579,32 @@ describe("what is made of factors", function()
       assert(differentiable(function(a, b) return a:cdist(b, {p = p}) end,
         {mg.randn(2, 3), mg.randn(2, 4, 3)}, 1e-5))
     end
+    for _, n in ipairs{{3, 9, 19}, {18, 5, 300}, {6, 33, 1}} do
+      local a, b = mg.randn(n[1], n[3]), mg.randn(n[2], n[3])
+      local v, w = mg.Variable(a), mg.Variable(b)
+      local length = (a:unsqueeze(-2) - b:unsqueeze(-3)):norm{axis = -1}
+      local far = v:cdist(w)
+      assert(near(far, length, 1e-12))
+      far:sum():backward()
+      local pull = (a:unsqueeze(-2) - b:unsqueeze(-3)) / length:unsqueeze(-1)
+      assert(near(v.grad, pull:sum(-2), 1e-12))
+      assert(near(w.grad, -pull:sum(-3), 1e-12))
+    end
+    -- by sums of squares where they are in range, else exact too
+    for _, size in ipairs{1, 1e-200, 1e-309, 1e200, 0x1p1021} do
+      local far = mg.cdist({{3 * size, 0}}, {{0, -4 * size}, {3 * size, 0}})
+      assert(near(far / size, {{5, 0}}, 1e-14))
+    end
+    assert(exact(mg.cdist({{huge, 0}, {0, 1}}, {{0, 1}, {-huge, 0}, {0 / 0, 1}}),
+      {{huge, huge, 0 / 0}, {0, huge, 0 / 0}}))
+    local wide = mg.tensor({{3e30, 0}, {1e-30, 0}}, "float32")
+    assert(near(wide:cdist({{0, 4e30}, {0, 0}}):to "float64" / {{1e30, 1e30}, {1e30, 1e-30}},
+      {{5, 3}, {4, 1}}, 1e-6))
+    -- what is infinitely far does not pull, nor what is as near as the least numbers
+    local points, origin = mg.Variable{{3, 4}, {-huge, 0}, {0, 1e-305}, {0, 0}}, mg.Variable{{0, 0}}
+    points:cdist(origin):sum():backward()
+    assert(near(points.grad, {{0.6, 0.8}, {0, 0}, {0, 0}, {0, 0}}, 1e-15))
+    assert(near(origin.grad, {{-0.6, -0.8}}, 1e-15))
     assert(raises("cdist: x (2, 2) and y (1, 3) differ in their last axis", mg.cdist, x,
       mg.ones(1, 3)))
   end)

@@ -38,6 +38,7 @@ local UNSEEN = {
   -- ops that only others use, whose arguments these have looked at
   "powi: ", "attention: q", "attention: mask", "recurrent: ", "lu_solve: ", "standardize: ",
   "fold: ", "no such groups", "no windows lead", "those of a max_pool", "%d firsts", "_ranks: ",
+  "_distance: ", "_pull: ",
   "%s: shape %s does not fit axis %d of %s", "no gradient", "did not save", "too many inputs",
   "%s: shapes %s and %s differ",
   -- what the signature has refused before

@@ -147,7 +147,9 @@ array *arr_randperm(ctx *c, int64_t n);                       /* 1..n in random 
 array *arr_gamma_slope(ctx *c, array *x, array *p, int64_t order);
 
 /* (..., m, k) x (..., k, n): batch axes equal (broadcast views are fine); F64, F32 or I64; any strides. */
-array *arr_matmul(ctx *c, array *a, array *b);
+array *arr_matmul(ctx *c, int op, array *a, array *b); /* by OP_matmul, or, of F64, OP_distance */
+/* Sums over j of w[i, j] (x[i] - y[j]): w (.., m, n), x (.., m, k), y (.., n, k), F64 */
+array *arr_pull(ctx *c, array *w, array *x, array *y);
 
 /* in: q, k, v (..., T, S; D, E), mask or NULL; out: y, the log of the sums. The gradient: in also these two and
 ** that of y; out: dq, dk, dv. Dtypes and shapes as cpu.h has them; any strides. */

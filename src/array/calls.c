@@ -268,8 +268,8 @@ static array *operand(ctx *c, array *a, bool vector) {
   return r;
 }
 
-array *arr_matmul(ctx *c, array *a, array *b) {
-  WORK(c, OP_matmul);
+array *arr_matmul(ctx *c, int op, array *a, array *b) {
+  WORK(c, op);
   int n = a->s.n;
   shape s = a->s;
   s.d[n - 1] = b->s.d[n - 1];
@@ -278,11 +278,24 @@ array *arr_matmul(ctx *c, array *a, array *b) {
   if (a->dtype == I64) {
     array *p, *q;
     if (!dense_pair(c, a, b, &p, &q)) return arr_unref(r), NULL;
-    return result(c, OP_matmul, cpu_matmul_whole, NULL, p, q, r);
+    return result(c, op, cpu_matmul_whole, NULL, p, q, r);
   }
   array *x = operand(c, a, s.d[n - 2] == 1), *y = x ? operand(c, b, s.d[n - 1] == 1) : NULL;
   if (!y) arr_unref(r), r = NULL;
-  return result(c, OP_matmul, cpu_matmul, NULL, x, y, r);
+  return result(c, op, cpu_matmul, (const int64_t[]){op == OP_distance}, x, y, r);
+}
+
+array *arr_pull(ctx *c, array *w, array *x, array *y) {
+  array *in[3] = {NULL};
+  WORK(c, OP_pull);
+  array *r = arr_new(c, F64, &x->s);
+  if (!r || r->size == 0) return r;
+  bool ok = (in[0] = operand(c, w, false)) && (in[1] = arr_contiguous(c, x)) &&
+            (in[2] = arr_contiguous(c, y)) &&
+            arr_call(c, OP_pull, cpu_pull, NULL, 3, (const array *const *)in, 1, &r);
+  for (int i = 0; i < 3; i++) arr_unref(in[i]);
+  if (!ok) arr_unref(r);
+  return ok ? r : NULL;
 }
 
 /* ---- convolutions --------------------------------------------------------------------------------------- */

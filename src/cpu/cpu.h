@@ -65,7 +65,9 @@ typedef bool cpu_fn(ctx *c, const int64_t *attr, const view *const *in, const vi
 cpu_fn cpu_copy;         /* in: x, any strides; out: x */
 cpu_fn cpu_zero;         /* out */
 cpu_fn cpu_random;       /* out, F64 or F32; attr: seed, counter */
-cpu_fn cpu_matmul;       /* in: a, b, read as cpu_matmul_reads says; out */
+cpu_fn cpu_matmul;       /* attr: whether the result are distances (F64), sqrt of sums of squared differences; in: a, b,
+                         ** read as cpu_matmul_reads says; out */
+cpu_fn cpu_pull;         /* in: w, read so, x and y, dense, F64; out: sums over j of w[i, j] (x[i] - y[j]) */
 cpu_fn cpu_matmul_whole; /* in: a, b of int64, dense; out */
 cpu_fn cpu_cumsum;       /* attr: axis; in: x, F64 F32 I64, dense; out */
 /* Running values by an op of scan.c; attr: op, axis, whether from the end; in: x, for some ops a; out: the values,

@@ -73,5 +73,80 @@ enum {
 #define INT int64_t
 #include "cpu/multiply.inc"
 
+/* ---- distances ------------------------------------------------------------------------------------ */
+
+static void apart_tall(int64_t rows, ARGS) { tall_double(true, rows, GIVEN); }
+static void apart_wide(int64_t rows, ARGS) { wide_double(true, rows, GIVEN); }
+static void apart(SIDES) {
+  static const tiles_double tiles = {apart_tall, apart_wide};
+  runs_double(&tiles, SIDES_GIVEN);
+}
+
+enum { LANES = VB / sizeof(double) };
+
+/* Rows of w, x and c; the last of vecs vectors, from x, y and c on, has so many elements */
+INLINE void pull_tile(int rows, int vecs, int64_t some, int64_t n, int64_t k, const double *w,
+                      const double *x, const double *y, double *c, bool add) {
+  MASK_double mask = MASK_OF(double, some);
+  vec_double s[8], from[8], to[2];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows * vecs; i++) {
+    const int64_t at = i / vecs * k + i % vecs * LANES;
+    const bool whole = i % vecs < vecs - 1;
+    from[i] = whole ? (vec_double) * (const at_double *)(x + at) : GET_double(x + at, mask);
+    s[i] = (vec_double){0};
+    if (add) s[i] = whole ? (vec_double) * (const at_double *)(c + at) : GET_double(c + at, mask);
+  }
+  for (; n > 0; n--, w += rows, y += k) {
+    if (vecs == 2) to[0] = *(const at_double *)y;
+    to[vecs - 1] = GET_double(y + (vecs - 1) * LANES, mask);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * vecs; i++) s[i] += w[i / vecs] * (from[i] - to[i % vecs]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows * vecs; i++) {
+    double *at = c + i / vecs * k + i % vecs * LANES;
+    if (i % vecs < vecs - 1 || some == LANES) *(at_double *)at = s[i];
+    else put_double(at, s[i], some);
+  }
+}
+
+#define PULL_ROWS(rows)                                                                            \
+  case rows:                                                                                       \
+    if (cols > LANES) pull_tile(rows, 2, cols - LANES, n, k, w, x, y, c, add);                     \
+    else pull_tile(rows, 1, cols, n, k, w, x, y, c, add);                                          \
+    break;
+static void pull_rows(int64_t rows, int64_t cols, int64_t n, int64_t k, const double *w,
+                      const double *x, const double *y, double *c, bool add) {
+  switch (rows) { PULL_ROWS(1) PULL_ROWS(2) PULL_ROWS(3) PULL_ROWS(4) }
+}
+
+/* So many columns of w at a time that two vectors of each row of y stay in the first cache, so many rows of w, copied
+** tile by tile, that they stay in the second */
+static void pull(int64_t m, int64_t n, int64_t k, const double *w, int64_t wrs, int64_t wcs,
+                 const double *x, const double *y, double *c) {
+  enum { TILE = 4, RUN = DEEP / 2, HIGH = BLOCK / RUN / sizeof(double) / TILE * TILE };
+  double own[HIGH * RUN];
+  bool add = false;
+  for (int64_t run; n > 0; n -= run, w += run * wcs, y += run * k, add = true) {
+    run = least(n, RUN);
+    for (int64_t i = 0, high; i < m; i += high) {
+      high = least(m - i, HIGH);
+      double *to = own;
+      for (int64_t t = i, rows; t < i + high; t += rows) {
+        rows = least(i + high - t, TILE);
+        for (int64_t q = 0; q < run; q++)
+          for (int64_t r = 0; r < rows; r++) *to++ = w[(t + r) * wrs + q * wcs];
+      }
+      for (int64_t j = 0; j < k; j += 2 * LANES)
+        for (int64_t t = i, rows; t < i + high; t += rows) {
+          rows = least(i + high - t, TILE);
+          pull_rows(rows, least(2 * LANES, k - j), run, k, own + (t - i) * run, x + t * k + j,
+                    y + j, c + t * k + j, add);
+        }
+    }
+  }
+}
+
 const multiply_kernels NAME_(mg_multiply, ISA) = {multiply_float, multiply_double, dots_float,
-                                                  dots_double};
+                                                  dots_double,    apart,           pull};

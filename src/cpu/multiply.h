@@ -6,16 +6,20 @@
 
 /* c (m, n; rows ldc apart) = a (m, k) b (k, n), or += where add; any strides of rows and columns. The order of
 ** additions is that of k in runs of a fixed length: an element does not depend on which others are computed. */
-#define MULTIPLY_OF(T)                                                                             \
-  void (*of_##T)(int64_t m, int64_t n, int64_t k, const T *a, int64_t ars, int64_t acs,            \
-                 const T *b, int64_t brs, int64_t bcs, T *c, int64_t ldc, bool add)
+#define MULTIPLY(of, T)                                                                            \
+  void (*of)(int64_t m, int64_t n, int64_t k, const T *a, int64_t ars, int64_t acs, const T *b,    \
+             int64_t brs, int64_t bcs, T *c, int64_t ldc, bool add)
 /* y[i] = sum over j of a[i * row + j] * x[j], 0 <= i < m, 0 <= j < k; runs of sums are added up in double */
 #define DOTS_OF(T) void (*dots_##T)(int64_t m, int64_t k, const T *a, int64_t row, const T *x, T *y)
 typedef struct multiply_kernels {
-  MULTIPLY_OF(float);
-  MULTIPLY_OF(double);
+  MULTIPLY(of_float, float);
+  MULTIPLY(of_double, double);
   DOTS_OF(float);
   DOTS_OF(double);
+  MULTIPLY(apart, double); /* of sums over k of (a[i, k] - b[k, j])^2 */
+  /* c (m, k) = sums over j of w[i, j] (x[i] - y[j]); x (m, k) and y (n, k) dense */
+  void (*pull)(int64_t m, int64_t n, int64_t k, const double *w, int64_t wrs, int64_t wcs,
+               const double *x, const double *y, double *c);
 } multiply_kernels;
 EXTERN_LEVELS(multiply_kernels, mg_multiply);
 

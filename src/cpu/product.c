@@ -7,6 +7,7 @@
 ** loops of their own. Which way is taken depends on shape and strides only.
 */
 #include <limits.h>
+#include <math.h>
 #include <string.h>
 
 #include "cpu/blas.h"
@@ -20,6 +21,7 @@ enum {
   LARGE = 1 << 19,
   SHORT = 1 << 8,  /* elements of a row that are read in one go, at least, */
   STRIP = 1 << 11, /* and at most where threads wait for some */
+  PULLED = 192,    /* rows at a time that are pulled at */
   AREA = 1 << 17   /* of a tile, where there are more than four: packing pays */
 };
 
@@ -62,7 +64,7 @@ bool cpu_matmul_reads(const view *v, bool vector) {
 typedef struct {
   dtype t;
   int bytes;
-  bool blas;
+  bool blas, apart; /* apart: the result are distances */
   side a, b;
   char *c;
   const shape *s; /* of the result */
@@ -95,6 +97,40 @@ static const char *matrix(const job *j, const side *x, int64_t q) {
 TILE_OF(float, blas_sgemm)
 TILE_OF(double, blas_dgemm)
 
+/* A distance whose square is out of range, or 0 */
+static double length(int64_t k, const double *a, int64_t ac, const double *b, int64_t br) {
+  double top = 0, s = 0;
+  int e;
+  for (int64_t i = 0; i < k; i++) {
+    double d = fabs(a[i * ac] - b[i * br]);
+    if (!(d <= top)) top = d;
+    if (isnan(d)) return d;
+  }
+  if (top == 0 || isinf(top)) return top;
+  frexp(top, &e);
+  for (int64_t i = 0; i < k; i++) {
+    double d = ldexp(a[i * ac] - b[i * br], -e);
+    s += d * d;
+  }
+  return ldexp(sqrt(s), e);
+}
+
+static void tile_apart(const job *j, int64_t m, int64_t n, const double *a, const double *b,
+                       double *c) {
+  kernels()->apart(m, n, j->k, a, j->a.row, j->a.col, b, j->b.row, j->b.col, c, j->n, false);
+  for (int64_t i = 0; i < m; i++, a += j->a.row, c += j->n) {
+    bool fine = true;
+    for (int64_t l = 0; l < n; l++) fine &= c[l] > 0x1p-900 && c[l] < 0x1p1000;
+    if (fine)
+      for (int64_t l = 0; l < n; l++) c[l] = sqrt(c[l]);
+    else
+      for (int64_t l = 0; l < n; l++)
+        c[l] = c[l] > 0x1p-900 && c[l] < 0x1p1000
+                   ? sqrt(c[l])
+                   : length(j->k, a, j->a.col, b + l * j->b.col, j->b.row);
+  }
+}
+
 static void part(void *arg, int64_t p) {
   const job *j = arg;
   int64_t u = p * j->group, end = least(u + j->group, j->batch * j->tiles);
@@ -105,7 +141,8 @@ static void part(void *arg, int64_t p) {
     const char *a = matrix(j, &j->a, q) + i0 * j->a.row * j->bytes;
     const char *b = matrix(j, &j->b, q) + j0 * j->b.col * j->bytes;
     char *c = j->c + (q * j->m * j->n + i0 * j->n + j0) * j->bytes;
-    if (j->t == F32) tile_float(j, m, n, (const float *)a, (const float *)b, (float *)c);
+    if (j->apart) tile_apart(j, m, n, (const double *)a, (const double *)b, (double *)c);
+    else if (j->t == F32) tile_float(j, m, n, (const float *)a, (const float *)b, (float *)c);
     else tile_double(j, m, n, (const double *)a, (const double *)b, (double *)c);
   }
   if (j->blas) blas_end();
@@ -155,7 +192,7 @@ static void plan(job *j, int threads) {
     else j->tm = least(j->m, len);
   } else {
     if (each * j->batch >= LARGE) cut(j);
-    j->blas = (double)j->tm * j->tn * j->k > BY_HAND && j->m <= most && j->n <= most &&
+    j->blas = !j->apart && (double)j->tm * j->tn * j->k > BY_HAND && j->m <= most && j->n <= most &&
               j->k <= most && j->a.row <= most && j->a.col <= most && j->b.row <= most &&
               j->b.col <= most && blas_open(threads);
   }
@@ -230,13 +267,13 @@ bool cpu_matmul(ctx *c, const int64_t *attr, const view *const *in, const view *
   int r = y->s.n;
   job j = {.t = y->dtype,
            .bytes = dtype_size[y->dtype],
+           .apart = attr[0],
            .c = y->p,
            .s = &y->s,
            .m = y->s.d[r - 2],
            .n = y->s.d[r - 1],
            .k = in[0]->s.d[in[0]->s.n - 1],
            .batch = 1};
-  (void)attr;
   for (int i = 0; i < r - 2; i++) j.batch *= y->s.d[i];
   if (j.k == 0) return memset(y->p, 0, y->size * j.bytes), true;
   fits(in[0], &j.a);
@@ -246,5 +283,45 @@ bool cpu_matmul(ctx *c, const int64_t *attr, const view *const *in, const view *
   int was = j.blas ? blas_alone() : 0;
   par_for(c, (j.batch * j.tiles + j.group - 1) / j.group, part, &j);
   blas_restore(was);
+  return true;
+}
+
+/* ---- what distances pull at ------------------------------------------------------------------------- */
+
+typedef struct {
+  job w;
+  const double *x, *y;
+  double *c;
+} pulling;
+
+static void pull_part(void *arg, int64_t p) {
+  const pulling *j = arg;
+  const job *w = &j->w;
+  int64_t q = p / w->tiles, i = p % w->tiles * w->tm, row = q * w->m + i;
+  const double *of = (const double *)matrix(w, &w->a, q) + i * w->a.row;
+  kernels()->pull(least(w->tm, w->m - i), w->n, w->k, of, w->a.row, w->a.col, j->x + row * w->k,
+                  j->y + q * w->n * w->k, j->c + row * w->k);
+}
+
+bool cpu_pull(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
+  const view *y = in[2], *r = out[0];
+  int n = r->s.n;
+  pulling j = {{.bytes = sizeof(double),
+                .s = &r->s,
+                .m = r->s.d[n - 2],
+                .n = y->s.d[n - 2],
+                .k = r->s.d[n - 1]},
+               in[1]->p,
+               y->p,
+               r->p};
+  job *w = &j.w;
+  (void)attr;
+  fits(in[0], &w->a);
+  /* no less than what pays for a thread; a block of the kernel's, where all threads find some */
+  const int64_t share = r->size / w->k / (2 * c->threads),
+                pays = (int64_t)(PART / ((double)w->n * w->k + 1));
+  w->tm = (share < pays ? pays : least(share, PULLED)) / 4 * 4 + 4;
+  w->tiles = (w->m + w->tm - 1) / w->tm;
+  par_for(c, r->size / (w->m * w->k) * w->tiles, pull_part, &j);
   return true;
 }

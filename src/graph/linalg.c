@@ -93,8 +93,9 @@ node *with_batch(graph *G, node *x, const shape *batch) {
 
 /* What is recorded is a product of two that are at least 2-d, of one dtype and with the same batch axes;
 ** others are made so. */
-bool forward_matmul(call *c) {
+static bool product(call *c, int rule) {
   graph *G = c->G;
+  const char *name = op_table[c->op].name;
   shape a, b;
   node_shape(c->in[0], &a);
   node_shape(c->in[1], &b);
@@ -102,20 +103,20 @@ bool forward_matmul(call *c) {
   shape_text(&a, ta);
   shape_text(&b, tb);
   if (a.n == 0 || b.n == 0)
-    return fail(&G->c, "matmul: %s and %s: a 0-d Variable has no rows", ta, tb);
+    return fail(&G->c, "%s: %s and %s: a 0-d Variable has no rows", name, ta, tb);
   int64_t k = a.d[a.n - 1], l = b.d[b.n == 1 ? 0 : b.n - 2];
   if (k != l)
-    return fail(&G->c, "matmul: %s and %s do not align: %lld and %lld differ", ta, tb, (long long)k,
-                (long long)l);
+    return fail(&G->c, "%s: %s and %s do not align: %lld and %lld differ", name, ta, tb,
+                (long long)k, (long long)l);
   shape ba = {.n = a.n > 2 ? a.n - 2 : 0}, bb = {.n = b.n > 2 ? b.n - 2 : 0}, batch;
   memcpy(ba.d, a.d, sizeof ba.d);
   memcpy(bb.d, b.d, sizeof bb.d);
   if (!shape_broadcast(&ba, &bb, &batch))
-    return fail(&G->c, "matmul: %s and %s: the leading axes do not broadcast", ta, tb);
-  if (!promote(c, ARITH, 2)) return false;
+    return fail(&G->c, "%s: %s and %s: the leading axes do not broadcast", name, ta, tb);
+  if (!promote(c, rule, 2)) return false;
   if (a.n > 1 && a.n == b.n && shape_eq(&ba, &bb)) {
     array *x = arg(c, 0), *y = arg(c, 1);
-    return x && y && give(c, arr_matmul(&G->c, x, y));
+    return x && y && give(c, arr_matmul(&G->c, c->op, x, y));
   }
   node *p, *q;
   if (b.n <= 2 && a.n != 1) { /* rows of all batches against one matrix */
@@ -134,11 +135,40 @@ bool forward_matmul(call *c) {
   shape want = batch; /* of the result */
   if (a.n > 1) want.d[want.n++] = a.d[a.n - 2];
   if (b.n > 1) want.d[want.n++] = b.d[b.n - 1];
-  node *wide = op_matmul(G, p, q), *r = op_reshape(G, wide, &want);
+  node *wide = op_one(G, c->op, 2, (node *[]){p, q}, 0, NULL), *r = op_reshape(G, wide, &want);
   node_drop(G, p);
   node_drop(G, q);
   node_drop(G, wide);
   return give_node(c, r);
+}
+
+bool forward_matmul(call *c) { return product(c, ARITH); }
+
+/* In float64: there the squares of float32 are exact, and none is out of range. */
+bool forward_distance(call *c) {
+  return c->in[0]->dtype == F64 && c->in[1]->dtype == F64
+             ? product(c, FLOAT)
+             : fail(&c->G->c, "_distance: x and y must be float64");
+}
+
+bool forward_pull(call *c) {
+  shape w, x, y;
+  node_shape(c->in[0], &w);
+  node_shape(c->in[1], &x);
+  node_shape(c->in[2], &y);
+  int n = w.n;
+  shape rows = w, columns = w;
+  if (n > 1 && x.n > 1 && y.n > 1) {
+    rows.d[n - 1] = columns.d[n - 1] = x.d[x.n - 1];
+    columns.d[n - 2] = w.d[n - 1];
+  }
+  if (n < 2 || !shape_eq(&rows, &x) || !shape_eq(&columns, &y) || c->in[0]->dtype != F64 ||
+      c->in[1]->dtype != F64 || c->in[2]->dtype != F64)
+    return fail(&c->G->c, "_pull: w (.., m, n), x (.., m, k) and y (.., n, k) must be float64");
+  array *a[3];
+  for (int i = 0; i < 3; i++)
+    if (!(a[i] = arg(c, i))) return false;
+  return give(c, arr_pull(&c->G->c, a[0], a[1], a[2]));
 }
 
 /* ---- constants ------------------------------------------------------------------------------------------ */

@@ -41,7 +41,7 @@ static bool fits(call *c, int64_t cell) {
 static array *project(ctx *c, array *x, array *w) {
   shape s = x->s, rows = {2, {s.d[0] * s.d[1], s.d[2]}};
   array *flat = arr_reshape(c, x, &rows), *turned = arr_permute(c, w, (const int[]){1, 0});
-  array *y = flat && turned ? arr_matmul(c, flat, turned) : NULL;
+  array *y = flat && turned ? arr_matmul(c, OP_matmul, flat, turned) : NULL;
   s.d[2] = w->s.d[0];
   array *r = y ? arr_reshape(c, y, &s) : NULL;
   arr_unref(flat);

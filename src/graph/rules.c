@@ -501,6 +501,46 @@ node *matmul_grad(vjp *v, int i, node *g) {
   return keep(v, i == 0 ? op_matmul(v->G, g, other) : op_matmul(v->G, other, g));
 }
 
+static node *pull(vjp *v, node *w, node *x, node *y) {
+  return w && x && y ? keep(v, op_one(v->G, OP_pull, 3, (node *[]){w, x, y}, 0, NULL)) : NULL;
+}
+
+/* Sums of g (x - y) / distance. Points that are equal (or at a distance of hardly more than the least number) do not
+** pull, nor does what is infinitely far: it counts as 0, so that the difference is a number. */
+node *distance_grad(vjp *v, int i, node *g) {
+  node *in[2], *far = T(where, B(gt, result(v, 0), N(0x1p-1000)), result(v, 0), N(INFINITY));
+  node *w = Q(g, far);
+  for (int k = 0; k < 2; k++) in[k] = T(where, U(isfinite, use(v, k)), use(v, k), N(0));
+  in[1] = vjp_swapped(v, in[1]);
+  return i == 0 ? pull(v, w, in[0], in[1])
+                : vjp_swapped(v, pull(v, vjp_swapped(v, w), in[1], in[0]));
+}
+
+/* n with an axis of length 1 more, `behind` the others */
+static node *with_axis(vjp *v, node *n, int behind) {
+  if (!n) return NULL;
+  shape s;
+  node_shape(n, &s);
+  for (int i = s.n++; i > s.n - 1 - behind; i--) s.d[i] = s.d[i - 1];
+  s.d[s.n - 1 - behind] = 1;
+  return keep(v, op_reshape(v->G, n, &s));
+}
+
+node *pull_grad(vjp *v, int i, node *g) {
+  if (i == 0) { /* sums of g (x - y), of (.., m, n, k) the last axis */
+    int last = v->f->x->s.n;
+    node *a = with_axis(v, g, 1), *x = with_axis(v, use(v, 1), 1), *y = with_axis(v, use(v, 2), 2);
+    node *each = P(a, B(sub, x, y));
+    return each ? keep(v, op_reduce(v->G, OP_sum, each, 1u << last, false)) : NULL;
+  }
+  node *w = use(v, 0);
+  if (i == 2) {
+    node *turned = vjp_swapped(v, w);
+    return turned ? U(neg, keep(v, op_matmul(v->G, turned, g))) : NULL;
+  }
+  return w ? P(g, keep(v, op_reduce(v->G, OP_sum, w, 1u << (v->f->x->s.n - 1), true))) : NULL;
+}
+
 static node *gamma_slope(vjp *v, node *x, node *k, int64_t order) {
   return keep(v, op_one(v->G, OP_gamma_slope, 2, (node *[]){x, k}, 1, &(attr){order}));
 }

@@ -280,6 +280,10 @@ return function(mg, args)
       if d == 0 then                               -- one column of sums of nothing
         x, y = x:sum{axis = -1, keepdims = true}, y:sum{axis = -1, keepdims = true}
       end
+      if p == 2 and d > 0 then
+        local wide = mg._distance(x:to "float64", y:to("float64"):swapaxes(-1, -2))
+        return x.dtype == y.dtype and wide:to(x.dtype) or wide
+      end
       return (x:unsqueeze(-2) - y:unsqueeze(-3)):norm{p = p, axis = -1}
     end)
 end
