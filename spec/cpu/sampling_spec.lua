@@ -282,6 +282,16 @@ describe("samples", function()
     local x = mg.gamma(tiny, 1)
     x:sum():backward()
     assert.is_true(tiny.grad:isfinite():all():item())
+    -- and where the variate itself is 0
+    for order, want in pairs{[0] = {23998847.213003505, 99999942280.078424},
+                             {-47997691138.541367, -9999994227843350.6},
+                             {191990764549363.73, 1.9999988455686697e+21}} do
+      assert(exact(mg._gamma_slope({-12000, -1e6}, {5e-4, 1e-5}, order), want, 2))
+    end
+    tiny = mg.Variable(mg.full({2000, 2}, 1e-4))
+    x = mg.beta(tiny, tiny)
+    x:sum():backward()
+    assert.is_true(tiny.grad:isfinite():all():item())
   end)
 
   it("refuse parameters that are none", function()

@@ -138,7 +138,7 @@ static taylor lower(long double x, long double k, int n) {
   taylor s = number(n, 1, 0), term = s;
   do {
     k += 1;
-    const taylor step = inverse(number(n, k / x, 1 / x));
+    const taylor step = sum(number(n, 0, 0), inverse(number(n, k, 1)), x); /* x / k: x may be 0 */
     term = times(term, step);
     s = sum(s, term, 1);
   } while (term.c[0] > s.c[0] * 1e-22L || x > k / 2);
