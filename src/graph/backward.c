@@ -642,7 +642,11 @@ node *output_grad(const backward *b, const output *o) {
   return node_array(b->G, arr_const(&b->G->c, o->dtype, &o->s, (imm){0}));
 }
 
-node *backward_gy(backward *b, int i) { return output_grad(b, &b->f->x->out[i]); }
+node *backward_gy(backward *b, int i) {
+  node *g = output_grad(b, &b->f->x->out[i]);
+  if (g) g->lent = true;
+  return g;
+}
 
 bool backward_wants(const backward *b, int i) {
   node *x = tracked_input(b->f, i);
@@ -653,6 +657,7 @@ bool backward_accept(backward *b, int i, node *gx) {
   if (!backward_wants(b, i)) return true;
   node *own = NULL; /* without the graph that the host may have recorded unasked */
   if (node_tracked(gx) && !b->o.create_graph && !(gx = own = node_detach(b->G, gx))) return false;
+  gx->lent = true;
   bool ok = check_finite(b, b->f->x->name, i, gx, NULL) && add(b, *in_at(b->f, i), gx);
   node_drop(b->G, own);
   return ok;
@@ -667,10 +672,11 @@ bool backward_splice(backward *b, node *y, node *gy) {
 
 /* ---- end ------------------------------------------------------------------------------------------------- */
 
-/* x's accumulator as a node that is x's alone */
+/* x's accumulator as a node that is x's alone. Of a recorded one the collector, which may have taken the host's
+** boxes or not, does not decide: with a node more in the graph its gradients add up in another order. */
 static node *alone(backward *b, slot *s) {
   node *acc = s->acc;
-  if (acc->handles == 1) return node_hold(acc);
+  if (acc->handles == 1 && !(acc->lent && node_tracked(acc))) return node_hold(acc);
   return node_tracked(acc) ? op_identity(b->G, acc) : node_detach(b->G, acc);
 }
 

@@ -80,8 +80,9 @@ typedef struct extra {        /* what few nodes need */
 
 struct node {
   int32_t refs, handles;
-  uint32_t generation : 31;   /* of the Variable: 0 for leaves; of the Function: one less */
+  uint32_t generation : 30;   /* of the Variable: 0 for leaves; of the Function: one less */
   uint32_t parts : 1;         /* its gradient may have more of them than there are readers: leaf_of in backward.c */
+  uint32_t lent : 1;          /* a gradient that the host was given or gave: it may have boxes yet */
   uint32_t op : 8;            /* OP_NONE: no creator */
   uint32_t kind : 8;          /* how sv[0] (low four bits) and sv[1] are saved: see internal.h */
   uint32_t dtype : 3, flags : 13;
