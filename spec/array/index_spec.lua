@@ -319,6 +319,27 @@ describe("assigning to an index", function()
     assert(exact(x, {100, 2, 3}))
   end)
 
+  it("is refused of the values of a part, too", function()
+    local x, leaf = mg.zeros(2, 2), mg.Variable(mg.zeros(2, 2))
+    for _, part in ipairs{x[1], x[{{}, 1}], x[{{1, 1}}], x.T, (x:unbind())} do
+      assert(raises("data: this is a copy that x[...] gave, or x.T", function()
+        part.data = mg.ones(table.unpack(part.shape))
+      end))
+    end
+    for _, part in ipairs{leaf[1], leaf[{{}, 1}], leaf[{{1, 1}}], leaf.T, leaf:reshape(4)} do
+      assert(raises("of a Variable, which the value would not reach", function()
+        part.data = mg.ones(table.unpack(part.shape))
+      end))
+    end
+    assert(raises("data: this is a copy", function()
+      for _, row in ipairs(x) do row.data = x[1] end
+    end))
+    local own = x[1]
+    own.requires_grad = true                       -- a leaf from then on
+    own.data = {1, 2}
+    assert(exact(own, {1, 2}))
+  end)
+
   it("is refused where its gradient would be", function()
     local x, y = mg.Variable{1, 2}, mg.zeros(2)
     for key, v in pairs{[1] = x[1] * 2, [{{}}] = x, [y:eq(0)] = x:square()} do

@@ -363,6 +363,12 @@ static void set_property(lua_State *L, state *S, int which) {
     case DATA:
       if (n->flags & FROZEN)
         refuse(L, "data: x.data is frozen: a value written into it would be lost");
+      if ((n->flags & (PART | TRACKED)) == PART)
+        refuse(L, "data: this is a copy that x[...] gave, or x.T: the value would be lost; write "
+                  "x[...] = v");
+      if (node_has_creator(n) && (n->op == OP_slice || n->op == OP_reshape || n->op == OP_permute))
+        refuse(L, "data: this was made by %s of a Variable, which the value would not reach%s",
+               op_table[n->op].name, n->op == OP_permute ? "" : "; write x[...] = v");
       push_values(L, S, 3, "data", n->dtype);
       same_shape(L, "data", node_at(L, 1), node_at(L, -1));
       TRY(L, S, (n = node_at(L, 1), v = node_at(L, -1), node_assign(&S->G, 1, &n, &v)));

@@ -471,6 +471,8 @@ local refused = {
     mg.ones(2)[1] = mg.Variable(3) * 2]],
   ["x.data"] = [[
     local x = mg.ones(2); x.data = mg.ones(3)
+    mg.ones(2, 2)[1].data = 3
+    mg.Variable{1, 2}[1].data = 3
     local y = mg.Variable(2):exp(); y.data = 3]],
   ["x.grad"] = [[
     local x = mg.Variable{1, 2}; x.grad = mg.ones(3)
