@@ -103,6 +103,11 @@ local MORE = {
   percentile = "quantile", dstack = "stack", jacrev = "jacobian", jacfwd = "jacobian",
   linalg = "mg", random = "mg", special = "mg", autograd = "mg", astype = "to", copy = "clone",
   fill = "x[{}] = v", fill_ = "x[{}] = v", zero_ = "x[{}] = 0", copy_ = "x.data = v",
+  expand_dims = "unsqueeze", trapz = "trapezoid", array_equal = "equal", array_split = "chunk",
+  permutation = "randperm", identity = "eye", digitize = "searchsorted", inner = "dot",
+  rint = "round", fix = "trunc", sgn = "sign", arctanh = "atanh", arcsinh = "asinh",
+  arccosh = "acosh", savez = "save", savetxt = "save", loadtxt = "load", genfromtxt = "load",
+  stop_gradient = "detach", PRNGKey = "mg.seed",
   jit = "compile", vmap = "ops on one axis more", at = "x[i] = v, scatter or index_add",
   zero = "x[{}] = 0", narrow = "x[{ {first, last} }]", select = "x[{ {}, i }]", cmul = "mul",
   cdiv = "div", nDimension = "ndim", nElement = "size",       -- from zero on torch7's
