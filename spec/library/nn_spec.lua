@@ -188,6 +188,15 @@ describe("nn.Module", function()
     Class.act, Class.constant, Class.teacher = nn.ReLU(), mg.ones(2), nn.Linear(2, 2):freeze()
     Class.part, Class.sizes, Class.fns, Class.bases = nn.Linear, {1, {2}}, {mg.relu}, {nn.Linear}
     assert.equal(0, #Class():parameters())
+    Class = nn.Module:extend "Net"
+    Class.all = {}
+    function Class:init()
+      self.layer = nn.Linear(2, 2)
+      Class.all[#Class.all + 1], Class.last = self, self
+    end
+    for _, class in ipairs{Class, Class:extend "Other", Class} do
+      assert.equal(2, #class():parameters())
+    end
   end)
 
   it("has a state that later training leaves alone", function()

@@ -319,22 +319,26 @@ local function walk(t, on_variable, on_module, more, prefix, path)
   path[t] = nil
 end
 
+local function is_a(class, object)
+  local c = getmetatable(object)
+  while c ~= class and c ~= Module do c = getmetatable(c).__index end
+  return c == class
+end
+
 -- A parameter in a class is found by its objects, which have no such field: it would be computed
--- with, and never trained.
+-- with, and never trained. Unless it is that of another object, which the class has a list of.
 function check_class(class, object)
   while class ~= Module do
     for k, v in next, class do
       if type(k) == "string" and k:sub(1, 2) ~= "__" and member(v) and rawget(object, k) == nil then
-        local function check(p)
-          if not p.requires_grad then return end
+        local trained, objects = false, false
+        walk({ v }, function(_, p) trained = trained or p.requires_grad end, function(m)
+          trained = trained or m._is_waiting and m:_is_waiting()
+          objects = objects or is_a(class, m)
+        end)
+        if trained and not objects then
           raise("%s: %s stands in the class, not in its objects: make it in init, self.%s = ...",
             class.__name, k, k)
-        end
-        if is_variable(v) then check(v)
-        else
-          walk(v, function(_, p) check(p) end, function(m)
-            if m._is_waiting and m:_is_waiting() then check { requires_grad = true } end
-          end)
         end
       end
     end
