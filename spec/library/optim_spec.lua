@@ -276,6 +276,10 @@ describe("optim", function()
     assert(raises("SGD: momentum = -5 is negative", optim.SGD, {mg.Variable(1)}, {momentum = -5}))
     assert(raises("clip_grad_norm: max = -1 is negative", optim.clip_grad_norm, {}, -1))
     assert(raises("clip_grad_norm: parameter 1 is a number", optim.clip_grad_norm, {3}, 1))
+    for _, name in ipairs{"step", "values", "groups", "params", "buffers"} do
+      assert(raises("extend: no option of Mine can be called " .. name, optim.Optimizer.extend,
+        optim.Optimizer, "Mine", ("lr: number = 1, %s: number = 1"):format(name)))
+    end
   end)
 
   it("refuses parameters that would not change, or twice", function()

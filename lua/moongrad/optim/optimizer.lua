@@ -195,6 +195,9 @@ local function are_groups(target)
     first.params ~= nil
 end
 
+-- Fields that all optimizers and groups have, beside their methods
+local OWN = {values = true, target = true, groups = true, hooks = true, slots = true, params = true}
+
 -- Without options: the parent's.
 local function extend(self, name, options, doc)
   options = options or self.options or ""
@@ -202,6 +205,10 @@ local function extend(self, name, options, doc)
   class.options = options:match "^%s*{(.*)}%s*$" or options
   class.names = {}
   for option in class.options:gsub("%b()", ""):gmatch "([%w_]+):" do
+    if OWN[option] or rawget(Optimizer, option) ~= nil then
+      raise("extend: no option of %s can be called %s: every optimizer has one of its own", name,
+        option)
+    end
     table.insert(class.names, option)
   end
   local braces = class.options:find "%S" and "{" .. class.options .. "}"
