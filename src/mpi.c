@@ -352,10 +352,11 @@ static int reduction_gc(lua_State *L) {
   return 0;
 }
 
-/* all_reduce(x, op, exact) */
+/* all_reduce(x, op, exact, of): of a gradient, for which exchange */
 static int all_reduce(lua_State *L) {
   int op = luaL_checkoption(L, 2, NULL, op_names);
   bool exact = lua_toboolean(L, 3);
+  lua_Integer of = luaL_optinteger(L, 4, 0);
   char what[TEXT], more[24];
   lua_settop(L, 1);
   reduction *r = lua_newuserdatauv(L, sizeof *r, 0);
@@ -372,6 +373,8 @@ static int all_reduce(lua_State *L) {
   if (!reduction_init(r, y.p, y.n, op, y.dtype, exact)) luaL_error(L, "not enough memory");
   snprintf(more, sizeof more, " (%s%s)", op_names[op], exact ? ", exact" : "");
   describe(what, "all_reduce", more, &y);
+  int n = (int)strlen(what);
+  if (of) snprintf(what + n, TEXT - n, ", the gradient of exchange %lld", (long long)of);
   agree(L, "all_reduce", what);
   check(L, "all_reduce", reduction_begin(r));
   for (int i = 0; !r->there; i++) {

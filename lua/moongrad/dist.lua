@@ -64,14 +64,30 @@ end
 
 -- ---- arrays ----------------------------------------------------------------------------------
 
--- fn(x), with a gradient where one is wanted
+local exchanges = 0 -- that were made, by all ranks
+
+-- fn(x), with a gradient where one is wanted: gradient(gy, of), for exchange `of`. Where backward
+-- comes to those of several exchanges in another order than on other ranks, that tells.
 local function with_gradient(name, x, fn, gradient)
-  if not (x.requires_grad and mg.Config.enable_backprop) then return fn(x) end
+  local number
+  local function exchange(v)
+    local y = fn(v)
+    exchanges = exchanges + 1
+    number = exchanges
+    return y
+  end
+  if not (x.requires_grad and mg.Config.enable_backprop) then return exchange(x) end
   return mg.Function {
     name = name,
-    forward = function(_, v) return fn(v) end,
-    backward = function(_, gy) return gradient(gy) end
+    forward = function(_, v) return exchange(v) end,
+    backward = function(_, gy) return gradient(gy, number) end
   }(x)
+end
+
+local function all_reduce(x, op, exact, of)
+  return with_gradient("all_reduce", x,
+    function(v) return mpi.all_reduce(v, op, exact, of) end,
+    function(gy, number) return all_reduce(gy, op, exact, number) end)
 end
 
 dist.all_reduce = checked(
@@ -84,9 +100,7 @@ dist.all_reduce = checked(
     if (op == "max" or op == "min") and x.requires_grad and mg.Config.enable_backprop then
       raise("all_reduce: %s has no gradient here; take x:detach()", op)
     end
-    return with_gradient("all_reduce", x,
-      function(v) return mpi.all_reduce(v, op, exact) end,
-      function(gy) return dist.all_reduce(gy, op, { exact = exact }) end)
+    return all_reduce(x, op, exact)
   end)
 
 local function check_root(who, root)
@@ -100,8 +114,8 @@ dist.broadcast = checked("broadcast(x: array, root: int(1..) = 1)",
     if not several then return x end
     return with_gradient("broadcast", x,
       function(v) return mpi.broadcast(v, root) end,
-      function(gy)
-        local sum = dist.all_reduce(gy, "sum")
+      function(gy, number)
+        local sum = all_reduce(gy, "sum", false, number)
         return dist.rank == root and sum or sum * 0
       end)
   end)
@@ -111,7 +125,7 @@ dist.all_gather = checked("all_gather(x: array)",
   function(x)
     if not several then return x:unsqueeze(1) end
     return with_gradient("all_gather", x, mpi.all_gather,
-      function(gy) return dist.all_reduce(gy, "sum")[dist.rank] end)
+      function(gy, number) return all_reduce(gy, "sum", false, number)[dist.rank] end)
   end)
 
 dist.barrier = checked("barrier()", "waits until all ranks have come to it",

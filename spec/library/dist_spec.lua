@@ -485,6 +485,22 @@ describe("parameters in common", function()
       same(dist.all_gather(norm.weight.grad)[1], norm.weight.grad)]])
   end)
 
+  it("are refused where backward comes to sums in another order on another rank", function()
+    job(2, child.folder(), [[
+      local x = mg.Variable{1, 2}
+      local function deep(v, by) return by == 1 and v or (v * 1):exp():log() end
+      local function loss(a, b)
+        return (deep(dist.all_reduce(deep(x, a), "sum"), b) * 3):sum() +
+          (deep(dist.all_reduce(deep(x, b) * 2, "sum"), a) * 5):sum()
+      end
+      loss(1, 2):backward()
+      near(x.grad, {26, 26})
+      x:cleargrad()
+      local text = message(function() loss(rank, 3 - rank):backward() end)
+      shows(text, "rank 1 came to all_reduce (sum) of float64 (2), the gradient of exchange ")
+      assert(x.grad == nil)]])
+  end)
+
   it("are normalized by their own batches, or by all of them", function()
     job(4, child.folder(), [[
       local x = dist.broadcast(mg.randn(12, 3, 2) * 3 + 1)
