@@ -7,8 +7,8 @@
 --   backward leaves the same gradients, averaged, in all of them.
 --
 -- Without mpirun there is one process, rank 1 of 1, and MPI is not looked for. What is exchanged
--- must be of one shape and dtype everywhere, and asked for by all in the same order: where it is
--- not, all raise an error that says who came to what.
+-- must be of one shape and dtype everywhere, and asked for by all in the same order: where what
+-- they ask for differs, all raise an error that says who came to what.
 
 local _ENV = require "moongrad.globals"()
 local mg = require "moongrad"
