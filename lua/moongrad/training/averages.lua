@@ -123,7 +123,7 @@ local EMA = Average:extend("EMA"):seal()
 
 EMA.init = checked("EMA(self, model: module, {decay: number(0..<1) = 0.999, warmup: bool = true})",
   "average = decay average + (1 - decay) p at each update(); with warmup decay is at most " ..
-    "(1 + n) / (10 + n) at the n-th, so that the start is soon forgotten",
+    "(1 + n) / (10 + n) after n of them, so that the start is soon forgotten",
   function(self, model, decay, warmup)
     self.model, self.decay, self.warmup, self.count, self.values = model, decay, warmup, 0, {}
   end)
