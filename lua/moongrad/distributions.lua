@@ -152,10 +152,11 @@ local function log_of(u, l)
   return mg.where(plain, mg.where(plain, u, 0):log1p(), l)
 end
 
--- q - p - p log(q / p), 0 or more; d = q - p, l = log(q) - log(p)
+-- q - p - p log(q / p), 0 or more; d = q - p, l = log(q) - log(p). Of p = q = 0 it is q, to slopes.
 local function gap(p, d, l)
   local u = d / p
-  return by_size(u, function(v) return p * less_log(v) end, d - mg._mulz(p, log_of(u, l)))
+  local y = by_size(u, function(v) return p * less_log(v) end, d - mg._mulz(p, log_of(u, l)))
+  return mg.where(p:eq(0):logical_and(d:eq(0)), d + p, y)
 end
 
 -- r - 1 - log(r), r = q / p
@@ -771,7 +772,8 @@ end
 function KL.Categorical(p, q)
   if p.n ~= q.n then raise("kl: %d labels and %d", p.n, q.n) end
   local probs, along = p.probs, {axis = -1, keepdims = true}
-  local far = share(probs, q.probs, p.log_probs, q.log_probs):sum(-1)
+  local far = share(probs, q.probs, p.log_probs, q.log_probs)
+  far = mg.where(probs:eq(0), q.probs, far):sum(-1) -- as entropy: flat where a label cannot be
   if not (p.by_logits and q.by_logits) then return far end
   local step = mg._subz(q.given, p.given)
   step = step - mg._mulz(probs, step):sum(along):detach() -- which changes no probability

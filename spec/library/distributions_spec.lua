@@ -214,6 +214,34 @@ describe("distributions", function()
     end, {a, mg.tensor{{1.0, 0}, {0.5, 2}}}, {order = 1}))
   end)
 
+  it("have gradients of kl where a label cannot be", function()
+    local given = {logits = {{-inf, 0, -0.7}, {0.2, 0.3, 0.5}}, probs = {{0, 1, 0.5}, {2, 3, 5}}}
+    for name, both in pairs(given) do
+      for _, x in ipairs{both[2], both[1], {both[1][1], 0.4, 0.3}} do
+        local p, q = mg.Variable(both[1]), mg.Variable(x)
+        local function kl(a, b)
+          return D.kl(D.Categorical{[name] = a}, D.Categorical{[name] = b})
+        end
+        local own = mg.gradients(kl(p, q), {p, q})
+        local some = {{2, 3}}                      -- as of the labels that can be
+        local few = {mg.Variable(p.data[some]), mg.Variable(q.data[some])}
+        local want = mg.gradients(kl(few[1], few[2]), few)
+        assert(near(own[1][some], want[1], 1e-12, 1e-15))
+        assert.is_true(own[1]:isfinite():all():item())
+        assert.is_true(own[2]:isfinite():all():item())
+        assert.is_true(mg.hessian(function(v) return kl(v, x) end, p):isfinite():all():item())
+      end
+    end
+    for _, at in ipairs{0, 1} do
+      local p, q = mg.Variable(at), mg.Variable(at)
+      local slopes = mg.gradients(D.kl(D.Bernoulli(p), D.Bernoulli(q)), {p, q})
+      assert.same({0, 1 - 2 * at}, {slopes[1]:item(), slopes[2]:item()})
+    end
+    local p, q = mg.Variable(0), mg.Variable(0)
+    local slopes = mg.gradients(D.kl(D.Poisson(p), D.Poisson(q)), {p, q})
+    assert.same({0, 1}, {slopes[1]:item(), slopes[2]:item()})
+  end)
+
   it("take logits as they take probs", function()
     local l = mg.tensor{-40, 0.5, 800}
     local d = D.Bernoulli(nil, {logits = l})
