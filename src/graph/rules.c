@@ -496,8 +496,12 @@ node *vjp_swapped(vjp *v, node *n) { /* last two axes */
   return keep(v, op_permute(v->G, n, perm));
 }
 
+/* Of a column and a row it is their outer product, which what comes next computes where it needs it. */
 node *matmul_grad(vjp *v, int i, node *g) {
   node *other = vjp_swapped(v, use(v, 1 - i));
+  shape s;
+  node_shape(g, &s);
+  if (s.d[s.n - 1 - i] == 1) return B(mul, g, other);
   return keep(v, i == 0 ? op_matmul(v->G, g, other) : op_matmul(v->G, other, g));
 }
 
