@@ -605,6 +605,13 @@ describe("what is made of factors", function()
     points:cdist(origin):sum():backward()
     assert(near(points.grad, {{0.6, 0.8}, {0, 0}, {0, 0}, {0, 0}}, 1e-15))
     assert(near(origin.grad, {{-0.6, -0.8}}, 1e-15))
+    -- nor do no points at all, whatever was in memory before
+    local many = mg.Variable(mg.randn(40, 50))
+    local before = many + 1
+    mg.eval(many, before)
+    before:free()
+    many:cdist(mg.zeros(0, 50)):sum():backward()
+    assert(exact(many.grad, mg.zeros(40, 50)))
     assert(raises("cdist: x (2, 2) and y (1, 3) differ in their last axis", mg.cdist, x,
       mg.ones(1, 3)))
   end)
