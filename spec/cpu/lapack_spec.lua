@@ -612,6 +612,11 @@ describe("what is made of factors", function()
     before:free()
     many:cdist(mg.zeros(0, 50)):sum():backward()
     assert(exact(many.grad, mg.zeros(40, 50)))
+    -- where a point is not known neither are gradients
+    local from, to = mg.Variable{{0 / 0, 1}, {2, 3}}, mg.Variable{{5, 7}}
+    from:cdist(to):sum():backward()
+    assert(exact(from.grad, {{0 / 0, 0 / 0}, {-0.6, -0.8}}, 2))
+    assert(exact(to.grad, {{0 / 0, 0 / 0}}))
     assert(raises("cdist: x (2, 2) and y (1, 3) differ in their last axis", mg.cdist, x,
       mg.ones(1, 3)))
   end)

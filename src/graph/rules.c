@@ -512,7 +512,7 @@ static node *pull(vjp *v, node *w, node *x, node *y) {
 /* Sums of g (x - y) / distance. Points that are equal (or at a distance of hardly more than the least number) do not
 ** pull, nor does what is infinitely far: it counts as 0, so that the difference is a number. */
 node *distance_grad(vjp *v, int i, node *g) {
-  node *in[2], *far = T(where, B(gt, result(v, 0), N(0x1p-1000)), result(v, 0), N(INFINITY));
+  node *in[2], *far = T(where, B(le, result(v, 0), N(0x1p-1000)), N(INFINITY), result(v, 0));
   node *w = Q(g, far);
   for (int k = 0; k < 2; k++) in[k] = T(where, U(isfinite, use(v, k)), use(v, k), N(0));
   in[1] = vjp_swapped(v, in[1]);
