@@ -139,6 +139,29 @@ describe("a DataLoader", function()
     assert.same({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, labels(loader))
   end)
 
+  it("gives batches and items that are their taker's, to write into", function()
+    local x, t = mg.range(1, 12):reshape(6, 2), mg.range(1, 6, {dtype = "int64"})
+    local before = x:totable()
+    local plain = data.TensorDataset(x, t)
+    local text = data.Text{text = ("abcdefgh"):rep(3), length = 4, split = "all"}
+    for _, ds in ipairs{plain, data.Subset(plain, {2, 1, 3}), data.Concat{plain, plain}, text} do
+      for _, shuffle in ipairs{false, true} do
+        for a, b in data.DataLoader(ds, {batch_size = 2, shuffle = shuffle, seed = 1}) do
+          a.data, b.data = a * 2, b * 0
+          a[1] = 7
+          assert.equal(7, a[1]:max():item())
+          assert.equal(0, b:sum():item())
+        end
+      end
+      local a, b = ds:get(1)
+      a.data, b.data = a * 3, b * 3
+      a[1] = 7
+    end
+    assert.same(before, x:totable())
+    assert.same({1, 2, 3, 4, 5, 6}, t:totable())
+    assert.equal("abcd", text.tokenizer:decode((text:get(1))))
+  end)
+
   it("drops a smaller last batch when told to", function()
     local loader = data.DataLoader(Squares(10), {batch_size = 4, drop_last = true})
     assert.equal(2, #loader)

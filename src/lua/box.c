@@ -365,7 +365,7 @@ static void set_property(lua_State *L, state *S, int which) {
         refuse(L, "data: x.data is frozen: a value written into it would be lost");
       if ((n->flags & (PART | TRACKED)) == PART)
         refuse(L, "data: this is a copy that x[...] gave, or x.T: the value would be lost; write "
-                  "x[...] = v");
+                  "x[...] = v, or take a clone");
       if (node_has_creator(n) && (n->op == OP_slice || n->op == OP_reshape || n->op == OP_permute))
         refuse(L, "data: this was made by %s of a Variable, which the value would not reach%s",
                op_table[n->op].name, n->op == OP_permute ? "" : "; write x[...] = v");

@@ -163,13 +163,16 @@ local function gives(class, get, batch)
   end
 end
 
+-- What x[...] gave as an array of its taker's, to write into: x never sees it.
+local function own(v) return v.requires_grad and v or v:detach() end
+
 -- The same of one whose raw() gives Variables, of which items are rows, and made(...) what comes of
 -- rows of them: pick(index) takes what x[index] does. _ahead(index) begins to copy rows for later,
 -- in another thread; it gives a function that gives what take does, or nil: they are to be taken.
 local function gives_picks(class)
   function class:pick(index)
     local rows = table.pack(self:raw())
-    for k = 1, rows.n do rows[k] = rows[k][index] end
+    for k = 1, rows.n do rows[k] = own(rows[k][index]) end
     return self:made(table.unpack(rows, 1, rows.n))
   end
   function class:_ahead(index)
@@ -256,7 +259,7 @@ function TensorDataset:__len() return #self.tensors[1] end
 
 return {
   Dataset = Dataset, TensorDataset = TensorDataset, check = check, takes = takes, items = items,
-  any = any, gives = gives, gives_picks = gives_picks,
+  any = any, gives = gives, gives_picks = gives_picks, own = own,
   collate = checked("collate(ds: any, positions: ints)",
     "ds:get(i) of these positions, stacked to a batch",
     function(ds, positions)

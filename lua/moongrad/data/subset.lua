@@ -100,7 +100,7 @@ function Concat:take_all(index)
   for c, list in ipairs(columns) do
     if #list ~= kinds then raise("Concat: items of some datasets have %d values or more", c) end
     local all = #list == 1 and list[1] or mg.cat(list, 1)
-    columns[c] = sorted and all or all[mg.tensor(back, "int64")]
+    columns[c] = sorted and all or dataset.own(all[mg.tensor(back, "int64")])
   end
   return table.unpack(columns)
 end

@@ -50,13 +50,14 @@ function Text:__len() return (#self.tokens - self.length - 1) // self.stride + 1
 local function get(self, i)
   local first = (i - 1) * self.stride + 1
   local last = first + self.length - 1
-  return self.tokens[{ { first, last } }], self.tokens[{ { first + 1, last + 1 } }]
+  return dataset.own(self.tokens[{ { first, last } }]),
+    dataset.own(self.tokens[{ { first + 1, last + 1 } }])
 end
 
 function Text:take(index)
   local places = ((index - 1) * self.stride):unsqueeze(2) +
     mg.range(1, self.length, { dtype = "int64" })
-  return self.tokens[places], self.tokens[places + 1]
+  return dataset.own(self.tokens[places]), dataset.own(self.tokens[places + 1])
 end
 
 dataset.gives(Text, get, function(self, i, j)
