@@ -199,6 +199,23 @@ describe("nn.Module", function()
     end
   end)
 
+  it("has nothing in its class that hides a method, or a mode of its own", function()
+    for name, v in pairs{state = {}, parameters = 3, save = "model.npz", training = true,
+                         requires_grad = false} do
+      for _, above in ipairs{nn.Module, nn.ReLU, nn.Module:extend "Base"} do
+        local Class = above:extend "Net"
+        Class[name] = v
+        assert(raises("Net." .. name .. ": ", Class))
+        assert(raises("Net." .. name .. ": ", Class:extend "Other"))
+      end
+    end
+    local Class = nn.Module:extend "Net"
+    function Class.state() return 7 end
+    function Class.training() return 8 end
+    assert.equal(7, Class():state())
+    assert.equal(8, Class():training())
+  end)
+
   it("has a state that later training leaves alone", function()
     local net = Net(3, 2)
     local state = net:state()

@@ -62,18 +62,23 @@ end
 local MODE = "%s.%s: a module has no mode of its own; modes come from mg.Config.train, as in " ..
   "mg.test_mode(function() ... end)"
 
--- Called for fields that are not there: one that was set to nil may become something else.
-function Module:__newindex(k, v)
-  Object._check_name(getmetatable(self).__name, k)
+-- No field of an object or class may be one that nobody reads, or that hides a method.
+local function check_field(name, k, v)
   if type(v) == "boolean" and (k == "train" or k == "training") then
-    raise(MODE, getmetatable(self).__name, k)
+    raise(MODE, name, k)
   elseif type(v) == "boolean" and k == "requires_grad" then
-    raise("%s.requires_grad: only Variables have it; model:freeze() is for all parameters",
-      getmetatable(self).__name)
+    raise("%s.requires_grad: only Variables have it; model:freeze() is for all parameters", name)
   elseif v and type(v) ~= "function" and type(rawget(Module, k)) == "function" then
     raise("%s.%s: every module has a method of this name, which the field would hide: name it " ..
-      "otherwise", getmetatable(self).__name, k)
+      "otherwise", name, k)
   end
+end
+
+-- Called for fields that are not there: one that was set to nil may become something else.
+function Module:__newindex(k, v)
+  local name = getmetatable(self).__name
+  Object._check_name(name, k)
+  check_field(name, k, v)
   remember(self, k, is_variable(v) and settled(v) or nil)
   rawset(self, k, v)
 end
@@ -330,7 +335,9 @@ end
 function check_class(class, object)
   while class ~= Module do
     for k, v in next, class do
-      if type(k) == "string" and k:sub(1, 2) ~= "__" and member(v) and rawget(object, k) == nil then
+      local named = type(v) ~= "function" and type(k) == "string" and k:sub(1, 2) ~= "__"
+      if named then check_field(class.__name, k, v) end
+      if named and member(v) and rawget(object, k) == nil then
         local trained, objects = false, false
         walk({ v }, function(_, p) trained = trained or p.requires_grad end, function(m)
           trained = trained or m._is_waiting and m:_is_waiting()
