@@ -218,11 +218,11 @@ jupyter: build build/jupyter
 	@LUA_PATH_5_4='$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;' LUA_CPATH_5_4='$(CURDIR)/lua/?.so;;' \
 	  MOONGRAD_LUA='$(LUA)' build/jupyter/bin/python lua/moongrad/jupyter/kernel.py install
 
-# $(call busted,environment,options): shows what busted says of each folder of specs, then all their sums in
+# $(call busted,environment,options): shows what busted says of each file of specs, then all their sums in
 # one line. A process for each: what allocations and finalizers do is tried under full collections, whose cost
 # grows with all that other specs have loaded. A busted that dies, before its closing line or after it, counts
 # as one failure more.
-SPECS = $(sort $(dir $(wildcard spec/*/*_spec.lua))) $(wildcard spec/*_spec.lua)
+SPECS = $(wildcard spec/*/*_spec.lua spec/*_spec.lua)
 define busted
 @mkdir -p build; \
 for part in $(SPECS); do \
