@@ -189,20 +189,24 @@ local function buckets(list, bytes)
   return counts
 end
 
-local function layout(list, counts, exact)
+local function layout(state, list, counts)
   local text, hash = {}, 0
-  for i, p in ipairs(list) do text[i] = p.dtype .. table.concat(p.shape, ",") end
+  for i, p in ipairs(list) do
+    text[i] = state.known[p.id] .. p.dtype .. table.concat(p.shape, ",")
+  end
   for c in (table.concat(text, ";") .. "|" .. table.concat(counts, ",")):gmatch "." do
     hash = hash * 31 + c:byte()
   end
-  return ("the backward of a DataParallel model with %d parameters in %d buckets%s (layout %x)")
-    :format(#list, #counts, exact and ", exact" or "", hash)
+  return ("the backward of a DataParallel model with %d parameters in %d buckets%s (number %d, " ..
+    "layout %x)"):format(#list, #counts, state.exact and ", exact" or "", state.number, hash)
 end
 
 -- What hangs on a model while it is trained: its parameters as they were last seen, the watch on
 -- their gradients, whether their order is that in which backward is done with them, and which have
--- been made the same on all ranks.
+-- been made the same on all ranks. By its number and by the places of its parameters among all that
+-- it has (known) ranks tell it from another with the same shapes.
 local hanging = setmetatable({}, { __mode = "k" })
+local shared = 0 -- models, by all ranks in the same order
 
 local function hang(self, model)
   local state = { list = {}, known = {}, same = {}, bytes = self.bucket, exact = self.exact }
@@ -216,6 +220,10 @@ local function share_new(state, parameters)
     if not state.same[p.id] then new[#new + 1] = p end
   end
   share(new)
+  if #new > 0 and not state.number then
+    shared = shared + 1
+    state.number = shared
+  end
   for _, p in ipairs(new) do state.same[p.id] = true end
 end
 
@@ -224,7 +232,7 @@ local function watch(state, list)
   local counts = buckets(list, state.bytes)
   state.watch, state.list = nil, list
   if #list == 0 then return end
-  state.watch = mpi.watch(list, counts, state.exact, layout(list, counts, state.exact))
+  state.watch = mpi.watch(list, counts, state.exact, layout(state, list, counts))
 end
 
 -- Parameters in the order in which rank 1's backward was done with them, once there was one.
@@ -242,18 +250,17 @@ end
 -- Before a forward that backward may follow
 local function prepare(self, state)
   local parameters, buffer_list = owned(self.module)
-  local tracked, known = {}, 0
+  local tracked, places, known = {}, {}, 0
   for i = #parameters, 1, -1 do
     local p = parameters[i]
     if p.requires_grad and not p.creator then
-      tracked[#tracked + 1] = p
+      tracked[#tracked + 1], places[p.id] = p, i
       known = known + (state.known[p.id] and 1 or 0)
     end
   end
   share_new(state, tracked)
   if known ~= #tracked or known ~= #state.list then
-    state.known, state.ordered = {}, false
-    for _, p in ipairs(tracked) do state.known[p.id] = true end
+    state.known, state.ordered = places, false
     watch(state, tracked)
   elseif not state.ordered then
     reorder(state)

@@ -460,6 +460,31 @@ describe("parameters in common", function()
       end]])
   end)
 
+  it("are not mixed with those of a model, or of parameters, of the same shapes", function()
+    job(2, child.folder(), [[
+      local pair, x = {}, mg.eye(2, 3) * rank
+      for k = 1, 2 do pair[k] = dist.DataParallel(nn.Linear(3, 4)) end
+      local two = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+      local model = dist.DataParallel(two)
+      local function fails(y, ...)
+        shows(message(function() y:sum():backward() end), "rank 1 came to the backward of a ",
+          "rank 2 to the backward of a ")
+        for _, m in ipairs{...} do
+          for p in m:parameters() do assert(p.grad == nil) end
+        end
+      end
+      for _ = 1, 3 do
+        local y = {pair[1](x), pair[2](x)}
+        fails(y[rank], pair[1], pair[2])
+        y = {pair[1](x), pair[2](x)}
+        y[1]:sum():backward()
+        near(pair[1].module.bias.grad, {2, 2, 2, 2})
+        pair[1]:cleargrads()
+      end
+      for p in two[rank]:parameters() do p.requires_grad = false end
+      fails(model(x), model)]])
+  end)
+
   it("fail everywhere where a sum within backward is asked for by one rank alone", function()
     job(2, child.folder(), [[
       local Twice = mg.Function{name = "twice",
