@@ -80,8 +80,8 @@ print(nn.Sequential(nn.Linear(2, 3), Scale(3)))
 -- ## An optimizer
 --
 -- A rule is a class with options, as in a signature, and an update of one parameter `p` by its
--- gradient `g`: what is to change, and to what. `s` keeps what a parameter has from step to
--- step.
+-- gradient `g`: two lists, what is to change, and to what. In `s` stand `s.step`, from 1, and the
+-- arrays that the class's field `buffers` names, zeros at first; they change as `p` does.
 
 local Sign = mg.optim.Optimizer:extend("Sign", "lr: number(0..) = 0.1", "p - lr sign(g)")
 function Sign:update(p, g) return {p}, {p - self.lr * g:sign()} end
@@ -90,6 +90,16 @@ local p = mg.Variable{1, -2}
 local opt = Sign({p}, {lr = 0.5})
 p:square():sum():backward()
 opt:step()
+print(p)
+
+local Heavy = mg.optim.Optimizer:extend("Heavy", "lr: number(0..) = 0.1", "w - lr v")
+Heavy.buffers = {"v"}
+function Heavy:update(w, g, s)
+  local v = 0.9 * s.v + g
+  return {w, s.v}, {w - self.lr * v, v}
+end
+opt = Heavy({p})
+for _ = 1, 2 do opt:step() end
 print(p)
 
 -- ## Tests

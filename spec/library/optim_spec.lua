@@ -374,6 +374,34 @@ describe("optim", function()
     assert(raises("Sign: lr = -1 is negative", Sign, {w}, {lr = -1}))
   end)
 
+  it("is told of what its rule sets in s, which would be neither saved nor recorded", function()
+    for name, set in pairs{
+      v = function(s, g) s.v = (s.v or 0) + g end, kept = function(s, g) s.kept = s.kept + g end,
+      list = function(s, g) s.list = {g} end, n = function(s) s.n = (s.n or 0) + 1 end,
+      step = function(s) s.step = 7 end
+    } do
+      local Rule = optim.Optimizer:extend("Rule", "lr: number(0..) = 0.1", "sets something")
+      Rule.buffers = {"kept"}
+      function Rule:update(p, g, s)
+        set(s, g)
+        return {p, s.kept}, {p - self.lr * g, s.kept}
+      end
+      for _, compiled in ipairs{false, true} do
+        local w = mg.Variable{1, 2}
+        local opt = Rule {w}
+        local function step()
+          w:cleargrad()
+          w:square():sum():backward()
+          opt:step()
+        end
+        if compiled then step = mg.compile(step) end
+        assert(raises(("Rule: update sets s.%s, which would not be kept"):format(name), step))
+        assert(mg.equal(w, mg.tensor{1, 2}))
+        assert.is_nil(opt:state()["1.step"])
+      end
+    end
+  end)
+
   it("says that there is nothing to update, and never will be", function()
     local layer, text = nn.Linear(2, 2), "step: there are no parameters"
     local hidden = nn.Sequential(function(x) return layer(x) end)

@@ -379,12 +379,24 @@ local function lists(self, to, from, ...)
   return to, from
 end
 
+-- Through which update sees a slot: what it set there would be neither saved nor recorded.
+local function view_of_slots(class)
+  return setmetatable({}, {__newindex = function(_, k)
+    k = tostring(k)
+    raise("%s: update sets s.%s, which would not be kept: name it in the class, " ..
+      "%s.buffers = {%q}, and give it, {p, s.%s}, {new p, new %s}", class, k, class, k, k, k)
+  end})
+end
+
 local function update(self, params, owners, slots, recorded)
   local targets, values, fields, n = {}, {}, {}, 0
+  local seen = view_of_slots(getmetatable(self).__name)
+  local meta = getmetatable(seen)
   for i, p in ipairs(params) do
     local s, g = slots[i], p.grad
     if s and g then
-      local to, from = lists(self, self.update(owners[i], p, g, s))
+      meta.__index = s
+      local to, from = lists(self, self.update(owners[i], p, g, seen))
       if not gather(targets, values, to, from) then
         raise("%s: update gave no two lists of one length, of targets and of their values",
           getmetatable(self).__name)
