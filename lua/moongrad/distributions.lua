@@ -512,9 +512,13 @@ function D.Bernoulli:log_density(x)
   end)
 end
 
+-- Logits, of which those that are infinite move nothing
+local function settled(x) return mg.where(x:isinf(), x:detach(), x) end
+
 function D.Bernoulli:uncertainty()
   local x = self.given
   if not self.by_logits then return -(mg.xlogy(x, x) + mg._mulz(1 - x, (-x):log1p())) end
+  x = settled(x)
   return mg._mulz(x:sigmoid(), (-x):softplus()) + mg._mulz((-x):sigmoid(), x:softplus())
 end
 
@@ -753,15 +757,14 @@ end
 local function share(p, q, log_p, log_q) return gap(p, q - p, log_q - log_p) end
 
 function KL.Bernoulli(p, q)
-  local function parts(it)
-    local x = it.given
+  local function parts(it, x)
     if it.by_logits then
       return x:sigmoid(), (-x):sigmoid(), -(-x):softplus(), -x:softplus()
     end
     return x, 1 - x, x:log(), (-x):log1p()
   end
-  local yes, no, log_yes, log_no = parts(p)
-  local q_yes, q_no, q_log_yes, q_log_no = parts(q)
+  local yes, no, log_yes, log_no = parts(p, p.by_logits and settled(p.given) or p.given)
+  local q_yes, q_no, q_log_yes, q_log_no = parts(q, q.given)
   local far = share(yes, q_yes, log_yes, q_log_yes) + share(no, q_no, log_no, q_log_no)
   if not (p.by_logits and q.by_logits) then return far end
   return by_size(mg._subz(q.given, p.given), function(step) -- q - p = p (1 - q) (exp(step) - 1)

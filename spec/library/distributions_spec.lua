@@ -242,6 +242,23 @@ describe("distributions", function()
     assert.same({0, 1}, {slopes[1]:item(), slopes[2]:item()})
   end)
 
+  it("do not move with a logit that is infinite", function()
+    local x = mg.Variable{-inf, inf, 0.5}
+    local q = D.Bernoulli(nil, {logits = 0.3})
+    for name, f in pairs {
+      entropy = function(d) return d:entropy() end,
+      kl = function(d) return D.kl(d, q) end,
+      kl_of_probs = function(d) return D.kl(d, D.Bernoulli(0.4)) end,
+    } do
+      local function total(v) return f(D.Bernoulli(nil, {logits = v})):sum() end
+      local few = mg.gradients(total(x[3]), x):totable()
+      assert.same({name, {0, 0, few[3]}}, {name, mg.gradients(total(x), x):totable()})
+      local bent = mg.hessian(total, x):totable()
+      assert.is_true(math.abs(bent[3][3]) > 0.01)
+      assert.same({{0, 0, 0}, {0, 0, 0}, {0, 0, bent[3][3]}}, bent)
+    end
+  end)
+
   it("take logits as they take probs", function()
     local l = mg.tensor{-40, 0.5, 800}
     local d = D.Bernoulli(nil, {logits = l})
