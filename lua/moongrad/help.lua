@@ -33,7 +33,7 @@ local TORCH = {
   state_dict = "state", load_state_dict = "load_state", named_modules = "pairs", children = "pairs",
   train = "Config.train", training = "Config.train", eval = "mg.test_mode",
   register_buffer = "nn.Buffer", register_parameter = "nn.Parameter",
-  requires_grad_ = "requires_grad = true",
+  requires_grad_ = "requires_grad = true (of a module: freeze())", unfreeze = "freeze(false)",
   retain_grad = "backward{retain_grad = true}", contiguous = "clone", cpu = "nothing: all is there",
   cuda = "nothing: all is on the CPU", clip_grad_norm_ = "optim.clip_grad_norm",
   ModuleList = "a table of modules", ModuleDict = "a table of modules",

@@ -185,7 +185,9 @@ describe("a name that is not there", function()
     end
     for name, ours in pairs{zero_grad = "cleargrads", state_dict = "state", eval = "mg.test_mode",
                             train = "Config.train", load_state_dict = "load_state",
-                            training = "Config.train", getParameters = "parameters"} do
+                            training = "Config.train", getParameters = "parameters",
+                            unfreeze = "freeze(false)",
+                            requires_grad_ = "requires_grad = true (of a module: freeze())"} do
       assert(raises(("a module has no %s; here it is %s"):format(name, ours),
         function() return net[name] end))
     end
