@@ -267,6 +267,10 @@ describe("mg.root", function()
     local y = mg.root(function(v) return B:matmul(v) + v:sin() - c end, mg.zeros(5))
     assert(near(B:matmul(y) + y:sin(), c, 1e-12))
     assert.equal(3, mg.root(function(v) return v - 3 end, 3.0):item())
+    -- a first step that leaves less in all, but more in one place
+    local W, b = mg.tensor{{-0.7, 0.05}, {0, 0.42}}, mg.tensor{0.72, -0.31}
+    local z = mg.root(function(v) return v + W:matmul(v):tanh() - b end, mg.zeros(2))
+    assert(near(z + W:matmul(z):tanh(), b, 1e-14))
   end)
 
   it("depends on what f captures as the implicit function theorem says", function()

@@ -56,19 +56,19 @@ return mg.checked("root(f: function, x: tree, " ..
         end
         info.iterations = info.iterations + 1
         local d, t = newton(x, y), 1.0
-        local norm = mg.norm(y):item()
-        local next_x, next_y
+        local norm = mg.norm(y):item()             -- steps go down in it, not in the largest |f|
+        local next_x, next_y, next_norm
         repeat
           next_x = x - t * d
           mg.eval(next_x)
           next_y = residual(next_x)
-          local enough = mg.norm(next_y):item() <= (1 - 1e-4 * t) * norm
+          next_norm = mg.norm(next_y):item()
+          local enough = next_norm <= (1 - 1e-4 * t) * norm
           t = t / 2
         until enough or t < 1e-10
         local moved = largest(next_x - x) > 2 * eps * largest(x)
-        local new = largest(next_y)
-        local less = new < size
-        if less then x, y, size = next_x, next_y, new end
+        local less = next_norm < norm
+        if less then x, y, size = next_x, next_y, largest(next_y) end
         if not less or not moved then           -- as near as numbers of this width come?
           local near = largest(d) <= math.sqrt(eps) * (1 + largest(x))
           if near and size <= (tol or size) then break end
