@@ -81,7 +81,9 @@ print(nn.Sequential(nn.Linear(2, 3), Scale(3)))
 --
 -- A rule is a class with options, as in a signature, and an update of one parameter `p` by its
 -- gradient `g`: two lists, what is to change, and to what. In `s` stand `s.step`, from 1, and the
--- arrays that the class's field `buffers` names, zeros at first; they change as `p` does.
+-- arrays that the class's field `buffers` names, zeros at first; they change as `p` does. While
+-- `mg.compile` records, `s.step` and `self.lr` are Variables, which are equal to no number: what
+-- `if s.step == 1` would decide, `mg.where(mg.eq(s.step, 1), a, b)` does.
 
 local Sign = mg.optim.Optimizer:extend("Sign", "lr: number(0..) = 0.1", "p - lr sign(g)")
 function Sign:update(p, g) return {p}, {p - self.lr * g:sign()} end
