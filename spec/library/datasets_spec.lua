@@ -87,6 +87,10 @@ describe("datasets of datasets:", function()
     assert.equal(3, #data.Subset(numbers(10), mg.range(2, 4)))
     assert(raises("Subset: positions must be whole numbers", data.Subset, numbers(10), {1.5}))
     assert(raises("Subset: positions must be in 1..10", data.Subset, numbers(10), {11}))
+    local mask = mg.ones{10, dtype = "bool"}
+    assert(raises("Subset: positions are a mask; mask:nonzero():flatten()", data.Subset,
+      numbers(10), mask))
+    assert.equal(10, #data.Subset(numbers(10), mask:nonzero():flatten()))
     assert(raises("Subset: the dataset is a number", data.Subset, 3, {1}))
   end)
 

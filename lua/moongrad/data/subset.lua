@@ -18,6 +18,9 @@ Subset.init = checked("Subset(self, ds: any, positions: array)",
     if positions.ndim ~= 1 then
       raise("Subset: positions have %d axes, expected 1", positions.ndim)
     end
+    if positions.dtype == "bool" then
+      raise "Subset: positions are a mask; mask:nonzero():flatten() gives where it is true"
+    end
     local given = positions
     positions = given:to "int64"
     if not mg.all(mg.eq(given, positions)):item() then
