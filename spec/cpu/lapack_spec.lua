@@ -537,6 +537,18 @@ describe("what is made of factors", function()
       local b = mg.randn(A.shape[1])
       assert(near(A:lstsq(b), A:to("float64"):lstsq(b), 1e-13))
     end
+    -- singular values count, not R's diagonal, which may be all 1
+    local _
+    local flat = mg.eye(60) - mg.triu(mg.ones(60, 60), 1)
+    x, _, rank = flat:lstsq(mg.ones(60))
+    assert(near(x, flat:pinv{rtol = 60 * 2 ^ -52}:matmul(mg.ones(60)), 1e-9))
+    assert.equal(59, rank:item())
+    for _, y in ipairs{1, 0.1} do
+      local a = mg.tensor{{1, 1}, {0, y}}
+      x, _, rank = a:lstsq({1, 1}, {rcond = 0.09})
+      assert(near(x, a:pinv{rtol = 0.09}:matmul{1, 1}, 1e-12))
+      assert.equal(y == 1 and 2 or 1, rank:item())
+    end
     assert.same({0}, mg.lstsq(mg.zeros(3, 0), {1, 2, 3}).shape)
     assert(exact(mg.lstsq(mg.zeros(0, 2), mg.zeros(0)), {0, 0}))
     assert(raises("lstsq: A (2, 3) and b (3) do not fit", mg.lstsq, mg.ones(2, 3), {1, 2, 3}))

@@ -148,7 +148,8 @@ return function(mg, args)
       return half:triangular_solve(L, {upper = upper, transpose = not upper})
     end)
 
-  -- By QR where all of the batch have full rank, which R's diagonal tells; else by pinv.
+  -- By QR where all of the batch have full rank, else by pinv. R's diagonal and a bound by its
+  -- inverse spare the singular values where they tell.
   define("lstsq(A: float, b: float, {rcond: number(0..)})",
     "x of least |A x - b|, of these the shortest; |A x - b|^2; rank: A (..., m, n), " ..
     "b (..., m, k), or vectors, (m) or of A's shape without its last axis; below rcond " ..
@@ -164,25 +165,32 @@ return function(mg, args)
       if vector then b = b:unsqueeze(-1) end
       rcond = rcond or math.max(m, n) * (A.dtype == "float32" and 2.0 ^ -23 or 2.0 ^ -52)
       A, b = table.unpack(args.alike{A, b})
-      local full, x = false, nil
+      local k, full, x, rank = math.min(m, n), false, nil, nil
+      table.remove(rows)
       if A.size > 0 then
         local Q, R = mg.qr(m < n and swapped(A) or A)
-        local d = R:detach():diagonal{axis1 = -2, axis2 = -1}:abs()
+        local r, both = R:detach(), {-2, -1}
+        local d = r:diagonal{axis1 = -2, axis2 = -1}:abs()
         full = mg._truth(d:amin(-1):le(d:amax(-1) * rcond):any():logical_not())
+        local sure = full
+        if full then                               -- the least singular value may be below all of d
+          local inverse = mg.eye(k, {dtype = r.dtype}):expand(r.shape)
+            :triangular_solve(r, {upper = true})
+          local bound = r:norm{axis = both} * inverse:norm{axis = both}
+          sure = not mg._truth((bound * rcond):ge(1):any())
+        end
+        if not sure then
+          local _, S = A:detach():svd()
+          rank = S:gt(S:amax{axis = -1, keepdims = true} * rcond):to("int64"):sum(-1)
+          full = full and mg._truth(rank:eq(k):all())
+        end
         if full and m < n then
           x = Q:matmul(b:triangular_solve(R, {upper = true, transpose = true}))
         elseif full then
           x = swapped(Q):matmul(b):triangular_solve(R, {upper = true})
         end
       end
-      table.remove(rows)
-      local rank
-      if full or A.size == 0 then
-        rank = mg.full(rows, full and math.min(m, n) or 0, "int64")
-      else
-        local _, S = A:detach():svd()
-        rank = S:gt(S:amax{axis = -1, keepdims = true} * rcond):to("int64"):sum(-1)
-      end
+      rank = rank or mg.full(rows, full and k or 0, "int64")
       x = x or A:pinv{rtol = rcond}:matmul(b)
       local rest = (A:matmul(x) - b):square():sum(-2)
       if vector then return x:squeeze(-1), rest:squeeze(-1), rank end
