@@ -402,6 +402,26 @@ describe("optim", function()
     end
   end)
 
+  it("is told of options that its rule sets while it is recorded", function()
+    local Rule = optim.Optimizer:extend("Rule", "lr: number(0..) = 0.5", "halves its rate")
+    function Rule:update(p, g)
+      self.lr = self.lr / 2
+      return {p}, {p - self.lr * g}
+    end
+    local w = mg.Variable{1, 2}
+    local opt = Rule {w}
+    local function step()
+      w:cleargrad()
+      w:square():sum():backward()
+      opt:step()
+    end
+    step()
+    assert.equal(0.25, opt.lr)
+    assert(raises("Rule: update sets self.lr, which would be lost", mg.compile(step)))
+    assert.equal(0.25, opt.lr)
+    assert(mg.equal(w, mg.tensor{0.5, 1}))
+  end)
+
   it("says that there is nothing to update, and never will be", function()
     local layer, text = nn.Linear(2, 2), "step: there are no parameters"
     local hidden = nn.Sequential(function(x) return layer(x) end)

@@ -463,6 +463,9 @@ local function view(group, notes, number)
     local value = group.values[k]
     if value ~= nil then values[k] = type(value) == "table" and copied(value) or value end
     return group[k]
+  end, __newindex = function(_, k)
+    raise("%s: update sets self.%s, which would be lost in a function that mg.compile records",
+      getmetatable(group).__name, tostring(k))
   end})
 end
 
