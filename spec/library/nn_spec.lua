@@ -214,6 +214,13 @@ describe("nn.Module", function()
     function Class.training() return 8 end
     assert.equal(7, Class():state())
     assert.equal(8, Class():training())
+    local Twice = mg.Function{name = "twice", forward = function(_, _, x) return x * 2 end,
+      backward = function(_, gy) return gy * 2 end}
+    Class.forward = Twice
+    assert.equal(6, Class()(mg.tensor(3)):item())
+    local object = nn.Module:extend "Other" ()
+    object.forward = Twice
+    assert.equal(6, object(mg.tensor(3)):item())
   end)
 
   it("has a state that later training leaves alone", function()

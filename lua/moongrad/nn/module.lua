@@ -62,13 +62,19 @@ end
 local MODE = "%s.%s: a module has no mode of its own; modes come from mg.Config.train, as in " ..
   "mg.test_mode(function() ... end)"
 
+-- In a method's place: a function, or what is called as one, such as a Function
+local function is_method(v)
+  local meta = type(v) == "table" and getmetatable(v)
+  return type(v) == "function" or type(meta) == "table" and meta.__call and not meta.is_module
+end
+
 -- No field of an object or class may be one that nobody reads, or that hides a method.
 local function check_field(name, k, v)
   if type(v) == "boolean" and (k == "train" or k == "training") then
     raise(MODE, name, k)
   elseif type(v) == "boolean" and k == "requires_grad" then
     raise("%s.requires_grad: only Variables have it; model:freeze() is for all parameters", name)
-  elseif v and type(v) ~= "function" and type(rawget(Module, k)) == "function" then
+  elseif v and type(rawget(Module, k)) == "function" and not is_method(v) then
     raise("%s.%s: every module has a method of this name, which the field would hide: name it " ..
       "otherwise", name, k)
   end
