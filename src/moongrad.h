@@ -33,7 +33,8 @@ typedef struct moongrad_values {
 ** false: `error` says why, and no more comes of this backward. */
 typedef struct moongrad_reducer moongrad_reducer;
 struct moongrad_reducer {
-  int size; /* processes: sums are divided by it */
+  int size;    /* processes: sums are divided by it */
+  bool failed; /* here backward has: by waiting all of them tell each other, and fail */
   bool (*begin)(moongrad_reducer *r); /* a backward begins that reaches its leaves */
   /* Bucket k is to be summed in place, all of its n numbers. p NULL: here backward has failed, and this process
   ** adds nothing but 1 to the last number, by which the others see it. */

@@ -98,7 +98,9 @@ static bool fine(int e, char *error, size_t room) {
 
 /* One question to all: are we about to do the same? At most one is open. */
 typedef struct agreement {
-  int64_t h[2]; /* of what is to be done, and its negative: if all agree so are their largest */
+  int64_t h[3]; /* of what is to be done, and its negative: if all agree so are their largest; and
+                ** failed */
+  bool failed;  /* this process's backward has */
   char text[TEXT];
   MPI_Request q;
   bool ok;
@@ -137,16 +139,21 @@ static void answer(agreement *a) {
   tell(a);
 }
 
-/* where: the script's line, or "" */
+/* where: the script's line, or "". Nobody asks after one that failed: all have asked as many. */
 static void ask(agreement *a, const char *what, const char *where) {
-  if (open_question) answer(open_question);
+  agreement *before = open_question;
+  if (before) answer(before);
+  a->ok = !before || before->ok;
+  if (!a->ok && a != before) memcpy(a->error, before->error, sizeof a->error);
+  if (!a->ok) return;
   int n = (int)strcspn(where, ":");
   n += (int)strspn(where + n, ":0123456789");
   if (n > 0 && where[n - 1] == ':') n--;
   a->h[0] = hash(what);
   a->h[1] = -a->h[0];
+  a->h[2] = a->failed;
   snprintf(a->text, TEXT, n ? "%s at %.*s" : "%s", what, n, where);
-  a->ok = fine(MPI_Iallreduce(MPI_IN_PLACE, a->h, 2, MPI_INT64_T, MPI_MAX, agreed, &a->q), a->error,
+  a->ok = fine(MPI_Iallreduce(MPI_IN_PLACE, a->h, 3, MPI_INT64_T, MPI_MAX, agreed, &a->q), a->error,
                sizeof a->error);
   if (a->ok) open_question = a;
 }
@@ -159,7 +166,7 @@ static bool await(agreement *a, const char *what) {
 }
 
 static void agree(lua_State *L, const char *who, const char *what) {
-  agreement a;
+  agreement a = {.failed = false};
   api(L)->where(L);
   ask(&a, what, lua_tostring(L, -1));
   lua_pop(L, 1);
@@ -459,14 +466,16 @@ static bool reducer_begin(moongrad_reducer *r) {
   reducer *s = (reducer *)r;
   char what[TEXT + 32] = "", *more = what + snprintf(what, TEXT, "%s", s->what);
   s->started = s->halves = 0;
+  s->a.failed = false;
   s->lane = running + 1;
   s->checked = false;
   run(s, s->n > 0);
   if (s->lane > 1) snprintf(more, 32, ", beside %d more", s->lane - 1);
   ask(&s->a, what, "");
-  if (s->lane < made) return true;
-  answer(&s->a); /* all are here, and make the lane together */
-  if (s->a.ok) make_lane();
+  if (s->lane >= made) answer(&s->a); /* all are here, and make the lane together */
+  if (!s->a.ok)
+    return snprintf(r->error, sizeof r->error, "backward: %s", s->a.error), run(s, false);
+  if (s->lane >= made) make_lane();
   return true;
 }
 
@@ -531,6 +540,7 @@ static bool reducer_wait(moongrad_reducer *r, int k) {
   reducer *s = (reducer *)r;
   double began = MPI_Wtime();
   int e = MPI_SUCCESS;
+  s->a.failed = r->failed;
   if (k == 0 && !await(&s->a, "the end of its backward"))
     return snprintf(r->error, sizeof r->error, "backward: %s", s->a.error), run(s, false);
   for (int i = 0; e == MPI_SUCCESS && !s->each[k].there; i++) {
@@ -541,7 +551,12 @@ static bool reducer_wait(moongrad_reducer *r, int k) {
   s->each[k].own = false;
   spent.wait += MPI_Wtime() - began;
   bool ok = go_on(s, e);
-  if (k == s->n - 1) run(s, false);
+  if (k < s->n - 1) return ok;
+  if (ok && s->a.h[2]) {
+    snprintf(r->error, sizeof r->error, "backward: it failed in another process");
+    ok = false;
+  }
+  run(s, false);
   return ok;
 }
 
@@ -559,8 +574,8 @@ static int watch(lua_State *L) {
   int n = (int)lua_rawlen(L, 2);
   reducer *s = calloc(1, sizeof *s + n * sizeof *s->each);
   if (!s) return luaL_error(L, "not enough memory");
-  s->r = (moongrad_reducer){
-      size, reducer_begin, reducer_start, reducer_step, reducer_wait, reducer_drop, ""};
+  s->r = (moongrad_reducer){size,         false,        reducer_begin, reducer_start,
+                            reducer_step, reducer_wait, reducer_drop,  ""};
   s->n = n;
   s->exact = lua_toboolean(L, 3);
   snprintf(s->what, TEXT, "%s", text);
@@ -602,7 +617,7 @@ static void finish(int status, void *arg) {
     status = EXIT_FAILURE;
   }
   if (status != 0) MPI_Abort(MPI_COMM_WORLD, status);
-  agreement a;
+  agreement a = {.failed = false};
   await(&a, "its end");
   MPI_Finalize();
 }

@@ -481,6 +481,17 @@ describe("parameters in common", function()
         near(pair[1].module.bias.grad, {2, 2, 2, 2})
         pair[1]:cleargrads()
       end
+      -- all go on from the same place
+      local all = {1, 2, 3}
+      for _, used in ipairs{{{2}, {1, 2}}, {all, {2}}, {{2, 3}, all}, {{1, 3}, {2, 3}}} do
+        local y, sum = {pair[1](x), pair[2](x), model(x)}, 0
+        for _, k in ipairs(used[rank]) do sum = sum + y[k]:sum() end
+        message(function() sum:backward() end)
+        for _, m in ipairs{pair[1], pair[2], model} do
+          for p in m:parameters() do assert(p.grad == nil) end
+        end
+        same(dist.all_reduce(mg.ones(2), "sum"), mg.ones(2) * 2)
+      end
       for p in two[rank]:parameters() do p.requires_grad = false end
       fails(model(x), model)]])
   end)
@@ -506,6 +517,11 @@ describe("parameters in common", function()
         "all_reduce: rank 1 came to the end of its backward, rank 2 to all_reduce (sum) of float64",
         "backward: it failed in another process")
       fails(model, Fail, "on purpose", "rank 2 to the end of its backward")
+      -- and where all it had to give was on its way before
+      local y = plain(rank == 2 and Fail(mg.Variable(x)) or x)
+      shows(message(function() y:sum():backward() end),
+        rank == 2 and "on purpose" or "backward: it failed in another process")
+      for p in plain:parameters() do assert(p.grad == nil) end
       model(x):sum():backward()
       same(dist.all_gather(norm.weight.grad)[1], norm.weight.grad)]])
   end)

@@ -110,7 +110,7 @@ static int watch(lua_State *L) {
   lua_pushvalue(L, 3);
   lua_setfield(L, LUA_REGISTRYINDEX, "foreign.steps");
   one *o = calloc(1, sizeof *o);
-  *o = (one){.r = {2, begin, start, step, wait, drop, ""}, .L = L};
+  *o = (one){.r = {2, false, begin, start, step, wait, drop, ""}, .L = L};
   strncpy(o->fails, luaL_optstring(L, 4, ""), sizeof o->fails - 1);
   mg->watch(L, 1, &o->r);
   lua_pushinteger(L, dropped);

@@ -121,6 +121,7 @@ bool watch_begin(watch *w) {
   for (int k = 0; k < p->nbuckets; k++) p->b[k].open = p->b[k].end - p->b[k].first;
   memset(w->final, 0, w->n * sizeof *w->final);
   p->begun = p->agreed = true;
+  p->r->failed = false;
   return p->r->begin(p->r) || reducer_failed(w);
 }
 
@@ -243,6 +244,7 @@ bool watch_finish(watch *w) {
 
 void watch_end(watch *w) {
   packing *p = w->p;
+  if (p->begun) p->r->failed = true;
   for (; p->begun && p->agreed && p->started < p->nbuckets; p->started++) {
     const bucket *b = &p->b[p->started];
     p->agreed = p->r->start(p->r, p->started, NULL, room(b), b->t);
