@@ -176,7 +176,7 @@ return function(mg, args)
         if full then                               -- the least singular value may be below all of d
           local inverse = mg.eye(k, {dtype = r.dtype}):expand(r.shape)
             :triangular_solve(r, {upper = true})
-          local bound = r:norm{axis = both} * inverse:norm{axis = both}
+          local bound = r:abs():sum(both) * inverse:abs():sum(both)
           sure = not mg._truth((bound * rcond):ge(1):any())
         end
         if not sure then
