@@ -6,6 +6,9 @@ local mg = require "moongrad"
 
 local helper = {}
 
+-- The address sanitizer: its shadow has no room below limits of address space.
+helper.asan = (os.getenv "LD_PRELOAD" or ""):find "asan" ~= nil
+
 local EPS = 2.0 ^ -52
 
 -- ---- closeness --------------------------------------------------------------------------------

@@ -360,6 +360,10 @@ describe("tokenizers", function()
     assert(raises("load_state: merge 3 is one before it", bpe.load_state, bpe,
       {kind = "BPETokenizer", merges = mg.tensor({{1, 2}, {2, 1}, {1, 2}}, "int64")}))
     assert.same({257, 257}, bpe:encode("abab"):totable())
+  end)
+
+  it("are as they were where load_state fails for want of memory", function()
+    if helper.asan then return end
     local text, ok = child.run([[
       local mg = require "moongrad"
       local bpe, merges = mg.data.BPETokenizer("abab", 258), {{1, 1}}

@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local child = require "spec.child"
+local helper = require "spec.helper"
 
 describe("the module", function()
   it("is one, however often it is required", function()
@@ -139,7 +140,7 @@ describe("a process", function()
   end)
 
   it("grows by little when the module is loaded", function()
-    if (os.getenv "LD_PRELOAD" or ""):find "asan" then return end -- its shadow is not ours
+    if helper.asan then return end -- its shadow is not ours
     local text, ok = child.run [[
       local function resident()
         for line in io.lines "/proc/self/status" do
@@ -169,7 +170,6 @@ describe("a process", function()
 end)
 
 describe("where things are scarce", function()
-  local asan = (os.getenv "LD_PRELOAD" or ""):find "asan" -- whose shadow has no limit
 
   it("OMP_NUM_THREADS is the default number of threads", function()
     local program = [[io.write((require "moongrad").num_threads())]]
@@ -182,7 +182,7 @@ describe("where things are scarce", function()
   end)
 
   it("threads that cannot be started are done without", function()
-    if asan then return end
+    if helper.asan then return end
     for _, kb in ipairs{200000, 600000} do
       local text, ok = child.run([[
         local mg = require "moongrad"
@@ -196,7 +196,7 @@ describe("where things are scarce", function()
   end)
 
   it("products do without OpenBLAS where it would not have the memory", function()
-    if asan then return end
+    if helper.asan then return end
     for _, limit in ipairs{"v 100000", "v 300000", "v 450000", "d 60000", "d 300000"} do
       local text, ok = child.run([[
         local mg = require "moongrad"
@@ -210,7 +210,7 @@ describe("where things are scarce", function()
   end)
 
   it("a product finds its stack where there is no address space any more", function()
-    if asan then return end
+    if helper.asan then return end
     for _, dtype in ipairs{"float64", "float32"} do
       local text, ok = child.run(([[
         local mg = require "moongrad"
@@ -295,7 +295,7 @@ describe("where things are scarce", function()
   end
 
   it("a child of fork multiplies while another thread does", function()
-    if asan then return end                        -- whose own locks a child may find taken
+    if helper.asan then return end                 -- whose own locks a child may find taken
     local text, ok = child.run(forking() .. [[
       local mg = require "moongrad"
       mg.set_num_threads(1)
