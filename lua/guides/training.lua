@@ -10,8 +10,8 @@ mg.seed(1)
 -- ## A model
 --
 -- `Module:extend` makes a class: `init` makes parts as fields, `forward` uses them. Parameters
--- are found by the fields' names, in tables too. Plain functions stand in a Sequential beside
--- layers.
+-- are found by the fields' names, in plain tables too: not in those with a metatable of their
+-- own. Functions stand in a Sequential beside layers.
 
 local Net = nn.Module:extend "Net"
 
