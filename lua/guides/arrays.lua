@@ -68,8 +68,8 @@ print(v.grad)
 --
 -- `x[i] = v` writes into constants and into leaves, in x's dtype, as `v:to` gives it: into whole
 -- numbers toward 0. What was computed is never overwritten: its gradient may need it. Writing is
--- not recorded, so values whose gradients would be lost are refused: `mg.stack` and its kin make
--- arrays of such, and `v.data` is the value alone.
+-- not recorded: leaves are copied, and results whose gradients would be lost are refused. Arrays
+-- of such are made by `mg.stack` and its kin, and `v.data` is the value alone.
 
 x[{ {}, 1 }] = 0
 x[x:gt(10)] = -1

@@ -342,11 +342,17 @@ describe("assigning to an index", function()
 
   it("is refused where its gradient would be", function()
     local x, y = mg.Variable{1, 2}, mg.zeros(2)
-    for key, v in pairs{[1] = x[1] * 2, [{{}}] = x, [y:eq(0)] = x:square()} do
+    for key, v in pairs{[1] = x[1] * 2, [{{}}] = x:clone(), [y:eq(0)] = x:square()} do
       assert(raises("index: what is written is not recorded, and this value would lose its",
         function() y[key] = v end))
     end
+    assert(raises("index: what is written is not recorded", mg.grad(function(v)
+      y[{ {} }] = v
+      return (v * y):sum()
+    end), x))
     assert(exact(y, {0, 0}))
+    y[{ {} }] = x                                  -- a leaf is copied
+    assert(exact(y, {1, 2}))
     y[1], y[2] = x[2].data, (x[2] * 2):detach()
     assert(exact(y, {2, 4}))
     mg.no_grad(function() y[1] = x[1] * 5 end)

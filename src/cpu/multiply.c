@@ -1,4 +1,4 @@
-/* multiply.c -- matrix products for tiles that are not large, of one instruction level.
+/* multiply.c -- matrix products for tiles that are not large, and distances, of one instruction level.
 **
 ** Compiled once for each x86-64 level, as window.c is, products and sums contracted where the level can.
 ** multiply.inc makes those of one dtype.

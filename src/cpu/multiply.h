@@ -1,4 +1,4 @@
-/* multiply.h -- matrix products on one thread, by kernels of one instruction level (multiply.c). */
+/* multiply.h -- matrix products and distances on one thread, by kernels of one instruction level (multiply.c). */
 #ifndef MG_MULTIPLY_H
 #define MG_MULTIPLY_H
 

@@ -1,10 +1,11 @@
-/* product.c -- matrix products.
+/* product.c -- matrix products, and distances of all rows from all columns, which are computed like them.
 **
 ** The result is cut into tiles by the shape alone (where no bits hang on it, by the threads too), each
 ** computed by one thread from whole rows of a and whole columns of b: the number of threads cannot be
 ** seen. Small tiles are multiply.c's, which is quicker there, and a first tiny product opens no library;
 ** large ones OpenBLAS's. Without it (or with lengths past its int) they are multiply.c's, too. Vectors have
-** loops of their own. Which way is taken depends on shape and strides only.
+** loops of their own. Which way is taken depends on shape and strides only. Distances, of float64 alone,
+** are never BLAS's.
 */
 #include <limits.h>
 #include <math.h>

@@ -545,7 +545,8 @@ int variable_set_subscript(lua_State *L) {
     refuse(L,
            "index: this is a copy that x[...] gave, or x.T: write x[{i, j}] = v, or into a clone");
   const node *value = to_node(L, 3);
-  if (value && node_tracked(value) && S->G.backprop)
+  if (value && node_tracked(value) && S->G.backprop &&
+      (node_has_creator(value) || value->flags & POINT))
     refuse(L, "index: what is written is not recorded, and this value would lose its gradient: "
               "write v.data, or make the array of its parts, by mg.stack, mg.cat or mg.where");
   read_key(L, S, 2, &s, &k);
