@@ -374,6 +374,17 @@ describe("optim", function()
     assert(raises("Sign: lr = -1 is negative", Sign, {w}, {lr = -1}))
   end)
 
+  -- A step of the rule on {1, 2}, by the gradient of its squares
+  local function stepping(Rule)
+    local w = mg.Variable{1, 2}
+    local opt = Rule {w}
+    return w, opt, function()
+      w:cleargrad()
+      w:square():sum():backward()
+      opt:step()
+    end
+  end
+
   it("is told of what its rule sets in s, which would be neither saved nor recorded", function()
     for name, set in pairs{
       v = function(s, g) s.v = (s.v or 0) + g end, kept = function(s, g) s.kept = s.kept + g end,
@@ -387,13 +398,7 @@ describe("optim", function()
         return {p, s.kept}, {p - self.lr * g, s.kept}
       end
       for _, compiled in ipairs{false, true} do
-        local w = mg.Variable{1, 2}
-        local opt = Rule {w}
-        local function step()
-          w:cleargrad()
-          w:square():sum():backward()
-          opt:step()
-        end
+        local w, opt, step = stepping(Rule)
         if compiled then step = mg.compile(step) end
         assert(raises(("Rule: update sets s.%s, which would not be kept"):format(name), step))
         assert(mg.equal(w, mg.tensor{1, 2}))
@@ -408,13 +413,7 @@ describe("optim", function()
       self.lr = self.lr / 2
       return {p}, {p - self.lr * g}
     end
-    local w = mg.Variable{1, 2}
-    local opt = Rule {w}
-    local function step()
-      w:cleargrad()
-      w:square():sum():backward()
-      opt:step()
-    end
+    local w, opt, step = stepping(Rule)
     step()
     assert.equal(0.25, opt.lr)
     assert(raises("Rule: update sets self.lr, which would be lost", mg.compile(step)))
