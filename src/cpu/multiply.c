@@ -3,6 +3,7 @@
 ** Compiled once for each x86-64 level, as window.c is, products and sums contracted where the level can.
 ** multiply.inc makes those of one dtype.
 */
+#include <math.h>
 #include <string.h>
 
 #include "cpu/multiply.h"
@@ -84,6 +85,22 @@ static void apart(SIDES) {
 
 enum { LANES = VB / sizeof(double) };
 
+/* n squares become their roots. Were all of them in range? */
+static bool roots(int64_t n, double *c) {
+  int64_t out[LANES] = {0}, i = 0;
+  for (; i + LANES <= n; i += LANES)
+    for (int l = 0; l < LANES; l++) {
+      c[i + l] = sqrt(c[i + l]);
+      out[l] |= !IS_DISTANCE(c[i + l]);
+    }
+  for (; i < n; i++) {
+    c[i] = sqrt(c[i]);
+    out[0] |= !IS_DISTANCE(c[i]);
+  }
+  for (int l = 1; l < LANES; l++) out[0] |= out[l];
+  return !out[0];
+}
+
 /* Rows of w, x and c; the last of vecs vectors, from x, y and c on, has so many elements */
 INLINE void pull_tile(int rows, int vecs, int64_t some, int64_t n, int64_t k, const double *w,
                       const double *x, const double *y, double *c, bool add) {
@@ -148,5 +165,5 @@ static void pull(int64_t m, int64_t n, int64_t k, const double *w, int64_t wrs, 
   }
 }
 
-const multiply_kernels NAME_(mg_multiply, ISA) = {multiply_float, multiply_double, dots_float,
-                                                  dots_double,    apart,           pull};
+const multiply_kernels NAME_(mg_multiply, ISA) = {
+    multiply_float, multiply_double, dots_float, dots_double, apart, roots, pull};

@@ -120,15 +120,9 @@ static void tile_apart(const job *j, int64_t m, int64_t n, const double *a, cons
                        double *c) {
   kernels()->apart(m, n, j->k, a, j->a.row, j->a.col, b, j->b.row, j->b.col, c, j->n, false);
   for (int64_t i = 0; i < m; i++, a += j->a.row, c += j->n) {
-    bool fine = true;
-    for (int64_t l = 0; l < n; l++) fine &= c[l] > 0x1p-900 && c[l] < 0x1p1000;
-    if (fine)
-      for (int64_t l = 0; l < n; l++) c[l] = sqrt(c[l]);
-    else
-      for (int64_t l = 0; l < n; l++)
-        c[l] = c[l] > 0x1p-900 && c[l] < 0x1p1000
-                   ? sqrt(c[l])
-                   : length(j->k, a, j->a.col, b + l * j->b.col, j->b.row);
+    if (kernels()->roots(n, c)) continue;
+    for (int64_t l = 0; l < n; l++)
+      if (!IS_DISTANCE(c[l])) c[l] = length(j->k, a, j->a.col, b + l * j->b.col, j->b.row);
   }
 }
 
