@@ -166,15 +166,6 @@ local function owned(model)
   return parameters, buffers
 end
 
--- Some layers make their parameters when they see their first input.
-local function is_waiting(model)
-  local waiting = false
-  model:_walk(function() end, function(m)
-    waiting = waiting or m._is_waiting and m:_is_waiting() or false
-  end)
-  return waiting
-end
-
 local BYTES = { float64 = 8, float32 = 4 }
 
 -- How many of these parameters make a bucket, one after the other: of one dtype, of so many bytes.
@@ -294,7 +285,7 @@ DataParallel.init = checked(
     if old and old.watch then old.watch:close() end
     self.bucket, self.exact = bucket, exact
     local state = hang(self, model)
-    if not is_waiting(model) then share_all(model, state) end
+    if not model:_waits() then share_all(model, state) end
   end)
 
 local function size_and_share(model, state, ...)
@@ -307,7 +298,7 @@ function DataParallel:forward(...)
   if several then
     local state = hanging[model] or hang(self, model) -- of a copy there is none yet
     if not state.sized then
-      if is_waiting(model) then
+      if model:_waits() then
         mg._unnoted(size_and_share, model, state, ...)
         mg._grown()
       end

@@ -93,7 +93,7 @@ node *with_batch(graph *G, node *x, const shape *batch) {
 
 /* What is recorded is a product of two that are at least 2-d, of one dtype and with the same batch axes;
 ** others are made so. */
-static bool product(call *c, int rule) {
+bool forward_matmul(call *c) {
   graph *G = c->G;
   const char *name = op_table[c->op].name;
   shape a, b;
@@ -113,7 +113,7 @@ static bool product(call *c, int rule) {
   memcpy(bb.d, b.d, sizeof bb.d);
   if (!shape_broadcast(&ba, &bb, &batch))
     return fail(&G->c, "%s: %s and %s: the leading axes do not broadcast", name, ta, tb);
-  if (!promote(c, rule, 2)) return false;
+  if (!promote(c, ARITH, 2)) return false;
   if (a.n > 1 && a.n == b.n && shape_eq(&ba, &bb)) {
     array *x = arg(c, 0), *y = arg(c, 1);
     return x && y && give(c, arr_matmul(&G->c, c->op, x, y));
@@ -142,12 +142,10 @@ static bool product(call *c, int rule) {
   return give_node(c, r);
 }
 
-bool forward_matmul(call *c) { return product(c, ARITH); }
-
 /* In float64: there the squares of float32 are exact, and none is out of range. */
 bool forward_distance(call *c) {
   return c->in[0]->dtype == F64 && c->in[1]->dtype == F64
-             ? product(c, FLOAT)
+             ? forward_matmul(c)
              : fail(&c->G->c, "_distance: x and y must be float64");
 }
 

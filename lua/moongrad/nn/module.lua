@@ -346,7 +346,7 @@ function check_class(class, object)
       if named and member(v) and rawget(object, k) == nil then
         local trained, objects = false, false
         walk({ v }, function(_, p) trained = trained or p.requires_grad end, function(m)
-          trained = trained or m._is_waiting and m:_is_waiting()
+          trained = trained or m:_is_waiting()
           objects = objects or is_a(class, m)
         end)
         if trained and not objects then
@@ -374,7 +374,7 @@ local function collect(self)
       list[#list + 1] = { name, v }
     end
   end, function(module)
-    waits = waits or module._is_waiting and module:_is_waiting() or false
+    waits = waits or module:_is_waiting()
   end)
   return list, waits
 end
@@ -424,7 +424,7 @@ end)
 -- For walk: a layer that waits for its first input is an error.
 local function no_waiting(op)
   return function(module, prefix)
-    if module._is_waiting and module:_is_waiting() then
+    if module:_is_waiting() then
       raise("%s: %s has no parameters yet%s: it has not seen an input", op,
         getmetatable(module).__name, prefix == "" and "" or " (" .. prefix:sub(1, -2) .. ")")
     end
@@ -432,6 +432,9 @@ local function no_waiting(op)
 end
 
 -- Is there a layer that waits for its first input?
+-- Some layers make their parameters when they see their first input.
+function Module._is_waiting() return false end
+
 function Module:_waits() return select(2, collect(self)) end
 
 Module.freeze = checked("freeze(self, on: bool = true)",
@@ -750,7 +753,7 @@ Module.summary = checked("summary(self)",
       if what ~= "buffer" then n, numbers = n + 1, numbers + v.size end
       bytes = bytes + v.size * (width[v.dtype] or 1)
     end, function(module, prefix)
-      if module._is_waiting and module:_is_waiting() then
+      if module:_is_waiting() then
         rows[#rows + 1] = { prefix .. "?", "waits for its first input", "", "" }
       end
     end)
