@@ -683,6 +683,24 @@ describe("a model", function()
     for p in model:parameters() do assert.is_false(p.requires_grad) end
   end)
 
+  it("gives its parameters once it has them all, to hooks as to optimizers", function()
+    local optim = mg.optim
+    local model = nn.Sequential(nn.Linear(3), nn.Linear(3, 1))
+    local early, frozen = model:parameters(), optim.freeze(model:parameters())
+    model(mg.ones(1, 2)):sum():backward()
+    local norm = optim.clip_grad_norm(model, math.huge)
+    for name, f in pairs{clip_grad_norm = optim.clip_grad_norm, freeze = optim.freeze,
+                         clip_grad_value = optim.clip_grad_value} do
+      local max = name ~= "freeze" and 1e-3 or nil
+      refuses(name .. ": the list of parameters was made before all layers", f, early, max)
+      refuses(name .. ": the table of parameters is empty", f, {}, max)
+    end
+    refuses("freeze: the list of parameters was made before all layers", frozen)
+    assert.equal(norm, optim.clip_grad_norm(model:parameters(), math.huge))
+    model[3] = nn.Linear(5)                          -- waits still: what there is is all
+    assert.equal(norm, optim.clip_grad_norm(model:parameters(), math.huge))
+  end)
+
   it("has parameters that can have gradients", function()
     refuses("Parameter: gradients need floats, this is int64", nn.Parameter, int{1})
   end)

@@ -405,12 +405,14 @@ local parameter_list = {
 }
 
 -- ... of a module some of whose layers have none yet: optimizers take none of these.
-local unfinished_list = {__call = parameter_list.__call, unfinished = true}
+local function unfinished_list(module)
+  return {__call = parameter_list.__call, unfinished = module}
+end
 
 Module.parameters = checked("parameters(self)", "a list of them; for p in model:parameters() do",
   function(self)
     local all, waits = collect(self)
-    local list = setmetatable({}, waits and unfinished_list or parameter_list)
+    local list = setmetatable({}, waits and unfinished_list(self) or parameter_list)
     for i, each in ipairs(all) do list[i] = each[2] end
     return list
   end)

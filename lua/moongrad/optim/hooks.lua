@@ -9,9 +9,16 @@ local checked, raise = mg.checked, mg.raise
 
 local hooks = {}
 
--- Of a module or an array of parameters
+-- Of a module or an array of parameters, which must not lack those that layers got after it was made
 local function parameters(op, target)
   if target.named_parameters then return target:parameters() end
+  local of = getmetatable(target)
+  if of and of.unfinished and #of.unfinished:_every() > #target then
+    raise("%s: the list of parameters was made before all layers of its model had seen an input, " ..
+      "and lacks theirs: give the model itself", op)
+  elseif next(target) == nil then
+    raise("%s: the table of parameters is empty", op)
+  end
   local seen = {}
   for i, p in ipairs(target) do
     if not mg.is_variable(p) then
