@@ -27,7 +27,7 @@ end
 
 local function describe(class) return "class " .. class.__name end
 
-function Object:extend(name)
+Object.extend = core.checked("extend(self, name: string)", "a class", function(self, name)
   local class = {}
   for k, v in pairs(self) do
     if type(k) == "string" and k:sub(1, 2) == "__" then class[k] = v end
@@ -36,7 +36,7 @@ function Object:extend(name)
   local sealed = rawget(self, "_sealed")
   if sealed then class.__newindex = sealed.__newindex end
   return setmetatable(class, { __index = self, __call = make, __tostring = describe })
-end
+end)
 
 -- Of a class without one of its own, which has no use for arguments.
 function Object:init(...)

@@ -801,6 +801,18 @@ describe("a class of one's own", function()
     assert.same({-1, -2, -3}, ds:batch(1, 3):totable())
   end)
 
+  it("has a name, and a class that it extends", function()
+    local data = mg.data
+    for _, class in ipairs{data.Dataset, data.Sampler, data.Tokenizer, data.TensorDataset,
+                           data.DataLoader, mg.training.EMA, mg.nn.Module, mg.optim.SGD} do
+      refuses("extend: a string is no object; methods are called by a colon", class.extend, "Own")
+      refuses("extend: argument 1 is a nil, expected a string (name)", class.extend, class)
+      refuses("extend: argument 1 is a number, expected a string (name)", class.extend, class, 1)
+      refuses("one too many", class.extend, class, "Own", nil, nil, 1)
+      assert.equal("class Own", tostring(class:extend "Own"))
+    end
+  end)
+
   it("of tokenizers has both its methods, and whole numbers", function()
     local Own = mg.data.Tokenizer:extend "Own"
     function Own:__len() return 3 end -- luacheck: no self

@@ -28,8 +28,8 @@ end
 
 Dataset.__newindex = set
 
-function Dataset:extend(name)
-  local class = Object.extend(self, name)
+function Dataset.extend(...)
+  local class = Object.extend(...)
   getmetatable(class).__newindex = set
   return class
 end

@@ -9,13 +9,13 @@ local checked, raise = mg.checked, mg.raise
 
 local hooks = {}
 
--- Of a module or an array of parameters, which must not lack those that layers got after it was made
+-- Of a module or an array of parameters, which does not lack those that layers got later.
 local function parameters(op, target)
   if target.named_parameters then return target:parameters() end
   local of = getmetatable(target)
   if of and of.unfinished and #of.unfinished:_every() > #target then
-    raise("%s: the list of parameters was made before all layers of its model had seen an input, " ..
-      "and lacks theirs: give the model itself", op)
+    raise("%s: the list of parameters was made before all layers of its model had seen an " ..
+      "input, and lacks theirs: give the model itself", op)
   elseif next(target) == nil then
     raise("%s: the table of parameters is empty", op)
   end
