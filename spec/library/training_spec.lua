@@ -309,6 +309,17 @@ describe("averages of parameters", function()
     end
   end)
 
+  it("are of some parameters at least", function()
+    for _, make in pairs{EMA = training.EMA, SWA = training.SWA} do
+      for _, model in ipairs{nn.Identity(), nn.Linear(2)} do
+        local average = make(model)
+        assert(raises("update: " .. getmetatable(model).__name .. " has no parameters",
+          average.update, average))
+        assert(raises("apply: there are no averages yet", average.apply, average, model))
+      end
+    end
+  end)
+
   it("go on where mg.compile recorded their update", function()
     for _, kind in ipairs{"EMA", "SWA"} do
       local function run(compiled)

@@ -38,10 +38,11 @@ Average.update = checked("update(self)", "takes the parameters as they are now; 
     mg.no_grad(mg.tidy, function()
       local recording = mg._recording()
       local rate = recording and recorded_rate(self) or self:rate(self.count)
-      local targets, values = {}, {}
+      local targets, values, none = {}, {}, true
       local fields = recording and { n = 0 } or { n = 3, self, "count", self.count + 1 }
       for name, p in self.model:named_parameters() do
         local old = self.values[name]
+        none = false
         if old and old.shape ~= p.shape then
           raise("update: %s is %s now, its average %s: other layers have an average of their own",
             name, tostring(p.shape), tostring(old.shape))
@@ -50,6 +51,10 @@ Average.update = checked("update(self)", "takes the parameters as they are now; 
         else -- all there is of a layer that has just got its parameters
           field(fields, self.values, name, mg.tensor(p.data))
         end
+      end
+      if none then
+        raise("update: %s has no parameters (a layer whose input size was left out has none " ..
+          "before its first call)", getmetatable(self.model).__name)
       end
       mg._commit(targets, values, fields)
     end)
