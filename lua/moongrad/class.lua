@@ -20,7 +20,11 @@ local function make(class, ...)
   local object = setmetatable({}, class)
   local sealed = rawget(class, "_sealed")
   if sealed then unfinished[object] = true end
-  object:init(...)
+  local init = object.init
+  if type(init) ~= "function" then
+    raise("%s: its init is a %s, expected a function", class.__name, type(init))
+  end
+  init(object, ...)
   if sealed then unfinished[object] = nil end
   return object
 end

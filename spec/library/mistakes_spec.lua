@@ -701,6 +701,25 @@ describe("a model", function()
     assert.equal(norm, optim.clip_grad_norm(model:parameters(), math.huge))
   end)
 
+  it("is given to hooks that are called by hand", function()
+    local optim, layer = mg.optim, nn.Linear(2, 1, {bias = false})
+    layer.weight.data = {{3, 4}}
+    layer.weight.grad = layer.weight.data
+    for _, params in ipairs{layer, nn.Sequential(layer), layer:parameters(), {layer.weight}} do
+      optim.weight_decay(1)(params)
+      assert.same({{6, 8}}, layer.weight.grad:totable())
+      optim.clip_value(4)(params)
+      assert.same({{4, 4}}, layer.weight.grad:totable())
+      optim.clip_grad(1)(params)
+      assert.is_true(mg.allclose(layer.weight.grad:norm(), 1, {rtol = 1e-6}))
+      layer.weight.grad = layer.weight.data
+    end
+    for name, f in pairs{weight_decay = optim.weight_decay, clip_value = optim.clip_value,
+                         clip_grad = optim.clip_grad} do
+      refuses(name .. ": a hook takes parameters, a list or a module, not a nil", f(1))
+    end
+  end)
+
   it("has parameters that can have gradients", function()
     refuses("Parameter: gradients need floats, this is int64", nn.Parameter, int{1})
   end)
@@ -755,6 +774,16 @@ describe("a sampler", function()
     return mg.data.DataLoader(ds, {sampler = Own()})
   end
 
+  it("chooses of as many items as there are", function()
+    local data = mg.data
+    for _, sampler in ipairs{data.WeightedRandomSampler({1, 2}, 3),   -- of classes, say
+                             data.WeightedRandomSampler({1, 2, 3, 4}, 3),
+                             data.RandomSampler(data.TensorDataset(mg.ones(2)))} do
+      local loads = data.DataLoader(ds, {sampler = sampler})
+      refuses("DataLoader: the sampler chooses of", loads.batches, loads)
+    end
+  end)
+
   it("gives as many positions as it says", function()
     refuses("Own has no positions: function Own:positions()", loader(), nil, nil)
     for _, bad in ipairs{int{1, 2}, int{1, 2, 3, 3}, int{{1, 2, 3}}, mg.ones(3)} do
@@ -799,6 +828,15 @@ describe("a class of one's own", function()
     end
     function Own:take(index) return -self:raw()[index] end
     assert.same({-1, -2, -3}, ds:batch(1, 3):totable())
+  end)
+
+  it("has an init that can be called", function()
+    local Own = mg.data.Dataset:extend "Own"
+    function Own:__index(i) return "item" .. i end -- luacheck: no self
+    refuses("Own: its init is a string, expected a function", Own)
+    Own = mg.nn.Module:extend "Own"
+    Own.init = {3}
+    refuses("Own: its init is a table, expected a function", Own)
   end)
 
   it("has a name, and a class that it extends", function()

@@ -126,6 +126,10 @@ end
 
 -- What the sampler says, of so many items
 local function order_of(self, length)
+  local of = self.sampler._of
+  if of and of ~= #self.ds then
+    raise("DataLoader: the sampler chooses of %d items, the dataset has %d", of, #self.ds)
+  end
   local order = one_result("DataLoader: the sampler", self.sampler:positions())
   if type(order) == "table" then
     local given = mg.tensor(order, "float64")

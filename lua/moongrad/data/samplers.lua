@@ -1,5 +1,6 @@
 -- Samplers: which items a pass goes through, and in what order. One has :positions(), an int64
 -- Variable, asked for anew for each pass, and # (its length): data.DataLoader(ds, {sampler = s}).
+-- Those here know of how many items they choose, _of.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
@@ -28,15 +29,15 @@ RandomSampler.init = checked(
   "items by chance: all in random order, or num_samples of them, with replacement perhaps",
   function(self, ds, replacement, n)
     dataset.check("RandomSampler", ds)
-    self.length, self.replacement, self.n = #ds, replacement, n or #ds
-    if not replacement and self.n > self.length then
-      raise("RandomSampler: num_samples = %d of %d items needs replacement", self.n, self.length)
+    self._of, self.replacement, self.n = #ds, replacement, n or #ds
+    if not replacement and self.n > self._of then
+      raise("RandomSampler: num_samples = %d of %d items needs replacement", self.n, self._of)
     end
   end)
 
 function RandomSampler:positions()
-  if self.replacement then return mg.randint(1, self.length, { self.n }) end
-  return mg.randperm(self.length)[{ { 1, self.n } }]
+  if self.replacement then return mg.randint(1, self._of, { self.n }) end
+  return mg.randperm(self._of)[{ { 1, self.n } }]
 end
 
 local WeightedRandomSampler = Sampler:extend("WeightedRandomSampler"):seal()
@@ -57,7 +58,7 @@ WeightedRandomSampler.init = checked(
     if not replacement and n > some then
       raise("WeightedRandomSampler: %d samples of %d items with a weight need replacement", n, some)
     end
-    self.weights, self.n, self.replacement = weights, n, replacement
+    self.weights, self.n, self.replacement, self._of = weights, n, replacement, #weights
   end)
 
 function WeightedRandomSampler:positions()

@@ -93,17 +93,25 @@ hooks.clip_grad_value = checked("clip_grad_value(params: module | table, max: nu
     mg.no_grad(change, params, function(_, g) return g:clamp{min = -max, max = max} end)
   end)
 
+-- What a hook is called with: by the optimizer a plain list, by hand perhaps a module.
+local function given(op, params)
+  if type(params) ~= "table" then
+    raise("%s: a hook takes parameters, a list or a module, not a %s", op, type(params))
+  end
+  return getmetatable(params) and parameters(op, params) or params
+end
+
 hooks.clip_grad = checked("clip_grad(max: number(0..inf))",
   "for opt:add_hook: clip_grad_norm before each update",
   function(max)
-    return function(params) clip_grad_norm(params, max) end
+    return function(params) clip_grad_norm(given("clip_grad", params), max) end
   end)
 
 hooks.clip_value = checked("clip_value(max: number(0..inf))",
   "for opt:add_hook: clip_grad_value before each update",
   function(max)
     return function(params)
-      change(params, function(_, g) return g:clamp{min = -max, max = max} end)
+      change(given("clip_value", params), function(_, g) return g:clamp{min = -max, max = max} end)
     end
   end)
 
@@ -112,7 +120,7 @@ hooks.weight_decay = checked("weight_decay(rate: number(0..))",
   "for opt:add_hook: adds rate * p to each grad",
   function(rate)
     return function(params)
-      change(params, function(p, g) return g + rate * p end)
+      change(given("weight_decay", params), function(p, g) return g + rate * p end)
     end
   end)
 
