@@ -158,6 +158,24 @@ describe("a process", function()
     assert(tonumber(text) < 12 * 1024, text)
   end)
 
+  it("lets no file take the place of standard output that was closed", function()
+    local dir = child.folder()
+    child.write(dir .. "/main.lua", [[
+      local mg = require "moongrad"
+      local log <close> = mg.log("log.csv")
+      for i = 1, 3 do
+        io.stdout:write("printed\n"):flush()
+        io.stderr:write "told\n"
+        log:scalar("loss", i)
+      end
+    ]])
+    for _, closed in ipairs{">&-", "2>&-"} do
+      assert(os.execute(("cd %s && %s lua5.4 main.lua >/dev/null 2>/dev/null %s"):format(dir,
+        child.environment(), closed)), closed)
+      assert.same({1, 2, 3}, mg.load(dir .. "/log.csv").loss:totable())
+    end
+  end)
+
   it("loads no part before it is named", function()
     ends_well [[
       local mg = require "moongrad"

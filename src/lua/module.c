@@ -5,8 +5,10 @@
 ** the module is opened (busted opens it for every file). At lua_close finalizers run in reverse
 ** order of creation: the state is made before all boxes, so it is closed after them.
 */
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lua/binding.h"
 
@@ -557,11 +559,19 @@ static void add_values(lua_State *L) {
   lua_setfield(L, MODULE, "newaxis");
 }
 
+/* Standard input and output that were closed become /dev/null: a file that took their place would be given
+** what is printed. */
+static void hold_places(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return;
+}
+
 __attribute__((visibility("default"))) int luaopen_moongrad_core(lua_State *L) {
   luaL_checkversion(L);
   if (cpu_level() < 2)
     luaL_error(L, "moongrad needs a processor of level x86-64-v2 (SSE4.2, POPCNT) or later");
   stack_grow();
+  hold_places();
   lua_settop(L, 0);
   refuse_other_copy(L);
   push_shared(L);
