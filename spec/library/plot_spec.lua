@@ -130,6 +130,36 @@ describe("plot", function()
     assert(raises("plot: cannot write /no/such/x.png: No such", mg.plot,
       {{1, 2}, path = "/no/such/x.png"}))
   end)
+
+  it("draws while signals come", function()
+    local dir = child.folder()
+    child.write(dir .. "/tick.c", [[
+      #include <lua.h>
+      #include <signal.h>
+      #include <sys/time.h>
+      static void nothing(int number) { (void)number; }
+      int luaopen_tick(lua_State *L) { /* not SA_RESTART: calls end where a signal comes */
+        struct sigaction a = {.sa_handler = nothing};
+        struct itimerval every = {{0, 1000}, {0, 1000}};
+        sigaction(SIGALRM, &a, NULL);
+        setitimer(ITIMER_REAL, &every, NULL);
+        return 0;
+      }
+    ]])
+    assert(os.execute(("cc -shared -fPIC -Wl,-z,nodelete $(pkg-config --cflags lua5.4) " ..
+      "-o %s/tick.so %s/tick.c"):format(dir, dir)))
+    local text, ok = child.run(([[
+      local mg = require "moongrad"
+      package.cpath = %q .. package.cpath
+      require "tick"
+      mg.plot{{1, 2, 3}, path = "p.svg"}
+      mg.plot_graph(mg.Variable(1) * 2, "g.svg")
+    ]]):format(dir .. "/?.so;"), dir)
+    assert(ok and text == "", text)
+    for _, name in ipairs{"/p.svg", "/g.svg"} do
+      assert(child.read(dir .. name):find "</svg>")
+    end
+  end)
 end)
 
 describe("plot's layers", function()

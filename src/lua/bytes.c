@@ -253,6 +253,25 @@ static int cut(lua_State *L) {
   return lua_pushboolean(L, ok), 1;
 }
 
+/* _rest(file): all that comes, or nil and why not: Lua's own read gives up a pipe where a signal comes. */
+static int rest(lua_State *L) {
+  luaL_Stream *f = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+  luaL_Buffer b;
+  size_t n;
+  if (!f->closef) refuse(L, "this file was closed");
+  luaL_buffinit(L, &b);
+  do {
+    char *p = luaL_prepbuffsize(&b, PIECE);
+    clearerr(f->f);
+    errno = 0;
+    n = fread(p, 1, PIECE, f->f);
+    int why = errno;
+    luaL_addsize(&b, n);
+    if (ferror(f->f) && why != EINTR) return lua_pushnil(L), lua_pushstring(L, strerror(why)), 2;
+  } while (n > 0 || ferror(f->f));
+  return luaL_pushresult(&b), 1;
+}
+
 /* _lock(file): waits until no other process has it so; until it is closed. Where a file system has no
 ** such thing there is nothing to wait for. */
 static int lock(lua_State *L) {
@@ -565,6 +584,7 @@ const entry bytes_entries[] = {
     {"_exists", exists, NULL, false},
     {"_make_folder", make_folder, NULL, false},
     {"_cut", cut, NULL, false},
+    {"_rest", rest, NULL, false},
     {"_lock", lock, NULL, false},
     {"_before", before, NULL, false},
     {"_crc32c", crc32c, NULL, false},

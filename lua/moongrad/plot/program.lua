@@ -62,7 +62,7 @@ function program.run(op, package, command, script, aside)
   else
     local pipe <close>, why = io.popen(command)
     if not pipe then raise("%s: cannot run %s: %s", op, package, why) end
-    picture, why = pipe:read "a"
+    picture, why = mg._rest(pipe)
     ok, how, status = pipe:close()
     if ok and not picture then raise("%s: cannot read from %s: %s", op, package, why) end
   end
