@@ -243,6 +243,17 @@ local function cell(text)
   return '"' .. text:gsub('"', '""') .. '"'
 end
 
+-- The first line of a table with these columns, and a set of them
+local function heading(self, columns)
+  local cells, known = {"step", "time"}, {}
+  for i, name in ipairs(columns) do
+    check_free(self, name)
+    if known[name] then raise("log: two columns are called %s", name) end
+    cells[i + 2], known[name] = cell(name), true
+  end
+  return table.concat(cells, ",") .. "\n", known
+end
+
 function Rows:open(path, append, columns)
   local r <close> = append and begun(path)
   if r then
@@ -257,6 +268,7 @@ function Rows:open(path, append, columns)
     columns = known
     self.row_step = #t.step > 0 and t.step[-1]:item() or nil
   end
+  if columns then heading(self, columns) end -- what it refuses leaves the file as it is
   open_lines(self, path, append)
   if columns then self:take(columns, r) end
 end
@@ -272,13 +284,8 @@ local function head(self, line)
 end
 
 function Rows:take(columns, written)
-  local cells, known = {"step", "time"}, {}
-  for i, name in ipairs(columns) do
-    check_free(self, name)
-    if known[name] then raise("log: two columns are called %s", name) end
-    cells[i + 2], known[name] = cell(name), true
-  end
-  if not written then head(self, table.concat(cells, ",") .. "\n") end
+  local line, known = heading(self, columns)
+  if not written then head(self, line) end
   self.columns, self.known = columns, known
 end
 

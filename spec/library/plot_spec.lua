@@ -450,6 +450,10 @@ describe("plot's layers", function()
     assert(raises("add: this plot was closed", live.add, live, 1, 2))
     assert(raises("add: y of curve 1 is a string", mg.plot{live = true, path = path}.add,
       mg.plot{live = true, path = path}, 1, "x"))
+    local refused = mg.plot{live = true, path = path}   -- for one y, and has no point of the others
+    assert.is_false(pcall(refused.add, refused, 1, 2, "x"))
+    refused:add(1, 2, 3)
+    assert.same({{x = {1}, y = {2}}, {x = {1}, y = {3}}}, refused.curves)
     assert(raises("plot: unknown option titel", mg.plot, {live = true, titel = "x"}))
   end)
 end)

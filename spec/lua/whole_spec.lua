@@ -230,6 +230,34 @@ describe("all or nothing:", function()
     end, function(it) it.batch = {it.next_batch()} end)
   end)
 
+  it("and one whose items draw, or what makes a batch of them does", function()
+    local failing
+    local function draws(x)
+      local y = x + mg.rand_like(x)
+      if failing then error "refused" end
+      return y
+    end
+    local function collate(list) return draws(mg.stack{list[1][1], list[4][1]}) end
+    local xs = data.TensorDataset(mg.rand(12, 3))
+    for _, loader in ipairs{
+      data.DataLoader(xs:map(draws), {batch_size = 4}),
+      data.DataLoader(xs:map(draws, {batched = true}), {batch_size = 4, shuffle = true}),
+      data.DataLoader(xs, {batch_size = 4, collate = collate}),
+      data.SequenceLoader(xs:map(draws), {batch_size = 2, length = 2}),
+    } do
+      for n = 0, 2 do
+        local next_batch = loader:batches()
+        for _ = 1, n do next_batch() end
+        local before = mg.get_rng_state()
+        failing = true
+        assert.is_false(pcall(next_batch))
+        assert.is_false(coroutine.resume(coroutine.create(next_batch)))
+        failing = false
+        assert.same(before, mg.get_rng_state())
+      end
+    end
+  end)
+
   it("a step of groups", function()
     whole(function()
       local p = parameters()

@@ -14,6 +14,7 @@ local mg = require "moongrad"
 local Object = require "moongrad.class"
 local check_list = require "moongrad.list"
 local one_result = require "moongrad.only"
+local attempt = require "moongrad.data.attempt"
 local dataset = require "moongrad.data.dataset"
 local passes = require "moongrad.data.passes"
 local seeded = require "moongrad.data.seeded"
@@ -178,13 +179,16 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
       n, later = n + 1, begun
       return ...
     end
-    return function() -- after an error the same batch is made again
-      if n == last then return nil end
+    local function made()
       local own = seed and mixed(mixed(seed, n + 1), self.rank - 1)
       local taken = later
       later = nil
-      if taken then return done(finish(self, own, begin_next(batch(taken())))) end
-      return done(finish(self, own, begin_next(fetch(self, order, self:span(n + 1)))))
+      if taken then return finish(self, own, begin_next(batch(taken()))) end
+      return finish(self, own, begin_next(fetch(self, order, self:span(n + 1))))
+    end
+    return function() -- after an error the same batch is made again
+      if n == last then return nil end
+      return done(attempt(nil, made))
     end
   end)
 
@@ -205,37 +209,12 @@ DataLoader.load_state = checked("load_state(self, state: table)", "takes what st
     return self
   end)
 
--- A pass whose first batch failed has not begun.
-local function take_back(was)
-  was.loader.pass = was.pass
-  if was.random then mg.set_rng_state(was.random) end
-end
-
-local Beginning = { __close = function(was)
-  if not was.begun then take_back(was) end
-end }
-
-local function begun(was, ...)
-  was.begun = true
-  return ...
-end
-
-local function caught(was, ok, ...)
-  if ok then return ... end
-  take_back(was)
-  error((...), 0)
-end
-
 local function first(self) return passes("DataLoader", self, nil, self:batches()) end
 
--- A coroutine that died closes nothing, or later: there the first batch is made under pcall.
+-- A pass whose first batch failed has not begun.
 local function begin(self)
-  local was = { loader = self, pass = self.pass,
-    random = not mg._recording() and mg.get_rng_state() }
-  local _, main = coroutine.running()
-  if not main then return caught(was, pcall(first, self)) end
-  local _ <close> = setmetatable(was, Beginning)
-  return begun(was, first(self))
+  local pass = self.pass
+  return attempt(function() self.pass = pass end, first, self)
 end
 
 function DataLoader:__call(_, last)

@@ -2,6 +2,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local attempt = require "moongrad.data.attempt"
 local dataset = require "moongrad.data.dataset"
 local passes = require "moongrad.data.passes"
 local checked, raise = mg.checked, mg.raise
@@ -84,7 +85,8 @@ SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for 
     end
     return function() -- after an error the same batch is made again
       if n == self.count then return nil end
-      return done(piece(self, n * self.length + 1, math.min((n + 1) * self.length, self.steps)))
+      return done(attempt(nil, piece, self, n * self.length + 1,
+        math.min((n + 1) * self.length, self.steps)))
     end
   end)
 

@@ -2,6 +2,7 @@
 
 local mg = require "moongrad.core"
 local Object = require "moongrad.class"
+local field = require "moongrad.field"
 local number_of = require "moongrad.number"
 local raise, checked = mg.raise, mg.checked
 
@@ -52,14 +53,17 @@ end
 Live.add = checked("add(self, x: number, ...: any)",
   "the next point of each curve: add(x, y1, y2, ...); a y may be nil", function(self, x, ...)
     if self.closed then raise("add: this plot was closed") end
-    local ys = table.pack(...)
+    local ys, fields = table.pack(...), {n = 0}
     for i = 1, ys.n do
-      local y = ys[i]
-      if y ~= nil then y = number_of("add", "y of curve " .. i, y) end
-      local c = self.curves[i] or {x = {}, y = {}}
-      self.curves[i] = c
-      if y then c.x[#c.x + 1], c.y[#c.y + 1] = x, y end
+      local c, y = self.curves[i] or {x = {}, y = {}}, ys[i]
+      field(fields, self.curves, i, c)
+      if y ~= nil then
+        y = number_of("add", "y of curve " .. i, y)
+        field(fields, c.x, #c.x + 1, x)
+        field(fields, c.y, #c.y + 1, y)
+      end
     end
+    mg._commit({}, {}, fields)
     if self.redraws and os.time() ~= self.drawn then self:draw() end
   end)
 
