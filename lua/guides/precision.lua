@@ -27,8 +27,8 @@ print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)
 --
 -- - the slope of `tanh`, by 2 units of 1, and of `sigmoid`, by one: 1 - tanh^2 is made of the
 --   rounded result, which costs nothing
--- - slopes of `gelu`, `silu` and `mish` near their root, and `digamma` near 1.46 and `logaddexp`
---   near 0: 1 unit of 1, since the root is no number of the dtype
+-- - slopes of `gelu`, `silu` and `mish` near their root, and `logaddexp` near 0: 1 unit of 1,
+--   since the root is no number of the dtype
 -- - `mish`, by 3: three roundings of equal weight
 -- - the slope of `erfinv`, by 2 y^2 of the result y: exp(y^2) magnifies its rounding
 -- - slopes of `pow` and `hypot` of subnormal results: as many digits as these have

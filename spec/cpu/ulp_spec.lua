@@ -23,7 +23,6 @@ local EXCEPTIONS = {
   mish = {value = {units = 3, why = "three roundings of equal weight"},
           slope = {of_1 = 1, why = "the slope has a root near -1.19"}},
   erfinv = {slope = {units = 70, why = "exp(y^2) magnifies the rounding of y by 2 y^2"}},
-  digamma = {value = {of_1 = 1, why = "the root near 1.46 is no number of the dtype"}},
   logaddexp = {value = {of_1 = 1, why = "a sum of two signs, near 0"}},
   hypot = {slope = {units = 64, why = "a length that is subnormal has few digits"}},
   pow = {slope = {tiny = 2000, why = "of a power that is subnormal, y times over"}},

@@ -109,6 +109,13 @@ static const double exp_terms[12] = {
   1. / 39916800, 1. / 479001600, 1. / 6227020800
 };
 
+/* ((log(1 + s) - log(1 - s)) / s - 2) / s^2 by s^2, minimax: |s| <= (sqrt(2) - 1)^2 */
+static const double log_terms_F64[] = {
+  0.66666666666667345, 0.39999999999414286, 0.28571428742481438, 0.22222198562895376,
+  0.18183564894251447, 0.15314035188468429, 0.14796111471255047
+};
+static const double log_terms_F32[] = {0.66666776416384381, 0.39977536824880916, 0.29871866363228539};
+
 /* (log(1 - erf(y)) / -y - 2 / sqrt(pi)) / y, minimax for the relative error of erf: 0 <= y <= 6, 0 <= y <= 4 */
 static const double erf_terms_F64[] = {
   0.636619772367590966, 0.102772603301315535, -0.0191284469930968867,
@@ -203,6 +210,8 @@ static const double erfcx_terms_F32[] = {
 #define ERF_END OF(ERF_END)
 #define ERF_END_F64 6
 #define ERF_END_F32 4
+#define log_terms OF(log_terms)
+#define log_of OF(log_of)
 #define erf_terms OF(erf_terms)
 #define erfcx_terms OF(erfcx_terms)
 #define ERFCX_MID OF(ERFCX_MID)

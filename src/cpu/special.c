@@ -37,9 +37,44 @@ static long double digamma(long double x) {
   return sum + logl(x) - 0.5L / x - series;
 }
 
+/* Of 1 <= x <= 2: by its distance from the root, which is no double, and a quotient of polynomials of
+** x - 3/2 */
+static long double digamma_near(long double x) {
+  static const double root = 0x1.762d86356be3fp+0, root_low = 0x1.b86a722197829p-54;
+  static const double p[] = {-0.04894412396816712,  -0.50545336381805848,  -0.51819491963824833,
+                             -0.19799173035425149,  -0.033080829617209586, -0.00227682174529244,
+                             -4.6227581390953308e-5};
+  static const double q[] = {1.0,
+                             1.6718236205395554,
+                             1.0319333676352625,
+                             0.29781190365581109,
+                             0.041378314480827153,
+                             0.0025031842360786879,
+                             4.664959078686044e-5};
+  const long double away = (x - root) - root_low;
+  const double t = (double)x - 1.5;
+  double over = p[6], under = q[6];
+  for (int i = 5; i >= 0; i--) over = over * t + p[i], under = under * t + q[i];
+  return away + away * (over / under);
+}
+
+/* Of x >= 10: what the first term left out adds is less than a rounding. */
+static double digamma_far(double x) {
+  const double w = 1 / (x * x);
+  double series = 0;
+  for (int k = 9; k > 0; k--) series = (series + (double)bernoulli[k - 1] / (2 * k)) * w;
+  return log(x) - (0.5 / x + series);
+}
+
 double special_digamma(double x) {
   if (x == 0) return copysign(INFINITY, -x);
-  if (x > 0) return isinf(x) ? x : (double)digamma(x);
+  if (x >= 10) return isinf(x) ? x : digamma_far(x);
+  if (x > 0) {
+    long double y = x, over = 0, under = 1; /* the sum of 1 / y over the steps to 1 <= y <= 2 */
+    if (x < 1) return (double)(digamma_near(y + 1) - 1 / y);
+    for (; y > 2; under *= y) y -= 1, over = over * y + under;
+    return (double)(digamma_near(y) + over / under);
+  }
   const long double part = x - rintl(x);
   if (!(fabsl(part) > 0)) return NAN;
   return (double)(digamma(1 - (long double)x) - pi / tanl(pi * part));
