@@ -218,6 +218,23 @@ describe("a DataLoader", function()
     end
   end)
 
+  it("draws for each batch what no pass and no other batch has", function()
+    for _, seed in ipairs{0, 1} do
+      local seen, n = {}, 0
+      local function note(order)
+        assert.is_nil(seen[order])
+        seen[order], n = true, n + 1
+      end
+      local loader = data.DataLoader(Squares(50), {shuffle = true, seed = seed, batch_size = 10,
+        transform = function(x)
+          note(table.concat(mg.randperm(50):totable(), " "))
+          return x
+        end})
+      for _ = 1, 6 do note(table.concat(labels(loader), " ")) end
+      assert.equal(36, n)
+    end
+  end)
+
   it("refuses items of nothing", function()
     for _, opts in ipairs{{}, {shuffle = true}} do
       for _, map in ipairs{{}, {batched = true}} do

@@ -83,11 +83,12 @@ function DataLoader:__tostring()
   return ("DataLoader(%s, %d batches of %d)"):format(tostring(self.ds), #self, self.batch_size)
 end
 
--- The seed of a pass, or of a batch: those of one seed do not meet those of the next.
-local function mixed(seed, pass)
-  local x = seed ~ (pass * 0x9e3779b97f4a7c15)
+-- The seed of part n, from 1, of what has this seed: of a pass, of a batch in it, of a rank's part.
+-- None meets another, of any seed.
+local function mixed(seed, n)
+  local x = seed ~ (n * 0x9e3779b97f4a7c15)
   x = (x ~ (x >> 30)) * 0xbf58476d1ce4e5b9
-  return pass == 0 and seed or x ~ (x >> 27)
+  return x ~ (x >> 27)
 end
 
 -- The items i..j of the dataset, or of the order there is
@@ -157,7 +158,7 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
       raise("DataLoader: %d items make no batch of %d, and drop_last drops what is left", length,
         self.batch_size)
     end
-    local seed = self.seed and mixed(self.seed, self.pass)
+    local seed = self.seed and mixed(self.seed, self.pass + 1)
     if self.sampler then
       order = seeded(seed, function() return order_of(self, length) end)
     elseif self.shuffle then
@@ -180,7 +181,7 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
       return ...
     end
     local function made()
-      local own = seed and mixed(mixed(seed, n + 1), self.rank - 1)
+      local own = seed and mixed(mixed(seed, n + 1), self.rank)
       local taken = later
       later = nil
       if taken then return finish(self, own, begin_next(batch(taken()))) end
