@@ -81,6 +81,15 @@ describe("GPT", function()
     assert(raises("generate: tokens must be (N, T) or (T)", m.generate, m, tokens{{}}, 1))
   end)
 
+  it("draws the likeliest, be the random number 0", function()
+    local one = small():to "float32"
+    local x = tokens{1, 2, 3}
+    local likeliest = one:generate(x, 1, {temperature = 0})
+    local zeros = {[2] = {5, 2920362}, [3] = {13, 417258}, [4] = {4, 4289149}}
+    mg.set_rng_state(zeros[likeliest[-1]:item()])
+    assert(same(one:generate(x, 1, {top_k = 1}), likeliest))
+  end)
+
   it("draws no token where the model gives nan or infinite logits", function()
     for _, bad in ipairs{0 / 0, math.huge} do
       local m = small()

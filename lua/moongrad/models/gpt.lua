@@ -157,7 +157,8 @@ local function drawn(logits, temperature, k)
     local least = logits:topk(k)[{{}, {k, k}}]
     logits = mg.where(logits:lt(least), -math.huge, logits)
   end
-  return (logits - (-mg.rand_like(logits):log()):log()):argmax(2)
+  local u = mg.rand_like(logits):clamp{min = 0x1p-54} -- of 0 the likeliest would be as the others
+  return (logits - (-u:log()):log()):argmax(2)
 end
 
 GPT.generate = checked("generate(self, tokens: int64 | uint8, n: int(0..), " ..
