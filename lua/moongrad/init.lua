@@ -8,10 +8,11 @@ if _VERSION ~= "Lua 5.4" then
 end
 
 local mg = require "moongrad.core"
-local _ENV = require "moongrad.globals"()
+local globals = require "moongrad.globals"
+local _ENV = globals()
 
 -- Errors are reported at the script's line, so those of the files beside this one are passed over.
-mg._library()
+mg._library(globals)
 
 mg.help = mg.checked("help(what: any?)",
   "what a name, a function, a method, a class or a module is; without one, all names",

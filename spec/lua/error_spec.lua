@@ -1,10 +1,22 @@
 -- Errors: what they say, and at which line they say it.
 
 local mg = require "moongrad"
+local child = require "spec.child"
 local helper = require "spec.helper"
 
 describe("an error", function()
   helper.guard(before_each, after_each)
+
+  it("is the script's, though paths name the library's folder in two ways", function()
+    local folder = child.folder()
+    child.write(folder .. "/script.lua", [[
+      package.path = arg[1] .. "/lua/?.lua;" .. arg[1] .. "/lua/./?/init.lua"
+      local mg = require "moongrad"
+      print(select(2, pcall(function() return mg.nn.Linear(3)(1) end)))
+      print(select(2, pcall(function() return mg.save(3) end)))]])
+    local said = child.lua(("script.lua '%s'"):format(child.here), folder)
+    assert.equal(2, select(2, said:gsub("script.lua:%d: ", "")), said)
+  end)
 
   -- The message of a script that fails in its third line.
   local function message(line)

@@ -44,8 +44,7 @@ typedef struct {
   const void *guard;  /* likewise of guards */
   print_options print;
   lua_CFunction ipairs; /* what ipairs steps with */
-  const char *library; /* chunk names that begin so are moongrad's own; kept as a user value */
-  size_t library_len;
+  const char *library[2]; /* chunk names that begin so are moongrad's own; kept as user values */
 } state;
 
 static inline state *get_state(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }

@@ -13,6 +13,12 @@
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
+static bool is_own(const state *S, const char *source) {
+  for (int k = 0; k < 2; k++)
+    if (S->library[k] && strncmp(source, S->library[k], strlen(S->library[k])) == 0) return true;
+  return false;
+}
+
 /* Pushes the nearest line of a script; the name of the last of the library's own functions on the way
 ** there that have signatures and are written in Lua: the one that the script called. */
 static const char *push_place(lua_State *L) {
@@ -27,7 +33,7 @@ static const char *push_place(lua_State *L) {
     }
     lua_pop(L, 1);
     if (ar.currentline <= 0) continue;
-    if (S->library && strncmp(ar.source, S->library, S->library_len) == 0) continue;
+    if (is_own(S, ar.source)) continue;
     lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
     return name;
   }

@@ -239,18 +239,22 @@ static int raise_error(lua_State *L) {
   raise_here(L, NULL);
 }
 
-/* _library(), of the file init.lua: chunks of its folder are passed over when an error looks for its line.
-** Where it was bundled there is none; debug may not be there either. */
+/* Keeps the folder of the chunk that `ar` is of, if it is of that file: where it was bundled there is none. */
+static void note_folder(lua_State *L, const lua_Debug *ar, const char *file, int k) {
+  size_t len = strlen(ar->source), end = strlen(file);
+  if (len < end || strcmp(ar->source + len - end, file) != 0) return;
+  get_state(L)->library[k] = lua_pushlstring(L, ar->source, len - end);
+  lua_setiuservalue(L, lua_upvalueindex(1), k + 1);
+}
+
+/* _library(f), of the file init.lua, f being of globals.lua: chunks of their folder, which the two templates
+** that found them may name in two ways, are passed over when an error looks for its line. */
 static int library(lua_State *L) {
-  static const char file[] = "init.lua";
-  state *S = get_state(L);
   lua_Debug ar;
-  if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "S", &ar)) return 0;
-  size_t len = strlen(ar.source), end = sizeof file - 1;
-  if (len < end || strcmp(ar.source + len - end, file) != 0) return 0;
-  lua_pushlstring(L, ar.source, len - end);
-  S->library = lua_tolstring(L, -1, &S->library_len);
-  lua_setiuservalue(L, lua_upvalueindex(1), 1);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  if (lua_getstack(L, 1, &ar) && lua_getinfo(L, "S", &ar)) note_folder(L, &ar, "init.lua", 0);
+  lua_settop(L, 1);
+  if (lua_getinfo(L, ">S", &ar)) note_folder(L, &ar, "globals.lua", 1);
   return 0;
 }
 
@@ -308,7 +312,7 @@ static int state_close(lua_State *L) {
 static void push_state(lua_State *L) {
   if (lua_getfield(L, LUA_REGISTRYINDEX, "moongrad.state") == LUA_TUSERDATA) return;
   lua_pop(L, 1);
-  state *S = lua_newuserdatauv(L, sizeof *S, 1);
+  state *S = lua_newuserdatauv(L, sizeof *S, 2);
   memset(S, 0, sizeof *S);
   graph_init(&S->G);
   S->pace = PACE;
