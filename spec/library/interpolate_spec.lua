@@ -38,6 +38,18 @@ describe("interpolate", function()
     end
   end)
 
+  it("a scale that leaves an axis as long moves nothing along it, as in PyTorch", function()
+    local x = sample()
+    for _, mode in ipairs{"nearest", "bilinear"} do
+      assert(exact(mg.interpolate(x, {scale_factor = {1.4, 1.00001}, mode = mode}), x))
+    end
+    assert(exact(mg.interpolate(x[1], {scale_factor = 1.3, mode = "linear"}), x[1]))
+    assert(exact(mg.interpolate(x, {scale_factor = {1, 2.05}}),
+      {{{{1, 1, 2, 2, 4, 4}, {3, 3, -1, -1, 0, 0}}}}))
+    assert(near(mg.interpolate(mg.tensor{{{1, 2, 4, 8}}}, {scale_factor = 1.3, mode = "linear"}),
+      {{{1, 43 / 26, 37 / 13, 62 / 13, 102 / 13}}}, 1e-14))
+  end)
+
   it("keeps the dtype, and empty batches", function()
     for _, mode in ipairs{"nearest", "bilinear", "bicubic"} do
       local y = mg.interpolate(mg.zeros{0, 2, 3, 4, dtype = "float32"}, {size = 5, mode = mode})

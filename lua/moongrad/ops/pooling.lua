@@ -199,6 +199,8 @@ return function(mg, args)
   local function taps(mode, n, to, scale, corners)
     local at, weight, count = {}, {}, mode == "nearest" and 1 or mode == "bicubic" and 4 or 2
     local i = mg.range(0, to - 1, {dtype = "float64"})
+    -- As PyTorch: what stays as long, or is doubled by nearest, goes by its length
+    if mode ~= "bicubic" and to == n or mode == "nearest" and to == 2 * n then scale = nil end
     local place
     if corners then
       place = to > 1 and i * (n - 1) / (to - 1) or i
