@@ -353,15 +353,27 @@ describe("optim", function()
       function(v) return {{v}} end,
       function(v) return {v, v} end,
       function() return {} end,
+      function(v) return {{p = v}, {p = v * 2}} end,
+      function(v) return {{v, x = 1}, {v * 2}} end,
+      function(v) return {{v, nil, v}, {v * 2, nil, v * 2}} end,
     } do
       given = f
       p.grad = mg.ones(2)
       assert(raises(lists, opt.step, opt))
       assert(mg.equal(p, mg.tensor{1, 2}))
     end
+    given = function(v) return {{v, v - v.grad}, {v * 2, v}} end
+    assert(raises("Rule: target 2 that update gave is neither the parameter nor one of its buffers",
+      opt.step, opt))
     given = function(v, self) return {{v}, {v - self.lr * v.grad}} end
     opt:step()
     assert(mg.equal(p, mg.tensor{0, 1}))
+    for why, buffers in pairs{["buffers is a string"] = "v", ["buffers has the key v"] = {v = 0},
+                              ["no buffer can be called 1"] = {1},
+                              ["no buffer can be called step"] = {"v", "step"}} do
+      Rule.buffers = buffers
+      assert(raises("Rule: " .. why, Rule, {p}))
+    end
   end)
 
   it("can be a rule of one's own", function()

@@ -195,19 +195,38 @@ static void sweep(lua_State *L, state *S, int n, void *const *keep) {
   }
 }
 
-/* _gather(targets, values, to, from): appends two lists of one length, those of an assign, to longer ones; what
-** else the tidy around has made goes. False: they are no such lists. */
+/* The table at `at` is t[1] .. t[n] alone. */
+static bool is_list(lua_State *L, int at, int n) {
+  int count = 0;
+  for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1), count++)
+    if (!lua_isinteger(L, -2)) return lua_pop(L, 2), false;
+  return count == n;
+}
+
+/* What is on top is the value at p, or one in the table at s. */
+static bool belongs(lua_State *L, int p, int s) {
+  if (lua_rawequal(L, -1, p)) return true;
+  for (lua_pushnil(L); lua_next(L, s); lua_pop(L, 1))
+    if (lua_rawequal(L, -1, -3)) return lua_pop(L, 2), true;
+  return false;
+}
+
+/* _gather(targets, values, to, from, p, s): appends two lists of one length, those of an assign to
+** p and what stands in s, to longer ones; what else the tidy around has made goes. False: they are
+** no such lists; and where one of `to` is neither, its place. */
 static int gather(lua_State *L) {
-  enum { TARGETS = 1, VALUES, TO, FROM, MOST = 16 };
+  enum { TARGETS = 1, VALUES, TO, FROM, P, SLOT, MOST = 16 };
   state *S = get_state(L);
   void *keep[2 * MOST];
-  lua_settop(L, FROM);
+  lua_settop(L, SLOT);
   int n = 0, have = (int)lua_rawlen(L, TARGETS);
   bool lists = lua_istable(L, TO) && lua_istable(L, FROM);
-  if (lists) n = (int)lua_rawlen(L, TO), lists = n == (int)lua_rawlen(L, FROM);
+  if (lists) n = (int)lua_rawlen(L, TO), lists = is_list(L, TO, n) && is_list(L, FROM, n);
   for (int i = 1; i <= n && lists; i++)
     for (int of = TO; of <= FROM; of++) {
       lua_rawgeti(L, of, i);
+      if (of == TO && !belongs(L, P, SLOT))
+        return lua_pushboolean(L, false), lua_pushinteger(L, i), 2;
       if (i <= MOST) keep[2 * i - 2 + (of == FROM)] = lua_touserdata(L, -1);
       lua_rawseti(L, of - TO + TARGETS, have + i);
     }

@@ -198,6 +198,20 @@ end
 -- Fields that all optimizers and groups have, beside their methods
 local OWN = {values = true, target = true, groups = true, hooks = true, slots = true, params = true}
 
+-- Of a rule of one's own; ours that depend on options are functions.
+local function check_buffers(name, list)
+  if type(list) == "function" then return end
+  if type(list) ~= "table" then
+    raise("%s: buffers is a %s, expected a list of names", name, type(list))
+  end
+  check_list(name, "buffers", list)
+  for _, buffer in ipairs(list) do
+    if type(buffer) ~= "string" or buffer == "step" or buffer == "number" then
+      raise("%s: no buffer can be called %s", name, tostring(buffer))
+    end
+  end
+end
+
 -- Without options: the parent's.
 local function extend(self, name, options, doc)
   options = options or self.options or ""
@@ -231,6 +245,7 @@ local function extend(self, name, options, doc)
       local grouped, values, groups = are_groups(target), {}, {object}
       if grouped then check_list(name, "the list of groups", target) end
       if not grouped and not target.named_parameters then check_parameters(name, target) end
+      check_buffers(name, class.buffers)
       for i, option in ipairs(class.names) do values[option] = (select(i, ...)) end
       for k, value in pairs{values = values, target = own_list(name, target), groups = groups,
                             hooks = {}, slots = {}} do
@@ -397,7 +412,11 @@ local function update(self, params, owners, slots, recorded)
     if s and g then
       meta.__index = s
       local to, from = lists(self, self.update(owners[i], p, g, seen))
-      if not gather(targets, values, to, from) then
+      local right, stray = gather(targets, values, to, from, p, s)
+      if stray then
+        raise("%s: target %d that update gave is neither the parameter nor one of its buffers, " ..
+          "and would be lost", getmetatable(self).__name, stray)
+      elseif not right then
         raise("%s: update gave no two lists of one length, of targets and of their values",
           getmetatable(self).__name)
       end
