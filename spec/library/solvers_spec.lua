@@ -293,5 +293,9 @@ describe("mg.root", function()
       function(x) return mg.stack{x, x} end, 1.0))
     assert(raises("root: f is nan where it starts", mg.root, mg.log, -1.0))
     assert(raises("singular", mg.root, function(x) return x ^ 2 + 1 end, 0.0))
+    for _, f in ipairs{function() return mg.tensor(2.0) end, function(x) return x:item() - 1 end,
+                       function(x) return {x:detach() + 1} end} do
+      assert(raises("root: what f gave does not depend on its argument", mg.root, f, 2.0))
+    end
   end)
 end)

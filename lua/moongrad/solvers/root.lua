@@ -34,7 +34,9 @@ return mg.checked("root(f: function, x: tree, " ..
         end
         y = mg.cat(parts, 1)
       end
-      if y.size ~= v.size then
+      if x.requires_grad and not y.requires_grad then
+        mg.raise "root: what f gave does not depend on its argument"
+      elseif y.size ~= v.size then
         mg.raise("root: f gave %d elements for an x of %d", y.size, v.size)
       end
       return y:reshape(v.size)
