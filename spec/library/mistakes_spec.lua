@@ -268,6 +268,22 @@ describe("data", function()
   local text = data.Text{text = ("abc "):rep(50), length = 5}
   local twice = pairs_of:map(function(x, t) return 2 * x, t end)
 
+  it("are objects, whose methods are called by a colon", function()
+    local data = mg.data
+    local ds = data.TensorDataset(mg.ones(3))
+    for _, of in ipairs{ds, data.Spiral(), ds:map(mg.relu), data.Concat(ds, ds)} do
+      refuses("get: a number is no dataset; methods are called by a colon", of.get, 1)
+      refuses("batch: a number is no ", of.batch, 1, 2)
+    end
+    for name, class in pairs{TensorDataset = data.TensorDataset, Spiral = data.Spiral} do
+      refuses("get: " .. name .. " is a class; methods are called by a colon", class.get, class, 1)
+      refuses("batch: " .. name .. " is a class; methods are", class.batch, class, 1, 2)
+      local got = (": got the class %s, expected a dataset: %s(...) makes one"):format(name, name)
+      refuses("DataLoader" .. got, data.DataLoader, class)
+      refuses("random_split" .. got, data.random_split, class, {1})
+    end
+  end)
+
   it("have items 1..n, and -1 is the last", function()
     for _, ds in ipairs{pairs_of, text, twice, data.Subset(pairs_of, {1, 3}),
                         data.Concat(pairs_of, pairs_of)} do

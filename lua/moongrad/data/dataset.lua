@@ -59,8 +59,15 @@ local function is_dataset(ds)
     not mg.is_variable(ds) and ds.get ~= nil
 end
 
+-- A class answers by all its objects' methods, and has none of their fields.
+local function is_class(ds)
+  return type(ds) == "table" and rawget(ds, "__index") == ds and rawget(ds, "__name")
+end
+
 local function check_get(op, ds)
-  if not is_dataset(ds) then
+  if is_class(ds) then
+    raise("%s: got the class %s, expected a dataset: %s(...) makes one", op, ds.__name, ds.__name)
+  elseif not is_dataset(ds) then
     raise("%s: the dataset is a %s, expected one with # and :get(i)", op,
       mg.is_variable(ds) and "Variable" or type(ds))
   end
@@ -142,12 +149,16 @@ local function place(op, i, n)
 end
 
 local function length(op, ds)
-  local len = getmetatable(ds).__len
+  local class = type(ds) == "table" and not is_class(ds) and getmetatable(ds)
+  local len = class and class.__len
+  if not len then
+    raise("%s: %s; methods are called by a colon, of objects, ds:%s(...)", op, is_class(ds) and
+      ds.__name .. " is a class" or "a " .. type(ds) .. " is no dataset", op)
+  end
   return len ~= Dataset.__len and check_length(op, len(ds)) or nil
 end
 
-local function places(ds, i, j)
-  local n = length("batch", ds)
+local function places(n, i, j)
   local first, last = place("batch", i, n), place("batch", j, n)
   if last < first then raise("batch: there are no items from %d to %d", i, j) end
   return first, last
@@ -157,9 +168,15 @@ end
 -- said of Dataset.
 local one, several = mg.signature "get(i: int)", mg.signature "batch(i: int, j: int)"
 local function gives(class, get, batch)
-  function class:get(...) return get(self, place("get", one(...), length("get", self))) end
+  function class:get(...)
+    local n = length("get", self)
+    return get(self, place("get", one(...), n))
+  end
   if batch then
-    function class:batch(...) return batch(self, places(self, several(...))) end
+    function class:batch(...)
+      local n = length("batch", self)
+      return batch(self, places(n, several(...)))
+    end
   end
 end
 
@@ -191,7 +208,7 @@ Dataset.batch = checked("batch(self, i: int, j: int)",
   "the items i..j, each value stacked along a new axis 1; -1 is the last",
   function(self, i, j)
     check_get("batch", self)
-    i, j = places(self, i, j)
+    i, j = places(length("batch", self), i, j)
     if self.take then return self:take(mg.range(i, j, { dtype = "int64" })) end
     return collate(self, span(i, j))
   end)
