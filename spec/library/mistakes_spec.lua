@@ -306,6 +306,24 @@ describe("data", function()
     refuses("map: the dataset is a table, expected one with # and :get(i)", ds.map, ds, print)
   end)
 
+  it("come in batches of one size until a pass is over", function()
+    local n = 6
+    local ds = setmetatable({get = function(_, i) return i end}, {__len = function() return n end})
+    for _, sizes in ipairs{{1, 2}, {2, 1}, {4, 3}} do
+      n = 6
+      local loader = mg.data.DataLoader(ds, {batch_size = sizes[1]})
+      for pass = 1, 2 do
+        local items = {}
+        for x in loader do
+          for _, i in ipairs(x:totable()) do items[#items + 1] = i end
+          loader.batch_size = sizes[2]
+          n = 7
+        end
+        assert.same(pass == 1 and {1, 2, 3, 4, 5, 6} or {1, 2, 3, 4, 5, 6, 7}, items)
+      end
+    end
+  end)
+
   it("are gone through by what can be", function()
     refuses("RandomSampler: the dataset is a number", data.RandomSampler, 3)
     local halve = setmetatable({}, {__call = function(_, x) return x / 2 end})

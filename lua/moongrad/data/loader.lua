@@ -71,12 +71,16 @@ function DataLoader:split()
   return n // all, n % all // self.ranks
 end
 
--- The items of batch n: their places i..j in the order
-function DataLoader:span(n)
+-- A function of n: the items of batch n of a pass that begins now, their places i..j in the order.
+-- Another batch_size is the next pass's.
+function DataLoader:spans()
   local whole, rest = self:split()
-  local size = n > whole and rest or self.batch_size
-  local i = (n - 1) * self.batch_size * self.ranks + (self.rank - 1) * size + 1
-  return i, i + size - 1
+  local most = self.batch_size
+  return function(n)
+    local size = n > whole and rest or most
+    local i = (n - 1) * most * self.ranks + (self.rank - 1) * size + 1
+    return i, i + size - 1
+  end
 end
 
 function DataLoader:__tostring()
@@ -165,15 +169,15 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
       order = seeded(seed, function() return mg.randperm(length) end)
     end
     self.pass = self.pass + 1
-    local n, later = 0, nil
+    local n, later, span = 0, nil, self:spans()
     local ahead = order and not self.collate and self.ds._ahead
     local begun
     local function batch(first, ...)
-      if first == nil then return fetch(self, order, self:span(n + 1)) end
+      if first == nil then return fetch(self, order, span(n + 1)) end
       return first, ...
     end
     local function begin_next(...)
-      begun = n + 1 < last and ahead and ahead(self.ds, order[{ { self:span(n + 2) } }]) or nil
+      begun = n + 1 < last and ahead and ahead(self.ds, order[{ { span(n + 2) } }]) or nil
       return ...
     end
     local function done(...)
@@ -185,7 +189,7 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
       local taken = later
       later = nil
       if taken then return finish(self, own, begin_next(batch(taken()))) end
-      return finish(self, own, begin_next(fetch(self, order, self:span(n + 1))))
+      return finish(self, own, begin_next(fetch(self, order, span(n + 1))))
     end
     return function() -- after an error the same batch is made again
       if n == last then return nil end
