@@ -322,6 +322,17 @@ describe("data", function()
         assert.same(pass == 1 and {1, 2, 3, 4, 5, 6} or {1, 2, 3, 4, 5, 6, 7}, items)
       end
     end
+    n = 12
+    local loader = mg.data.SequenceLoader(ds, {batch_size = 2, length = 2})
+    for _, shapes in ipairs{{"(2, 2)", "(2, 2)", "(2, 2)"}, {"(3, 3)", "(1, 3)"}} do
+      local got = {}
+      for x in loader do
+        got[#got + 1] = tostring(x.shape)
+        loader.batch_size, loader.length = 3, 3
+        if #shapes == 3 then assert.equal(2, #loader) end
+      end
+      assert.same(shapes, got)
+    end
   end)
 
   it("are gone through by what can be", function()

@@ -42,51 +42,56 @@ SequenceLoader.init = checked(
     if type(ds) == "table" and ds.steps then ds = ds:steps() end
     dataset.check("SequenceLoader", ds)
     if not length then raise("SequenceLoader: length is missing") end
-    self.ds, self.batch_size, self.length = ds, size, length
-    self.steps = #ds // size
-    if self.steps == 0 then
-      raise("SequenceLoader: %d items make no %d sequences", #ds, size)
-    end
+    self.ds, self.batch_size, self.length, self.drop_last = ds, size, length, drop_last
     self.running = setmetatable({}, { __mode = "k" }) -- the iterator of a pass, by its last batch
-    self.count = drop_last and self.steps // length or -(-self.steps // length)
-    if self.count == 0 then
-      raise("SequenceLoader: %d steps make no batch of %d, and drop_last drops what is left",
-        self.steps, length)
-    end
+    self:split()
   end)
 
-function SequenceLoader:__len() return self.count end
+-- How many batches a pass has, and how many steps each sequence
+function SequenceLoader:split()
+  local steps, length = #self.ds // self.batch_size, self.length
+  local count = self.drop_last and steps // length or -(-steps // length)
+  if steps == 0 then
+    raise("SequenceLoader: %d items make no %d sequences", #self.ds, self.batch_size)
+  elseif count == 0 then
+    raise("SequenceLoader: %d steps make no batch of %d, and drop_last drops what is left",
+      steps, length)
+  end
+  return count, steps
+end
+
+function SequenceLoader:__len() return (self:split()) end
 
 function SequenceLoader:__tostring()
   return ("SequenceLoader(%s, %d times %d steps of %d)"):format(tostring(self.ds), #self,
     self.length, self.batch_size)
 end
 
--- Each value's steps first..last of all sequences: (t, batch_size, ...)
-local function piece(self, first, last)
-  local starts = mg.range(0, self.batch_size - 1, { dtype = "int64" }) * self.steps
+-- Each value's steps first..last of all sequences, n of so many steps: (t, n, ...)
+local function piece(ds, n, steps, first, last)
+  local starts = mg.range(0, n - 1, { dtype = "int64" }) * steps
   local index = mg.range(first, last, { dtype = "int64" }):unsqueeze(2) + starts
   local flat = index:reshape(index.size)
-  local ds = self.ds
   local values = table.pack(dataset.any(ds, flat))
   for k = 1, values.n do
     local shape = values[k].shape
-    values[k] = values[k]:reshape { last - first + 1, self.batch_size, table.unpack(shape, 2) }
+    values[k] = values[k]:reshape { last - first + 1, n, table.unpack(shape, 2) }
   end
   return table.unpack(values, 1, values.n)
 end
 
 SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
   function(self)
-    local n = 0
+    local n, count, steps = 0, self:split()
+    local size, length = self.batch_size, self.length
     local function done(...)
       n = n + 1
       return ...
     end
     return function() -- after an error the same batch is made again
-      if n == self.count then return nil end
-      return done(attempt(nil, piece, self, n * self.length + 1,
-        math.min((n + 1) * self.length, self.steps)))
+      if n == count then return nil end
+      return done(attempt(nil, piece, self.ds, size, steps, n * length + 1,
+        math.min((n + 1) * length, steps)))
     end
   end)
 
