@@ -269,7 +269,6 @@ describe("data", function()
   local twice = pairs_of:map(function(x, t) return 2 * x, t end)
 
   it("are objects, whose methods are called by a colon", function()
-    local data = mg.data
     local ds = data.TensorDataset(mg.ones(3))
     for _, of in ipairs{ds, data.Spiral(), ds:map(mg.relu), data.Concat(ds, ds)} do
       refuses("get: a number is no dataset; methods are called by a colon", of.get, 1)

@@ -412,11 +412,11 @@ local function update(self, params, owners, slots, recorded)
     if s and g then
       meta.__index = s
       local to, from = lists(self, self.update(owners[i], p, g, seen))
-      local right, stray = gather(targets, values, to, from, p, s)
+      local lists_fit, stray = gather(targets, values, to, from, p, s)
       if stray then
         raise("%s: target %d that update gave is neither the parameter nor one of its buffers, " ..
           "and would be lost", getmetatable(self).__name, stray)
-      elseif not right then
+      elseif not lists_fit then
         raise("%s: update gave no two lists of one length, of targets and of their values",
           getmetatable(self).__name)
       end
