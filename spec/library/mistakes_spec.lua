@@ -874,6 +874,24 @@ describe("a class of one's own", function()
     assert.same({-1, -2, -3}, ds:batch(1, 3):totable())
   end)
 
+  it("has fields and methods of its own by names that no part of ours goes by", function()
+    local data = mg.data
+    local Own = data.Dataset:extend "Own"
+    function Own:init() self.steps = 3 end
+    function Own:__len() return 4 end -- luacheck: no self
+    function Own:get(i) return i end -- luacheck: no self
+    local sum = 0
+    for x in data.SequenceLoader(Own(), {batch_size = 2, length = 2}) do sum = sum + x:sum() end
+    assert.equal(10, sum:item())
+    function Own:init() self.get = 3 end
+    refuses("DataLoader: the dataset's get is a number, and is called as a method",
+      data.DataLoader, Own())
+    local layer = mg.nn.Module:extend "Own"()
+    layer.dtype = "int8"
+    layer:to "float32"
+    assert.equal("int8", layer.dtype)
+  end)
+
   it("has an init that can be called", function()
     local Own = mg.data.Dataset:extend "Own"
     function Own:__index(i) return "item" .. i end -- luacheck: no self

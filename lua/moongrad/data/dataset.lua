@@ -82,7 +82,7 @@ end
 
 local function check(op, ds)
   check_get(op, ds)
-  for _, name in ipairs{"batch", "take"} do
+  for _, name in ipairs{"get", "batch", "take"} do
     if ds[name] and type(ds[name]) ~= "function" then
       raise("%s: the dataset's %s is a %s, and is called as a method: name the field otherwise", op,
         name, mg.is_variable(ds[name]) and "Variable" or type(ds[name]))

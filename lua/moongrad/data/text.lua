@@ -65,7 +65,7 @@ dataset.gives(Text, get, function(self, i, j)
 end)
 
 -- The tokens one by one: x, and t, the one after; for a SequenceLoader
-function Text:steps()
+function Text:_steps()
   local n = #self.tokens
   return dataset.TensorDataset(self.tokens[{ { 1, n - 1 } }], self.tokens[{ { 2, n } }])
 end

@@ -650,7 +650,9 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
       field(fields, t, k, new)
       if v.grad then field(fields, v, "grad", nil) end -- nobody clears it any more
     end, function(module)
-      if module.dtype then field(fields, module, "dtype", dtype) end
+      if module.dtype == "float64" or module.dtype == "float32" then
+        field(fields, module, "dtype", dtype)
+      end
     end)
     mg._commit({}, {}, fields)
     if next(converted) then mg._converted() end
