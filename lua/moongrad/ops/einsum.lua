@@ -61,9 +61,9 @@ return function(mg, args)
 
   -- Axes that no one else wants: of length 1 where another operand has more (squeezed), or summed.
   local function reduce(o, what, unwanted)
-    local axes = {}
+    local axes, shape = {}, o.x.shape
     for i = #o.labels, 1, -1 do
-      if unwanted(o.labels[i], o.x.shape[i]) then
+      if unwanted(o.labels[i], shape[i]) then
         axes[#axes + 1] = i
         table.remove(o.labels, i)
       end
@@ -75,6 +75,21 @@ return function(mg, args)
     local n = 1
     for _, label in ipairs(labels) do n = n * sizes[label] end
     return n
+  end
+
+  local function arranged(o, wanted)
+    local order, moved = {}, false
+    for i, label in ipairs(wanted) do
+      order[i] = find(o.labels, label)
+      moved = moved or order[i] ~= i
+    end
+    return moved and o.x:permute(order) or o.x
+  end
+
+  local function joined(...)
+    local all = {}
+    for _, list in ipairs{...} do table.move(list, 1, #list, #all + 1, all) end
+    return all
   end
 
   -- a and b as one operand; `kept` are the labels that are still wanted.
@@ -89,33 +104,22 @@ return function(mg, args)
     end
     local n, m, r, k = product(batch, sizes), product(left, sizes), product(right, sizes),
       product(inner, sizes)
-    local function laid_out(o, ...)
-      local order = {}
-      for _, list in ipairs{...} do
-        for _, label in ipairs(list) do order[#order + 1] = find(o.labels, label) end
-      end
-      return #order > 1 and o.x:permute(order) or o.x
-    end
-    local p = laid_out(a, batch, left, inner)
+    local p = arranged(a, joined(batch, left, inner))
     local q, y
     if #inner > 0 and (m > 1 or r > 1) then
-      q = laid_out(b, batch, inner, right)
+      q = arranged(b, joined(batch, inner, right))
       if #batch == 0 then
         y = p:reshape(m, k):matmul(q:reshape(k, r))
       else
         y = p:reshape(n, m, k):matmul(q:reshape(n, k, r))
       end
     else
-      q = laid_out(b, batch, right, inner)
+      q = arranged(b, joined(batch, right, inner))
       y = p:reshape(n, m, 1, k) * q:reshape(n, 1, r, k)
       if #inner > 0 then y = y:sum(-1) end
     end
-    local labels, shape = {}, {}
-    for _, list in ipairs{batch, left, right} do
-      for _, label in ipairs(list) do
-        labels[#labels + 1], shape[#shape + 1] = label, sizes[label]
-      end
-    end
+    local labels, shape = joined(batch, left, right), {}
+    for i, label in ipairs(labels) do shape[i] = sizes[label] end
     return {x = y:reshape(shape), labels = labels}
   end
 
@@ -154,7 +158,7 @@ return function(mg, args)
         part = part - 1 & rest
         local a, b = plan(list, first | part, out, sizes, best),
           plan(list, rest ~ part, out, sizes, best)
-        local union = table.move(a.labels, 1, #a.labels, 1, {})
+        local union = joined(a.labels)
         for _, label in ipairs(b.labels) do
           if not find(a.labels, label) then union[#union + 1] = label end
         end
@@ -173,7 +177,7 @@ return function(mg, args)
     return contract(follow(way.a, list, sizes), follow(way.b, list, sizes), kept, sizes)
   end
 
-  local FEW = 7 -- operands, of which every order is tried; more are taken from the left
+  local FEW = 7 -- operands, of which every order is tried; more, and two, are taken from the left
 
   define("einsum(spec: string, x: array, ...: array)",
     "sums of products by index letters: \"ij,jk->ik\"; without -> those that occur once, in " ..
@@ -190,8 +194,9 @@ return function(mg, args)
         if dots then most = math.max(most, more) end
         for _, label in ipairs(labels) do counts[label] = (counts[label] or 0) + 1 end
         list[k] = without_repeats(xs[k], put_dots(labels, dots, more))
+        local shape = list[k].x.shape
         for i, label in ipairs(list[k].labels) do
-          local n, was = list[k].x.shape[i], sizes[label]
+          local n, was = shape[i], sizes[label]
           if was and was ~= n and was ~= 1 and n ~= 1 then
             raise("einsum: %s is %d in operand %d, and %d before", label, n, k, was)
           end
@@ -219,14 +224,12 @@ return function(mg, args)
         reduce(o, "sum", function(label) return not kept[label] end)
       end
       local y
-      if #list <= FEW then
+      if #list > 2 and #list <= FEW then
         y = follow(plan(list, (1 << #list) - 1, out, sizes, {}), list, sizes)
       else
         y = list[1]
         for k = 2, #list do y = contract(y, list[k], shown(list, (1 << k) - 1, out), sizes) end
       end
-      local order = {}
-      for i, label in ipairs(out) do order[i] = find(y.labels, label) end
-      return #order > 1 and y.x:permute(order) or y.x
+      return arranged(y, out)
     end)
 end
