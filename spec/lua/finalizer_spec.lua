@@ -101,6 +101,19 @@ describe("a finalizer", function()
     backward = function(self, gx, gy) return gx * 2 + self.inputs[1] * 0, gy end,
   }
 
+  it("that is older than a Function finds it freed, and says so", function()
+    local problem
+    do
+      local older = setmetatable({}, {__gc = function(o)
+        problem = select(2, pcall(function() return o.creator.inputs end))
+      end})
+      older.creator = made().creator
+    end
+    collectgarbage()
+    collectgarbage()
+    assert.equal("index: this Function was freed", tostring(problem):match "%d+: (.*)")
+  end)
+
   local moments = {
     ["x.data"] = {leaf, function(x) return x.data end},
     ["x.grad"] = {leaf, function(x)

@@ -213,7 +213,8 @@ node **creator_new(lua_State *L) {
 
 node *check_creator(lua_State *L, int i, const char *who) {
   node **b = creator_box(L, i);
-  if (!b || !*b) refuse(L, "%s: argument %d is a %s, expected a Function", who, i, kind_of(L, i));
+  if (!b) refuse(L, "%s: argument %d is a %s, expected a Function", who, i, kind_of(L, i));
+  if (!*b) refuse(L, "%s: this Function was freed", who);
   return *b;
 }
 
