@@ -157,20 +157,6 @@ static int assign(lua_State *L) {
   return assign_and_set(L, 0);
 }
 
-/* _commit({targets}, {values}, {n =, table, key, value, ...}): assigns, and then sets fields: of tables
-** raw, where they outlive calls of tidy, of a Variable its "grad". */
-int commit(lua_State *L) {
-  lua_settop(L, FIELDS);
-  luaL_checktype(L, FIELDS, LUA_TTABLE);
-  lua_getfield(L, FIELDS, "n");
-  int n = (int)lua_tointeger(L, -1);
-  lua_pop(L, 1);
-  bool within = get_state(L)->tidy > 0;
-  for (int i = 1; within && i <= n; i += 3, lua_pop(L, 3))
-    if (!push_field(L, i)) tidy_outlive(L, -1);
-  return assign_and_set(L, n);
-}
-
 /* ---- undoing --------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -201,6 +187,24 @@ static void put_back(state *S, guard *g) {
     else if (k->kept[i].value) node_set_value(&S->G, k->kept[i].x, k->kept[i].value);
     node_drop(&S->G, k->kept[i].x);
   }
+}
+
+/* _commit({targets}, {values}, {n =, table, key, value, ...} [, attempt]): assigns, and then sets fields: of
+** tables raw, where they outlive calls of tidy, of a Variable its "grad". This ends an attempt: what comes
+** after, an interruption say, undoes nothing any more. */
+int commit(lua_State *L) {
+  keeper *attempt = lua_touserdata(L, FIELDS + 1);
+  lua_settop(L, FIELDS);
+  luaL_checktype(L, FIELDS, LUA_TTABLE);
+  lua_getfield(L, FIELDS, "n");
+  int n = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  bool within = get_state(L)->tidy > 0;
+  for (int i = 1; within && i <= n; i += 3, lua_pop(L, 3))
+    if (!push_field(L, i)) tidy_outlive(L, -1);
+  assign_and_set(L, n);
+  if (attempt) attempt->begun = false;
+  return 0;
 }
 
 /* run(keeper, fn, ...) */
@@ -252,6 +256,10 @@ static int attempt_with(lua_State *L, bool values, bool lent) {
     k->kept[k->n++].x = node_hold(x);
     if (values) TRY(L, S, k->kept[k->n - 1].value = node_as_array(&S->G, node_at(L, -1)));
   }
+  if (!lent) {
+    lua_pushvalue(L, -1);
+    lua_insert(L, 3);
+  }
   return call_kept(L);
 }
 
@@ -274,7 +282,8 @@ static int drawing(lua_State *L) {
   return 1;
 }
 
-/* _attempt({params}, fn, ...): fn(...). If it fails, their grads and the random stream are as before. */
+/* _attempt({params}, fn, ...): fn(attempt, ...). If it fails before it commits with this attempt, their grads
+** and the random stream are as before. */
 int attempt_call(lua_State *L) { return attempt_with(L, false, false); }
 
 /* _attempt_values: their values too, which are kept meanwhile. */

@@ -3,6 +3,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local field = require "moongrad.field"
 local checked, raise = mg.checked, mg.raise
 
 local Tokenizer = Object:extend("Tokenizer")
@@ -136,7 +137,7 @@ CharTokenizer.load_state = checked("load_state(self, state: table)", "takes what
     if table.concat(new.chars) ~= chars then
       raise("load_state: chars are not in order of their codes, each once")
     end
-    self.chars, self.id = new.chars, new.id
+    mg._commit({}, {}, { n = 6, self, "chars", new.chars, self, "id", new.id })
     return self
   end)
 
@@ -291,8 +292,9 @@ BPETokenizer.load_state = checked("load_state(self, state: table)", "takes what 
     end
     local new = BPETokenizer("", 256)
     for _, pair in ipairs(list) do new:add(pair[1], pair[2]) end
-    self.tokens, self.merges = new.tokens, new.merges
-    self.rank, self.known = new.rank, new.known
+    local fields = { n = 0 }
+    for k, v in pairs(new) do field(fields, self, k, v) end
+    mg._commit({}, {}, fields)
     return self
   end)
 

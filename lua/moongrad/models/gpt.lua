@@ -4,6 +4,7 @@
 
 local mg = require "moongrad"
 local nn = mg.nn
+local field = require "moongrad.field"
 local times = require "moongrad.nn.kinds".times
 local Module, checked, raise = nn.Module, mg.checked, mg.raise
 
@@ -138,8 +139,9 @@ GPT.forward = checked("GPT(self, tokens: int64 | uint8, {cache: table?})",
     end
     x = self.lm_head(t.ln_f(x))
     if cache then
-      table.move(kept, 1, #kept, 1, cache)
-      cache.length = before + T
+      local fields = {n = 3, cache, "length", before + T}
+      for i, past in ipairs(kept) do field(fields, cache, i, past) end
+      mg._commit({}, {}, fields)
     end
     return x
   end)

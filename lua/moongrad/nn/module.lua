@@ -524,7 +524,7 @@ end
 -- which gives the results. If either fails, the layer waits as before, and no random numbers were
 -- drawn: what it has not taken may have been of a wrong size.
 function Module:_sized(build, size, forward, ...)
-  return mg._attempt({}, function(...)
+  return mg._attempt({}, function(_, ...)
     local fields, made = { n = 0 }, mg._outside(fields_of, self, build, size)
     local was = setmetatable({ layer = self, made = made, fields = {} }, Waiting)
     for k, v in pairs(made) do
@@ -544,7 +544,7 @@ local SAME = { rtol = 0, atol = 0, equal_nan = true }
 -- Names missing, names unexpected and shapes that differ are all told in one error, and then
 -- nothing has changed. Of a shared parameter's names one is enough; others may say the same. If not
 -- strict, what fits is taken, and the rest told in a report.
-local function load_state(self, t, strict)
+local function load_state(attempt, self, t, strict)
   for name, value in pairs(t) do
     if not is_variable(value) then
       raise("load_state: %s is a %s, expected a Variable", tostring(name), type(value))
@@ -591,7 +591,7 @@ local function load_state(self, t, strict)
   for module, new in pairs(more) do
     for k, v in pairs(new) do field(fields, module, k, v) end
   end
-  mg._commit(to, from, fields)
+  mg._commit(to, from, fields, attempt)
   if strict then return self end
   return self, report
 end
@@ -654,8 +654,8 @@ Module.to = checked('to(self, dtype: "float32" | "float64")',
         field(fields, module, "dtype", dtype)
       end
     end)
+    if next(converted) then mg._converted() end -- first: an interruption may come after the commit
     mg._commit({}, {}, fields)
-    if next(converted) then mg._converted() end
     return self
   end)
 

@@ -164,9 +164,9 @@ local function step(self, closure)
   -- layers that wait for their input's size are given it
   if self.target.is_module and not self.slots.kept and self.target:_waits() then closure() end
   local params = leaves(self)
-  return mg.no_grad(mg._attempt_values, all(self), function() -- closure() clears frozen ones' grads
-    local loss, kept = minimize(self, params, closure)
-    self.slots.kept = mg._outlive(kept)
+  return mg.no_grad(mg._attempt_values, all(self), function(attempt)
+    local loss, kept = minimize(self, params, closure) -- which clears frozen ones' grads, too
+    mg._commit({}, {}, {n = 3, self.slots, "kept", kept}, attempt)
     return loss
   end)
 end

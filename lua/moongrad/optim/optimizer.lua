@@ -403,7 +403,7 @@ local function view_of_slots(class)
   end})
 end
 
-local function update(self, params, owners, slots, recorded)
+local function update(attempt, self, params, owners, slots, recorded)
   local targets, values, fields, n = {}, {}, {}, 0
   local seen = view_of_slots(getmetatable(self).__name)
   local meta = getmetatable(seen)
@@ -427,7 +427,7 @@ local function update(self, params, owners, slots, recorded)
     end
   end
   fields.n = n
-  mg._commit(targets, values, fields)
+  mg._commit(targets, values, fields, attempt)
 end
 
 -- ---- recorded -----------------------------------------------------------------------------------
@@ -503,7 +503,7 @@ end
 -- From here on in the record lr is another than what is asked for before each replay.
 function Optimizer:scheduled() record_of(self).scheduled = true end
 
-local function recorded_update(self, params, owners)
+local function recorded_update(attempt, self, params, owners)
   local record, slots, kept, seen, notes = record_of(self), self.slots, {}, {}, {}
   if record.scheduled then
     raise("step: in a function that mg.compile records a schedule steps after its optimizer")
@@ -568,7 +568,7 @@ local function recorded_update(self, params, owners)
     views[group] = views[group] or view(group, notes, number)
     groups[i] = views[group]
   end
-  tidy(update, self, params, groups, copies, true)
+  tidy(update, attempt, self, params, groups, copies, true)
   for id in pairs(kept) do record.updates[id] = (record.updates[id] or 0) + 1 end
 end
 
@@ -588,12 +588,12 @@ function Optimizer:run_hooks(params)
   end
 end
 
-local function hooks_and_update(self, params, owners)
+local function hooks_and_update(attempt, self, params, owners)
   self:run_hooks(params)
-  if mg._recording() then return recorded_update(self, params, owners) end
+  if mg._recording() then return recorded_update(attempt, self, params, owners) end
   local slots = {}
   for i, p in ipairs(params) do slots[i] = p.grad and next_slot(self, owners[i], p) end
-  tidy(update, self, params, owners, slots)
+  tidy(update, attempt, self, params, owners, slots)
 end
 
 -- Where no parameter has a grad: could any ever have one?

@@ -167,15 +167,15 @@ local function load_all(self, states, rng, path)
       return a < b
     end)
     for _, name in ipairs(names) do
+      done[#done + 1] = name -- first: an error, or an interruption, may come when it has taken them
       self.parts[name]:load_state(states[name])
-      done[#done + 1] = name
     end
     mg.set_rng_state(rng)
   end)
   if ok then return end
   for i = #done, 1, -1 do
     local undo = before[done[i]]
-    if undo then undo() end
+    if undo then pcall(undo) end -- one that fails keeps none of the others
   end
   mg.set_rng_state(random)
   error(problem, 0)
