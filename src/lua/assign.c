@@ -189,11 +189,19 @@ static void put_back(state *S, guard *g) {
   }
 }
 
+static keeper *keeper_at(lua_State *L, int i) {
+  guard *g = lua_touserdata(L, i);
+  if (!g || !lua_getmetatable(L, i)) return NULL;
+  const bool is = lua_topointer(L, -1) == get_state(L)->guard && g->end == put_back;
+  lua_pop(L, 1);
+  return is ? (keeper *)g : NULL;
+}
+
 /* _commit({targets}, {values}, {n =, table, key, value, ...} [, attempt]): assigns, and then sets fields: of
 ** tables raw, where they outlive calls of tidy, of a Variable its "grad". This ends an attempt: what comes
 ** after, an interruption say, undoes nothing any more. */
 int commit(lua_State *L) {
-  keeper *attempt = lua_touserdata(L, FIELDS + 1);
+  keeper *attempt = keeper_at(L, FIELDS + 1);
   lua_settop(L, FIELDS);
   luaL_checktype(L, FIELDS, LUA_TTABLE);
   lua_getfield(L, FIELDS, "n");
