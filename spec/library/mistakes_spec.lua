@@ -740,6 +740,10 @@ describe("a model", function()
       refuses(name .. ": the table of parameters is empty", f, {}, max)
     end
     refuses("freeze: the list of parameters was made before all layers", frozen)
+    refuses("clip_grad_norm: ReLU has no parameters", optim.clip_grad_norm, nn.ReLU(), 1)
+    refuses("clip_grad_value: ReLU has no parameters", optim.clip_grad_value, nn.ReLU(), 1)
+    refuses("freeze: Sequential has no parameters", optim.freeze, nn.Sequential(nn.ReLU()))
+    optim.freeze(nn.Linear(5))                       -- will have them
     assert.equal(norm, optim.clip_grad_norm(model:parameters(), math.huge))
     model[3] = nn.Linear(5)                          -- waits still: what there is is all
     assert.equal(norm, optim.clip_grad_norm(model:parameters(), math.huge))
@@ -826,6 +830,19 @@ describe("a sampler", function()
       local loads = data.DataLoader(ds, {sampler = sampler})
       refuses("DataLoader: the sampler chooses of", loads.batches, loads)
     end
+    local Buffer = data.Dataset:extend "Buffer"
+    function Buffer:__len() return self.n end
+    function Buffer:get(i) return mg.full({1}, i) end -- luacheck: no self
+    local buffer, sum, n = Buffer(), 0, 0
+    buffer.n = 2
+    local all = data.DataLoader(buffer, {sampler = data.RandomSampler(buffer)})
+    local two = data.RandomSampler(buffer, {num_samples = 2})
+    buffer.n = 5                                       -- it grows
+    for x in all do sum, n = sum + x:item(), n + 1 end
+    assert.same({5, 15, 5}, {n, sum, #all})
+    assert.equal(2, #two:positions())
+    buffer.n = 1
+    refuses("RandomSampler: num_samples = 2 of 1 items needs replacement", two.positions, two)
   end)
 
   it("gives as many positions as it says", function()

@@ -841,6 +841,16 @@ describe("optim", function()
       assert(#seen == 2 and seen[1] == a and seen[2] == b)
     end)
 
+    it("are not called where nothing is updated", function()
+      local opt, called = optim.SGD({mg.Variable(1.0)}, {lr = 1}), false
+      opt:add_hook(function(params)
+        called = true
+        optim.clip_grad_norm(params, 1)
+      end)
+      opt:step()
+      assert.is_false(called)
+    end)
+
     it("see the parameters that have gradients, before the update", function()
       local seen
       assert.same({0.0, 0.0}, stepped(function(params) seen = #params end))

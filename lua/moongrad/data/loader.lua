@@ -132,7 +132,7 @@ end
 
 -- What the sampler says, of so many items
 local function order_of(self, length)
-  local of = self.sampler._of
+  local of = self.sampler._of and self.sampler:_of()
   if of and of ~= #self.ds then
     raise("DataLoader: the sampler chooses of %d items, the dataset has %d", of, #self.ds)
   end

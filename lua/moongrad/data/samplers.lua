@@ -1,6 +1,6 @@
 -- Samplers: which items a pass goes through, and in what order. One has :positions(), an int64
 -- Variable, asked for anew for each pass, and # (its length): data.DataLoader(ds, {sampler = s}).
--- Those here know of how many items they choose, _of.
+-- Those here know of how many items they choose, :_of().
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
@@ -29,15 +29,25 @@ RandomSampler.init = checked(
   "items by chance: all in random order, or num_samples of them, with replacement perhaps",
   function(self, ds, replacement, n)
     dataset.check("RandomSampler", ds)
-    self._of, self.replacement, self.n = #ds, replacement, n or #ds
-    if not replacement and self.n > self._of then
-      raise("RandomSampler: num_samples = %d of %d items needs replacement", self.n, self._of)
-    end
+    self.ds, self.replacement, self.n = ds, replacement, n or false
+    self:_of()
   end)
 
+function RandomSampler:__len() return self.n or #self.ds end
+
+-- A dataset may grow between passes.
+function RandomSampler:_of()
+  local of = #self.ds
+  if not self.replacement and #self > of then
+    raise("RandomSampler: num_samples = %d of %d items needs replacement", #self, of)
+  end
+  return of
+end
+
 function RandomSampler:positions()
-  if self.replacement then return mg.randint(1, self._of, { self.n }) end
-  return mg.randperm(self._of)[{ { 1, self.n } }]
+  local of = self:_of()
+  if self.replacement then return mg.randint(1, of, { #self }) end
+  return mg.randperm(of)[{ { 1, #self } }]
 end
 
 local WeightedRandomSampler = Sampler:extend("WeightedRandomSampler"):seal()
@@ -58,8 +68,10 @@ WeightedRandomSampler.init = checked(
     if not replacement and n > some then
       raise("WeightedRandomSampler: %d samples of %d items with a weight need replacement", n, some)
     end
-    self.weights, self.n, self.replacement, self._of = weights, n, replacement, #weights
+    self.weights, self.n, self.replacement = weights, n, replacement
   end)
+
+function WeightedRandomSampler:_of() return #self.weights end
 
 function WeightedRandomSampler:positions()
   local w = self.weights

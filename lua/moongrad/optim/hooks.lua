@@ -11,8 +11,14 @@ local hooks = {}
 
 -- Of a module or an array of parameters, which does not lack those that layers got later.
 local function parameters(op, target)
-  if target.named_parameters then return target:parameters() end
   local of = getmetatable(target)
+  if target.named_parameters then
+    local list = target:parameters()
+    if #list == 0 and not getmetatable(list).unfinished then
+      raise("%s: %s has no parameters", op, of.__name)
+    end
+    return list
+  end
   if of and of.unfinished and #of.unfinished:_every() > #target then
     raise("%s: the list of parameters was made before all layers of its model had seen an " ..
       "input, and lacks theirs: give the model itself", op)

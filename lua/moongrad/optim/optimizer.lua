@@ -628,7 +628,7 @@ local function step(self)
       end
     end
   end
-  if #params == 0 then check_idle(self) end
+  if #params == 0 then return check_idle(self) end -- no update, before which hooks were called
   if next(kinds.former) then mg._outside(take_over, self, params) end
   mg.no_grad(mg._attempt, params, hooks_and_update, self, params, owners)
 end
