@@ -30,6 +30,11 @@ describe("masks", function()
     assert(raises("|: operand 1 is a number, and | is for bools", function() return 3 | a end))
     assert(raises("~: operand 1 is of int64, and ~ is for bools",
       function() return ~mg.tensor({1}, "int64") end))
+    for _, x in ipairs{a, a[1], mg.tensor{1, 0}:gt(0)} do
+      assert(raises("neg: the operand is of bool: ~x is true where x is not", mg.neg, x))
+      assert(raises("neg: the operand is of bool", function() return -x end))
+    end
+    assert.same({-1, 0}, (0 - a):totable())
     assert(raises("logical_and: shapes (2) and (3) do not broadcast",
       function() return a & mask{true, true, true} end))
   end)

@@ -88,6 +88,10 @@ describe("saved and loaded again", function()
       assert(alike(mg.load(path, {"a"}), {a = {b = 1}}, "t"))
       assert(raises("two things are called a.b", mg.load, path, {"a.b"}))
       assert(raises("load: unknown option names", mg.load, path, {names = {"model"}}))
+      for _, model in ipairs{mg.nn.Linear(2, 2), mg.nn.Identity()} do
+        assert(raises("load: argument 2 is a module, expected names and options: model:load(path)",
+          mg.load, path, model))
+      end
       local unnamed = {[""] = {a = mg.ones(2), [""] = 3}, a = mg.zeros(2)}
       mg.save(path, unnamed)
       assert(alike(mg.load(path), unnamed, "t"))

@@ -7,6 +7,7 @@ local refused = {
   where = "mg.where(mg.ones(2) == mg.ones(2), 1, 0)",
   mod = [[mg.tensor({1, 2}, "int64") % 0]],
   floor_div = [[mg.tensor({1, 2}, "int64") // 0]],
+  neg = "-mg.ones{2, dtype = \"bool\"}",
   clamp = "mg.clamp{1, 2}\nmg.clamp({1, 2}, {min = 0 / 0})",
   glu = "mg.glu{1, 2, 3}",
   max = [[

@@ -227,7 +227,12 @@ end
 
 -- The names that are asked for, if any, and the options: they share a table.
 local function split(given)
-  if type(given) ~= "table" or mg.is_variable(given) then return nil, given end
+  if type(given) == "table" and given.is_module then
+    raise("load: argument 2 is a module, expected names and options: model:load(path) gives a " ..
+      "model what is in a file")
+  elseif type(given) ~= "table" or mg.is_variable(given) then
+    return nil, given
+  end
   local names, opts = {}, {}
   for k, v in pairs(given) do
     if type(k) == "string" then opts[k] = v
