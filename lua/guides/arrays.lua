@@ -69,7 +69,9 @@ print(v.grad)
 -- `x[i] = v` writes into constants and into leaves, in x's dtype, as `v:to` gives it: into whole
 -- numbers toward 0. What was computed is never overwritten: its gradient may need it. Writing is
 -- not recorded: leaves are copied, and results whose gradients would be lost are refused. Arrays
--- of such are made by `mg.stack` and its kin, and `v.data` is the value alone.
+-- of such are made by `mg.stack` and its kin, and `v.data` is the value alone. Nor is anything
+-- written into what an index gave, for x would not see it: `x[{i, j}] = v` writes into x, and
+-- `x[i]:clone()` is an array of its own.
 
 x[{ {}, 1 }] = 0
 x[x:gt(10)] = -1

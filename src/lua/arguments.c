@@ -394,6 +394,9 @@ static int64_t check_element(lua_State *L, const signature *g, const param *p, i
                        : element == 0 ? "a dim"
                                       : p->name;
     if (element > 0) lua_insert(L, -2);
+    else if (element == 0 && dtype_at(L, -1) >= 0)
+      refuse(L, "%s: a dim must be a whole number; an option says the dtype: {dtype = \"%s\"}",
+             g->name, lua_tostring(L, -1));
     check_whole(L, -1, g->name, what);
   }
   check_bounds(L, g, p, lua_gettop(L), element > 0 ? element : 0);
