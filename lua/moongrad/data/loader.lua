@@ -12,6 +12,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
+local field = require "moongrad.field"
 local check_list = require "moongrad.list"
 local one_result = require "moongrad.only"
 local attempt = require "moongrad.data.attempt"
@@ -169,32 +170,25 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
       order = seeded(seed, function() return mg.randperm(length) end)
     end
     self.pass = self.pass + 1
-    local n, later, span = 0, nil, self:spans()
+    local span = self:spans()
     local ahead = order and not self.collate and self.ds._ahead
-    local begun
-    local function batch(first, ...)
-      if first == nil then return fetch(self, order, span(n + 1)) end
+    local at = {} -- at.later: the next batch's rows, where another thread copies them
+    local function batch(n, first, ...)
+      if first == nil then return fetch(self, order, span(n)) end
       return first, ...
     end
-    local function begin_next(...)
-      begun = n + 1 < last and ahead and ahead(self.ds, order[{ { span(n + 2) } }]) or nil
+    local function begin_next(n, fields, ...)
+      field(fields, at, "later",
+        n < last and ahead and ahead(self.ds, order[{ { span(n + 1) } }]) or nil)
       return ...
     end
-    local function done(...)
-      n, later = n + 1, begun
-      return ...
-    end
-    local function made()
-      local own = seed and mixed(mixed(seed, n + 1), self.rank)
-      local taken = later
-      later = nil
-      if taken then return finish(self, own, begin_next(batch(taken()))) end
-      return finish(self, own, begin_next(fetch(self, order, span(n + 1))))
-    end
-    return function() -- after an error the same batch is made again
-      if n == last then return nil end
-      return done(attempt(nil, made))
-    end
+    return passes.iterator(self, last, function(n, fields)
+      local own = seed and mixed(mixed(seed, n), self.rank)
+      local taken = at.later
+      at.later = nil
+      if taken then return finish(self, own, begin_next(n, fields, batch(n, taken()))) end
+      return finish(self, own, begin_next(n, fields, fetch(self, order, span(n))))
+    end)
   end)
 
 DataLoader.state = checked("state(self)",
@@ -214,7 +208,7 @@ DataLoader.load_state = checked("load_state(self, state: table)", "takes what st
     return self
   end)
 
-local function first(self) return passes("DataLoader", self, nil, self:batches()) end
+local function first(_, self) return self:batches()(self.running) end
 
 -- A pass whose first batch failed has not begun.
 local function begin(self)
@@ -224,7 +218,7 @@ end
 
 function DataLoader:__call(_, last)
   if last == nil then return begin(self) end
-  return passes("DataLoader", self, last)
+  return passes.next("DataLoader", self, last)
 end
 
 return { DataLoader = DataLoader }

@@ -1,17 +1,50 @@
 -- passes.lua -- loaders that stand in a for themselves, which calls them with nil and then with the
--- first value of each batch. Several passes can go on at a time.
+-- first value of each batch. Several passes can go on at a time: loader.running has their iterators
+-- by their last batches.
 
-local raise = require "moongrad.core".raise
+local mg = require "moongrad"
+local attempt = require "moongrad.data.attempt"
+local field = require "moongrad.field"
 
--- The next batch of the pass whose last one is `last`, or of a new one, which `iterator` is of.
--- self.running: iterators by batch.
-return function(name, self, last, iterator)
-  iterator = iterator or self.running[last]
-  if not iterator then raise("%s: this batch was not the last of a pass", name) end
-  local function go_on(first, ...)
-    if last ~= nil then self.running[last] = nil end
-    if first ~= nil then self.running[first] = iterator end
+local passes = {}
+
+-- An iterator of make(n, fields)'s results, n from 1 to count; after an error the same batch is
+-- made again. fields: what is set beside where all is done. A loader calls it with its running and
+-- its last batch, which change with the place in the pass: an interruption may come anywhere.
+function passes.iterator(loader, count, make)
+  local at = { n = 0 }
+  local iterator
+
+  local function settled(fields, running, last, first, ...)
+    field(fields, at, "n", at.n + 1)
+    if running then
+      if last ~= nil then field(fields, running, last, nil) end
+      field(fields, running, first, iterator)
+    end
+    mg._commit({}, {}, fields)
     return first, ...
   end
-  return go_on(iterator())
+
+  local function batch(was, running, last)
+    local fields = { n = 3, was, "done", true }
+    return settled(fields, running, last, make(at.n + 1, fields))
+  end
+
+  function iterator(running, last)
+    if running ~= loader.running then running = nil end -- what a for or the user calls it with
+    if at.n < count then return attempt(nil, batch, running, last) end
+    if running and last ~= nil then running[last] = nil end
+    return nil
+  end
+
+  return iterator
 end
+
+-- The next batch of the pass whose last one is `last`
+function passes.next(name, loader, last)
+  local iterator = loader.running[last]
+  if not iterator then mg.raise("%s: this batch was not the last of a pass", name) end
+  return iterator(loader.running, last)
+end
+
+return passes

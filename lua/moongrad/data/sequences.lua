@@ -2,7 +2,6 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local attempt = require "moongrad.data.attempt"
 local dataset = require "moongrad.data.dataset"
 local passes = require "moongrad.data.passes"
 local checked, raise = mg.checked, mg.raise
@@ -82,21 +81,16 @@ end
 
 SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
   function(self)
-    local n, count, steps = 0, self:split()
+    local count, steps = self:split()
     local size, length = self.batch_size, self.length
-    local function done(...)
-      n = n + 1
-      return ...
-    end
-    return function() -- after an error the same batch is made again
-      if n == count then return nil end
-      return done(attempt(nil, piece, self.ds, size, steps, n * length + 1,
-        math.min((n + 1) * length, steps)))
-    end
+    return passes.iterator(self, count, function(n)
+      return piece(self.ds, size, steps, (n - 1) * length + 1, math.min(n * length, steps))
+    end)
   end)
 
 function SequenceLoader:__call(_, last)
-  return passes("SequenceLoader", self, last, last == nil and self:batches())
+  if last == nil then return self:batches()(self.running) end
+  return passes.next("SequenceLoader", self, last)
 end
 
 return { pad_sequence = pad_sequence, SequenceLoader = SequenceLoader }

@@ -515,8 +515,8 @@ local Waiting = { __close = function(was)
   for k in next, was.made do rawset(was.layer, k, was.fields[k]) end
 end }
 
-local function sized(was, ...)
-  was.made = {}
+local function sized(attempt, was, ...)
+  mg._commit({}, {}, { n = 3, was, "made", {} }, attempt)
   return ...
 end
 
@@ -524,7 +524,7 @@ end
 -- which gives the results. If either fails, the layer waits as before, and no random numbers were
 -- drawn: what it has not taken may have been of a wrong size.
 function Module:_sized(build, size, forward, ...)
-  return mg._attempt({}, function(_, ...)
+  return mg._attempt({}, function(attempt, ...)
     local fields, made = { n = 0 }, mg._outside(fields_of, self, build, size)
     local was = setmetatable({ layer = self, made = made, fields = {} }, Waiting)
     for k, v in pairs(made) do
@@ -535,7 +535,7 @@ function Module:_sized(build, size, forward, ...)
     local _ <close> = was
     mg._commit({}, {}, fields)
     mg._grown()
-    return sized(was, forward(self, ...))
+    return sized(attempt, was, forward(self, ...))
   end, ...)
 end
 
