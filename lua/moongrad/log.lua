@@ -67,6 +67,7 @@ local function put(self, text)
 end
 
 local Log = Object:extend "Log"
+Log:_refuse_torch "a log"
 
 -- The step of what is logged without one: 1, 2, 3 ... for each name, of what was written
 local function step_of(self, name, step) return step or (self.steps[name] or 0) + 1 end

@@ -42,7 +42,7 @@ describe("help", function()
     local live = mg.plot{live = true}
     local log <close> = mg.log(child.path ".jsonl")
     for what, methods in pairs{
-      [log] = "what mg.log gives of a path\nmethods\n  close extend histogram image scalar",
+      [log] = "what mg.log gives of a path\nmethods\n  close histogram image scalar scalars",
       [live] = "with live = true\nmethods\n  add close", [mg.progress(0)] = "methods\n  set",
       [mg.optim.cosine(opt, 2)] = "the schedules of mg.optim", [mg.optim.plateau(opt)] = "step",
       [mg.data.Spiral():map(print)] = "Mapped\nmethods\n  ",

@@ -147,6 +147,16 @@ describe("an optimizer", function()
     assert.is_nil(opt.other)
   end)
 
+  it("and so does a log", function()
+    local path = os.tmpname()
+    local log <close> = mg.log(path .. ".csv")
+    assert(raises("a log has no add_scalar; here it is scalar",
+      function() log:add_scalar("x", 1) end))
+    assert.is_nil(log.other)
+    os.remove(path)
+    os.remove(path .. ".csv")
+  end)
+
   helper.counting(it)("reads values where they lie", function()
     local x = mg.rand(300, 400)
     mg.eval(x)
