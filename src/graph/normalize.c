@@ -157,7 +157,9 @@ static node *standard(vjp *v, const groups *a, node **rstd) {
     return B(mul, x, *rstd);
   }
   node *wide = keep(v, op_to(v->G, x, F64)), *n = N(count(v, a));
-  if (a->centred) wide = B(sub, wide, B(div, total(v, a, wide), n));
+  /* A mean of doubles is rounded; that of what is left has the rest. */
+  int times = !a->centred ? 0 : x->dtype == F64 ? 2 : 1;
+  while (times-- > 0) wide = B(sub, wide, B(div, total(v, a, wide), n));
   node *r = U(rsqrt, B(add, B(div, total(v, a, U(square, wide)), n), N(a->eps)));
   *rstd = keep(v, op_to(v->G, r, x->dtype));
   return keep(v, op_to(v->G, B(mul, wide, r), x->dtype));
