@@ -105,6 +105,19 @@ describe("digits far out", function()
     assert(ok, message)
   end)
 
+  it("second derivatives of correlations of 1, which are rounded beyond", function()
+    local v = mg.tensor{{1, -2, 0, 3, 1}, {0, 0, 0, 0, 0}}
+    local turn = v[1] - v[1]:mean()
+    for i = 1, 20 do
+      local a = mg.sin(mg.range(i, i + 4) * i)
+      local function f(x) return mg.corrcoef(x)[1][2] end
+      local bend = (mg.hvp(f, mg.stack{a, 3 * a}, v) * v):sum()
+      local off = a - a:mean()
+      local length = off:dot(off)
+      assert(helper.near(bend, turn:dot(off) ^ 2 / length ^ 2 - turn:dot(turn) / length, 1e-12), i)
+    end
+  end)
+
   it("softplus by beta, and gaussian_nll_loss, of what is large", function()
     both(function(x) return x:softplus{beta = 1e10} end, {1e30, 0, -1e30},
       {1e30, 6.931471805599453e-11, 0}, {1, 0.5, 0})

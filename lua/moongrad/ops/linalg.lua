@@ -66,7 +66,8 @@ return function(mg, args)
       if x.ndim ~= 2 then raise("corrcoef: x must be (D, N), got shape %s", args.text(x.shape)) end
       local off = centred(x)
       local unit = off / off:norm{axis = 2, keepdims = true}
-      return unit:matmul(unit.T):clamp{min = -1, max = 1}
+      local r = unit:matmul(unit.T)
+      return r - (r - r:clamp{min = -1, max = 1}):detach() -- what is rounded beyond has slopes
     end)
 
   define("tensordot(a: array, b: array, axes: int(0..) | table = 2)",
