@@ -493,6 +493,9 @@ describe("all or nothing:", function()
         return loss
       end)
     end, 60)
+    for _, name in ipairs{"normal", "uniform", "trunc_normal", "orthogonal"} do
+      interrupted(function() return mg.zeros(3, 2) end, nn.init[name], 60)
+    end
     local x = mg.ones(1, 3)
     interrupted(function() return {nn.Linear(2)} end, function(it) it[1](x) end, 60)
     local state = nn.Sequential(nn.Linear(3, 2)):state()

@@ -3,22 +3,30 @@
 -- Weights are (out, in, ...): inputs of one output are in times what follows, the receptive field.
 
 local mg = require "moongrad"
-local checked, raise, drawing = mg.checked, mg.raise, mg._drawing
+local checked, raise = mg.checked, mg.raise
 
 local init = {}
 
 local function text(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
-local function set(p, value)
-  mg.assign({p}, {value})
+-- This ends the attempt that drew the value: an interruption on the way back undoes nothing.
+local function set(p, value, attempt)
+  mg._commit({p}, {value}, {}, attempt)
   return p
 end
 
+-- fn(attempt, ...): if it fails, a second try draws the same
+local function drawing(fn)
+  return function(...) return mg._attempt({}, fn, ...) end
+end
+
 local function options(p) return {dtype = p.dtype, table.unpack(p.shape)} end
-local uniform = drawing(function(p, low, high)
-  return set(p, mg.rand(options(p)) * (high - low) + low)
+local uniform = drawing(function(attempt, p, low, high)
+  return set(p, mg.rand(options(p)) * (high - low) + low, attempt)
 end)
-local normal = drawing(function(p, mean, std) return set(p, mg.randn(options(p)) * std + mean) end)
+local normal = drawing(function(attempt, p, mean, std)
+  return set(p, mg.randn(options(p)) * std + mean, attempt)
+end)
 
 -- Inputs of one output, outputs that one input reaches
 local function fans(name, p)
@@ -79,7 +87,7 @@ init.trunc_normal = checked(
   "trunc_normal(p: variable, {mean: number(..) = 0, std: number(0<..) = 1, " ..
   "a: number(-inf..inf) = -2, b: number(-inf..inf) = 2})",
   "from a normal distribution, but for what lies outside a..b",
-  drawing(function(p, mean, std, a, b)
+  drawing(function(attempt, p, mean, std, a, b)
     if a >= b then
       raise("trunc_normal: a must be below b, got %g and %g", a, b)
     end
@@ -90,7 +98,7 @@ init.trunc_normal = checked(
       raise("trunc_normal: next to nothing of the distribution lies within %g..%g", a, b)
     end
     local u = mg.rand{dtype = "float64", table.unpack(p.shape)} * (high - low) + low
-    return set(p, (u:erfinv() * (std * math.sqrt(2)) + mean):clamp{min = a, max = b})
+    return set(p, (u:erfinv() * (std * math.sqrt(2)) + mean):clamp{min = a, max = b}, attempt)
   end))
 
 init.xavier_uniform = checked("xavier_uniform(p: variable, {gain: number(0..) = 1})",
@@ -130,7 +138,7 @@ init.kaiming_normal = checked("kaiming_normal(p: variable, " .. HE,
 -- Q of a normal matrix, with the signs of R's diagonal, is uniform among the orthogonal ones.
 init.orthogonal = checked("orthogonal(p: variable, {gain: number(..) = 1})",
   "orthogonal rows, or columns where there are fewer of them, of length gain: Saxe et al. 2014",
-  drawing(function(p, by)
+  drawing(function(attempt, p, by)
     fans("orthogonal", p)
     local shape = p.shape
     local rows, columns = shape[1], p.size // math.max(shape[1], 1)
@@ -138,7 +146,7 @@ init.orthogonal = checked("orthogonal(p: variable, {gain: number(..) = 1})",
     local q, r = mg.randn{math.max(rows, columns), math.min(rows, columns), dtype = "float64"}:qr()
     q = q * r:diag():sign()
     if not tall then q = q.T end
-    return set(p, (q * by):reshape(shape))
+    return set(p, (q * by):reshape(shape), attempt)
   end))
 
 mg._docs[init] = "init: constant(p, value), uniform(p, low, high), normal(p, mean, std)\n" ..
