@@ -743,6 +743,9 @@ describe("a model", function()
     refuses("clip_grad_norm: ReLU has no parameters", optim.clip_grad_norm, nn.ReLU(), 1)
     refuses("clip_grad_value: ReLU has no parameters", optim.clip_grad_value, nn.ReLU(), 1)
     refuses("freeze: Sequential has no parameters", optim.freeze, nn.Sequential(nn.ReLU()))
+    local Own = nn.Module:extend "Own"
+    function Own:parameters() return {} end          -- luacheck: no self
+    refuses("clip_grad_norm: Own has no parameters", optim.clip_grad_norm, Own(), 1)
     optim.freeze(nn.Linear(5))                       -- will have them
     assert.equal(norm, optim.clip_grad_norm(model:parameters(), math.huge))
     model[3] = nn.Linear(5)                          -- waits still: what there is is all
