@@ -208,10 +208,11 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
   dtype t;
   shape s;
   bool same;
-  if (op == OP_neg && in[0]->dtype == BOOL)
-    return fail(&G->c,
-                "neg: the operand is of bool: ~x is true where x is not, 0 - x is of numbers"),
-           NULL;
+  if (op == OP_neg &&
+      in[0]->dtype == BOOL) { /* where true it would be -1, which is true to masks */
+    fail(&G->c, "neg: the operand is of bool: ~x is true where x is not, 0 - x is of numbers");
+    return NULL;
+  }
   if (!shapes_of(G, op, n, in, &s, &same)) return NULL;
   if (!op_inputs(G, op_table[op].rule, n, in, x, &t)) return NULL;
   bool rec = is_float(op_result(op, t)) && recording(G, n, x), ok = true;
