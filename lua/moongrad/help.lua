@@ -71,8 +71,8 @@ local TORCH = {
   ZeroPad2d = "pad", ConstantPad2d = "pad", ReflectionPad2d = 'pad with {mode = "reflect"}',
   ReplicationPad2d = 'pad with {mode = "replicate"}',
   CircularPad2d = 'pad with {mode = "circular"}',
-  add_scalar = "scalar", add_scalars = "scalars", add_image = "image", add_text = "text",
-  add_histogram = "histogram", SummaryWriter = "mg.log", -- of a log
+  add_scalar = "a log's scalar", add_scalars = "a log's scalars", add_image = "a log's image",
+  add_text = "a log's text", add_histogram = "a log's histogram", SummaryWriter = "mg.log",
   Unfold = "mg.im2col", Fold = "mg.col2im", UpsamplingNearest2d = "nn.Upsample",
   UpsamplingBilinear2d = "nn.Upsample", LazyLinear = "nn.Linear(out)",
   LazyConv2d = "nn.Conv2d(out, size)", EmbeddingBag = "nn.Embedding, and mean or sum",

@@ -231,7 +231,11 @@ describe("a DataLoader", function()
           return x
         end})
       for _ = 1, 6 do note(table.concat(labels(loader), " ")) end
-      assert.equal(36, n)
+      for rank = 1, 2 do
+        loader.pass, loader.rank, loader.ranks = 6, rank, 2
+        labels(loader)
+      end
+      assert.equal(36 + 6, n)
     end
   end)
 

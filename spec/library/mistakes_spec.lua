@@ -281,6 +281,8 @@ describe("data", function()
       refuses("DataLoader" .. got, data.DataLoader, class)
       refuses("random_split" .. got, data.random_split, class, {1})
     end
+    refuses("SequenceLoader: got the class Text, expected", data.SequenceLoader, data.Text,
+      {length = 2})
   end)
 
   it("have items 1..n, and -1 is the last", function()
@@ -746,6 +748,9 @@ describe("a model", function()
     local Own = nn.Module:extend "Own"
     function Own:parameters() return {} end          -- luacheck: no self
     refuses("clip_grad_norm: Own has no parameters", optim.clip_grad_norm, Own(), 1)
+    function Own:parameters() return self:named_parameters() end
+    refuses("clip_grad_norm: the method parameters of Own gave a function, expected a list",
+      optim.clip_grad_norm, Own(), 1)
     optim.freeze(nn.Linear(5))                       -- will have them
     assert.equal(norm, optim.clip_grad_norm(model:parameters(), math.huge))
     model[3] = nn.Linear(5)                          -- waits still: what there is is all

@@ -452,6 +452,7 @@ describe("plot's layers", function()
       mg.plot{live = true, path = path}, 1, "x"))
     local refused = mg.plot{live = true, path = path}   -- for one y, and has no point of the others
     assert.is_false(pcall(refused.add, refused, 1, 2, "x"))
+    assert.same({}, refused.curves)
     refused:add(1, 2, 3)
     assert.same({{x = {1}, y = {2}}, {x = {1}, y = {3}}}, refused.curves)
     assert(raises("plot: unknown option titel", mg.plot, {live = true, titel = "x"}))

@@ -150,7 +150,7 @@ describe("an optimizer", function()
   it("and so does a log", function()
     local path = os.tmpname()
     local log <close> = mg.log(path .. ".csv")
-    assert(raises("a log has no add_scalar; here it is scalar",
+    assert(raises("a log has no add_scalar; here it is a log's scalar",
       function() log:add_scalar("x", 1) end))
     assert.is_nil(log.other)
     os.remove(path)

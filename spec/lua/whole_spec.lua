@@ -237,6 +237,9 @@ describe("all or nothing:", function()
         return image{list, mg.get_rng_state()}
       end
       local want = rest(begun())
+      local usual, first = begun()
+      usual(nil, first)
+      local after = mg.get_rng_state()
       local n, given, again, gone = 0, nil, 0, 0
       while not given do
         n = n + 1
@@ -251,12 +254,14 @@ describe("all or nothing:", function()
           sethook()
         end)
         sethook()
+        local now = mg.get_rng_state()
         local ok, got = pcall(rest, loader, x)
         if ok then
           assert.is_true(got == want)
           again = again + 1
         else
           assert(got:find "this batch was not the last of a pass", got)
+          assert.same(after, now)
           gone = gone + 1
         end
       end

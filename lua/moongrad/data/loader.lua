@@ -178,8 +178,8 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
       return first, ...
     end
     local function begin_next(n, fields, ...)
-      field(fields, at, "later",
-        n < last and ahead and ahead(self.ds, order[{ { span(n + 1) } }]) or nil)
+      local rows = n < last and ahead and ahead(self.ds, order[{ { span(n + 1) } }])
+      if rows then field(fields, at, "later", rows) end
       return ...
     end
     return passes.iterator(self, last, function(n, fields)

@@ -38,8 +38,8 @@ SequenceLoader.init = checked(
     "(length, batch_size, ...); state is carried on from one to the next (truncated " ..
     "backpropagation)",
   function(self, ds, size, length, drop_last)
-    if type(ds) == "table" and ds._steps then ds = ds:_steps() end
     dataset.check("SequenceLoader", ds)
+    if type(ds) == "table" and ds._steps then ds = ds:_steps() end
     if not length then raise("SequenceLoader: length is missing") end
     self.ds, self.batch_size, self.length, self.drop_last = ds, size, length, drop_last
     self.running = setmetatable({}, { __mode = "k" }) -- the iterator of a pass, by its last batch

@@ -14,6 +14,9 @@ local function parameters(op, target)
   local of = getmetatable(target)
   if target.named_parameters then
     local list = target:parameters()
+    if type(list) ~= "table" then
+      raise("%s: the method parameters of %s gave a %s, expected a list", op, of.__name, type(list))
+    end
     local all = getmetatable(list) -- none where the class has a method of its own
     if #list == 0 and not (all and all.unfinished) then
       raise("%s: %s has no parameters", op, of.__name)
