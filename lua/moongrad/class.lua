@@ -48,6 +48,11 @@ function Object:init(...)
   raise("%s: takes no arguments: it has no init", getmetatable(self).__name)
 end
 
+-- Is this a class? One answers by all its objects' methods, and has none of their fields.
+function Object._is_class(v)
+  return type(v) == "table" and rawget(v, "__index") and rawget(v, "__name")
+end
+
 -- For a __newindex: nil and nan name no field of an object, or of a class called `kind`.
 function Object._check_name(kind, name)
   if name == nil or name ~= name then raise("%s: %s names no field", kind, tostring(name)) end

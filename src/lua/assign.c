@@ -161,7 +161,7 @@ static int assign(lua_State *L) {
 
 typedef struct {
   guard g;
-  bool begun; /* fn has been called and has not returned: what it did is to be undone */
+  bool begun; /* fn was called, has not returned, nor committed: what it did is to be undone */
   bool lent;  /* that is undone when it returns, too: values alone */
   uint64_t seed, counter;
   int n;

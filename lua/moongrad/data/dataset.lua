@@ -7,7 +7,7 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local checked, raise = mg.checked, mg.raise
+local checked, raise, is_class = mg.checked, mg.raise, Object._is_class
 
 local Dataset = Object:extend("Dataset")
 
@@ -57,11 +57,6 @@ local function is_dataset(ds)
   local kind = type(ds)
   return (kind == "table" or kind == "userdata" and getmetatable(ds) ~= nil) and
     not mg.is_variable(ds) and ds.get ~= nil
-end
-
--- A class answers by all its objects' methods, and has none of their fields.
-local function is_class(ds)
-  return type(ds) == "table" and rawget(ds, "__index") == ds and rawget(ds, "__name")
 end
 
 local function check_get(op, ds)

@@ -7,7 +7,7 @@ local checked = mg.checked
 
 -- A class makes a layer where it is called with an input, instead of being one.
 local function check_class(who, f)
-  if type(f) == "table" and rawget(f, "__index") and rawget(f, "__name") then
+  if Module._is_class(f) then
     mg.raise("%s: got the class %s, expected a module or a function: %s() makes one", who,
       f.__name, f.__name)
   end
