@@ -853,6 +853,26 @@ describe("a sampler", function()
     refuses("RandomSampler: num_samples = 2 of 1 items needs replacement", two.positions, two)
   end)
 
+  it("that extends one of ours may choose as it likes", function()
+    local data, all = mg.data, mg.data.TensorDataset(mg.range(1, 3))
+    local places = int{1, 3}
+    for _, class in ipairs{data.RandomSampler, data.WeightedRandomSampler} do
+      local Own = class:extend "Own"
+      function Own:init() end -- luacheck: no self
+      function Own:__len() return 2 end -- luacheck: no self
+      function Own:positions() return places end -- luacheck: no self
+      for x in data.DataLoader(all, {sampler = Own(), batch_size = 2}) do
+        assert.same({1, 3}, x:totable())
+      end
+    end
+    local Among = data.RandomSampler:extend "Among"
+    function Among:init() data.RandomSampler.init(self, data.TensorDataset(mg.ones(2))) end
+    function Among:positions() return places[data.RandomSampler.positions(self)] end
+    local sum = 0
+    for x in data.DataLoader(all, {sampler = Among()}) do sum = sum + x:item() end
+    assert.equal(4, sum)
+  end)
+
   it("gives as many positions as it says", function()
     refuses("Own has no positions: function Own:positions()", loader(), nil, nil)
     for _, bad in ipairs{int{1, 2}, int{1, 2, 3, 3}, int{{1, 2, 3}}, mg.ones(3)} do

@@ -1,6 +1,7 @@
 -- Samplers: which items a pass goes through, and in what order. One has :positions(), an int64
 -- Variable, asked for anew for each pass, and # (its length): data.DataLoader(ds, {sampler = s}).
--- Those here know of how many items they choose, :_of().
+-- Those here know of how many items they choose, :_of(): nil where a class that extends them has
+-- positions of its own.
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
@@ -24,19 +25,8 @@ function Sampler:__tostring() return ("%s(%d items)"):format(getmetatable(self).
 
 local RandomSampler = Sampler:extend("RandomSampler"):seal()
 
-RandomSampler.init = checked(
-  "RandomSampler(self, ds: any, {replacement: bool = false, num_samples: int(1..)?})",
-  "items by chance: all in random order, or num_samples of them, with replacement perhaps",
-  function(self, ds, replacement, n)
-    dataset.check("RandomSampler", ds)
-    self.ds, self.replacement, self.n = ds, replacement, n or false
-    self:_of()
-  end)
-
-function RandomSampler:__len() return self.n or #self.ds end
-
 -- A dataset may grow between passes.
-function RandomSampler:_of()
+local function count(self)
   local of = #self.ds
   if not self.replacement and #self > of then
     raise("RandomSampler: num_samples = %d of %d items needs replacement", #self, of)
@@ -44,8 +34,23 @@ function RandomSampler:_of()
   return of
 end
 
+RandomSampler.init = checked(
+  "RandomSampler(self, ds: any, {replacement: bool = false, num_samples: int(1..)?})",
+  "items by chance: all in random order, or num_samples of them, with replacement perhaps",
+  function(self, ds, replacement, n)
+    dataset.check("RandomSampler", ds)
+    self.ds, self.replacement, self.n = ds, replacement, n or false
+    count(self)
+  end)
+
+function RandomSampler:__len() return self.n or #self.ds end
+
+function RandomSampler:_of()
+  return self.positions == RandomSampler.positions and count(self) or nil
+end
+
 function RandomSampler:positions()
-  local of = self:_of()
+  local of = count(self)
   if self.replacement then return mg.randint(1, of, { #self }) end
   return mg.randperm(of)[{ { 1, #self } }]
 end
@@ -71,7 +76,9 @@ WeightedRandomSampler.init = checked(
     self.weights, self.n, self.replacement = weights, n, replacement
   end)
 
-function WeightedRandomSampler:_of() return #self.weights end
+function WeightedRandomSampler:_of()
+  return self.positions == WeightedRandomSampler.positions and #self.weights or nil
+end
 
 function WeightedRandomSampler:positions()
   local w = self.weights
