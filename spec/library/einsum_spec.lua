@@ -129,6 +129,20 @@ describe("einsum", function()
     assert.same({"(2, 600)", "(2, 600)"}, rows)
   end)
 
+  it("gives an array of its own where there is nothing to do", function()
+    for spec, x in pairs{["->"] = mg.tensor(1.0), ["i->i"] = mg.ones(2), ["ij"] = mg.ones(2, 2),
+                         ["..."] = mg.ones(2, 2)} do
+      local y = mg.einsum(spec, x)
+      y[{}] = 5
+      assert(exact(x, mg.ones_like(x)), spec)
+    end
+    local v = mg.Variable{1, 2}
+    local y = mg.einsum("i->i", v)
+    y:sum():backward()
+    assert(exact(v.grad, {1, 1}))
+    assert.is_nil(y.grad)
+  end)
+
   it("keeps whole numbers whole", function()
     local x = mg.tensor({{1, 2}, {3, 4}}, "int64")
     local y = mg.einsum("ij,jk->ik", x, x)

@@ -200,6 +200,7 @@ return function(mg, args)
         y = list[1]
         for k = 2, #list do y = contract(y, list[k], shown(list, (1 << k) - 1, out), sizes) end
       end
-      return arranged(y, out)
+      y = arranged(y, out)
+      return rawequal(y, xs[1]) and y:clone() or y
     end)
 end
