@@ -8,7 +8,7 @@ local checked = mg.checked
 local kinds = setmetatable({}, { __mode = "k" })
 
 -- A Variable and those that a module has had in its place since :to(dtype) share a table with the
--- last of them; by these the ids of those before, the last first.
+-- last of them; by these the id of the one before, and of those before that.
 local places = setmetatable({}, { __mode = "k" })
 local former = setmetatable({}, { __mode = "k" })
 
@@ -54,7 +54,7 @@ local function replace(fields, old, new)
   field(fields, place, 1, new)
   field(fields, places, old, place)
   field(fields, places, new, place)
-  field(fields, former, new, { old.id, table.unpack(former[old] or {}) })
+  field(fields, former, new, { id = old.id, before = former[old] })
 end
 
 -- A parameter of a list that has no grad: does that go to another, which its module has in its

@@ -345,8 +345,9 @@ local function take_over(self, params)
   local present                       -- the ids of all there are, when it is asked for
   for _, p in ipairs(params) do
     local former = not self.slots[p.id] and kinds.former[p]
-    for _, id in ipairs(former or {}) do
-      local old, s = self.slots[id], {}
+    while former do
+      local id, old, s = former.id, self.slots[former.id], {}
+      former = former.before
       if old then
         if not present then
           present = {}
