@@ -12,7 +12,6 @@
 
 local mg = require "moongrad"
 local Object = require "moongrad.class"
-local field = require "moongrad.field"
 local check_list = require "moongrad.list"
 local one_result = require "moongrad.only"
 local attempt = require "moongrad.data.attempt"
@@ -172,22 +171,20 @@ DataLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one 
     self.pass = self.pass + 1
     local span = self:spans()
     local ahead = order and not self.collate and self.ds._ahead
-    local at = {} -- at.later: the next batch's rows, where another thread copies them
     local function batch(n, first, ...)
       if first == nil then return fetch(self, order, span(n)) end
       return first, ...
     end
-    local function begin_next(n, fields, ...)
-      local rows = n < last and ahead and ahead(self.ds, order[{ { span(n + 1) } }])
-      if rows then field(fields, at, "later", rows) end
+    local function begin_next(n, at, ...)
+      at.begun = n < last and ahead and ahead(self.ds, order[{ { span(n + 1) } }]) or nil
       return ...
     end
-    return passes.iterator(self, last, function(n, fields)
+    return passes.iterator(self, last, function(n, at)
       local own = seed and mixed(mixed(seed, n), self.rank)
-      local taken = at.later
+      local taken = at.later -- this batch's rows, where another thread copies them
       at.later = nil
-      if taken then return finish(self, own, begin_next(n, fields, batch(n, taken()))) end
-      return finish(self, own, begin_next(n, fields, fetch(self, order, span(n))))
+      if taken then return finish(self, own, begin_next(n, at, batch(n, taken()))) end
+      return finish(self, own, begin_next(n, at, fetch(self, order, span(n))))
     end)
   end)
 

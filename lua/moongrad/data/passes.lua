@@ -4,30 +4,27 @@
 
 local mg = require "moongrad"
 local attempt = require "moongrad.data.attempt"
-local field = require "moongrad.field"
 
 local passes = {}
 
--- An iterator of make(n, fields)'s results, n from 1 to count; after an error the same batch is
--- made again. fields: what is set beside where all is done. A loader calls it with its running and
--- its last batch, which change with the place in the pass: an interruption may come anywhere.
+local NONE = {}
+
+-- An iterator of make(n, at)'s results, n from 1 to count; after an error the same batch is made
+-- again. at.begun, which make may set, is at.later when all is done. A loader calls it with its
+-- running and its last batch, which change with the place in the pass: an interruption may come
+-- anywhere.
 function passes.iterator(loader, count, make)
   local at = { n = 0 }
   local iterator
 
-  local function settled(fields, running, last, first, ...)
-    field(fields, at, "n", at.n + 1)
-    if running then
-      if last ~= nil then field(fields, running, last, nil) end
-      field(fields, running, first, iterator)
-    end
-    mg._commit({}, {}, fields)
+  local function settled(was, running, last, first, ...)
+    mg._commit(NONE, NONE, { n = not running and 9 or last == nil and 12 or 15, was, "done", true,
+      at, "n", at.n + 1, at, "later", at.begun, running, first, iterator, running, last, nil })
     return first, ...
   end
 
   local function batch(was, running, last)
-    local fields = { n = 3, was, "done", true }
-    return settled(fields, running, last, make(at.n + 1, fields))
+    return settled(was, running, last, make(at.n + 1, at))
   end
 
   function iterator(running, last)
