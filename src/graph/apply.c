@@ -208,8 +208,8 @@ static node *apply_to_arrays(graph *G, int op, int n, node *const *in) {
   dtype t;
   shape s;
   bool same;
-  if (op == OP_neg &&
-      in[0]->dtype == BOOL) { /* where true it would be -1, which is true to masks */
+  /* That of true would be -1, which counts as true again. */
+  if (op == OP_neg && in[0]->dtype == BOOL) {
     fail(&G->c, "neg: the operand is of bool: ~x is true where x is not, 0 - x is of numbers");
     return NULL;
   }
