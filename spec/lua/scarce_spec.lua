@@ -67,7 +67,7 @@ describe("where Lua finds no memory", function()
       end
       local n, done = 0, false
       while not done do
-        n = n + 1 + n // 16
+        n = n + 1
         local it = new(make)
         local before = all(it)
         scarce.arm(n, 2)

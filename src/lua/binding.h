@@ -170,6 +170,8 @@ bool refuse_unfinite(lua_State *L, state *S, node *n, const char *who, const cha
 
 /* ---- the collector (module.c) ---------------------------------------------------------------- */
 
+/* Before the collector is told to run: a finalizer that Lua finds no room to call is lost, with what it holds. */
+bool can_collect(lua_State *L);
 void pace_now(lua_State *L, state *S);
 void collect_before_backward(lua_State *L, state *S);
 

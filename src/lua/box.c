@@ -131,8 +131,6 @@ void refuse_freed(lua_State *L, node **b) {
   refuse(L, "%s: argument %d: this Variable was freed", op, i);
 }
 
-static int nothing(lua_State *L) { return (void)L, 0; }
-
 void failed(lua_State *L, state *S, int tries) {
   ctx *c = &S->G.c;
   int err = c->err;
@@ -140,10 +138,7 @@ void failed(lua_State *L, state *S, int tries) {
   memcpy(text, c->msg, sizeof text);
   c->err = OK;
   if (err == E_MEMORY && tries == 0) {
-    /* a finalizer that Lua finds no room to call is lost, with what it holds: this leaves room */
-    lua_pushcfunction(L, nothing);
-    lua_call(L, 0, 0);
-    lua_gc(L, LUA_GCCOLLECT);
+    if (can_collect(L)) lua_gc(L, LUA_GCCOLLECT);
     if (S->hostile) hostile(L, S);
     mem_trim();
     return;

@@ -22,6 +22,16 @@ static size_t live_bytes(void) {
   return m.live;
 }
 
+static int nothing(lua_State *L) { return (void)L, 0; }
+
+bool can_collect(lua_State *L) {
+  if (!lua_checkstack(L, LUA_MINSTACK)) return false;
+  lua_pushcfunction(L, nothing);
+  if (lua_pcall(L, 0, 0, 0) == LUA_OK) return true;
+  lua_pop(L, 1);
+  return false;
+}
+
 /* Look through all of Lua's memory. */
 static void collect(lua_State *L, state *S) {
   lua_gc(L, LUA_GCCOLLECT);
@@ -39,7 +49,7 @@ void pace_now(lua_State *L, state *S) {
   size_t part = live_bytes() / PART;
   S->seen = total;
   S->pace = part > PACE ? part : PACE;
-  if (lua_gc(L, LUA_GCISRUNNING) <= 0) return;
+  if (lua_gc(L, LUA_GCISRUNNING) <= 0 || !can_collect(L)) return;
   lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20));
   if (live_bytes() > S->low / 2 * 3 + FEW) collect(L, S);
 }
@@ -49,6 +59,7 @@ void pace_now(lua_State *L, state *S) {
 ** little beside what was computed since the last. */
 void collect_before_backward(lua_State *L, state *S) {
   if (mem_total() - S->collected < PACE || lua_gc(L, LUA_GCISRUNNING) <= 0) return;
+  if (!can_collect(L)) return;
   if (mem_total() - S->seen >= PACE / 16) lua_gc(L, LUA_GCSTEP, 0), S->seen = mem_total();
   size_t live = live_bytes();
   if (live < S->low) S->low = live;
