@@ -480,6 +480,17 @@ describe("all or nothing:", function()
       function(stop) stop:load_state{best = 1.0, bad = 1} end)
   end)
 
+  it("what all parameters of a model become, interrupted anywhere", function()
+    local function make()
+      local model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+      for _, p in model:named_parameters() do p.grad = p * 0.5 end
+      return {model, optim.SGD{{params = model[1]}, {params = model[2]}}}
+    end
+    interrupted(make, function(it) it[1]:cleargrads() end)
+    interrupted(make, function(it) it[2]:cleargrads() end)
+    interrupted(make, function(it) it[1]:freeze() end)
+  end)
+
   it("what has committed, interrupted on its way back", function()
     interrupted(function()
       local p = parameters()

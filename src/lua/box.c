@@ -359,6 +359,17 @@ static bool set_gradient(graph *G, node *x, node *g) {
   return g != NULL;
 }
 
+static void check_requires_grad(lua_State *L, const node *n, bool on) {
+  if (node_has_creator(n)) refuse(L, "requires_grad: only of leaves; this Variable has a creator");
+  if (on && !is_float(n->dtype))
+    refuse(L, "requires_grad: gradients need floats, this is %s", dtype_name[n->dtype]);
+}
+
+static void set_requires_grad(state *S, node *n, bool on) {
+  if (S->G.recorder) recorder_tracked(&S->G, n);
+  n->flags = on ? n->flags | TRACKED : n->flags & ~TRACKED;
+}
+
 static void set_property(lua_State *L, state *S, int which) {
   node *n = check_node(L, 1, "newindex"), *v;
   switch (which) {
@@ -393,12 +404,8 @@ static void set_property(lua_State *L, state *S, int which) {
     case REQUIRES_GRAD:
       if (!lua_isboolean(L, 3))
         refuse(L, "requires_grad: a %s, expected true or false", kind_of(L, 3));
-      if (node_has_creator(n))
-        refuse(L, "requires_grad: only of leaves; this Variable has a creator");
-      if (lua_toboolean(L, 3) && !is_float(n->dtype))
-        refuse(L, "requires_grad: gradients need floats, this is %s", dtype_name[n->dtype]);
-      if (S->G.recorder) recorder_tracked(&S->G, n);
-      n->flags = lua_toboolean(L, 3) ? n->flags | TRACKED : n->flags & ~TRACKED;
+      check_requires_grad(L, n, lua_toboolean(L, 3));
+      set_requires_grad(S, n, lua_toboolean(L, 3));
       break;
     default: refuse(L, "property \"%s\" of a Variable cannot be assigned", lua_tostring(L, 2));
   }
@@ -575,6 +582,24 @@ static int variable_cleargrad(lua_State *L) {
   return 0;
 }
 
+/* _set_all({variables}, on): requires_grad of all, within one call: no interruption comes in between;
+** without `on` all their grads become nil. */
+static int set_all(lua_State *L) {
+  state *S = get_state(L);
+  lua_settop(L, 2);
+  const bool track = lua_isboolean(L, 2), on = lua_toboolean(L, 2);
+  for (int set = 0, n = (int)lua_rawlen(L, 1); set < 2; set++)
+    for (int i = 1; i <= n; i++, lua_pop(L, 1)) {
+      lua_rawgeti(L, 1, i);
+      node **b = to_box(L, -1);
+      if (!b || !*b) refuse(L, "parameter %d was freed", i);
+      if (!set && track) check_requires_grad(L, *b, on);
+      else if (set && track) set_requires_grad(S, *b, on);
+      else if (set) node_set_grad(&S->G, *b, NULL);
+    }
+  return 0;
+}
+
 static int variable_unchain(lua_State *L) {
   sig_check(L);
   node_unchain(&get_state(L)->G, check_node(L, 1, "unchain"));
@@ -663,6 +688,7 @@ const entry box_entries[] = {
     {"unchain", variable_unchain, "unchain(x: variable)\nx forgets its creator", true},
     {"unchain_backward", variable_unchain_backward,
      "unchain_backward(x: variable)\nall Variables before x forget their creators", true},
+    {"_set_all", set_all, NULL, false},
     {"_unknown", set_unknown, NULL, false},
     {"_path", set_path, NULL, false},
     {"is_variable", is_variable, "is_variable(x: any?) -> bool\ntrue if x is a Variable", false},

@@ -419,9 +419,14 @@ Module.parameters = checked("parameters(self)", "a list of them; for p in model:
 
 Module._every = Module.parameters    -- whatever a class of one's own has under that name
 
-Module.cleargrads = checked("cleargrads(self)", "every parameter's grad becomes nil", function(self)
-  for _, p in self:named_parameters() do p:cleargrad() end
-end)
+local function listed(self)
+  local list = {}
+  for _, p in self:named_parameters() do list[#list + 1] = p end
+  return list
+end
+
+Module.cleargrads = checked("cleargrads(self)", "every parameter's grad becomes nil",
+  function(self) mg._set_all(listed(self)) end)
 
 -- For walk: a layer that waits for its first input is an error.
 local function no_waiting(op)
@@ -445,7 +450,7 @@ Module.freeze = checked("freeze(self, on: bool = true)",
     "that shall not, y = mg.test_mode(part, x)",
   function(self, on)
     walk(self, function() end, no_waiting "freeze")
-    for _, p in self:named_parameters() do p.requires_grad = not on end
+    mg._set_all(listed(self), not on)
     return self
   end)
 

@@ -313,9 +313,11 @@ Optimizer.add_group = checked("add_group(self, group: table)",
 Optimizer.cleargrads = checked("cleargrads(self)",
   "the grad of every parameter of all groups becomes nil",
   function(self)
+    local list = {}
     for _, group in ipairs(self.groups) do
-      for _, p in named(group.target) do p:cleargrad() end
+      for _, p in named(group.target) do list[#list + 1] = p end
     end
+    mg._set_all(list)
   end)
 
 -- ---- steps ------------------------------------------------------------------------------------
