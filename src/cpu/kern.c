@@ -179,6 +179,7 @@ static const double erfcx_terms_F32[] = {
 #define power OF(power)
 #define scale OF(scale)
 #define exp_part OF(exp_part)
+#define expm1_near OF(expm1_near)
 #define gated OF(gated)
 #define gated_slope OF(gated_slope)
 #define within OF(within)
