@@ -570,6 +570,40 @@ describe("all or nothing:", function()
     assert.equal(before, image(model))
   end)
 
+  it("a checkpoint's load, interrupted once more while it is taken back", function()
+    local last = {state = function() return {1} end, load_state = function() end}
+    local model = nn.Sequential(nn.Linear(2, 3), nn.Linear(1))
+    local saved = mg.training.Checkpoint(child.folder(), {model = model, z = last})
+    model(mg.rand(1, 2))
+    saved:save(1)
+    mg.assign({model[1].weight}, {model[1].weight + 1})
+    local before, want = image(model), mg.get_rng_state()
+    local n, again = 0, true
+    while again do
+      n, again = n + 1 + n // 16, false
+      function last.load_state()
+        local left = n
+        function last.load_state() end
+        sethook(function()
+          left = left - 1
+          if left == 0 then
+            again = true
+            error "refused"
+          end
+        end, "cr", 1)
+        error "refused"
+      end
+      pcall(function()
+        pcall(saved.load, saved)
+        sethook()
+      end)
+      sethook()
+      assert.equal(before, image(model))
+      assert.same(want, mg.get_rng_state())
+    end
+    assert(n > 100)
+  end)
+
   it("a replay's updates and what counts them, interrupted anywhere", function()
     interrupted(function()
       local p = mg.Variable{1, 2}

@@ -7,6 +7,7 @@
 local mg = require "moongrad"
 local Object = require "moongrad.class"
 local number_of = require "moongrad.number"
+local attempt = require "moongrad.data.attempt"
 local folders = require "moongrad.io.folder"
 local checked, raise = mg.checked, mg.raise
 
@@ -146,7 +147,7 @@ local function load_all(self, states, rng, path)
   for name in pairs(self.parts) do
     if states[name] == nil then raise("load: %s has no part %s", path, name) end
   end
-  local before, done, random = {}, {}, mg.get_rng_state()
+  local before, done = {}, {}
   for name, part in pairs(self.parts) do
     local ok, state = pcall(part.state, part)
     if ok then
@@ -157,7 +158,13 @@ local function load_all(self, states, rng, path)
       before[name] = part:_snapshot()
     end
   end
-  local ok, problem = pcall(function()
+  local function take_back()
+    for i = #done, 1, -1 do
+      local undo = before[done[i]]
+      if undo and not pcall(undo) then pcall(undo) end -- one that fails keeps none of the others
+    end
+  end
+  local function take()
     local names = {}
     for name in pairs(self.parts) do names[#names + 1] = name end
     -- the model first: an optimizer wants its parameters' sizes
@@ -171,14 +178,9 @@ local function load_all(self, states, rng, path)
       self.parts[name]:load_state(states[name])
     end
     mg.set_rng_state(rng)
-  end)
-  if ok then return end
-  for i = #done, 1, -1 do
-    local undo = before[done[i]]
-    if undo then pcall(undo) end -- one that fails keeps none of the others
   end
-  mg.set_rng_state(random)
-  error(problem, 0)
+  -- Twice: an interruption may take the place of one take_back.
+  attempt(take_back, function() attempt(take_back, take) end)
 end
 
 local function find(self, which)
