@@ -13,6 +13,11 @@ Object.__index = Object
 local core = require "moongrad.core"
 local raise = core.raise
 
+-- Where all that is not found ends: other class libraries make objects by new.
+setmetatable(Object, { __index = function(_, name)
+  if name == "new" then raise("a class has no new: it is called, as in nn.Linear(3, 2)") end
+end })
+
 -- Objects of sealed classes whose init is at work
 local unfinished = setmetatable({}, {__mode = "k"})
 
@@ -58,23 +63,83 @@ function Object._check_name(kind, name)
   if name == nil or name ~= name then raise("%s: %s names no field", kind, tostring(name)) end
 end
 
--- Objects of this class have the fields that init makes, and those named in `late`: nobody would
--- read what is assigned besides. Classes that extend it may do as they like again.
+-- What pairs gives of t, as far as that goes
+local function each(t, use)
+  pcall(function() for name, value in pairs(t) do use(name, value) end end)
+end
+
+-- Calls use(name, value) for what can stand behind v, a table, and a dot or colon.
+local function members(v, use)
+  local seen = {}
+  while type(v) == "table" and not seen[v] do
+    seen[v] = true
+    each(v, use)
+    local meta = getmetatable(v)
+    if type(meta) ~= "table" then return end
+    each(rawget(meta, "names"), function(_, name) use(name, false) end)    -- an optimizer's
+    each(rawget(meta, "_"), function(name) use(name, false) end)           -- a distribution's
+    v = type(meta.__index) == "table" and meta.__index or rawget(meta, "__index") and meta or nil
+  end
+end
+
+Object._each, Object._members = each, members
+
+-- An object has no such field: an error that says what is near, of the names that list goes over.
+local function refuse(object, name, what, list, foreign)
+  local kind, names = getmetatable(object).__name, {}
+  Object._check_name(kind, name)
+  list(object, function(k)
+    names[#names + 1] = type(k) == "string" and k:sub(1, 1) ~= "_" and k or nil
+  end)
+  table.sort(names)
+  if foreign then foreign(kind, name, names) end
+  local near = core._near(tostring(name), names)
+  raise("%s: there is no %s %s%s", kind, what, tostring(name),
+    near and ("; did you mean %s?"):format(near) or "")
+end
+
+local function set_of(names)
+  local set = {}
+  for name in (names or ""):gmatch "%S+" do set[name] = true end
+  return set
+end
+
+-- What anything is asked for, to learn what it can do: these names, and those with _ or is_ first
+local ASKED = set_of "get batch take batches parameters named_parameters state load_state"
+
+local function is_asked(name)
+  return type(name) ~= "string" or ASKED[name] or name:find "^_" or name:find "^is_"
+end
+
+-- Objects of this class have its fields and methods: what else is read of them raises, but for the
+-- names in `late`, which may be nil. Classes that extend it may do as they like again. An __index
+-- of its own is to call _missing where it finds nothing.
+function Object:strict(late)
+  local known = set_of(late)
+  local function missing(object, name)
+    if known[name] or unfinished[object] or is_asked(name) then return end
+    refuse(object, name, "field or method", members, require "moongrad.help".refuse_member)
+  end
+  self._missing = missing
+  if self.__index == self then
+    function self.__index(object, name)
+      local value = self[name]
+      if value == nil then missing(object, name) end
+      return value
+    end
+  end
+  return self
+end
+
+-- Likewise what is assigned: their fields are those that init makes, and those named in `late`.
 function Object:seal(late)
-  local before, known = rawget(self, "__newindex"), {}
-  for name in (late or ""):gmatch "%S+" do known[name] = true end
+  local before, known = rawget(self, "__newindex"), set_of(late)
   self._sealed = {__newindex = before}
   function self.__newindex(object, name, value)
     if unfinished[object] or known[name] then return (before or rawset)(object, name, value) end
-    local kind, names = getmetatable(object).__name, {}
-    Object._check_name(kind, name)
-    for k in next, object do names[#names + 1] = type(k) == "string" and k or nil end
-    table.sort(names)
-    local near = core._near(tostring(name), names)
-    raise("%s: there is no field %s%s", kind, tostring(name),
-      near and ("; did you mean %s?"):format(near) or "")
+    refuse(object, name, "field", each)
   end
-  return self
+  return Object.strict(self, late)
 end
 
 -- For a class whose bases are Object alone: its objects have no places, though ipairs would walk

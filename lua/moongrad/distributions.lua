@@ -71,11 +71,16 @@ local function read(self, name)
   local make = class._[name]
   if make then return make(self) end
   local value = class[name]
-  if value == nil and type(name) == "string" and name ~= "init" then
-    require "moongrad.help".refuse_torch("a distribution", name)
-  end
+  if value == nil and rawget(class, "_missing") then class._missing(self, name) end
   return value
 end
+
+Distribution.extend = checked("extend(self, name: string)", "a class of one's own",
+  function(self, name)
+    local class = Object.extend(self, name)
+    class.__index = read
+    return class
+  end)
 
 Distribution._ = {
   stddev = function(self) return self.variance:sqrt() end
@@ -84,7 +89,6 @@ Distribution._ = {
 local function extend(name, fields)
   local class = Distribution:extend(name):seal()
   class._ = setmetatable(fields, {__index = Distribution._})
-  class.__index = read
   return class
 end
 
@@ -205,7 +209,7 @@ end
 Distribution.rsample = checked("rsample(self, dims: shape...)",
   "so many draws, whose gradients lead to the parameters",
   mg._drawing(function(self, dims)
-    if not self.draw then
+    if not getmetatable(self).draw then
       raise("rsample: what %s gives cannot be differentiated; use sample",
         getmetatable(self).__name)
     end
@@ -214,7 +218,7 @@ Distribution.rsample = checked("rsample(self, dims: shape...)",
 
 Distribution.sample = checked("sample(self, dims: shape...)", "so many draws, untracked",
   mg._drawing(function(self, dims)
-    return mg.no_grad(self.draw or self.pick, self, full_shape(self, dims))
+    return mg.no_grad(getmetatable(self).draw or self.pick, self, full_shape(self, dims))
   end))
 
 Distribution.log_prob = checked("log_prob(self, x: number | array)",

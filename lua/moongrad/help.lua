@@ -118,10 +118,29 @@ for _, dtype in ipairs{"float64", "float32", "int64", "uint8", "bool"} do
   MORE[dtype] = ('the string "%s", as in x:to "%s"'):format(dtype, dtype)
 end
 
+-- Other names of members, of objects that have these
+local MEMBERS = {
+  pdf = "log_prob(x):exp()", logpdf = "log_prob", pmf = "log_prob(x):exp()", logpmf = "log_prob",
+  rvs = "sample", var = "variance", std = "stddev", dataset = "ds", lr = "opt.lr",
+  learning_rate = "lr", early_stop = "stopped", should_stop = "stopped", update = "step",
+  step = "update", vocab = "tokens", tokenize = "encode", iter = "batches", next = "batches",
+}
+
 -- Raises where name is one of PyTorch's that `what` has under another.
 function help.refuse_torch(what, name)
   local ours = TORCH[name]
   if ours then mg.raise("%s has no %s; here it is %s", what, name, ours) end
+end
+
+-- Raises: an object of class `kind` that has these members has no such one.
+function help.refuse_member(kind, name, names)
+  local ours = MEMBERS[name]
+  for _, known in ipairs(names) do
+    if ours and ours:match "^[%w_]+" == known then
+      mg.raise("%s has no %s; here it is %s", kind, name, ours)
+    end
+  end
+  help.refuse_torch(kind, name)
 end
 
 -- A name that mg, or the module `what` of it, does not have: nil, or an error where it is

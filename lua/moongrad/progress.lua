@@ -10,6 +10,7 @@
 -- threads (os.clock): the first is shown, a change of either is good enough to redraw.
 
 local mg = require "moongrad"
+local Object = require "moongrad.class"
 
 local INTERVAL = 5       -- seconds between plain lines
 local REDRAW = 0.1       -- CPU seconds between bars
@@ -85,6 +86,8 @@ function Bar:__call(state, control)
   if due(self) then draw(self) end
   return pass(self, self.iterator(state, control))
 end
+
+Object.seal(Bar, "total note finished")
 
 return mg.checked('progress(what: any, text: string = "progress", total: int(0..)?)',
   "a bar on a terminal's stderr while one iterates, plain lines else: over 1..n, a loader's " ..

@@ -5,6 +5,8 @@
 -- of a chunk's outermost block become globals when it ends: what is typed after it finds them.
 
 local mg = require "moongrad"
+local Object = require "moongrad.class"
+local each = Object._each
 
 local session = {}
 
@@ -195,11 +197,6 @@ local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or repeat
                return then true until while]]):gmatch "%a+" do KEYWORDS[#KEYWORDS + 1] = word end
 
--- What pairs gives of t, as far as that goes
-local function each(t, use)
-  pcall(function() for name, value in pairs(t) do use(name, value) end end)
-end
-
 -- Calls use(name, value) for what can stand behind v and a dot or colon.
 local function members(v, use)
   if mg.is_variable(v) then
@@ -217,16 +214,7 @@ local function members(v, use)
     for name in tostring(v):gmatch "([%w_]+) = " do use(name, false) end
     return
   end
-  local seen = {}
-  while type(v) == "table" and not seen[v] do
-    seen[v] = true
-    each(v, use)
-    local meta = getmetatable(v)
-    if type(meta) ~= "table" then return end
-    each(rawget(v, "values"), function(name) use(name, false) end)         -- an optimizer's
-    each(rawget(meta, "_"), function(name) use(name, false) end)           -- a distribution's
-    v = type(meta.__index) == "table" and meta.__index or rawget(meta, "__index") and meta or nil
-  end
+  Object._members(v, use)
 end
 
 -- The value of a chain of names and whole numbers, such as model.layers[2].weight, or nil

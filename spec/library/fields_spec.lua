@@ -1,5 +1,6 @@
 -- What is assigned to an object is read, or refused: objects of the library's classes have their
--- own fields and no others, and classes that extend them may have what they like.
+-- own fields and no others, and nothing else is read of them; classes that extend them may have
+-- what they like.
 
 local mg = require "moongrad"
 local helper = require "spec.helper"
@@ -26,6 +27,61 @@ describe("fields", function()
       end
     end
     assert(count > 40)
+  end)
+
+  local function call(object, name) return function() return object[name](object, 1) end end
+
+  it("and methods that are not there are told of where they are read", function()
+    local free = {Dataset = true, Sampler = true, Tokenizer = true, Optimizer = true} -- to extend
+    local count = 0
+    for _, part in ipairs{"data", "training", "distributions", "optim"} do
+      for name, class in pairs(mg[part]) do
+        if type(class) == "table" and rawget(class, "__name") and not free[name] then
+          count = count + 1
+          assert(raises(name .. ": there is no field or method such",
+            call(setmetatable({}, class), "such")))
+        end
+      end
+    end
+    assert(count > 40)
+    local ds, p = data.TensorDataset(mg.ones(4, 2)), mg.Variable{1}
+    local opt = optim.SGD({p}, {lr = 1})
+    local normal, cosine = mg.distributions.Normal(0, 1), optim.cosine(opt, 3)
+    for text, read in pairs{
+      ["Normal has no pdf; here it is log_prob(x):exp()"] = call(normal, "pdf"),
+      ["Normal: there is no field or method log_porb; did you mean log_prob?"] =
+        call(normal, "log_porb"),
+      ["Normal: there is no field or method meen; did you mean mean?"] = call(normal, "meen"),
+      ["DataLoader: there is no field or method batchsize; did you mean batch_size?"] =
+        call(data.DataLoader(ds), "batchsize"),
+      ["EarlyStopping has no should_stop; here it is stopped"] =
+        call(mg.training.EarlyStopping(3), "should_stop"),
+      ["EMA has no step; here it is update"] = call(mg.training.EMA(mg.nn.Linear(2, 2)), "step"),
+      ["Schedule has no lr; here it is opt.lr"] = call(cosine, "lr"),
+      ["Schedule: there is no field or method such"] = call(optim.plateau(opt), "such"),
+      ["SGD: there is no field or method nestrov; did you mean nesterov?"] = call(opt, "nestrov"),
+      ["SGD has no learning_rate; here it is lr"] =
+        call(optim.SGD({{params = {p}}}, {lr = 1}).groups[1], "learning_rate"),
+      ["Bar: there is no field or method udpate"] = call(mg.progress(3), "udpate"),
+      ["Live: there is no field or method push"] = call(mg.plot{{}, live = true}, "push"),
+      ["CharTokenizer has no tokenize; here it is encode"] =
+        call(data.CharTokenizer "ab", "tokenize"),
+      ["a class has no new: it is called"] = call(data.DataLoader, "new"),
+    } do assert(raises(text, read)) end
+    assert(raises("a class has no new: it is called", call(mg.nn.Linear, "new")))
+  end)
+
+  it("that may be there, or are asked of anything, are nil", function()
+    local ds = data.TensorDataset(mg.ones(4, 2))
+    local loader, opt = data.DataLoader(ds), optim.SGD{mg.Variable(1)}
+    for _, name in ipairs{"collate", "sampler", "get", "take", "is_module", "_such", 1.5} do
+      assert.is_nil(loader[name])
+    end
+    for _, name in ipairs{"betas", "parameters"} do assert.is_nil(opt[name]) end
+    for _, base in ipairs{data.TensorDataset, data.Dataset, optim.SGD, mg.nn.Module} do
+      local Mine = base:extend "Mine"
+      assert.is_nil(setmetatable({}, Mine).such)
+    end
   end)
 
   it("that are misspelt are told of", function()
@@ -56,6 +112,11 @@ describe("fields", function()
     local sampler = Once(ds)
     sampler.passes = 1
     assert.equal(1, sampler.passes)
+    local Shifted = mg.distributions.Normal:extend "Shifted"
+    local d = Shifted(2, 3)
+    d.shift = 5
+    assert.equal(10, d.mean:item() + d.stddev:item() + d.shift)
+    assert(helper.same(mg.distributions.Normal(2, 3):log_prob(1), d:log_prob(1)))
   end)
 
   it("that are lists of numbers are checked again when a place was assigned", function()

@@ -36,6 +36,10 @@ mg.grad(function(a) return (mg.root(function(x) return x ^ 2 - a end, mg.tensor(
 normal = mg.distributions.Normal
 mg.distributions.kl(normal(0, 1), normal(1, 2))]],
   ["Categorical:log_prob"] = "mg.distributions.Categorical({0.2, 0.8}):log_prob({1, 2})",
+  ["Distribution:extend"] = [[
+Mine = mg.distributions.Normal:extend "Mine"
+function Mine:quartile() return self.loc - 0.67449 * self.scale end
+Mine(10, 2):quartile()]],
   ["Distribution:sample"] = "mg.distributions.Normal(10, 0.1):sample(2, 2)",
   ["Distribution:rsample"] = [[
 scale = mg.Variable(2)

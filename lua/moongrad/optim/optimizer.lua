@@ -52,7 +52,10 @@ mg._docs[Optimizer] = "Optimizer:extend(name, options, doc)\n" ..
 local function read(self, name)
   local values = rawget(self, "values") -- nil while it is made
   local value = values and values[name]
-  if value == nil then return getmetatable(self)[name] end
+  if value ~= nil then return value end
+  local class = getmetatable(self)
+  value = class[name]
+  if value == nil and rawget(class, "_missing") then class._missing(self, name) end
   return value
 end
 

@@ -282,8 +282,15 @@ function Rprop:update(p, g, s)
   return { p, s.g, s.z }, { p - g:sign() * z, g, z }
 end
 
-return {
-  Optimizer = Optimizer, SGD = SGD, Adam = Adam, AdamW = AdamW, NAdam = NAdam, RAdam = RAdam,
-  Adamax = Adamax, Lion = Lion, RMSprop = RMSprop, AdaGrad = AdaGrad, AdaDelta = AdaDelta,
-  Rprop = Rprop
+local rules = {
+  SGD = SGD, Adam = Adam, AdamW = AdamW, NAdam = NAdam, RAdam = RAdam, Adamax = Adamax, Lion = Lion,
+  RMSprop = RMSprop, AdaGrad = AdaGrad, AdaDelta = AdaDelta, Rprop = Rprop
 }
+
+-- An option of one is nil in others.
+local options = ""
+for _, class in pairs(rules) do options = options .. table.concat(class.names, " ") .. " " end
+for _, class in pairs(rules) do class:strict(options) end
+
+rules.Optimizer = Optimizer
+return rules

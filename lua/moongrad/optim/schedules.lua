@@ -482,4 +482,7 @@ schedules.plateau = checked(
     })
   end)
 
+Schedule:strict "rate parts"
+Plateau:strict "rate parts"
+
 return schedules
