@@ -278,6 +278,16 @@ describe("at the kink", function()
     end
   end)
 
+  it("second derivatives of quotients are in range where they are", function()
+    for _, f in ipairs{mg.div, mg._divz} do
+      for dtype, y in pairs{float64 = 2.0 ^ -500, float32 = 2.0 ^ -80} do
+        local x = mg.tensor({y}, dtype)
+        local bend = mg.hvp(function(v) return f(y, v):sum() end, x, x) -- 2 y / y^3 in proportion
+        assert(exact(bend, {2 / y}))
+      end
+    end
+  end)
+
   it("nan_to_num has no gradient where it replaced", function()
     assert(exact(mg.nan_to_num{nan, huge, -huge, 2},
       {0, 0x1.fffffffffffffp1023, -0x1.fffffffffffffp1023, 2}))
