@@ -156,11 +156,12 @@ local function log_of(u, l)
   return mg.where(plain, mg.where(plain, u, 0):log1p(), l)
 end
 
--- q - p - p log(q / p), 0 or more; d = q - p, l = log(q) - log(p). Of p = q = 0 it is q, to slopes.
+-- q - p - p log(q / p), 0 or more; d = q - p, l = log(q) - log(p). Of p = 0 it is q, to slopes: as
+-- entropy flat where p cannot be, as behind a sigmoid or softmax that is 0.
 local function gap(p, d, l)
   local u = d / p
   local y = by_size(u, function(v) return p * less_log(v) end, d - mg._mulz(p, log_of(u, l)))
-  return mg.where(p:eq(0):logical_and(d:eq(0)), d + p, y)
+  return mg.where(p:eq(0), d + p, y)
 end
 
 -- r - 1 - log(r), r = q / p
@@ -519,9 +520,13 @@ end
 -- Logits, of which those that are infinite move nothing
 local function settled(x) return mg.where(x:isinf(), x:detach(), x) end
 
+-- What is sure moves nothing, as behind a sigmoid that is 0 or 1.
 function D.Bernoulli:uncertainty()
   local x = self.given
-  if not self.by_logits then return -(mg.xlogy(x, x) + mg._mulz(1 - x, (-x):log1p())) end
+  if not self.by_logits then
+    x = mg.where(x:eq(0):logical_or(x:eq(1)), x:detach(), x)
+    return -(mg.xlogy(x, x) + mg._mulz(1 - x, (-x):log1p()))
+  end
   x = settled(x)
   return mg._mulz(x:sigmoid(), (-x):softplus()) + mg._mulz((-x):sigmoid(), x:softplus())
 end
@@ -591,7 +596,8 @@ D.Categorical.log_prob = checked("log_prob(self, x: array)",
 
 function D.Categorical:uncertainty()
   local p = self.probs
-  return -(mg.xlogy(p, p)):sum(-1)
+  p = mg.where(p:eq(0), 1, p)                      -- flat there, and smooth
+  return -(p * p:log()):sum(-1)
 end
 
 D.Poisson = family("Poisson", {{"rate", RATE}}, "counts, rate^x exp(-rate) / x!", {
@@ -779,8 +785,7 @@ end
 function KL.Categorical(p, q)
   if p.n ~= q.n then raise("kl: %d labels and %d", p.n, q.n) end
   local probs, along = p.probs, {axis = -1, keepdims = true}
-  local far = share(probs, q.probs, p.log_probs, q.log_probs)
-  far = mg.where(probs:eq(0), q.probs, far):sum(-1) -- as entropy: flat where a label cannot be
+  local far = share(probs, q.probs, p.log_probs, q.log_probs):sum(-1)
   if not (p.by_logits and q.by_logits) then return far end
   local step = mg._subz(q.given, p.given)
   step = step - mg._mulz(probs, step):sum(along):detach() -- which changes no probability

@@ -259,6 +259,53 @@ describe("distributions", function()
     end
   end)
 
+  it("do not move with probs that were rounded to 0 or 1", function()
+    for _, dtype in ipairs{"float64", "float32"} do
+      local x = mg.Variable(mg.tensor({-1000, 40, 0.5}, dtype))
+      for name, f in pairs {
+        entropy = function(d) return d:entropy() end,
+        kl = function(d) return D.kl(d, D.Bernoulli(0.4)) end,
+        kl_of_logits = function(d) return D.kl(d, D.Bernoulli(nil, {logits = 0.3})) end,
+        kl_of_rates = function(d) return D.kl(D.Poisson(d.probs), D.Poisson(0.7)) -
+          D.kl(D.Poisson(1 - d.probs), D.Poisson(0.7)) end,
+      } do
+        local function total(v) return f(D.Bernoulli(v:sigmoid())):sum() end
+        local few = mg.gradients(total(x[3]), x):totable()
+        assert.same({name, {0, 0, few[3]}}, {name, mg.gradients(total(x), x):totable()})
+        local bent = mg.hessian(total, x):totable()
+        assert.is_true(math.abs(bent[3][3]) > 0.01)
+        assert.same({{0, 0, 0}, {0, 0, 0}, {0, 0, bent[3][3]}}, bent)
+      end
+    end
+    local p, some = mg.tensor{0, 0.5, 0, 1}, {2, 4}
+    local function entropy(v) return D.Categorical(v):entropy() end
+    local bent, want = mg.hessian(entropy, p), mg.hessian(entropy, mg.tensor{0.5, 1})
+    for i, k in ipairs(some) do
+      for j, l in ipairs(some) do assert(near(bent[k][l], want[i][j], 1e-14)) end
+    end
+  end)
+
+  it("have second derivatives in float32 where a label hardly can be", function()
+    for _, gap in ipairs{20, 43, 50, 80} do
+      local x = mg.tensor({0, gap, -gap / 2, 1}, "float32")
+      local v, old = mg.tensor({1, 2, -1, 0.5}, "float32"), x * 0.9
+      for name, f in pairs {
+        entropy = function(l) return D.Categorical(nil, {logits = l}):entropy() end,
+        entropy_of_probs = function(l) return D.Categorical(l:softmax()):entropy() end,
+        kl = function(l)
+          return D.kl(D.Categorical(l:softmax()), D.Categorical(old:to(l.dtype):softmax()))
+        end,
+        kl_of_logits = function(l)
+          return D.kl(D.Bernoulli(nil, {logits = l}),
+            D.Bernoulli(nil, {logits = old:to(l.dtype)})):sum()
+        end,
+      } do
+        local want = mg.hvp(f, x:to "float64", v:to "float64")
+        assert(near(mg.hvp(f, x, v), want:totable(), 1e-4, 2e-7), name)
+      end
+    end
+  end)
+
   it("take logits as they take probs", function()
     local l = mg.tensor{-40, 0.5, 800}
     local d = D.Bernoulli(nil, {logits = l})
