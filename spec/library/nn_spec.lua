@@ -777,6 +777,15 @@ describe("nn", function()
     assert(raises("parameters: argument 1, a number, is one too many",
       function() nn.Linear(3, 2):parameters(1) end))
     assert.equal(2, nn.Linear{in_features = 3, out_features = 2}.weight.shape[1])
+    for text, layer in pairs{
+      ["Conv2d(3, 8, {3, 3})"] = nn.Conv2d(3, 8, {kernel_size = 3}),
+      ["Conv2d(4, 8, {2, 2})"] = nn.Conv2d(4, {out_channels = 8, kernel_size = 2}),
+      ["Conv2d(?, 8, {1, 1})"] = nn.Conv2d(8, {kernel_size = 1}),
+      ["Conv2d(5, 8, {3, 3})"] = nn.Conv2d(8, 3, {in_channels = 5}),
+      ["Linear(3, 2)"] = nn.Linear(3, {out_features = 2}),
+      ["LSTM(3, 4)"] = nn.LSTM(3, {hidden_size = 4}),
+    } do assert.equal(text, tostring(layer)) end
+    assert(raises("Conv2d: kernel_size is given twice", nn.Conv2d, 1, 2, 3, {kernel_size = 3}))
   end)
 
   it("have no state before they have parameters", function()

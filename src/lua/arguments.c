@@ -248,9 +248,12 @@ static bool is_options(lua_State *L, int i, const param *p) {
   return p->kinds & (LISTS | K_ARRAY) ? may_lack || !(empty || p->kinds & K_ARRAY) : true;
 }
 
-static int required_after(const signature *g, int i) {
+/* Behind i, and not among the options at `table`, 0: there are none */
+static int required_after(lua_State *L, const signature *g, int i, int table) {
   int n = 0;
-  while (++i < g->nargs) n += !g->p[i].optional && !g->p[i].usual && !g->p[i].spread;
+  while (++i < g->nargs)
+    n += !g->p[i].optional && !g->p[i].usual && !g->p[i].spread &&
+         !(table && type_of_field(L, table, g->p[i].name) != LUA_TNIL);
   return n;
 }
 
@@ -321,8 +324,9 @@ static void distribute(lua_State *L, reading *r) {
       break;
     }
     if (p->skip && !lua_isnil(L, i)) {
-      int have = is_options(L, last, NULL) ? last - i : top - i + 1; /* a nil is one that fails */
-      if ((!fits(L, i, p) && fits(L, i, p + 1)) || have <= required_after(g, j)) {
+      int table = is_options(L, last, NULL) ? last : 0;
+      int have = table ? last - i : top - i + 1; /* a nil is one that fails */
+      if ((!fits(L, i, p) && fits(L, i, p + 1)) || have <= required_after(L, g, j, table)) {
         j++;
         continue;
       }
