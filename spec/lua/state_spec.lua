@@ -30,6 +30,18 @@ describe("the module", function()
     mg.Config.train = true
   end)
 
+  it("is refused to Luas before 5.4.3 when it is compiled", function()
+    local dir = child.folder()
+    local file = assert(io.open(dir .. "/lua.h", "w"))
+    file:write("#include_next <lua.h>\n#undef LUA_VERSION_RELEASE_NUM\n",
+      "#define LUA_VERSION_RELEASE_NUM (LUA_VERSION_NUM * 100)\n")
+    file:close()
+    local text = child.path ".txt"
+    assert.is_nil(os.execute(("cc -std=gnu11 -fsyntax-only -Isrc -I%s " ..
+      "$(pkg-config --cflags lua5.4) src/lua/modes.c 2>%s"):format(dir, text)))
+    assert.truthy(child.read(text):find("moongrad needs Lua 5.4.3", 1, true))
+  end)
+
   it("is refused as another copy, which would find the first one's state", function()
     local dir = child.folder()
     local core = assert(package.searchpath("moongrad.core", package.cpath))

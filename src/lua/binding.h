@@ -23,6 +23,10 @@
 
 #include "graph/graph.h"
 
+#if defined LUA_VERSION_NUM && LUA_VERSION_RELEASE_NUM < 50403 /* lua_closeslot */
+#error "moongrad needs Lua 5.4.3 or a later 5.4"
+#endif
+
 /* How Variables are shown: digits, elements beyond which the middle is left out, columns of a line */
 typedef struct {
   int precision, linewidth;
