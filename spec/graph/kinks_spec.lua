@@ -278,12 +278,19 @@ describe("at the kink", function()
     end
   end)
 
-  it("second derivatives of quotients are in range where they are", function()
-    for _, f in ipairs{mg.div, mg._divz} do
-      for dtype, y in pairs{float64 = 2.0 ^ -500, float32 = 2.0 ^ -80} do
+  it("derivatives of quotients and angles are in range where they are", function()
+    for dtype, k in pairs{float64 = 700, float32 = 100} do
+      for _, y in ipairs{2.0 ^ -k, 2.0 ^ k} do
         local x = mg.tensor({y}, dtype)
-        local bend = mg.hvp(function(v) return f(y, v):sum() end, x, x) -- 2 y / y^3 in proportion
-        assert(exact(bend, {2 / y}))
+        for _, f in ipairs{mg.div, mg._divz} do
+          assert(exact(mg.hvp(function(v) return f(y, v):sum() end, x, x), {2 / y}))
+        end
+        for name, slope in pairs{reciprocal = -1, rsqrt = -0.5} do
+          local function one(v) return (mg[name](v) / mg[name](x)):sum() end
+          assert(exact(mg.grad(one)(x), {slope / y}), name)
+        end
+        assert(exact(mg.hvp(function(v) return mg.atan2(v, y):sum() end, x, x), {-0.5 / y}))
+        assert(exact(mg.hvp(function(v) return mg.atan2(y, v):sum() end, x, x), {0.5 / y}))
       end
     end
   end)
