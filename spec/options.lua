@@ -785,6 +785,7 @@ for _, text in ipairs{"1,2,5\n3,4,6\n", "a,b,c\n1,2,5\n3,4,6\n", "1;2\n3;4\n",
     end,
   })
 end
+local of_all = {test_fraction = "refused: there is no test part"}
 add("mg.data.Text", {
   values = {length = 5, stride = 3, test_fraction = 0.3, text = ("abcdefghij"):rep(9),
             path = fresh(function() return file(".txt", ("klmnopqrst"):rep(8)) end),
@@ -796,8 +797,7 @@ add("mg.data.Text", {
     if type(options.path) == "string" then os.remove(options.path) end
     return ok, ok and {#ds, ds:batch(1, math.min(2, #ds))} or ds
   end,
-  idle = {test_fraction = {alone = "of all", length = "of all", stride = "of all", text = "of all",
-    path = "of all", tokenizer = "of all"}},
+  idle = {length = of_all, stride = of_all, text = of_all, path = of_all, tokenizer = of_all},
 })
 
 -- ---- metrics, training -------------------------------------------------------------------------

@@ -27,16 +27,19 @@ Text.init = mg.checked(
   "Text(self, {path: string | table?, text: string?, length: int(1..) = 64, " ..
     'stride: int(1..) = length, tokenizer: tokenizer?, ' ..
     'split: "all" | "train" | "test" = "all", ' ..
-    "test_fraction: number(0..1) = 0.1})",
+    "test_fraction: number(0..1)?})",
   "windows of length tokens, each stride after the last: x, and t, the same one token later. " ..
     "path may be a list of files. The tokens are characters (of the whole text) if no " ..
-    "tokenizer is given; test is the last part",
+    "tokenizer is given; test is the last part, a test_fraction of 0.1",
   function(self, path, text, length, stride, tokenizer, split, fraction)
     if (path == nil) == (text == nil) then raise("Text: needs path or text, one of them") end
+    if fraction and split == "all" then
+      raise 'Text: test_fraction is of no use to split = "all"'
+    end
     text = text or read(path)
     self.tokenizer = tokenizer or tokenizers.CharTokenizer(text)
     local tokens = self.tokenizer:encode(text)
-    local cut = #tokens - math.floor(fraction * #tokens)
+    local cut = #tokens - math.floor((fraction or 0.1) * #tokens)
     if split == "train" then tokens = tokens[{ { 1, cut } }]:clone()
     elseif split == "test" then tokens = tokens[{ { cut + 1, -1 } }]:clone() end
     if #tokens <= length then
