@@ -116,6 +116,18 @@ static const double log_terms_F64[] = {
 };
 static const double log_terms_F32[] = {0.66666776416384381, 0.39977536824880916, 0.29871866363228539};
 
+/* (sin(r) / r - 1) / r^2 and (cos(r) - 1 + r^2 / 2) / r^4 by r^2, minimax: |r| <= pi / 4 */
+static const double sin_terms_F64[] = {
+  -0.1666666666666663165, 0.008333333333322314725, -0.0001984126982972488413,
+  2.755731366195983653e-6, -2.505075325123097863e-8, 1.589650427403653375e-10
+};
+static const double cos_terms_F64[] = {
+  0.04166666666666659202, -0.00138888888888728955, 0.00002480158728874841353,
+  -2.755731414868594029e-7, 2.087569658070956708e-9, -1.135831089432532006e-11
+};
+static const double sin_terms_F32[] = {-0.1666665487335962082, 0.008332173538718080441, -0.0001951665541492112442};
+static const double cos_terms_F32[] = {0.04166664555460978356, -0.001388730987238343815, 0.00002443241356554896371};
+
 /* (log(1 - erf(y)) / -y - 2 / sqrt(pi)) / y, minimax for the relative error of erf: 0 <= y <= 6, 0 <= y <= 4 */
 static const double erf_terms_F64[] = {
   0.636619772367590966, 0.102772603301315535, -0.0191284469930968867,
@@ -176,6 +188,7 @@ static const double erfcx_terms_F32[] = {
 #define larger OF(larger)
 #define smaller OF(smaller)
 #define lost OF(lost)
+#define less OF(less)
 #define power OF(power)
 #define scale OF(scale)
 #define exp_part OF(exp_part)
@@ -213,6 +226,12 @@ static const double erfcx_terms_F32[] = {
 #define ERF_END_F32 4
 #define log_terms OF(log_terms)
 #define log_of OF(log_of)
+#define sin_terms OF(sin_terms)
+#define cos_terms OF(cos_terms)
+#define turned OF(turned)
+#define TURNS OF(TURNS) /* up to there quarter turns are taken off exactly */
+#define TURNS_F64 1e5
+#define TURNS_F32 1e4
 #define erf_terms OF(erf_terms)
 #define erfcx_terms OF(erfcx_terms)
 #define ERFCX_MID OF(ERFCX_MID)
@@ -229,6 +248,15 @@ static const double erfcx_terms_F32[] = {
 #define TINY_F32 0x1p-12
 #define TWO_BY_ROOT_PI 1.12837916709551257389615890312L
 #define ROOT_HALF 0.707106781186547524400844362104849039L
+#define HALF_PI1 OF(HALF_PI1) /* pi / 2 in three pieces */
+#define HALF_PI1_F64 0x1.921fb54442d18p0
+#define HALF_PI1_F32 0x1.921fb6p0
+#define HALF_PI2 OF(HALF_PI2)
+#define HALF_PI2_F64 0x1.1a62633145c07p-54
+#define HALF_PI2_F32 -0x1.777a5cp-25
+#define HALF_PI3 OF(HALF_PI3)
+#define HALF_PI3_F64 -0x1.f1976b7edp-110
+#define HALF_PI3_F32 -0x1.ee59dap-50
 #define LN2 0.693147180559945309417232121458176568L
 #define LARGEST OF(LARGEST)
 #define LARGEST_F64 DBL_MAX
@@ -294,8 +322,8 @@ static const double erfcx_terms_F32[] = {
 #define SLEEF OF(SLEEF)
 #define LOG2 SLEEF(log2, u10)
 #define LOG10 SLEEF(log10, u10)
-#define SIN SLEEF(sin, u10)
-#define COS SLEEF(cos, u10)
+#define SIN OF(sine)
+#define COS OF(cosine)
 #define TAN SLEEF(tan, u10)
 #define ASIN SLEEF(asin, u10)
 #define ACOS SLEEF(acos, u10)
