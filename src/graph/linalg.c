@@ -679,6 +679,6 @@ node *pinv_grad(vjp *v, int i, node *g) {
   }
   node *K = mm(v, p, t), *ptK = mm(v, pt, K);
   node *r = B(sub, ptK, vjp_swapped(v, mm(v, K, p)));
-  r = B(sub, r, mm(v, mm(v, ptK, p), A));
+  r = B(sub, r, mm(v, ptK, mm(v, p, A)));
   return B(add, r, mm(v, B(sub, t, mm(v, A, K)), mm(v, p, pt)));
 }
