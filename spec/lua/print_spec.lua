@@ -148,6 +148,22 @@ describe("an optimizer", function()
     assert.is_nil(opt.betas) -- other rules have them
   end)
 
+  it("as mg, its modules and Variables do", function()
+    for text, read in pairs{
+      ["mg has no shape; here it is x.shape"] = function() return mg.shape end,
+      ["mg has no inverse; here it is inv"] = function() return mg.inverse end,
+      ["a Variable has no expand_as; here it is expand(y.shape)"] = function()
+        return mg.ones(2).expand_as
+      end,
+      ["distributions has no kl_divergence; here it is mg.distributions.kl"] = function()
+        return mg.distributions.kl_divergence
+      end,
+      ["data has no SequentialSampler; here it is the order without shuffle"] = function()
+        return mg.data.SequentialSampler
+      end
+    } do assert(raises(text, read)) end
+  end)
+
   it("and so does a log", function()
     local path = os.tmpname()
     local log <close> = mg.log(path .. ".csv")
