@@ -17,7 +17,7 @@ moongrad [options] [script [arguments]]
   -v         says the version
   -h         says this
 Without a script: a terminal is read line by line, and what expressions give is shown; else
-standard input is the script.]=]
+standard input is the script, as where - stands for one.]=]
 
 -- ---- lines ------------------------------------------------------------------------------------
 
@@ -167,7 +167,8 @@ function repl.main(given)
       end
       i, ran = i + 1, true
       execute(load(given[i], "=(command line)"))
-    elseif option == "--" or option == "-" then
+    elseif option == "-" then break                -- standard input
+    elseif option == "--" then
       i = i + 1
       break
     else
@@ -179,7 +180,7 @@ function repl.main(given)
   local script = given[i]
   if script then
     _G.arg = {[0] = script, table.unpack(given, i + 1)}
-    local fn, message = loadfile(script)
+    local fn, message = loadfile(script ~= "-" and script or nil)
     execute(fn, message, table.unpack(_G.arg))
   elseif not ran and not interactive and not is_terminal() then
     execute(loadfile())

@@ -84,6 +84,8 @@ describe("the REPL", function()
     assert.is_truthy(text:find("moongrad: " .. path .. ":3: reshape", 1, true))
     assert.equal("2\n", child.lua(MAIN .. "-e 'print(mg.ones(2):sum():item() // 1 | 0)'"))
     assert.equal("5\n", child.lua(MAIN, nil, "x = 5\nprint(x)"))
+    assert.equal("3\t-\ta\tb\n",
+      child.lua(MAIN .. "-e 'x = 3' - a b", nil, "print(x, arg[0], ...)"))
     assert.equal("moongrad " .. mg.version .. "\n", child.lua(MAIN .. "-v"))
     assert.is_truthy(child.lua(MAIN .. "-h"):find "^moongrad %[options%]")
     text, ok = child.lua(MAIN .. "--what")
