@@ -2,6 +2,7 @@
 -- what is singular, repeated or empty, and what is refused.
 
 local mg = require "moongrad"
+local child = require "spec.child"
 local helper = require "spec.helper"
 local near, exact, same, raises = helper.near, helper.exact, helper.same, helper.raises
 local differentiable = helper.differentiable
@@ -752,5 +753,35 @@ describe("small matrices", function()
     end
     local Q, R = mg.qr{{1, 2}, {nan, 3}}
     assert.is_true(Q:isnan():any():item() and R:isnan():any():item())
+  end)
+end)
+
+describe("an OpenBLAS built for a single thread", function()
+  it("is called by one thread at a time", function()
+    local dir = child.folder()
+    child.write(dir .. "/blas.c", [[
+      #include <unistd.h>
+      static int under_way;
+      int openblas_get_parallel(void) { return 0; }
+      void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info) {
+        if (__atomic_add_fetch(&under_way, 1, __ATOMIC_RELAXED) > 1) write(1, "two\n", 4);
+        usleep(1000);
+        __atomic_sub_fetch(&under_way, 1, __ATOMIC_RELAXED);
+        *info = 0;
+      }
+      void cblas_sgemm(void) {}
+      void cblas_dgemm(void) {}
+      void sgesdd_(void) {}
+      void dgesdd_(void) {}
+    ]])
+    assert(os.execute(("cc -w -shared -fPIC -o %s/libopenblas.so.0 %s/blas.c"):format(dir, dir)))
+    local text, ok = child.run([[
+      local mg = require "moongrad"
+      mg.set_num_threads(4)
+      mg.eval(mg.cholesky(mg.eye(40):expand(64, 40, 40)))
+      print "done"
+    ]], nil, "LD_LIBRARY_PATH=" .. dir)
+    assert.is_true(ok, text)
+    assert.equal("done\n", text)
   end)
 end)

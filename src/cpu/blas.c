@@ -12,6 +12,7 @@ struct lapack_float lapack_float;
 struct lapack_double lapack_double;
 
 static void (*set_threads)(int);
+static int (*parallel)(void);
 static void *(*take_memory)(int);
 static void (*give_memory)(void *);
 static int (*omp_get)(void); /* of the OpenMP it runs on, if any: threads the caller may start */
@@ -33,6 +34,7 @@ static void open_blas(void) {
                                    LAPACK(syevd),
                                    LAPACK(gesdd),
                                    {"openblas_set_num_threads", &set_threads},
+                                   {"openblas_get_parallel", &parallel},
                                    {"blas_memory_alloc", &take_memory},
                                    {"blas_memory_free", &give_memory},
                                    {"omp_get_max_threads", &omp_get},
@@ -49,7 +51,8 @@ static void open_blas(void) {
 }
 
 /* Each call takes one of its blocks of memory; where there is no room for one it tries for ever.
-** So it is opened where there is some, and no more calls are under way than have a block. */
+** So it is opened where there is some, and no more calls are under way than have a block. One that was
+** built for a single thread (Debian's libopenblas0-serial) locks nothing: it bears one call at a time. */
 enum { MB = 1 << 20, OPENED = 320, BLOCK = 128, MOST_BLOCKS = 64 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int blocks, tried;
@@ -65,13 +68,13 @@ static void in_child(void) {
 }
 
 bool blas_open(int threads) {
-  int calls = threads < MOST_BLOCKS ? threads : MOST_BLOCKS;
   pthread_mutex_lock(&lock);
   if (!tried && is_room((size_t)(OPENED + BLOCK) * MB)) {
     open_blas();
     sem_init(&idle_blocks, 0, 0);
     pthread_atfork(before_fork, after_fork, in_child);
   }
+  int most = parallel && parallel() == 0 ? 1 : MOST_BLOCKS, calls = threads < most ? threads : most;
   bool have = blas_sgemm && blas_dgemm;
   if (have && calls > tried) {
     bool known = take_memory && give_memory;
