@@ -180,10 +180,10 @@ local function buckets(list, bytes)
   return counts
 end
 
-local function layout(state, list, counts)
+local function layout(state, list, known, counts)
   local text, hash = {}, 0
   for i, p in ipairs(list) do
-    text[i] = state.known[p.id] .. p.dtype .. table.concat(p.shape, ",")
+    text[i] = known[p.id] .. p.dtype .. table.concat(p.shape, ",")
   end
   for c in (table.concat(text, ";") .. "|" .. table.concat(counts, ",")):gmatch "." do
     hash = hash * 31 + c:byte()
@@ -218,12 +218,16 @@ local function share_new(state, parameters)
   for _, p in ipairs(new) do state.same[p.id] = true end
 end
 
-local function watch(state, list)
+-- What fails in here is begun anew by the next forward, which finds nothing that is known.
+local function watch(state, list, known, ordered)
+  state.known = {}
   if state.watch then state.watch:close() end
-  local counts = buckets(list, state.bytes)
   state.watch, state.list = nil, list
-  if #list == 0 then return end
-  state.watch = mpi.watch(list, counts, state.exact, layout(state, list, counts))
+  if #list > 0 then
+    local counts = buckets(list, state.bytes)
+    state.watch = mpi.watch(list, counts, state.exact, layout(state, list, known, counts))
+  end
+  state.known, state.ordered = known, ordered
 end
 
 -- Parameters in the order in which rank 1's backward was done with them, once there was one.
@@ -234,8 +238,7 @@ local function reorder(state)
   for i, k in ipairs(dist.broadcast(mg.tensor(order, "int64")):totable()) do
     list[i] = state.list[k]
   end
-  watch(state, list)
-  state.ordered = true
+  watch(state, list, state.known, true)
 end
 
 -- Before a forward that backward may follow
@@ -251,8 +254,7 @@ local function prepare(self, state)
   end
   share_new(state, tracked)
   if known ~= #tracked or known ~= #state.list then
-    state.known, state.ordered = places, false
-    watch(state, tracked)
+    watch(state, tracked, places, false)
   elseif not state.ordered then
     reorder(state)
   end

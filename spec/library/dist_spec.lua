@@ -407,8 +407,37 @@ describe("parameters in common", function()
       m(xs[rank]):sum():backward()
       assert(late[1].bias.grad == nil)
       same(dist.broadcast(late[4].bias.grad), late[4].bias.grad)
-      shows(message(function() dist.DataParallel(nn.Sequential(late[1]))(xs[rank]) end),
-        "averaged already")]])
+      local twice = dist.DataParallel(nn.Sequential(late[1]))
+      for _ = 1, 2 do shows(message(twice, xs[rank]), "averaged already") end]])
+  end)
+
+  it("averages gradients though a forward failed before it was known which", function()
+    job(2, child.folder(), [[
+      local mpi = package.loaded["moongrad.mpi"]
+      local watch = mpi.watch
+      mg.seed(3)
+      local net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+      local model = dist.DataParallel(net, {bucket = 8})
+      local xs = dist.all_gather(mg.full({4, 3}, rank))
+      local function failing()                    -- where ranks agree on what they average
+        function mpi.watch() mpi.watch = watch error "no memory" end
+        shows(message(model, xs[rank]), "no memory")
+        assert(mpi.watch == watch)
+      end
+      local function check()
+        model:cleargrads()
+        ;(model(xs[rank]) ^ 2):sum():backward()
+        for _, p in model:named_parameters() do
+          same(p.grad, dist.all_reduce(p.grad, "mean"))
+          assert(rank == 1 or not mg.equal(p.grad, mg.gradients((net(xs[rank]) ^ 2):sum(), {p})[1]))
+        end
+      end
+      failing()
+      check()
+      failing()                                   -- their order is known now
+      check()
+      check()
+    ]])
   end)
 
   -- The order in which they come differs between the ranks: of a layer that one of them alone uses
