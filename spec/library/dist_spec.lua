@@ -202,7 +202,7 @@ describe("parameters in common", function()
   it("are those of one process, to the last bit of one that adds up parts of a batch", function()
     for _, dtype in ipairs{"float64", "float32"} do
       local folder = child.folder()
-      mg.seed(1)
+      mg.seed(3)
       mg.save(folder .. "/data.npz", {x = mg.randn{64, 1, 6, 6, dtype = dtype},
         t = mg.randint(1, 4, {64})})
       local config = ("mg.Config.dtype = %q\n"):format(dtype)
