@@ -23,6 +23,9 @@ local function under_mpirun()
   for _, name in ipairs { "OMPI_COMM_WORLD_SIZE", "PMIX_RANK" } do
     if os.getenv(name) then return true end
   end
+  if (os.getenv "PMI_SIZE" or "1") ~= "1" then -- MPICH's, Intel's: each process would run alone
+    raise("moongrad.dist: this is not Open MPI's mpirun, which moongrad/mpi.so needs")
+  end
   return false
 end
 

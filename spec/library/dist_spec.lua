@@ -34,6 +34,13 @@ local function job(n, folder, program, arguments)
 end
 
 describe("one process", function()
+  it("is refused under the mpirun of another MPI, where each would run alone", function()
+    local text, ok = child.run('require "moongrad.dist"', nil, "PMI_RANK=0 PMI_SIZE=2")
+    assert.is_false(ok)
+    assert.truthy(text:find("moongrad.dist: this is not Open MPI's mpirun", 1, true), text)
+    assert.is_true(select(2, child.run('require "moongrad.dist"', nil, "PMI_RANK=0 PMI_SIZE=1")))
+  end)
+
   it("does without MPI", function()
     local text, ok = child.run([[
       local mg = require "moongrad"
