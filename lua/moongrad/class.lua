@@ -89,7 +89,8 @@ local function refuse(object, name, what, list, foreign)
   local kind, names = getmetatable(object).__name, {}
   Object._check_name(kind, name)
   list(object, function(k)
-    names[#names + 1] = type(k) == "string" and k:sub(1, 1) ~= "_" and k or nil
+    local own = type(k) == "string" and k:sub(1, 1) ~= "_" and rawget(Object, k) == nil
+    names[#names + 1] = own and k or nil
   end)
   table.sort(names)
   if foreign then foreign(kind, name, names) end
@@ -112,10 +113,10 @@ local function is_asked(name)
 end
 
 -- Objects of this class have its fields and methods: what else is read of them raises, but for the
--- names in `late`, which may be nil. Classes that extend it may do as they like again. An __index
+-- names in `absent`, which may be nil. Classes that extend it may do as they like again. An __index
 -- of its own is to call _missing where it finds nothing.
-function Object:strict(late)
-  local known = set_of(late)
+function Object:strict(absent)
+  local known = set_of(absent)
   local function missing(object, name)
     if known[name] or unfinished[object] or is_asked(name) then return end
     refuse(object, name, "field or method", members, require "moongrad.help".refuse_member)
@@ -132,14 +133,14 @@ function Object:strict(late)
 end
 
 -- Likewise what is assigned: their fields are those that init makes, and those named in `late`.
-function Object:seal(late)
+function Object:seal(late, absent)
   local before, known = rawget(self, "__newindex"), set_of(late)
   self._sealed = {__newindex = before}
   function self.__newindex(object, name, value)
     if unfinished[object] or known[name] then return (before or rawset)(object, name, value) end
     refuse(object, name, "field", each)
   end
-  return Object.strict(self, late)
+  return Object.strict(self, ("%s %s"):format(late or "", absent or ""))
 end
 
 -- For a class whose bases are Object alone: its objects have no places, though ipairs would walk

@@ -137,7 +137,8 @@ local MEMBERS = {
   pdf = "log_prob(x):exp()", logpdf = "log_prob", pmf = "log_prob(x):exp()", logpmf = "log_prob",
   rvs = "sample", var = "variance", std = "stddev", dataset = "ds", lr = "opt.lr",
   learning_rate = "lr", early_stop = "stopped", should_stop = "stopped", update = "step",
-  step = "update", vocab = "tokens", tokenize = "encode", iter = "batches", next = "batches",
+  step = "update", last_epoch = "t", vocab = "tokens", tokenize = "encode", iter = "batches",
+  next = "batches",
 }
 
 -- Raises where name is one of PyTorch's that `what` has under another.

@@ -62,12 +62,18 @@ describe("fields", function()
       ["SGD: there is no field or method nestrov; did you mean nesterov?"] = call(opt, "nestrov"),
       ["SGD has no learning_rate; here it is lr"] =
         call(optim.SGD({{params = {p}}}, {lr = 1}).groups[1], "learning_rate"),
+      ["Schedule has no last_epoch; here it is t"] = call(cosine, "last_epoch"),
+      ["Normal: there is no field or method extent"] = call(normal, "extent"),
       ["Bar: there is no field or method udpate"] = call(mg.progress(3), "udpate"),
       ["Live: there is no field or method push"] = call(mg.plot{{}, live = true}, "push"),
       ["CharTokenizer has no tokenize; here it is encode"] =
         call(data.CharTokenizer "ab", "tokenize"),
       ["a class has no new: it is called"] = call(data.DataLoader, "new"),
-    } do assert(raises(text, read)) end
+    } do
+      assert(raises(text, read))
+      local _, message = pcall(read)
+      assert(text:find "did you mean" or not message:find "did you mean", message)
+    end
     assert(raises("a class has no new: it is called", call(mg.nn.Linear, "new")))
   end)
 
@@ -77,6 +83,7 @@ describe("fields", function()
     for _, name in ipairs{"collate", "sampler", "get", "take", "is_module", "_such", 1.5} do
       assert.is_nil(loader[name])
     end
+    assert(raises("DataLoader: there is no field collate", assign(loader, "collate", 3)))
     for _, name in ipairs{"betas", "parameters"} do assert.is_nil(opt[name]) end
     for _, base in ipairs{data.TensorDataset, data.Dataset, optim.SGD, mg.nn.Module} do
       local Mine = base:extend "Mine"
