@@ -450,8 +450,8 @@ node *linear_scan_grad(vjp *v, int i, node *g) {
   if (!gx) gx = share(v, 0, linear_scan(v, g, use(v, 1), at.axis, !at.reverse));
   if (i == 0) return gx;
   node *y = result(v, 0);
-  if (at.reverse) return P(vjp_shifted(v, gx, (int)at.axis, 0), y);
-  return P(gx, vjp_shifted(v, y, (int)at.axis, 0));
+  if (at.reverse) return B(_mulb, vjp_shifted(v, gx, (int)at.axis, 0), y);
+  return B(_mulb, gx, vjp_shifted(v, y, (int)at.axis, 0));
 }
 
 node *chosen_grad(vjp *v, int i, node *g) {
