@@ -282,7 +282,7 @@ describe("at the kink", function()
     end
   end)
 
-  it("derivatives of quotients and angles are in range where they are", function()
+  it("derivatives of quotients, powers and angles are in range where they are", function()
     for dtype, k in pairs{float64 = 700, float32 = 100} do
       for _, y in ipairs{2.0 ^ -k, 2.0 ^ k} do
         local x = mg.tensor({y}, dtype)
@@ -293,6 +293,10 @@ describe("at the kink", function()
           local function one(v) return (mg[name](v) / mg[name](x)):sum() end
           assert(exact(mg.grad(one)(x), {slope / y}), name)
         end
+        local root = x:sqrt()
+        local function power(v) return (v ^ -2 / root ^ -2):sum() end
+        assert(exact(mg.grad(power)(root), {-2 / y ^ 0.5}))
+        assert(exact(mg.hvp(power, root, root), {6 / y ^ 0.5}))
         assert(exact(mg.hvp(function(v) return mg.atan2(v, y):sum() end, x, x), {-0.5 / y}))
         assert(exact(mg.hvp(function(v) return mg.atan2(y, v):sum() end, x, x), {0.5 / y}))
       end

@@ -200,14 +200,15 @@ static node *direction(vjp *v, node *x, node *out) {
   return T(where, B(eq, U(abs, x), N(INFINITY)), U(sign, x), finite);
 }
 
-/* y x^(y - 1): by products where that is one of few */
+/* y x^(y - 1): by products where that is one of few; below 0 by x^y, which is nearer to 1 */
 static node *pow_grad_x(vjp *v, node *g, node *x, node *y) {
   if (!y) return NULL;
   if (!(y->flags & NUMBER)) return P(g, B(_pow_slope, x, y));
   const double k = y->k.f;
   if (k == 0) return Z;
-  if (k == floor(k) && fabs(k) <= 64) return P(B(mul, g, N(k)), B(pow, x, N(k - 1)));
-  return P(g, B(_pow_slope, x, y));
+  if (k != floor(k) || fabs(k) > 64) return P(g, B(_pow_slope, x, y));
+  if (k < 0) return Q(P(B(mul, g, N(k)), B(pow, x, y)), x);
+  return P(B(mul, g, N(k)), B(pow, x, N(k - 1)));
 }
 
 /* x^y log(x), where 0^0 is flat, and 0^y of y > 1 in both again */
