@@ -322,6 +322,7 @@ static const double erfcx_terms_F32[] = {
 #define SLEEF OF(SLEEF)
 #define LOG2 SLEEF(log2, u10)
 #define LOG10 SLEEF(log10, u10)
+#define RSQRT OF(rsqrt_of)
 #define SIN OF(sine)
 #define COS OF(cosine)
 #define TAN SLEEF(tan, u10)
