@@ -756,10 +756,32 @@ describe("small matrices", function()
   end)
 end)
 
-describe("an OpenBLAS built for a single thread", function()
-  it("is called by one thread at a time", function()
+-- A library of `source` in dir
+local function library(dir, name, source, more)
+  local path = ("%s/%s"):format(dir, name)
+  child.write(path .. ".c", source)
+  assert(os.execute(("cc -w -shared -fPIC -o %s %s.c %s"):format(path, path, more or "")))
+  return path
+end
+
+local names = [[
+  void cblas_sgemm(void) {}
+  void cblas_dgemm(void) {}
+  void sgesdd_(void) {}
+  void dgesdd_(void) {}
+]]
+
+local batch = [[
+  local mg = require "moongrad"
+  mg.set_num_threads(4)
+  mg.eval(mg.cholesky(mg.eye(40):expand(64, 40, 40)))
+  print "done"
+]]
+
+describe("an OpenBLAS", function()
+  it("built for a single thread is called by one at a time", function()
     local dir = child.folder()
-    child.write(dir .. "/blas.c", [[
+    library(dir, "libopenblas.so.0", names .. [[
       #include <unistd.h>
       static int under_way;
       int openblas_get_parallel(void) { return 0; }
@@ -769,19 +791,47 @@ describe("an OpenBLAS built for a single thread", function()
         __atomic_sub_fetch(&under_way, 1, __ATOMIC_RELAXED);
         *info = 0;
       }
-      void cblas_sgemm(void) {}
-      void cblas_dgemm(void) {}
-      void sgesdd_(void) {}
-      void dgesdd_(void) {}
     ]])
-    assert(os.execute(("cc -w -shared -fPIC -o %s/libopenblas.so.0 %s/blas.c"):format(dir, dir)))
-    local text, ok = child.run([[
-      local mg = require "moongrad"
-      mg.set_num_threads(4)
-      mg.eval(mg.cholesky(mg.eye(40):expand(64, 40, 40)))
-      print "done"
-    ]], nil, "LD_LIBRARY_PATH=" .. dir)
+    local text, ok = child.run(batch, nil, "LD_LIBRARY_PATH=" .. dir)
     assert.is_true(ok, text)
     assert.equal("done\n", text)
+  end)
+
+  it("whose OpenMP is the host's is kept to a thread there", function()
+    local dir = child.folder()
+    local openmp = [[
+      static _Thread_local int threads = 8;
+      int omp_get_max_threads(void) { return threads; }
+      void omp_set_num_threads(int n) { threads = n; }
+    ]]
+    library(dir, "libgomp-like.so", openmp)
+    local host = library(dir, "libomp-like.so", openmp)
+    library(dir, "libopenblas.so.0", names .. [[
+      #include <unistd.h>
+      extern int omp_get_max_threads(void);
+      int openblas_get_parallel(void) { return 2; }
+      void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info) {
+        if (omp_get_max_threads() != 1) write(1, "many\n", 5);
+        *info = 0;
+      }
+    ]], ("-L%s -l:libgomp-like.so"):format(dir))
+    for _, first in ipairs{"", host} do
+      local text, ok = child.run(batch, nil,
+        ('LD_LIBRARY_PATH=%s LD_PRELOAD="$LD_PRELOAD %s"'):format(dir, first))
+      assert.is_true(ok, text)
+      assert.equal("done\n", text)
+    end
+  end)
+
+  it("whose integers have 64 bits is not called", function()
+    local dir = child.folder()
+    library(dir, "libopenblas.so.0", names .. [[
+      const char *openblas_get_config(void) { return "OpenBLAS 0.3.21  USE64BITINT Haswell"; }
+      void dpotrf_(const char *uplo, const long *n, double *a, const long *lda, long *info) {
+        *info = 0;
+      }
+    ]])
+    local text = child.run(batch, nil, "LD_LIBRARY_PATH=" .. dir)
+    assert(text:find("cholesky: needs LAPACK.*integers of 64 bits"), text)
   end)
 end)

@@ -88,8 +88,8 @@ void imm_fill(dtype t, void *p, imm v, int64_t n);
 
 typedef struct symbol { const char *name; void *at; } symbol; /* at: address of the pointer that gets it */
 
-/* Opens a shared library that stays open, and fetches symbols up to one without a name; NULL if it is not
-** there. Symbols that are missing are NULL. */
+/* Opens a shared library that stays open (NULL: all that the program is linked with), and fetches symbols up to
+** one without a name; NULL if it is not there. Symbols that are missing are NULL. */
 void *library_open(const char *file, const symbol *symbols);
 
 /* ---- buffers ------------------------------------------------------------------------------ */

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
+#include <string.h>
 
 sgemm_fn *blas_sgemm;
 dgemm_fn *blas_dgemm;
@@ -13,6 +14,7 @@ struct lapack_double lapack_double;
 
 static void (*set_threads)(int);
 static int (*parallel)(void);
+static const char *(*config)(void);
 static void *(*take_memory)(int);
 static void (*give_memory)(void *);
 static int (*omp_get)(void); /* of the OpenMP it runs on, if any: threads the caller may start */
@@ -35,16 +37,26 @@ static void open_blas(void) {
                                    LAPACK(gesdd),
                                    {"openblas_set_num_threads", &set_threads},
                                    {"openblas_get_parallel", &parallel},
+                                   {"openblas_get_config", &config},
                                    {"blas_memory_alloc", &take_memory},
                                    {"blas_memory_free", &give_memory},
                                    {"omp_get_max_threads", &omp_get},
                                    {"omp_set_num_threads", &omp_set},
                                    {NULL, NULL}};
+  /* What the host has for all comes before what the library depends on: LLVM's OpenMP, say. */
+  static int (*host_get)(void);
+  static void (*host_set)(int);
+  static const symbol of_host[] = {
+      {"omp_get_max_threads", &host_get}, {"omp_set_num_threads", &host_set}, {NULL, NULL}};
   static const char name[] = "OPENBLAS_CORETYPE";
   bool tell = !getenv(name) && cpu_level() > 2;
   if (tell) setenv(name, cpu_level() == 4 ? "SkylakeX" : "Haswell", 1);
   library_open("libopenblas.so.0", symbols);
   if (tell) unsetenv(name);
+  if (config && strstr(config(), "USE64BITINT")) /* it would read 8 bytes of our integers */
+    for (const symbol *s = symbols; s->name; s++) *(void **)s->at = NULL;
+  library_open(NULL, of_host);
+  if (omp_set && host_get && host_set) omp_get = host_get, omp_set = host_set;
   int was = omp_get ? omp_get() : 1;
   if (set_threads) set_threads(1);
   if (omp_set) omp_set(was); /* which the line above has changed, too */

@@ -69,8 +69,8 @@ static bool run(ctx *c, const char *name, task *t) {
   if (!lapack_open(c->threads))
     return fail(
         c,
-        "%s: needs LAPACK, which libopenblas.so.0 holds: it is not there, is without it, or "
-        "found no memory at first",
+        "%s: needs LAPACK, which libopenblas.so.0 holds: it is not there, is without it, has "
+        "integers of 64 bits, or found no memory at first",
         name);
   t->group = (int64_t)(WORTH / (t->each + CALL)) + 1;
   int64_t parts = (t->units + t->group - 1) / t->group;
