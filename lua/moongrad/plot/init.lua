@@ -356,8 +356,8 @@ local function draw(given, kind)
   local script, images = script_of(sheet, given, kind)
   local ok, problem = program.write_file(data.path, table.concat(sheet.parts))
   if not ok then raise("plot: no file for the data: %s", problem) end
-  -- What somebody's ~/.gnuplot says is for windows: a picture is the same everywhere.
-  local command = kind and "gnuplot -d" or "gnuplot -persist"
+  -- What somebody's ~/.gnuplot and GNUTERM say is for windows: a picture is the same everywhere.
+  local command = kind and "GNUTERM= gnuplot -d" or "gnuplot -persist"
   return program.run("plot", "gnuplot", command, script, not kind), images
 end
 
