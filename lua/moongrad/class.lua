@@ -115,7 +115,7 @@ end
 -- Objects of this class have its fields and methods: what else is read of them raises, but for the
 -- names in `absent`, which may be nil. Classes that extend it may do as they like again. An __index
 -- of its own is to call _missing where it finds nothing.
-function Object:strict(absent)
+function Object:_strict(absent)
   local known = set_of(absent)
   local function missing(object, name)
     if known[name] or unfinished[object] or is_asked(name) then return end
@@ -133,14 +133,14 @@ function Object:strict(absent)
 end
 
 -- Likewise what is assigned: their fields are those that init makes, and those named in `late`.
-function Object:seal(late, absent)
+function Object:_seal(late, absent)
   local before, known = rawget(self, "__newindex"), set_of(late)
   self._sealed = {__newindex = before}
   function self.__newindex(object, name, value)
     if unfinished[object] or known[name] then return (before or rawset)(object, name, value) end
     refuse(object, name, "field", each)
   end
-  return Object.strict(self, ("%s %s"):format(late or "", absent or ""))
+  return Object._strict(self, ("%s %s"):format(late or "", absent or ""))
 end
 
 -- For a class whose bases are Object alone: its objects have no places, though ipairs would walk

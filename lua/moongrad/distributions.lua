@@ -87,7 +87,7 @@ Distribution._ = {
 }
 
 local function extend(name, fields)
-  local class = Distribution:extend(name):seal()
+  local class = Distribution:extend(name):_seal()
   class._ = setmetatable(fields, {__index = Distribution._})
   return class
 end

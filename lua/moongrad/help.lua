@@ -115,7 +115,7 @@ local MORE = {
   pinverse = "pinv", clamp_min = "clamp{min = v}", clamp_max = "clamp{max = v}", fabs = "abs",
   expand_as = "expand(y.shape)", new_zeros = "mg.zeros", new_ones = "mg.ones",
   new_full = "mg.full", new_tensor = "mg.tensor", split_with_sizes = "split",
-  tensor_split = "chunk or split", vsplit = "split", hsplit = "split(x, n, 2)", unstack = "unbind",
+  tensor_split = "chunk or split", vsplit = "chunk", hsplit = "chunk(x, n, 2)", unstack = "unbind",
   row_stack = "vstack", column_stack = "hstack, or of one axis stack(xs, 2)", msort = "sort(1)",
   index_put = "x[i] = v", index_fill = "x[i] = v", index_copy = "x[i] = v", copyto = "x[{}] = v",
   take_along_axis = "take_along", put_along_axis = "scatter", permute_dims = "permute",

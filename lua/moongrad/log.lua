@@ -380,7 +380,7 @@ local close = checked("close(self)", "the end; what is logged after is an error"
 end)
 
 for _, class in ipairs{Log, Events, Lines, Rows} do
-  class:seal("path steps name file unread columns known row row_step last", "flush string value")
+  class:_seal("path steps name file unread columns known row row_step last", "flush string value")
   class.close = close
   class.__close = function(self) close(self) end -- which gets the error, too
   class.__tostring = function(self) return ("Log(%s)"):format(self.path) end

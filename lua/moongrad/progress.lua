@@ -87,7 +87,7 @@ function Bar:__call(state, control)
   return pass(self, self.iterator(state, control))
 end
 
-Object.seal(Bar, "note finished", "total")
+Object._seal(Bar, "note finished", "total")
 
 return mg.checked('progress(what: any, text: string = "progress", total: int(0..)?)',
   "a bar on a terminal's stderr while one iterates, plain lines else: over 1..n, a loader's " ..

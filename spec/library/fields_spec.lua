@@ -87,7 +87,9 @@ describe("fields", function()
     for _, name in ipairs{"betas", "parameters"} do assert.is_nil(opt[name]) end
     for _, base in ipairs{data.TensorDataset, data.Dataset, optim.SGD, mg.nn.Module} do
       local Mine = base:extend "Mine"
-      assert.is_nil(setmetatable({}, Mine).such)
+      for _, name in ipairs{"such", "strict", "seal"} do
+        assert.is_nil(setmetatable({}, Mine)[name])
+      end
     end
   end)
 

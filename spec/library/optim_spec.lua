@@ -578,6 +578,8 @@ describe("optim", function()
       assert.equal("SGD(lr = 0.125, momentum = 0, dampening = 0, nesterov = false, " ..
         "weight_decay = 0)\n  group 1: lr = 0.5\n  group 2: weight_decay = 1\n  group 3: lr = 0",
         tostring(opt))
+      assert.equal("SGD(lr = 0.5, momentum = 0, dampening = 0, nesterov = false, " ..
+        "weight_decay = 0)", tostring(opt.groups[1]))
       assert.equal(opt.groups[2].lr, 0.125)
       assert(raises("SGD: lr = -1 is negative", function() opt.groups[2].lr = -1 end))
       local plain = optim.SGD{a}

@@ -179,7 +179,7 @@ describe("a name that is not there", function()
       function() return mg.data.Compose end))
     assert.is_nil(mg.nn.no_such_layer)
     for name, ours in pairs{mse_loss = "mean_squared_error", concat = "cat", arange = "mg.range",
-                            manual_seed = "mg.seed", clip = "clamp"} do
+                            hsplit = "chunk(x, n, 2)", manual_seed = "mg.seed", clip = "clamp"} do
       assert(raises(("mg has no %s; here it is %s"):format(name, ours),
         function() return mg[name] end))
     end
@@ -201,6 +201,38 @@ describe("a name that is not there", function()
       function() return x:add_(1) end))
     assert(raises('no property or method "foo_"', function() return x:foo_() end))
     assert.is_nil(net.copy)                         -- a class of one's own may have such a field
+  end)
+
+  it("names nothing that is not there", function()
+    local help, y = require "moongrad.help", mg.Variable{1}:exp()
+    local places = {mg, y, mg.nn.Linear(1, 1), _G, {keepdims = true, lstm = true}}
+    local roots = {mg = mg, nn = mg.nn, optim = mg.optim, data = mg.data, math = math,
+                   training = mg.training, Config = mg.Config, x = y, y = y}
+    local function is_in(place, name)
+      local ok, v = pcall(function() return place[name] end)
+      if ok then return v end
+    end
+    local function is_there(word)
+      local found = roots[word] ~= nil
+      for _, place in ipairs(places) do found = found or is_in(place, word) ~= nil end
+      return found
+    end
+    local count = 0
+    for fn, rows in pairs{[help.refuse_torch] = "TORCH", [help.missing] = "MORE"} do
+      local i = 1
+      while debug.getupvalue(fn, i) ~= rows do i = i + 1 end
+      for name, ours in pairs(select(2, debug.getupvalue(fn, i))) do
+        count = count + 1
+        local word = ours:match "^[%w_]+$" or ours:match "^([%w_]+)[({]"
+        assert(not word or is_there(word), name .. ": " .. ours)
+        for root, rest in ours:gmatch "%f[%w_]([%a_]+)%.([%w_.]+)" do
+          local v = roots[root]
+          for part in rest:gmatch "[%w_]+" do v = v and is_in(v, part) end
+          assert(v ~= nil or not roots[root], name .. ": " .. ours)
+        end
+      end
+    end
+    assert(count > 300)
   end)
 
   it("and stands elsewhere, or is written otherwise, says where it is", function()

@@ -8,7 +8,7 @@ local raise = mg.raise
 local RECORD = 1 + 3 * 32 * 32
 
 -- x (3, 32, 32) or (n, 3, 32, 32), of Config.dtype, 0..1        t () or (n), int64, 1..10
-local CIFAR10 = dataset.Dataset:extend("CIFAR10"):seal "get"
+local CIFAR10 = dataset.Dataset:extend("CIFAR10"):_seal "get"
 
 CIFAR10.classes = { "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse",
                     "ship", "truck" }

@@ -10,7 +10,7 @@ local csv = require "moongrad.io.csv"
 local TensorDataset = require "moongrad.data.dataset".TensorDataset
 local raise = mg.raise
 
-local CSV = TensorDataset:extend("CSV"):seal("get", "t classes")
+local CSV = TensorDataset:extend("CSV"):_seal("get", "t classes")
 
 local function labels_of(texts)
   local classes, number, labels = {}, {}, {}

@@ -7,7 +7,7 @@ local TensorDataset = require "moongrad.data.dataset".TensorDataset
 
 local OPTIONS = '{split: "train" | "test" = "train", seed: int}'
 
-local Spiral = TensorDataset:extend("Spiral"):seal "get"
+local Spiral = TensorDataset:extend("Spiral"):_seal "get"
 
 Spiral.init = mg.checked("Spiral(self, " .. OPTIONS .. ")",
   "three arms of 100 points each, in random order: x (300, 2), t (300) of 1..3",
@@ -26,7 +26,7 @@ Spiral.init = mg.checked("Spiral(self, " .. OPTIONS .. ")",
     end)
   end)
 
-local SinCurve = TensorDataset:extend("SinCurve"):seal "get"
+local SinCurve = TensorDataset:extend("SinCurve"):_seal "get"
 
 SinCurve.init = mg.checked("SinCurve(self, " .. OPTIONS .. ")",
   "one period of a sine in 1,000 steps, with noise of at most 0.05 (train), or of a cosine " ..

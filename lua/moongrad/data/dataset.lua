@@ -214,7 +214,7 @@ function Dataset:__tostring()
   return known and ("%s(%d items)"):format(name, n) or name
 end
 
-local Mapped = Dataset:extend("Mapped"):seal "get"
+local Mapped = Dataset:extend("Mapped"):_seal "get"
 
 Dataset.map = checked("map(self, fn: function, {batched: bool = false})",
   "the dataset of fn(x, t), called each time an item is asked for; batched: fn can be given " ..
@@ -248,7 +248,7 @@ gives(Mapped, function(self, i) return something(self.fn(self.ds:get(i))) end)
 
 function Mapped:__len() return #self.ds end
 
-local TensorDataset = Dataset:extend("TensorDataset"):seal "get"
+local TensorDataset = Dataset:extend("TensorDataset"):_seal "get"
 
 TensorDataset.init = checked("TensorDataset(self, ...: variable)",
   "the items of Variables of one length: x[i], t[i], ...",

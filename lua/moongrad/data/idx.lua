@@ -19,7 +19,7 @@ local function read(op, path, ndim, hint)
 end
 
 -- x (784) or (n, 784), of Config.dtype, 0..1        t () or (n), int64, 1..10
-local FashionMNIST = dataset.Dataset:extend("FashionMNIST"):seal "get"
+local FashionMNIST = dataset.Dataset:extend("FashionMNIST"):_seal "get"
 
 local function open(self, split, root, flat, hint)
   local name = getmetatable(self).__name
@@ -50,7 +50,7 @@ dataset.gives_picks(FashionMNIST)
 
 function FashionMNIST:__len() return #self.labels end
 
-local MNIST = FashionMNIST:extend("MNIST"):seal "get"
+local MNIST = FashionMNIST:extend("MNIST"):_seal "get"
 
 MNIST.init = checked(
   'MNIST(self, {split: "train" | "test" = "train", root: string, flat: bool = true})',

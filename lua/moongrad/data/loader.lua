@@ -20,7 +20,7 @@ local passes = require "moongrad.data.passes"
 local seeded = require "moongrad.data.seeded"
 local checked, raise = mg.checked, mg.raise
 
-local DataLoader = Object:extend("DataLoader"):seal(nil, "sampler collate")
+local DataLoader = Object:extend("DataLoader"):_seal(nil, "sampler collate")
 DataLoader:_no_places "its batches come by for x, t in loader do"
 
 local function check_transforms(transform)

@@ -23,7 +23,7 @@ end
 
 function Sampler:__tostring() return ("%s(%d items)"):format(getmetatable(self).__name, #self) end
 
-local RandomSampler = Sampler:extend("RandomSampler"):seal()
+local RandomSampler = Sampler:extend("RandomSampler"):_seal()
 
 -- A dataset may grow between passes.
 local function count(self)
@@ -55,7 +55,7 @@ function RandomSampler:positions()
   return mg.randperm(of)[{ { 1, #self } }]
 end
 
-local WeightedRandomSampler = Sampler:extend("WeightedRandomSampler"):seal()
+local WeightedRandomSampler = Sampler:extend("WeightedRandomSampler"):_seal()
 
 WeightedRandomSampler.init = checked(
   "WeightedRandomSampler(self, weights: array, num_samples: int(1..), {replacement: bool = true})",

@@ -27,7 +27,7 @@ local pad_sequence = checked(
     return mg.stack(padded, batch_first and 1 or 2), mg.tensor(lengths, "int64")
   end)
 
-local SequenceLoader = Object:extend("SequenceLoader"):seal()
+local SequenceLoader = Object:extend("SequenceLoader"):_seal()
 SequenceLoader:_no_places "its batches come by for x, t in loader do"
 
 SequenceLoader.init = checked(

@@ -9,7 +9,7 @@ local checked, raise = mg.checked, mg.raise
 
 local subset = {}
 
-local Subset = dataset.Dataset:extend("Subset"):seal "get"
+local Subset = dataset.Dataset:extend("Subset"):_seal "get"
 
 Subset.init = checked("Subset(self, ds: any, positions: array)",
   "the items of ds at these positions, in this order",
@@ -43,7 +43,7 @@ function Subset:__len() return #self.positions end
 
 subset.Subset = Subset
 
-local Concat = dataset.Dataset:extend("Concat"):seal "get"
+local Concat = dataset.Dataset:extend("Concat"):_seal "get"
 
 Concat.init = checked("Concat(self, ...)",
   "the items of these datasets, or of those in a list, one after the other",

@@ -7,7 +7,7 @@ local dataset = require "moongrad.data.dataset"
 local tokenizers = require "moongrad.data.tokenizers"
 local raise = mg.raise
 
-local Text = dataset.Dataset:extend("Text"):seal "get"
+local Text = dataset.Dataset:extend("Text"):_seal "get"
 
 local function read(path)
   local texts, paths = {}, type(path) == "table" and path or { path }

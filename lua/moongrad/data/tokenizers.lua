@@ -58,7 +58,7 @@ local function bytes_plus_one(text)
   return list
 end
 
-local ByteTokenizer = Tokenizer:extend("ByteTokenizer"):seal()
+local ByteTokenizer = Tokenizer:extend("ByteTokenizer"):_seal()
 
 ByteTokenizer.init = checked("ByteTokenizer(self)", "each byte b is token b + 1", function() end)
 
@@ -92,7 +92,7 @@ ByteTokenizer.load_state = checked("load_state(self, state: table)", "what state
 
 -- ---- characters -------------------------------------------------------------------------------
 
-local CharTokenizer = Tokenizer:extend("CharTokenizer"):seal()
+local CharTokenizer = Tokenizer:extend("CharTokenizer"):_seal()
 
 local function learn(self, text)
   if not utf8.len(text) then raise("CharTokenizer: the text is no UTF-8; take a ByteTokenizer") end
@@ -143,7 +143,7 @@ CharTokenizer.load_state = checked("load_state(self, state: table)", "takes what
 
 -- ---- byte pairs -------------------------------------------------------------------------------
 
-local BPETokenizer = Tokenizer:extend("BPETokenizer"):seal()
+local BPETokenizer = Tokenizer:extend("BPETokenizer"):_seal()
 
 local PAIR = 1 << 24 -- of a and b: a * PAIR + b
 

@@ -265,4 +265,4 @@ LBFGS.load_state = checked("load_state(self, state: table, metadata: table?)",
     return self
   end)
 
-return { LBFGS = LBFGS:strict(table.concat(LBFGS.names, " ") .. " groups momentum betas") }
+return { LBFGS = LBFGS:_strict(table.concat(LBFGS.names, " ") .. " groups momentum betas") }

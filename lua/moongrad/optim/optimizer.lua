@@ -290,7 +290,7 @@ end
 function Optimizer:__tostring()
   local class, lines = getmetatable(self), {}
   lines[1] = ("%s(%s)"):format(class.__name, settings(class.names or {}, self))
-  for i, group in ipairs(self.groups or {}) do
+  for i, group in ipairs(rawget(self, "groups") or {}) do
     if group ~= self then
       local own = settings(class.names, setmetatable({}, {
         __index = function(_, name) return rawget(group.values, name) end

@@ -290,7 +290,7 @@ local rules = {
 -- An option of one is nil in others.
 local options = ""
 for _, class in pairs(rules) do options = options .. table.concat(class.names, " ") .. " " end
-for _, class in pairs(rules) do class:strict(options) end
+for _, class in pairs(rules) do class:_strict(options) end
 
 rules.Optimizer = Optimizer
 return rules

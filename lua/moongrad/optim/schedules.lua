@@ -482,7 +482,7 @@ schedules.plateau = checked(
     })
   end)
 
-Schedule:strict "rate parts"
-Plateau:strict "rate parts"
+Schedule:_strict "rate parts"
+Plateau:_strict "rate parts"
 
 return schedules

@@ -6,7 +6,7 @@ local field = require "moongrad.field"
 local number_of = require "moongrad.number"
 local raise, checked = mg.raise, mg.checked
 
-local Live = Object:extend("Live"):seal "redraws lines closed"
+local Live = Object:extend("Live"):_seal "redraws lines closed"
 
 local function options(given, curves)
   local t = {}

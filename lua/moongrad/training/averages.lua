@@ -124,7 +124,7 @@ function Average:__tostring()
   return ("%s(%d updates)"):format(getmetatable(self).__name, self.count)
 end
 
-local EMA = Average:extend("EMA"):seal()
+local EMA = Average:extend("EMA"):_seal()
 
 EMA.init = checked("EMA(self, model: module, {decay: number(0..<1) = 0.999, warmup: bool = true})",
   "average = decay average + (1 - decay) p at each update(); with warmup decay is at most " ..
@@ -138,7 +138,7 @@ function EMA:rate(n)
   return 1 - (self.warmup and math.min(self.decay, (1 + n) / (10 + n)) or self.decay)
 end
 
-local SWA = Average:extend("SWA"):seal()
+local SWA = Average:extend("SWA"):_seal()
 
 SWA.init = checked("SWA(self, model: module)",
   "the mean of the parameters at all update()s, say once an epoch near the end",

@@ -11,7 +11,7 @@ local attempt = require "moongrad.data.attempt"
 local folders = require "moongrad.io.folder"
 local checked, raise = mg.checked, mg.raise
 
-local Checkpoint = Object:extend("Checkpoint"):seal()
+local Checkpoint = Object:extend("Checkpoint"):_seal()
 
 local function ranks()
   local dist = package.loaded["moongrad.dist"]

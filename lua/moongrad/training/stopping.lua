@@ -7,7 +7,7 @@ local checked, raise = mg.checked, mg.raise
 
 local NONE = math.abs(0 / 0) -- nan, before the first number
 
-local EarlyStopping = Object:extend("EarlyStopping"):seal()
+local EarlyStopping = Object:extend("EarlyStopping"):_seal()
 
 EarlyStopping.init = checked(
   'EarlyStopping(self, patience: int(0..), {mode: "min" | "max" = "min", ' ..
