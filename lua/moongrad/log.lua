@@ -276,17 +276,16 @@ end
 
 -- The first line, unless another process has written it since the file was opened.
 local function head(self, line)
-  local held <close> = io.open(self.path)
-  if held then mg._lock(held) end
+  local there <close> = io.open(self.path)
   if (self.file:seek "end" or 0) == 0 then put(self, line)
-  elseif not held or held:read(#line) ~= line then
+  elseif not there or there:read(#line) ~= line then
     raise("log: %s was begun with other columns", self.path)
   end
 end
 
 function Rows:take(columns, written)
   local line, known = heading(self, columns)
-  if not written then head(self, line) end
+  if not written then mg._locked(self.path, "log", head, self, line) end
   self.columns, self.known = columns, known
 end
 

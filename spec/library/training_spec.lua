@@ -164,6 +164,36 @@ describe("a Checkpoint", function()
     assert.equal(table.concat(expected) .. "index\n", files)
   end)
 
+  it("lets its folder go however a save ends, and waits for none that it interrupts", function()
+    local folder = child.folder()
+    local checkpoint = training.Checkpoint(folder, {model = nn.Linear(1, 1)})
+    local sethook, free = debug.sethook, ("flock -n %s true"):format(folder)
+    local function save(at, what)
+      local n = 0
+      sethook(function()
+        n = n + 1
+        if n == at then what() end
+      end, "cr")
+      checkpoint:save(1)
+      sethook()
+      return n
+    end
+    save()
+    local last = save()
+    collectgarbage "stop"                     -- what is lost is not to be found again
+    for at = last - 60, last do
+      local function refused() return save(at, function() error("refused", 0) end) end
+      if at % 2 == 0 then pcall(refused) else coroutine.resume(coroutine.create(refused)) end
+      sethook()
+      assert(os.execute(free), at)
+    end
+    local ok, problem
+    save(last - 60, function() ok, problem = pcall(checkpoint.save, checkpoint, 1) end)
+    collectgarbage "restart"
+    assert(not ok and problem:find("save: " .. folder .. " is being written to", 1, true), problem)
+    assert.equal(1, checkpoint:load())
+  end)
+
   it("does not begin anew where it cannot tell what was saved", function()
     local folder = child.folder()
     local checkpoint = training.Checkpoint(folder, {model = nn.Linear(1, 1)}, {mode = "max"})

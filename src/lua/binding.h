@@ -48,6 +48,7 @@ typedef struct {
   const void *guard;  /* likewise of guards */
   print_options print;
   lua_CFunction ipairs; /* what ipairs steps with */
+  struct locked *locks; /* that calls under way hold */
   const char *library[2]; /* chunk names that begin so are moongrad's own; kept as user values */
 } state;
 

@@ -6,6 +6,7 @@
 ** reader or writer is called: "load: a.npz: ...".
 */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -272,15 +273,51 @@ static int rest(lua_State *L) {
   return luaL_pushresult(&b), 1;
 }
 
-/* _lock(file): waits until no other process has it so; until it is closed. Where a file system has no
-** such thing there is nothing to wait for. */
-static int lock(lua_State *L) {
-  luaL_Stream *f = luaL_checkudata(L, 1, LUA_FILEHANDLE);
-  if (!f->closef) refuse(L, "this file was closed");
-  int err;
-  do err = flock(fileno(f->f), LOCK_EX);
-  while (err < 0 && errno == EINTR);
-  return 0;
+/* A lock that ends with a call, as modes do: one left to an open file would stay where what closes the file
+** is interrupted, and the next to come would wait for ever. So would a finalizer that wants it within. */
+typedef struct locked {
+  guard g;
+  int fd;
+  struct stat at;
+  struct locked *outer;
+} locked;
+
+static void unlock(state *S, guard *g) {
+  locked *l = (locked *)g;
+  for (locked **p = &S->locks; *p; p = &(*p)->outer)
+    if (*p == l) {
+      *p = l->outer;
+      break;
+    }
+  close(l->fd);
+  g->end = NULL;
+}
+
+/* _locked(path, who, fn, ...): fn(...), while no other process has the file or folder so. What cannot be
+** opened, and a file system that has no such thing, leave nothing to wait for. */
+static int with_lock(lua_State *L) {
+  state *S = get_state(L);
+  const char *path = luaL_checkstring(L, 1), *who = luaL_checkstring(L, 2);
+  locked *l = guard_new(L, sizeof *l);
+  lua_insert(L, 3);
+  l->fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (l->fd >= 0) {
+    l->outer = S->locks;
+    S->locks = l;
+    l->g.end = unlock;
+    bool known = fstat(l->fd, &l->at) == 0, twice = false;
+    for (const locked *o = l->outer; known && o; o = o->outer)
+      twice |= o->at.st_dev == l->at.st_dev && o->at.st_ino == l->at.st_ino;
+    if (twice) {
+      unlock(S, &l->g);
+      refuse(L, "%s: %s is being written to by what this interrupts", who, path);
+    }
+    int err;
+    do err = flock(l->fd, LOCK_EX);
+    while (err < 0 && errno == EINTR);
+  }
+  call_guarded(L, lua_gettop(L) - 4);
+  return lua_gettop(L) - 3;
 }
 
 /* _before(a, b): the order of names and places, numbers before strings. Of strings bytes decide: Lua's <
@@ -585,7 +622,7 @@ const entry bytes_entries[] = {
     {"_make_folder", make_folder, NULL, false},
     {"_cut", cut, NULL, false},
     {"_rest", rest, NULL, false},
-    {"_lock", lock, NULL, false},
+    {"_locked", with_lock, NULL, false},
     {"_before", before, NULL, false},
     {"_crc32c", crc32c, NULL, false},
     {"_now", now, NULL, false},

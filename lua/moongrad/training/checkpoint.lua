@@ -98,13 +98,8 @@ local function has(self, epoch)
   end
 end
 
-local function write(self, epoch, metric)
-  metric = metric and number_of("save", "metric", metric)
-  local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
-  for name, part in pairs(self.parts) do t.parts[name] = part:state() end
-  folders.make("save", self.folder)
-  local held <close> = io.open(self.folder)
-  if held then mg._lock(held) end
+-- While nobody else does
+local function put(self, t, epoch, metric)
   local list, later = cut(read_index(self, "save"), epoch)
   local path, gone = file_of(self, epoch), {}
   list[#list + 1] = { epoch = epoch, metric = metric == metric and metric or nil }
@@ -129,6 +124,14 @@ local function write(self, epoch, metric)
     error(problem, 0)
   end
   for i = 1, #gone do os.remove(gone[i]) end
+end
+
+local function write(self, epoch, metric)
+  metric = metric and number_of("save", "metric", metric)
+  local t = { epoch = epoch, metric = metric, rng = mg.get_rng_state(), parts = {} }
+  for name, part in pairs(self.parts) do t.parts[name] = part:state() end
+  folders.make("save", self.folder)
+  mg._locked(self.folder, "save", put, self, t, epoch, metric)
 end
 
 Checkpoint.save = checked("save(self, epoch: int(0..), metric: number | variable?)",
