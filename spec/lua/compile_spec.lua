@@ -1,6 +1,7 @@
 -- mg.compile: what is recorded once and replayed gives what the function gives, to the bit.
 
 local mg = require "moongrad"
+local child = require "spec.child"
 local helper = require "spec.helper"
 local counts = helper.counting(it)
 local nn, optim = mg.nn, mg.optim
@@ -757,6 +758,29 @@ describe("compile", function()
       local e = message(mg.compile(function(x) return look(mg.sin, x) end), mg.ones(3))
       assert.truthy(e:find("compile_spec.lua:%d+: %w+: .*give it that function"), e)
     end
+  end)
+
+  it("gives the bytes of what lies there, as made of it without the record", function()
+    for _, make in ipairs{
+      function() return mg.ones(3) end, function() return mg.tensor(3) end,
+      function() return mg.full({2}, 7, "int64") end, function() return mg.zeros(0) end,
+      function() return mg.tensor{{1, 2}, {3, 4}}.T end,
+      function() return mg.tensor{1, 2, 3}[{{3, 1, -2}}]:expand(2, 2) end,
+    } do
+      local bytes
+      local g = mg.compile(function(x)
+        bytes = make():tobytes()
+        return x
+      end)
+      g(mg.ones(1))
+      assert.equal(make():tobytes(), bytes)
+    end
+    local path = child.path ".npy"
+    mg.compile(function(x)
+      mg.save(path, mg.full({2, 2}, 7))
+      return x
+    end)(mg.ones(1))
+    assert.same({{7, 7}, {7, 7}}, mg.load(path):totable())
   end)
 
   it("says what goes by values, and what to do", function()

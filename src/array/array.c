@@ -157,6 +157,14 @@ array *arr_host(ctx *c, dtype t, const shape *s) {
   return a;
 }
 
+array *arr_values(ctx *c, array *a) {
+  struct tape *tape = c->arrays->tape;
+  c->arrays->tape = NULL;
+  array *r = arr_contiguous(c, a);
+  c->arrays->tape = tape;
+  return r;
+}
+
 array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step) {
   array *a = arr_host(c, t, &(shape){1, {n}});
   if (!a) return NULL;

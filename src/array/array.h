@@ -76,6 +76,7 @@ void arr_close(ctx *c);                                       /* gives back what
 /* READY and CONST arrays answer at once; PENDING ones are evaluated first. NULL or false: see ctx. */
 bool arr_ready(ctx *c, array *a);                             /* make a READY or CONST */
 array *arr_contiguous(ctx *c, array *a);                      /* a new reference: READY, dense, C order */
+array *arr_values(ctx *c, array *a);                          /* ... for the caller to look into, while a tape records too */
 bool arr_is_contiguous(const array *a);                       /* READY and dense in C order */
 static inline void *arr_data(const array *a) { return a->p; } /* READY: address of the first element */
 bool arr_get(ctx *c, array *a, imm *v);                       /* the value of a size-1 array */

@@ -408,7 +408,7 @@ array *node_dense(graph *G, node *n) {
 
 array *node_values(graph *G, node *n) {
   array *a = node_computed(G, n);
-  array *r = a ? arr_contiguous(&G->c, a) : NULL;
+  array *r = a ? arr_values(&G->c, a) : NULL;
   arr_unref(a);
   return r;
 }
