@@ -265,7 +265,12 @@ local function prepare(self, state)
   for _, b in ipairs(buffer_list) do
     if BYTES[b.dtype] then floats[#floats + 1] = b end
   end
-  if self.broadcast_buffers and mg.Config.train and #floats > 0 then share(floats) end
+  if not self.broadcast_buffers or not mg.Config.train or #floats == 0 then return end
+  if mg._recording() then
+    raise("DataParallel: mg.compile cannot record that all take rank 1's buffers: call the " ..
+      "model outside of it, or in mg.test_mode")
+  end
+  share(floats)
 end
 
 local function share_all(model, state)

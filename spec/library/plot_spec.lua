@@ -435,6 +435,21 @@ describe("plot's layers", function()
     assert.equal("mine", child.read(folder .. "/a.png"))
   end)
 
+  it("leave no files, even where what removes them was interrupted", function()
+    local program = require "moongrad.plot.program"
+    local path
+    assert.is_false(pcall(function()
+      local file <close> = program.temporary "plot"
+      path = file.path
+      debug.sethook(function()
+        debug.sethook()
+        error "refused"
+      end, "c")
+    end))
+    collectgarbage()
+    assert.is_nil(io.open(path))
+  end)
+
   it("are an error where gnuplot draws nothing, and says that all is well", function()
     local path = child.path ".png"
     child.write(path, "mine")

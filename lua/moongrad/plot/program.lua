@@ -32,7 +32,8 @@ function program.shell_quote(s)
   return "'" .. s:gsub("'", "'\\''") .. "'"
 end
 
--- A name for a file, removed where the variable that holds it ends, or later where that was interrupted.
+-- A name for a file, removed where the variable that holds it ends, or later where that was
+-- interrupted.
 local Temporary = {__close = function(t)
   if t.path then os.remove(t.path) end
   t.path = nil
@@ -40,12 +41,11 @@ end}
 Temporary.__gc = Temporary.__close
 
 function program.temporary(op)
-  local t, made = setmetatable({}, Temporary)
-  made, t.path = pcall(os.tmpname)
-  if made then return t end
-  local problem = t.path
-  t.path = nil
-  raise("%s: no file for the script: %s", op, problem)
+  local t = setmetatable({}, Temporary)
+  local made, path = pcall(os.tmpname)
+  if not made then raise("%s: no file for the script: %s", op, path) end
+  t.path = path
+  return t
 end
 
 -- The file at path, whole or not at all: what was there stays where a picture fails.
