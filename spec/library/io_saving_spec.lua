@@ -41,6 +41,23 @@ describe("saving over a file", function()
     end
   end)
 
+  it("sets no mode where it is so already: FAT lets none but the mount's owner", function()
+    local folder = child.folder()
+    local path, library = folder .. "/x.npy", folder .. "/fat.so"
+    child.write(folder .. "/fat.c", [[
+      #include <errno.h>
+      int fchmod(int fd, int mode) { errno = EPERM; return -1; }]])
+    assert(os.execute(("cc -w -shared -fPIC -o %s %s/fat.c"):format(library, folder)))
+    mg.save(path, mg.ones(2))
+    for mode, size in pairs{[600] = 3, [640] = 2} do
+      mg.save(path, mg.ones(2))
+      shell("chmod %d %s", mode, path)
+      child.run(([[local mg = require "moongrad"; mg.save(%q, mg.ones(3))]]):format(path), nil,
+        ('LD_PRELOAD="$LD_PRELOAD %s"'):format(library))
+      assert.equal(size, #mg.load(path))
+    end
+  end)
+
   it("leaves nothing of a process that ends while it writes", function()
     local folder = child.folder()
     local kind = shell("stat -f -c %%T %s", folder)

@@ -143,8 +143,11 @@ static bool reach_disk(int fd) {
 
 bool draft_commit(ctx *c, draft *o) {
   if (o->replaces) { /* the owner as far as we may */
+    struct stat st;
     if (fchown(o->fd, o->uid, o->gid) < 0) errno = 0;
-    if (fchmod(o->fd, o->mode) < 0) return trouble(c);
+    if (fstat(o->fd, &st) < 0) return trouble(c);
+    /* Where all files have one mode and the mount's owner none but he may set it. */
+    if ((st.st_mode & 07777) != o->mode && fchmod(o->fd, o->mode) < 0) return trouble(c);
   }
   if (!reach_disk(o->fd) || (!o->temporary && !give_name(o))) return trouble(c);
   int fd = o->fd;
