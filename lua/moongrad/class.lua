@@ -132,15 +132,24 @@ function Object:_strict(absent)
   return self
 end
 
--- Likewise what is assigned: their fields are those that init makes, and those named in `late`.
+local function is_callable(v)
+  local meta = getmetatable(v)
+  return type(v) == "function" or type(meta) == "table" and meta.__call ~= nil
+end
+
+-- Likewise what is assigned: their fields are those that init makes, and those named in `late`; and
+-- what can be called may take a method's place.
 function Object:_seal(late, absent)
-  local before, known = rawget(self, "__newindex"), set_of(late)
+  local before = rawget(self, "__newindex")
+  late, absent = set_of(late), ("%s %s"):format(late or "", absent or "")
   self._sealed = {__newindex = before}
   function self.__newindex(object, name, value)
-    if unfinished[object] or known[name] then return (before or rawset)(object, name, value) end
+    local known = unfinished[object] or late[name] or
+      is_callable(value) and rawget(Object, name) == nil and type(self[name]) == "function"
+    if known then return (before or rawset)(object, name, value) end
     refuse(object, name, "field", each)
   end
-  return Object._strict(self, ("%s %s"):format(late or "", absent or ""))
+  return Object._strict(self, absent)
 end
 
 -- For a class whose bases are Object alone: its objects have no places, though ipairs would walk

@@ -3,6 +3,7 @@
 -- what they like.
 
 local mg = require "moongrad"
+local child = require "spec.child"
 local helper = require "spec.helper"
 local raises = helper.raises
 local data, optim = mg.data, mg.optim
@@ -106,6 +107,27 @@ describe("fields", function()
     local ds = data.TensorDataset(mg.ones(4, 2))
     ds.get = function(_, i) return mg.tensor(i) end
     assert(mg.equal(mg.tensor{1, 2}, (ds:batch(1, 2))))
+  end)
+
+  it("may be what takes a method's place, a spy say, and is called for it", function()
+    local path, count = child.path ".jsonl", 0
+    do
+      local log <close> = mg.log(path)
+      local scalar = log.scalar
+      function log.scalar(...)
+        count = count + 1
+        return scalar(...)
+      end
+      log:scalar("loss", 3)
+      assert(raises("Log: there is no field scalars", assign(log, "scalars", 3)))
+      assert(raises("Log: there is no field such", assign(log, "such", print)))
+      assert(raises("Log: there is no field init", assign(log, "init", print)))
+    end
+    assert(os.remove(path))
+    local average = mg.training.EMA(mg.nn.Linear(2, 2))
+    average.update = setmetatable({}, {__call = function() count = count + 1 end})
+    average:update()
+    assert.equal(2, count)
   end)
 
   it("of one's own classes are one's own affair", function()
