@@ -223,6 +223,7 @@ samples._silu_slope = float{function(x)
 end, SOME}
 samples.softplus = float{function(x) return larger(x, 0) + log1p(exp(-abs(x))) end, SOME}
 local function squashed(x) return tanh(larger(x, 0) + log1p(exp(-abs(x)))) end
+samples._softplus_slope = float{sigmoid, SOME}
 samples.mish = float{function(x) return times(squashed(x), x) end, SOME}
 samples._mish_slope = float{function(x)
   local t = squashed(x)

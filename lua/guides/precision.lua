@@ -25,20 +25,28 @@ print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)
 
 -- Further off are
 --
--- - the slope of `tanh`, by 2 units of 1, and of `sigmoid`, by one: 1 - tanh^2 is made of the
---   rounded result, which costs nothing
+-- - the slope of `tanh`, by 2 units of 1, and of `sigmoid` and `softmax`, by one: 1 - tanh^2 is
+--   made of the rounded result, which costs nothing
 -- - slopes of `gelu`, `silu` and `mish` near their root, and `logaddexp` near 0: 1 unit of 1,
 --   since the root is no number of the dtype
 -- - `mish`, by 4: three roundings of equal weight
 -- - `lgamma` near its roots, which stand between negative whole numbers, by 1 unit of 1
 -- - the slope of `erfinv`, by 2 y^2 of the result y: exp(y^2) magnifies its rounding
--- - slopes of `pow` and `hypot` of subnormal results: as many digits as these have
--- - `x ^ n` for whole n up to 64, by n: products
+-- - slopes of `/`, `pow`, `hypot` and `atan2` where x / y or the result is subnormal: as many
+--   digits as these have; and slopes of `exp2` and the like where the result overflows
+-- - `x ^ n` for whole n up to 64, by n: products; below 0 it is 0 where x ^ -n overflows
 -- - `logsumexp`, `log_softmax` and `cross_entropy` of what is nearly certain, and their slopes
 --   there, by 1 unit of 1: the logarithm is that of a rounded sum
 -- - `var` of float32, by the square of the mean's rounding: beyond 10^4 deviations from 0 `std` or
 --   float64 has more digits
 -- - `mean` and `sum` where sums on the way leave the range of the dtype
+-- - attention, by the rounding of a score: as much as products of large q and k are off
+--
+-- Second derivatives keep their digits as a rule. Those of `tanh` and `sigmoid` lose them as the
+-- slopes do, those of `hypot` and of a norm by an element beside which the others are small, and
+-- those of attention over keys that have a large part in common, are differences. In float64
+-- those of `layer_norm`, `rms_norm` and `batch_norm` reach to elements of 1e154. What would mend
+-- these would be paid by all others.
 --
 -- ## Which bits are the same
 --

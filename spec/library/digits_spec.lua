@@ -131,6 +131,28 @@ describe("digits far out", function()
     end, {1e35}, 45.2952391273958, {-4.5e-35}, 8)
   end)
 
+  it("second derivatives of softplus and mish where they are nearly straight", function()
+    for op, points in pairs{
+      softplus = {[30] = 9.357622968838425e-14, [100] = 3.720075976020836e-44,
+                  [-20] = 2.061153613941849e-9},
+      logsigmoid = {[-30] = -9.357622968838425e-14, [-100] = -3.720075976020836e-44},
+      mish = {[20] = -6.457498407097901e-16, [40] = -5.631136330077695e-33,
+              [-1] = 0.349705673670645},
+    } do
+      for x, want in pairs(points) do
+        local v = mg.Variable{x}
+        local slope = mg.gradients(mg[op](v):sum(), v, {create_graph = true})
+        assert(helper.near(mg.gradients(slope:sum(), v), {want}, 1e-14, 0))
+      end
+    end
+  end)
+
+  it("powers beyond all numbers have their signs", function()
+    assert(helper.same(mg.tensor({-2, -3, 2}, "float32") ^ 1e8, mg.full({3}, math.huge, "float32")))
+    assert(helper.same(mg.tensor{-2, -2} ^ mg.tensor{1e17, 1025},
+      mg.tensor{math.huge, -math.huge}))
+  end)
+
   it("cross_entropy of a class that neither can be nor counts", function()
     local x = mg.Variable{{-math.huge, 1, 2}}
     local opts = {weight = {0, 1, 1}, label_smoothing = 0.3}

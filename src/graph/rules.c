@@ -244,10 +244,11 @@ static node *gelu_tanh_curve(vjp *v, node *x) { /* s (1 - s) (2 w' + x (w'' + w'
 }
 
 /* (1 - t^2) s (2 + x (1 - s - 2 s t)), s = sigmoid(x), t = tanh(softplus(x)) */
-static node *mish_curve(vjp *v, node *x) {
-  node *s = U(sigmoid, x), *t = U(tanh, U(softplus, x));
-  node *in = B(sub, U(sigmoid, U(neg, x)), B(mul, B(mul, s, t), N(2)));
-  return P(B(mul, B(sub, N(1), U(square, t)), s), B(add, B(mul, x, in), N(2)));
+static node *mish_curve(vjp *v, node *x) { /* t = (1 - r^2) / (1 + r^2), r = 1 - s */
+  node *s = U(sigmoid, x), *r = U(sigmoid, U(neg, x)), *d = B(add, U(square, r), N(1));
+  node *t = B(div, B(mul, s, B(add, r, N(1))), d), *rest = B(div, B(mul, r, N(2)), d);
+  node *in = B(sub, r, B(mul, B(mul, s, t), N(2)));
+  return P(B(mul, U(square, rest), s), B(add, B(mul, x, in), N(2)));
 }
 
 /* ---- elementwise ops and reductions: one function for one operand ----------------------------------------- */
