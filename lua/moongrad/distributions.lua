@@ -65,14 +65,15 @@ local function set(self, validate, rows)
   self.batch_shape, self.event_shape = shape, mg.tensor(0).shape
 end
 
--- Fields that are computed when they are read: mean, variance, probs of logits ...
+-- Fields that are computed when they are read: mean, variance, probs of logits ... A class of one's
+-- own may have them otherwise.
 local function read(self, name)
   local class = getmetatable(self)
+  local value = class[name]
+  if value ~= nil then return value end
   local make = class._[name]
   if make then return make(self) end
-  local value = class[name]
-  if value == nil and rawget(class, "_missing") then class._missing(self, name) end
-  return value
+  if rawget(class, "_missing") then class._missing(self, name) end
 end
 
 Distribution.extend = checked("extend(self, name: string)", "a class of one's own",

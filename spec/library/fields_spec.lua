@@ -148,6 +148,8 @@ describe("fields", function()
     d.shift = 5
     assert.equal(10, d.mean:item() + d.stddev:item() + d.shift)
     assert(helper.same(mg.distributions.Normal(2, 3):log_prob(1), d:log_prob(1)))
+    Shifted.mean, Shifted.variance = mg.tensor(7), mg.tensor(16)
+    assert.same({7, 16, 3}, {d.mean:item(), d.variance:item(), d.stddev:item()})
   end)
 
   it("that are lists of numbers are checked again when a place was assigned", function()
