@@ -149,13 +149,14 @@ end
 
 -- Raises: an object of class `kind` that has these members has no such one.
 function help.refuse_member(kind, name, names)
-  local ours = MEMBERS[name]
-  for _, known in ipairs(names) do
-    if ours and ours:match "^[%w_]+" == known then
-      mg.raise("%s has no %s; here it is %s", kind, name, ours)
+  for _, others in ipairs{MEMBERS, TORCH} do
+    local ours = others[name]
+    for _, known in ipairs(names) do
+      if ours and ours:match "^[%w_]+" == known then
+        mg.raise("%s has no %s; here it is %s", kind, name, ours)
+      end
     end
   end
-  help.refuse_torch(kind, name)
 end
 
 -- A name that mg, or the module `what` of it, does not have: nil, or an error where it is

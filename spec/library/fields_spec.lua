@@ -69,6 +69,12 @@ describe("fields", function()
       ["Live: there is no field or method push"] = call(mg.plot{{}, live = true}, "push"),
       ["CharTokenizer has no tokenize; here it is encode"] =
         call(data.CharTokenizer "ab", "tokenize"),
+      ["TensorDataset: there is no field or method type"] = call(ds, "type"),
+      ["CharTokenizer: there is no field or method train"] =
+        call(data.CharTokenizer "ab", "train"),
+      ["EMA has no state_dict; here it is state"] =
+        call(mg.training.EMA(mg.nn.Linear(2, 2)), "state_dict"),
+      ["Schedule has no get_last_lr; here it is opt.lr"] = call(cosine, "get_last_lr"),
       ["a class has no new: it is called"] = call(data.DataLoader, "new"),
     } do
       assert(raises(text, read))
