@@ -106,7 +106,8 @@ local function set_of(names)
 end
 
 -- What anything is asked for, to learn what it can do: these names, and those with _ or is_ first
-local ASKED = set_of "get batch take batches parameters named_parameters state load_state"
+local ASKED =
+  set_of "get batch take batches params parameters named_parameters state load_state"
 
 local function is_asked(name)
   return type(name) ~= "string" or ASKED[name] or name:find "^_" or name:find "^is_"

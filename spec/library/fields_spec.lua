@@ -91,6 +91,7 @@ describe("fields", function()
       assert.is_nil(loader[name])
     end
     assert(raises("DataLoader: there is no field collate", assign(loader, "collate", 3)))
+    assert(raises("SGD: parameter 1 is a table, expected a Variable", optim.SGD, {loader}))
     for _, name in ipairs{"betas", "parameters"} do assert.is_nil(opt[name]) end
     for _, base in ipairs{data.TensorDataset, data.Dataset, optim.SGD, mg.nn.Module} do
       local Mine = base:extend "Mine"
