@@ -45,8 +45,8 @@ print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)
 -- Second derivatives keep their digits as a rule. Those of `tanh` and `sigmoid` lose them as the
 -- slopes do, those of `hypot` and of a norm by an element beside which the others are small, and
 -- those of attention over keys that have a large part in common, are differences. In float64
--- those of `layer_norm`, `rms_norm` and `batch_norm` reach to elements of 1e154. What would mend
--- these would be paid by all others.
+-- those of `layer_norm`, `rms_norm` and `batch_norm` reach to elements of 1e154. That of `slogdet`
+-- of a singular matrix is nan, behind a mask too. What would mend these would be paid by all.
 --
 -- ## Which bits are the same
 --
