@@ -13,11 +13,6 @@ Object.__index = Object
 local core = require "moongrad.core"
 local raise = core.raise
 
--- Where all that is not found ends: other class libraries make objects by new.
-setmetatable(Object, { __index = function(_, name)
-  if name == "new" then raise("a class has no new: it is called, as in nn.Linear(3, 2)") end
-end })
-
 -- Objects of sealed classes whose init is at work
 local unfinished = setmetatable({}, {__mode = "k"})
 
