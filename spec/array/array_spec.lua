@@ -102,6 +102,8 @@ describe("making arrays", function()
     local form = 'mg.Variable(mg.tensor(data, "float32"))'
     assert(raises(form, mg.Variable, {1, 2}, {dtype = "float32"}))
     assert(raises(form, mg.Variable, {1, 2}, "float32"))
+    assert(raises("Variable: argument 2 is a ByteTokenizer, expected a string (name)", mg.Variable,
+      1, mg.data.ByteTokenizer()))
     assert(raises('no dtype "float32', mg.zeros, {2, dtype = "float32\0x"}))
   end)
 

@@ -518,7 +518,8 @@ node **push_values(lua_State *L, state *S, int i, const char *who, int t) {
 static int make_variable(lua_State *L) {
   state *S = get_state(L);
   const char *type = NULL;
-  if (lua_type(L, 2) == LUA_TTABLE && lua_getfield(L, 2, "dtype") == LUA_TSTRING)
+  if (lua_type(L, 2) == LUA_TTABLE &&
+      (lua_pushliteral(L, "dtype"), lua_rawget(L, 2)) == LUA_TSTRING)
     type = lua_tostring(L, -1);
   else if (lua_type(L, 2) == LUA_TSTRING && dtype_find(lua_tostring(L, 2)) >= 0)
     type = lua_tostring(L, 2);
