@@ -164,7 +164,7 @@ local function load_all(self, states, rng, path)
   local function take_back()
     for i = #done, 1, -1 do
       local undo = before[done[i]]
-      if undo and not pcall(undo) then pcall(undo) end -- one that fails keeps none of the others
+      if undo then pcall(undo) end -- one that fails keeps none of the others
     end
   end
   local function take()
