@@ -277,6 +277,9 @@ describe("distributions", function()
         assert.same({{0, 0, 0}, {0, 0, 0}, {0, 0, bent[3][3]}}, bent)
       end
     end
+    local function sure(v) return D.Bernoulli(v):entropy():sum() end
+    assert(helper.exact(mg.grad(sure)(mg.tensor{0, 0.5, 1}), {0, 0, 0}))
+    assert(helper.exact(mg.hvp(sure, mg.tensor{0, 0.5, 1}, mg.ones(3)), {0, -4, 0}))
     local p, some = mg.tensor{0, 0.5, 0, 1}, {2, 4}
     local function entropy(v) return D.Categorical(v):entropy() end
     local bent, want = mg.hessian(entropy, p), mg.hessian(entropy, mg.tensor{0.5, 1})

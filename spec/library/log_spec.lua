@@ -247,6 +247,10 @@ describe("a log of scalars", function()
     end
     logs[3]:scalar("other", 3)
     assert(raises("was begun with other columns", logs[3].close, logs[3]))
+    local log <close> = mg.log(child.path ".csv")
+    log:scalar("loss", 1)
+    assert(raises("log: " .. log.path .. " is being written to by what this interrupts",
+      mg._locked, log.path, "spec", log.flush, log))
     assert.same({1, 2}, mg.load(path).loss:totable())
     local program = child.path ".lua"
     child.write(program, [[

@@ -158,6 +158,7 @@ describe("an option of no use beside the others", function()
       {text = text, length = 2, test_fraction = 0.5}))
     assert.equal(12, #mg.data.Text{text = text, length = 2, stride = 1, split = "train",
                                    test_fraction = 0.5})
+    assert.equal(1, #mg.data.Text{text = text, length = 1, split = "test"})
     assert(raises("the columns' names are of no use without a header", mg.save,
       child.path ".csv", mg.ones(2, 2), {columns = {"a", "b"}, header = false}))
     assert(raises("progress: total = 5, but there are 3", mg.progress, 3, "fit", 5))
