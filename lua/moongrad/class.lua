@@ -114,7 +114,7 @@ end
 function Object:_strict(absent)
   local known = set_of(absent)
   local function missing(object, name)
-    if known[name] or unfinished[object] or is_asked(name) then return end
+    if known[name] or is_asked(name) then return end
     refuse(object, name, "field or method", members, require "moongrad.help".refuse_member)
   end
   self._missing = missing
