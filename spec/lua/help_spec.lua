@@ -220,7 +220,7 @@ describe("a name that is not there", function()
     local count = 0
     for fn, rows in pairs{[help.refuse_torch] = "TORCH", [help.missing] = "MORE"} do
       local i = 1
-      while debug.getupvalue(fn, i) ~= rows do i = i + 1 end
+      while assert(debug.getupvalue(fn, i)) ~= rows do i = i + 1 end
       for name, ours in pairs(select(2, debug.getupvalue(fn, i))) do
         count = count + 1
         local word = ours:match "^[%w_]+$" or ours:match "^([%w_]+)[({]"
