@@ -128,7 +128,7 @@ function Object:_strict(absent)
   return self
 end
 
-local function is_callable(v)
+function Object._is_callable(v)
   local meta = getmetatable(v)
   return type(v) == "function" or type(meta) == "table" and meta.__call ~= nil
 end
@@ -141,7 +141,7 @@ function Object:_seal(late, absent)
   self._sealed = {__newindex = before}
   function self.__newindex(object, name, value)
     local known = unfinished[object] or late[name] or
-      is_callable(value) and rawget(Object, name) == nil and type(self[name]) == "function"
+      Object._is_callable(value) and rawget(Object, name) == nil and type(self[name]) == "function"
     if known then return (before or rawset)(object, name, value) end
     refuse(object, name, "field", each)
   end

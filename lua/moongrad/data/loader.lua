@@ -24,13 +24,9 @@ local DataLoader = Object:extend("DataLoader"):_seal(nil, "sampler collate")
 DataLoader:_no_places "its batches come by for x, t in loader do"
 
 local function check_transforms(transform)
-  local function is_function(f)
-    local meta = getmetatable(f)
-    return type(f) == "function" or type(meta) == "table" and meta.__call ~= nil
-  end
-  local list = is_function(transform) and { transform } or transform or {}
+  local list = Object._is_callable(transform) and { transform } or transform or {}
   for i, f in ipairs(list) do
-    if not is_function(f) then
+    if not Object._is_callable(f) then
       raise("DataLoader: transform %d is a %s, expected a function", i, type(f))
     end
   end
