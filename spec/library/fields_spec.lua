@@ -12,39 +12,35 @@ local function assign(object, name, value)
   return function() object[name] = value end
 end
 
+-- Calls use(name, an object that init has not seen) for each class but those there to be extended.
+local function each_class(use)
+  local free, count = {Dataset = true, Sampler = true, Tokenizer = true, Optimizer = true}, 0
+  for _, part in ipairs{"data", "training", "distributions", "optim"} do
+    for name, class in pairs(mg[part]) do
+      if type(class) == "table" and rawget(class, "__name") and not free[name] then
+        count = count + 1
+        use(name, setmetatable({}, class))
+      end
+    end
+  end
+  assert(count > 40)
+end
+
 describe("fields", function()
   helper.guard(before_each, after_each)
 
   it("of every class but modules are those that its init makes", function()
-    local free = {Dataset = true, Sampler = true, Tokenizer = true, Optimizer = true} -- to extend
-    local count = 0
-    for _, part in ipairs{"data", "training", "distributions", "optim"} do
-      for name, class in pairs(mg[part]) do
-        if type(class) == "table" and rawget(class, "__name") and not free[name] then
-          count = count + 1
-          local object = setmetatable({}, class)
-          assert(raises(": there is no field such", assign(object, "such", 1)), name)
-        end
-      end
-    end
-    assert(count > 40)
+    each_class(function(name, object)
+      assert(raises(": there is no field such", assign(object, "such", 1)), name)
+    end)
   end)
 
   local function call(object, name) return function() return object[name](object, 1) end end
 
   it("and methods that are not there are told of where they are read", function()
-    local free = {Dataset = true, Sampler = true, Tokenizer = true, Optimizer = true} -- to extend
-    local count = 0
-    for _, part in ipairs{"data", "training", "distributions", "optim"} do
-      for name, class in pairs(mg[part]) do
-        if type(class) == "table" and rawget(class, "__name") and not free[name] then
-          count = count + 1
-          assert(raises(name .. ": there is no field or method such",
-            call(setmetatable({}, class), "such")))
-        end
-      end
-    end
-    assert(count > 40)
+    each_class(function(name, object)
+      assert(raises(name .. ": there is no field or method such", call(object, "such")))
+    end)
     local ds, p = data.TensorDataset(mg.ones(4, 2)), mg.Variable{1}
     local opt = optim.SGD({p}, {lr = 1})
     local normal, cosine = mg.distributions.Normal(0, 1), optim.cosine(opt, 3)
