@@ -89,7 +89,7 @@ Distribution._ = {
 
 local function extend(name, fields)
   local class = Distribution:extend(name):_seal()
-  class._ = setmetatable(fields, {__index = Distribution._})
+  class._, class._family = setmetatable(fields, {__index = Distribution._}), class
   return class
 end
 
@@ -809,13 +809,15 @@ function KL.MultivariateNormal(p, q)
   return 0.5 * (spread:sum(-1) + (ratio:tril(-1) ^ 2):sum{axis = {-2, -1}} + (off ^ 2):sum(-1))
 end
 
+-- A class of one's own is of the family that it extends while that has its density.
 local function family_of(op, v, i)
-  local class = type(v) == "table" and getmetatable(v)
-  local name = type(class) == "table" and class.__name
-  if not name or D[name] ~= class then
-    raise("%s: argument %d is no distribution of mg.distributions", op, i)
+  local own = type(v) == "table" and getmetatable(v)
+  local class = type(own) == "table" and own._family
+  if not class then raise("%s: argument %d is no distribution of mg.distributions", op, i) end
+  if own.log_prob ~= class.log_prob or own.log_density ~= class.log_density then
+    raise("%s: argument %d, a class of one's own, has another density than %s", op, i, class.__name)
   end
-  return name
+  return class.__name
 end
 
 D.kl = checked("kl(p: any, q: any)",

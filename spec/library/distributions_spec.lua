@@ -370,6 +370,24 @@ describe("distributions", function()
     assert(raises("kl: 3 labels and 1", D.kl, D.Categorical(mg.ones(3)), D.Categorical{1}))
   end)
 
+  it("differ as those that they extend, where they have their density", function()
+    local Mine, Log = D.Normal:extend "Mine", D.Normal:extend "Log"
+    local Further = Mine:extend "Further"
+    Further.mean = mg.tensor(7)
+    function Log:log_prob(x) return D.Normal.log_prob(self, x:log()) - x:log() end
+    local p, q = D.Normal(0, 1), D.Normal(1, 2)
+    for _, pair in ipairs{{Mine(0, 1), q}, {p, Further(1, 2)}, {Mine(0, 1), Further(1, 2)}} do
+      assert(helper.same(D.kl(p, q), D.kl(table.unpack(pair))))
+    end
+    assert(raises("kl: no closed form is known for Normal and Gamma", D.kl, Mine(0, 1),
+      D.Gamma(1, 1)))
+    assert(raises("kl: argument 2, a class of one's own, has another density than Normal", D.kl, p,
+      Log(0, 1)))
+    for _, bad in ipairs{{}, mg.nn.ReLU(), mg.ones(2), setmetatable({}, {__index = {}})} do
+      assert(raises("kl: argument 1 is no distribution of mg.distributions", D.kl, bad, p))
+    end
+  end)
+
   it("say what is wrong with parameters, and print what they are", function()
     assert(raises("Normal: scale must be positive", D.Normal, 0, -1))
     assert(raises("Bernoulli: probs must be within 0..1", D.Bernoulli, 1.5))
