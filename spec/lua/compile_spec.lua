@@ -973,6 +973,53 @@ describe("compile", function()
     return mg.compile(step), x, t, all
   end
 
+  describe("of many Variables", function()
+    local function many()
+      local list = {}
+      for i = 1, 400 do list[i] = mg.Variable{i, 2} end
+      return list
+    end
+
+    it("tells those that are one from those that are apart", function()
+      local f, n = counted(function(list)
+        local sum = 0
+        for i, x in ipairs(list) do
+          x:cleargrad()
+          sum = sum + (x * i):sum()
+        end
+        sum:backward()
+      end)
+      local g, list = mg.compile(f), many()
+      g(list)
+      list[400] = list[399]
+      for _ = 1, 2 do
+        g(list)
+        assert.same({799, 799}, list[400].grad:totable())
+      end
+      g(many())
+      assert.equal(2, n[1])
+    end)
+
+    it("has room for them, where the call that recorded was interrupted at its end", function()
+      local function add(list) return mg.stack(list):sum() end
+      local list, before = many(), 0
+      for left = 0, 40 do                            -- returns to come
+        local g, returns = mg.compile(add), 0
+        debug.sethook(function()
+          returns = returns + 1
+          if returns == before - left then error "refused" end
+        end, "r")
+        pcall(function()
+          g(list)
+          debug.sethook()
+        end)
+        debug.sethook()
+        if left == 0 then before = returns end
+        assert.equal(81000, g(list):item())
+      end
+    end)
+  end)
+
   it("leaves memory where the first call left it", function()
     local g, x, t = whole_step()
     g(x, t):free()

@@ -292,6 +292,9 @@ enum replayed { REPLAY_FAILED, REPLAY_DONE, REPLAY_BRANCH, REPLAY_STALE };
 enum replayed replay_run(graph *G, replay *p, node *const *arguments, const double *numbers, node **results);
 int replay_choice(const replay *p);           /* of the last run that ended as BRANCH: the choice, from 0, or NO_CHOICE */
 bool replay_takes(const replay *p, int i, const node *n); /* has argument i the form of n? */
+/* None of the arguments is another, nor one of the Variables that the function captures without its being so in
+** the record. */
+bool replay_apart(const replay *p, node *const *arguments);
 void replay_free(graph *G, replay *p);
 /* What was made later loses values and graph: `made`, places that it had, some perhaps twice; n < 0: look for all */
 void graph_forget(graph *G, uint64_t since, int64_t n, node *const *made);

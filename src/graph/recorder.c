@@ -493,6 +493,18 @@ bool replay_takes(const replay *p, int i, const node *n) {
   return has_layout(l, n);
 }
 
+bool replay_apart(const replay *p, node *const *arguments) {
+  bool apart = true;
+  for (int i = 0; i < p->narg; i++) {
+    if (p->itself[i]) continue;
+    apart &= !(arguments[i]->flags & ASSIGNED);
+    arguments[i]->flags |= ASSIGNED;
+  }
+  for (int i = 0; i < p->n; i++) apart &= !(p->v[i].n && p->v[i].n->flags & ASSIGNED);
+  for (int i = 0; i < p->narg; i++) arguments[i]->flags &= ~ASSIGNED;
+  return apart;
+}
+
 /* The leaf's address. REPLAY_DONE: it is there. */
 static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
   if (!n) return REPLAY_STALE;
@@ -515,18 +527,7 @@ static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
   return REPLAY_DONE;
 }
 
-/* Is an argument one of the Variables that the function captures, and not so in the record? */
-static bool meet(const replay *p, node *const *arguments) {
-  bool some = false;
-  for (int i = 0; i < p->narg; i++)
-    if (!p->itself[i]) arguments[i]->flags |= ASSIGNED;
-  for (int i = 0; i < p->n; i++) some |= p->v[i].n && p->v[i].n->flags & ASSIGNED;
-  for (int i = 0; i < p->narg; i++) arguments[i]->flags &= ~ASSIGNED;
-  return some;
-}
-
 static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const double *numbers) {
-  if (meet(p, arguments)) return REPLAY_STALE;
   for (int i = 0; i < p->n; i++) {
     const subject *x = &p->v[i];
     const node *n = x->n ? x->n : arguments[x->argument];

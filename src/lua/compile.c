@@ -202,8 +202,6 @@ static bool match(lua_State *L, state *S, const record *r, const item **x, int i
       if (!b) return false;
       node *n = unpack(L, b);
       if (it->kind == SAME) return m->n[it->n] == n;
-      for (int k = 0; k < m->nvar && k < FEW; k++)
-        if (m->n[k] == n) return false;
       m->n[m->nvar++] = n;
       return replay_takes(r->p, it->n, n);
     }
@@ -345,9 +343,11 @@ static bool finish(lua_State *L, state *S, session *s) {
   s->r = NULL; /* it ends in any case */
   r->p = recorder_end(&S->G, rec, n, v);
   if (!r->p) return s->done = false;
-  r->next = s->c->list; /* a hook may raise an error from here on */
-  s->c->list = r;
-  s->c->n++;
+  compiled *c = s->c; /* a hook may raise an error from here on */
+  if (r->arguments.nvar > c->most) c->most = r->arguments.nvar;
+  r->next = c->list;
+  c->list = r;
+  c->n++;
   return true;
 }
 
@@ -496,7 +496,7 @@ static bool fits(lua_State *L, state *S, const record *r, int objects, met *m) {
   m->nvar = 0;
   for (int i = 1; i <= r->nargs; i++)
     if (!match(L, S, r, &x, i, objects, m)) return false;
-  return true;
+  return replay_apart(r->p, m->n);
 }
 
 /* A Variable at i or in it that is tracked and made of others, a point of a transform, or any within
@@ -701,7 +701,6 @@ static int compiled_call(lua_State *L) {
     record *r = record_call(L, S, c, objects, nargs, script, nchoice);
     if (!r) break;
     use u = {c, r, r->id, c->calls};
-    if (r->arguments.nvar > c->most) c->most = r->arguments.nvar;
     if (c->most > FEW) m.n = lua_newuserdatauv(L, c->most * sizeof *m.n, 0);
     enum replayed how = run(L, S, &u, objects, &m, &count);
     if (how == REPLAY_DONE) return count;
