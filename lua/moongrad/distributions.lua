@@ -206,6 +206,17 @@ local function by_stirling(k, near, far)
   return mg.where(large, far(mg.where(large, k, LARGE)), near(mg.where(large, 1, k)))
 end
 
+-- f of parameters in float64, of their dtype: the terms of an entropy cancel, and its slopes may be
+-- beyond float32 where they are made of others that are not.
+local function widely(f, ...)
+  local wide, dtype = {...}, "float32"
+  for i, x in ipairs(wide) do
+    if x.dtype == "float64" then dtype = "float64" end
+    wide[i] = x:to "float64"
+  end
+  return f(table.unpack(wide)):to(dtype)
+end
+
 -- ---- what all have ----------------------------------------------------------------------------
 
 Distribution.rsample = checked("rsample(self, dims: shape...)",
@@ -396,7 +407,10 @@ local function gamma_entropy(concentration)
   end)
 end
 
-function D.Gamma:uncertainty() return gamma_entropy(self.concentration) - self.rate:log() end
+function D.Gamma:uncertainty()
+  return widely(function(k, rate) return gamma_entropy(k) - rate:log() end, self.concentration,
+    self.rate)
+end
 
 -- ---- on 0..1 ----------------------------------------------------------------------------------
 
@@ -450,8 +464,9 @@ end
 -- Shares of gamma variates: by the entropies of these and of their sum, which grow as logarithms
 -- where the lgammas of the formula that is in books would cancel.
 function D.Beta:uncertainty()
-  local a, b = self.concentration1, self.concentration0
-  return gamma_entropy(a) + gamma_entropy(b) - gamma_entropy(a + b) - (a + b):digamma()
+  return widely(function(a, b)
+    return gamma_entropy(a) + gamma_entropy(b) - gamma_entropy(a + b) - (a + b):digamma()
+  end, self.concentration1, self.concentration0)
 end
 
 D.Dirichlet = family("Dirichlet", {{"concentration", POSITIVE}},
@@ -487,9 +502,10 @@ function D.Dirichlet:log_density(x)
 end
 
 function D.Dirichlet:uncertainty()
-  local a = self.concentration
-  local total, k = a:sum(-1), self.event_shape[1]
-  return gamma_entropy(a):sum(-1) - gamma_entropy(total) - (k - 1) * total:digamma()
+  return widely(function(a)
+    local total, k = a:sum(-1), self.event_shape[1]
+    return gamma_entropy(a):sum(-1) - gamma_entropy(total) - (k - 1) * total:digamma()
+  end, self.concentration)
 end
 
 -- ---- of whole numbers -------------------------------------------------------------------------
@@ -623,20 +639,23 @@ end
 -- There is no closed form: the sum over all counts that matter, or of large rates, where these are
 -- many, half of log(2 pi e rate) and a series in 1 / rate.
 local MANY = 1e4
-function D.Poisson:uncertainty()
-  if self.rate.size == 0 then return self.rate * 1 end
-  local large = self.rate:ge(MANY)
-  local few = D.Poisson(mg.where(large, 1, self.rate), {validate_args = false})
+local function poisson_entropy(rates)
+  local large = rates:ge(MANY)
+  local few = D.Poisson(mg.where(large, 1, rates), {validate_args = false})
   local most = mg.no_grad(function() return few.rate:max():item() end)
   local shape = {math.ceil(most + 20 * math.sqrt(most) + 60)}
-  for i in ipairs(self.batch_shape) do shape[i + 1] = 1 end
-  local k = mg.range(0, shape[1] - 1, {dtype = self.rate.dtype}):reshape(shape)
+  for i in ipairs(rates.shape) do shape[i + 1] = 1 end
+  local k = mg.range(0, shape[1] - 1, {dtype = "float64"}):reshape(shape)
   local log_p = few:log_density(k)
   local near = -(mg.where(log_p:eq(-INF), 0, log_p:exp() * log_p)):sum(1)
-  local rate = mg.where(large, self.rate, MANY)
+  local rate = mg.where(large, rates, MANY)
   local far = 0.5 * (rate:log() + (LOG_2PI + 1)) -
     polynomial(1 / rate, {0, 1 / 12, 1 / 24, 19 / 360})
   return mg.where(large, far, near)
+end
+
+function D.Poisson:uncertainty()
+  return self.rate.size == 0 and self.rate * 1 or widely(poisson_entropy, self.rate)
 end
 
 -- ---- MultivariateNormal -----------------------------------------------------------------------

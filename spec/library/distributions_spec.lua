@@ -310,6 +310,27 @@ describe("distributions", function()
     end
   end)
 
+  it("have entropies in float32 as exact as it is, and slopes that it can hold", function()
+    for name, p in pairs {
+      Gamma = {{5, 8, 12, 15}, {8, 10, 10, 12}},
+      Beta = {{5, 8, 12, 15}, {5, 9, 11, 15}},
+      Dirichlet = {{{5, 8, 12}, {15, 6, 7}}},
+      Poisson = {{1e-40, 1e-30, 0.5, 3, 1e5}},
+    } do
+      local function entropy(dtype)
+        local params = {}
+        for i, v in ipairs(p) do params[i] = mg.Variable(mg.tensor(v, "float32"):to(dtype)) end
+        local h = D[name](table.unpack(params)):entropy()
+        return h, mg.gradients(h:sum(), params[1])
+      end
+      local h, slope = entropy "float32"
+      local want, want_slope = entropy "float64"
+      assert.equal("float32", h.dtype)
+      assert(near(h, want:totable(), 1e-7), name)
+      assert(near(slope, want_slope:totable(), 1e-7), name)
+    end
+  end)
+
   it("take logits as they take probs", function()
     local l = mg.tensor{-40, 0.5, 800}
     local d = D.Bernoulli(nil, {logits = l})
