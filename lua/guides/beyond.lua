@@ -7,7 +7,8 @@ local mg = require "moongrad"
 
 -- ## Threads
 --
--- Ops use as many threads as there are cores, or `OMP_NUM_THREADS`; results do not depend on it.
+-- Ops use as many threads as there are cores for the process, a container's quota of their time
+-- rounded up, or `OMP_NUM_THREADS`; results do not depend on it.
 
 mg.set_num_threads(2)
 print(mg.num_threads())

@@ -211,6 +211,47 @@ describe("where things are scarce", function()
     end
   end)
 
+  it("the time that cgroups leave a process bounds the default number of threads", function()
+    local folder = child.folder()
+    local library = folder .. "/elsewhere.so"
+    child.write(folder .. "/elsewhere.c", ([[
+      #define _GNU_SOURCE
+      #include <sched.h>
+      #include <stdio.h>
+      #include <string.h>
+      #include <sys/syscall.h>
+      #include <unistd.h>
+      int sched_getaffinity(int pid, size_t size, cpu_set_t *set) {
+        memset(set, 0, size);
+        for (int i = 0; i < 12; i++) CPU_SET(i, set);
+        return 0;
+      }
+      int open(const char *path, int flags, int mode) {
+        char at[5000] = "%s";
+        int ours = !strncmp(path, "/sys/fs/cgroup", 14) || !strcmp(path, "/proc/self/cgroup");
+        return syscall(SYS_open, ours ? strcat(at, path) : path, flags, mode);
+      }]]):format(folder))
+    assert(os.execute(("cc -w -shared -fPIC -o %s %s/elsewhere.c"):format(library, folder)))
+    local group, v1 = folder .. "/sys/fs/cgroup", folder .. "/sys/fs/cgroup/cpu"
+    assert(os.execute(("mkdir -p %s/a/b %s %s/proc/self"):format(group, v1, folder)))
+    local function threads(path, text, before)
+      child.write(path, text)
+      local program = [[io.write((require "moongrad").num_threads())]]
+      return tonumber((child.run(program, nil,
+        ('%s LD_PRELOAD="$LD_PRELOAD %s"'):format(before or "OMP_NUM_THREADS=", library))))
+    end
+    assert.equal(12, threads(group .. "/cpu.max", "max 100000\n"))
+    assert.equal(7, threads(group .. "/cpu.max", "650000 100000\n"))
+    assert.equal(20, threads(group .. "/cpu.max", "650000 100000\n", "OMP_NUM_THREADS=20"))
+    assert.equal(7, threads(group .. "/a/cpu.max", "500000 100000\n"))
+    assert.equal(5, threads(folder .. "/proc/self/cgroup", "1:name=systemd:/\n0::/a/b\n"))
+    assert.equal(1, threads(group .. "/a/b/cpu.max", "1000 100000\n"))
+    assert.equal(5, threads(group .. "/a/b/cpu.max", "2000000 100000\n"))
+    assert.equal(5, threads(v1 .. "/cpu.cfs_period_us", "50000\n"))
+    assert.equal(5, threads(v1 .. "/cpu.cfs_quota_us", "-1\n"))
+    assert.equal(3, threads(v1 .. "/cpu.cfs_quota_us", "150000\n"))
+  end)
+
   it("threads that cannot be started are done without", function()
     if helper.asan then return end
     for _, kb in ipairs{200000, 600000} do

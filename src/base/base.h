@@ -154,8 +154,7 @@ void errand_drop(errand *t);                      /* it is not touched any more,
 enum { MAX_THREADS = 4096 };
 bool is_room(size_t bytes);                   /* would the system give so many now? */
 void stack_grow(void);                        /* once, before the first kernel runs */
-int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors */
-int cpu_count(void);
+int threads_default(void);                    /* OMP_NUM_THREADS, or as many as there are processors for us */
 /* Kernels are compiled for the x86-64 levels v2, v3 and v4; elsewhere, or where PLAIN_C is defined, once, in
 ** plain C. EACH_LEVEL: before a function, which is then compiled for each. */
 #if defined __x86_64__ && !defined PLAIN_C

@@ -10,11 +10,14 @@
 #define _GNU_SOURCE
 #include "base/base.h"
 
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -289,12 +292,49 @@ void stack_grow(void) {
 
 /* ---- the processor ------------------------------------------------------------------------------- */
 
-/* Those this process may run on: a container's share, not the machine's. */
-int cpu_count(void) {
+/* What a short file holds, as text in size bytes; "" where there is none. How long it is. */
+static size_t short_text(const char *path, char *text, size_t size) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+  if (fd >= 0) close(fd);
+  if (n < 0) n = 0;
+  text[n] = 0;
+  return (size_t)n;
+}
+
+/* n, or for how many processors' time, rounded up, text stands: so much of it, in each period of so much.
+** Where there is no bound the first is "max" or -1. */
+static int within(int n, const char *text) {
+  char *rest;
+  long long time = strtoll(text, &rest, 10), period = strtoll(rest, NULL, 10);
+  return time > 0 && period > 0 && (time - 1) / period < n ? (int)((time - 1) / period) + 1 : n;
+}
+
+/* n, or as many as the process's cgroup and those above it have the time of. Within a container its own is the
+** root; in version 1 no other is looked at. */
+static int within_quota(int n) {
+  static const char root[] = "/sys/fs/cgroup";
+  char groups[4096], path[5000], text[128];
+  short_text("/proc/self/cgroup", groups, sizeof groups);
+  const char *own = strstr(groups, "0::/");
+  own = own ? own + 3 : "";
+  snprintf(path, sizeof path, "%s%.*s", root, (int)strcspn(own, "\n"), own);
+  for (size_t end; (end = strlen(path)) >= sizeof root - 1; *strrchr(path, '/') = 0) {
+    strcpy(path + end, "/cpu.max");
+    if (short_text(path, text, sizeof text)) n = within(n, text);
+    path[end] = 0;
+  }
+  size_t k = short_text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64);
+  short_text("/sys/fs/cgroup/cpu/cpu.cfs_period_us", text + k, 64);
+  return within(n, text);
+}
+
+/* Those this process may run on, and has the time of: a container's share, not the machine's. */
+static int cpu_count(void) {
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return within_quota(CPU_COUNT(&set));
   long n = sysconf(_SC_NPROCESSORS_ONLN);
-  return n < 1 ? 1 : (int)n;
+  return within_quota(n < 1 ? 1 : (int)n);
 }
 
 int threads_default(void) {
