@@ -44,8 +44,10 @@ end)
 
 -- Of a class without one of its own, which has no use for arguments.
 function Object:init(...)
+  local class = getmetatable(self)
+  if class.__init then raise("%s: __init is never called; it is init", class.__name) end
   if select("#", ...) == 0 then return end
-  raise("%s: takes no arguments: it has no init", getmetatable(self).__name)
+  raise("%s: takes no arguments: it has no init", class.__name)
 end
 
 -- Is this a class? One answers by all its objects' methods, and has none of their fields.
@@ -114,6 +116,9 @@ end
 function Object:_strict(absent)
   local known = set_of(absent)
   local function missing(object, name)
+    if self.get and math.type(name) == "integer" then
+      raise("%s: there is no [%d]: its items come by get(i), from 1 on", self.__name, name)
+    end
     if known[name] or is_asked(name) then return end
     refuse(object, name, "field or method", members, require "moongrad.help".refuse_member)
   end

@@ -141,9 +141,12 @@ local MEMBERS = {
   next = "batches",
 }
 
+-- Of modules alone, torch7's; elsewhere they are ops
+local MODULE = {add = "model[#model + 1] = layer", backward = "loss:backward()"}
+
 -- Raises where name is one of PyTorch's that `what` has under another.
 function help.refuse_torch(what, name)
-  local ours = TORCH[name]
+  local ours = TORCH[name] or what == "a module" and MODULE[name]
   if ours then mg.raise("%s has no %s; here it is %s", what, name, ours) end
 end
 

@@ -436,7 +436,8 @@ describe("a file", function()
   it("of another kind is an error", function()
     assert(raises('save: "x.pt" does not end in .safetensors, .npz, .npy', mg.save, "x.pt", {}))
     assert(raises('load: "x" does not end in', mg.load, "x"))
-    assert(raises("save: path must be a string, got number", mg.save, 3, {}))
+    assert(raises("save: path must be a string, got number: it stands before the values", mg.save,
+      3, {}))
   end)
 
   it("takes only what fits its kind", function()

@@ -289,6 +289,8 @@ describe("data", function()
     for _, ds in ipairs{pairs_of, text, twice, data.Subset(pairs_of, {1, 3}),
                         data.Concat(pairs_of, pairs_of)} do
       local n = #ds
+      refuses("there is no [1]: its items come by get(i), from 1 on", function() return ds[1] end)
+      refuses("there is no [1]", function() ipairs(ds)(ds, 0) end)
       assert(mg.equal((ds:get(-1)), (ds:get(n))))
       assert(mg.equal((ds:batch(1, -1)), (ds:batch(1, n))))
       for _, i in ipairs{0, n + 1, -n - 1} do

@@ -112,6 +112,8 @@ describe("nn.Module", function()
     function Twice.forward(_, x) return 2 * x end
     assert(near(Twice()(mg.ones(1)), {2}))
     assert(raises("Twice: takes no arguments: it has no init", Twice, 3))
+    function Twice:__init() self.factor = 2 end
+    assert(raises("Twice: __init is never called; it is init", Twice))
     assert(raises("Optimizer: takes no arguments", mg.optim.Optimizer, {mg.Variable(1)}))
     assert.equal("Dataset", tostring(mg.data.Dataset()))
     assert.equal("Optimizer()", tostring(mg.optim.Optimizer()))
@@ -698,8 +700,15 @@ describe("nn", function()
 
   it("are not classes where layers stand", function()
     local text = "Sequential: got the class Dropout, expected a module or a function: Dropout() "
-    assert(raises(text, nn.Sequential, nn.Linear(3, 2), nn.Dropout))
+    assert(raises("Sequential: argument 2 is the class Dropout, expected a function or a module" ..
+      ": Dropout(...) makes one", nn.Sequential, nn.Linear(3, 2), nn.Dropout))
+    assert(raises("Sequential: argument 1 is a table, expected a function or a module",
+      nn.Sequential, {nn.Linear(3, 2)}))
     local net = nn.Sequential(nn.Linear(3, 2))
+    assert(raises("a module has no add; here it is model[#model + 1] = layer",
+      function() net:add(mg.relu) end))
+    assert(raises("a module has no backward; here it is loss:backward()",
+      function() net:backward() end))
     assert(raises(text, function() net[2] = nn.Dropout end))
     assert.equal(1, #net)
     net[2] = nn.Dropout()

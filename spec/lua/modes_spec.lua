@@ -32,7 +32,8 @@ describe("Config", function()
   end)
 
   it("knows no other names", function()
-    assert(raises("Config: there is no mode backprop", function() return Config.backprop end))
+    assert(raises("Config: there is no mode backprop; there are enable_backprop train dtype " ..
+      "lean debug", function() return Config.backprop end))
     assert(raises("Config: there is no mode backprop", function() Config.backprop = true end))
     assert(raises("Config: there is no mode 1", function() return Config[1] end))
     assert(raises("Config: there is no mode no_such", mg.using_config, "no_such", 1, print))

@@ -153,8 +153,8 @@ describe("a signature", function()
   it("tells of classes that stand for what is made of them", function()
     local nn, data = mg.nn, mg.data
     local ds = data.TensorDataset(x)
-    assert(raises("SGD: argument 1 is the class Linear, expected a table or a module", mg.optim.SGD,
-      nn.Linear))
+    assert(raises("SGD: argument 1 is the class Linear, expected a table or a module (target): " ..
+      "Linear(...) makes one", mg.optim.SGD, nn.Linear))
     assert(raises("EMA: argument 1 is the class Linear, expected a module", mg.training.EMA,
       nn.Linear))
     assert(raises("cosine: argument 1 is the class SGD, expected an optimizer", mg.optim.cosine,

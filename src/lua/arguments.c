@@ -120,6 +120,8 @@ static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
   else lua_pushfstring(L, "argument %d is %s, expected %s", place, kind, expected);
   if (p->kinds & K_ARRAY && at && lua_isboolean(L, at))
     lua_pushfstring(L, "%s" OF_EQUALS, lua_tostring(L, -1));
+  else if (p->kinds & K_OBJECT && at && is_class(L, at) && lua_getfield(L, at, "__name"))
+    lua_pushfstring(L, "%s: %s(...) makes one", lua_tostring(L, -2), lua_tostring(L, -1));
   refuse_shown(L, r->g);
 }
 

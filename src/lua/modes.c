@@ -122,7 +122,9 @@ static unsigned check_name(lua_State *L, int i) {
   if (strcmp(given, name) == 0) return bit;
   CONFIG(NAMED)
 #undef NAMED
-  refuse(L, "Config: there is no mode %s", luaL_tolstring(L, i, NULL));
+#define NAME(bit, name, field, place) " " name
+  refuse(L, "Config: there is no mode %s; there are" CONFIG(NAME), luaL_tolstring(L, i, NULL));
+#undef NAME
 }
 
 /* The mode named at i with the value at i + 1. */

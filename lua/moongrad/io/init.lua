@@ -26,7 +26,10 @@ local FORM = "moongrad" -- the metadata that say the form of what was saved
 local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
 
 local function format_of(op, path)
-  if type(path) ~= "string" then raise("%s: path must be a string, got %s", op, type(path)) end
+  if type(path) ~= "string" then
+    local kind = mg.is_variable(path) and "Variable" or type(path)
+    raise("%s: path must be a string, got %s: it stands before the values", op, kind)
+  end
   if path:find "\0" then raise("%s: the path %q has a NUL", op, path) end
   local ending = path:match("%.(%w+)$")
   if op == "load" and PICKLES[ending] then

@@ -16,13 +16,10 @@ end
 -- They are its array part: net[1] is the first, net[#net + 1] = f appends.
 local Sequential = Module:extend("Sequential")
 
-Sequential.init = checked("Sequential(self, ...: function)",
+Sequential.init = checked("Sequential(self, ...: module | function)",
   "modules or plain functions, applied one after the other",
   function(self, ...)
-    for i = 1, select("#", ...) do
-      check_class("Sequential", (select(i, ...)))
-      self[i] = select(i, ...)
-    end
+    for i = 1, select("#", ...) do self[i] = select(i, ...) end
   end)
 
 -- What stood behind a hole would have parameters, and never be called.
