@@ -206,8 +206,8 @@ local function by_stirling(k, near, far)
   return mg.where(large, far(mg.where(large, k, LARGE)), near(mg.where(large, 1, k)))
 end
 
--- f of parameters in float64, of their dtype: the terms of an entropy cancel, and its slopes may be
--- beyond float32 where they are made of others that are not.
+-- f of parameters in float64, of their dtype: for what is made of terms that cancel, or of slopes
+-- beyond float32, and is itself within.
 local function widely(f, ...)
   local wide, dtype = {...}, "float32"
   for i, x in ipairs(wide) do
@@ -769,22 +769,25 @@ end
 function KL.Exponential(p, q) return ratio_gap(p.rate, q.rate) end
 
 function KL.Gamma(p, q)
-  local a, b, c, d = p.concentration, p.rate, q.concentration, q.rate
-  return a * ratio_gap(b, d) + (a - c) * log_of((d - b) / b, d:log() - b:log()) + lgamma_gap(c, a)
+  return widely(function(a, b, c, d)
+    return a * ratio_gap(b, d) + (a - c) * log_of((d - b) / b, d:log() - b:log()) +
+      lgamma_gap(c, a)
+  end, p.concentration, p.rate, q.concentration, q.rate)
 end
 
 function KL.Beta(p, q)
-  local a, b, c, d = p.concentration1, p.concentration0, q.concentration1, q.concentration0
-  return lgamma_gap(c, a) + lgamma_gap(d, b) - lgamma_gap(c + d, a + b)
+  return widely(function(a, b, c, d)
+    return lgamma_gap(c, a) + lgamma_gap(d, b) - lgamma_gap(c + d, a + b)
+  end, p.concentration1, p.concentration0, q.concentration1, q.concentration0)
 end
 
 function KL.Dirichlet(p, q)
-  local a, c = p.concentration, q.concentration
-  return lgamma_gap(c, a):sum(-1) - lgamma_gap(c:sum(-1), a:sum(-1))
+  return widely(function(a, c)
+    return lgamma_gap(c, a):sum(-1) - lgamma_gap(c:sum(-1), a:sum(-1))
+  end, p.concentration, q.concentration)
 end
 
 -- Probabilities add up to 1: gap(p, q - p) is p log(p / q) and what adds up to 0.
-local function share(p, q, log_p, log_q) return gap(p, q - p, log_q - log_p) end
 
 function KL.Bernoulli(p, q)
   local function parts(it, x)
@@ -795,7 +798,8 @@ function KL.Bernoulli(p, q)
   end
   local yes, no, log_yes, log_no = parts(p, p.by_logits and settled(p.given) or p.given)
   local q_yes, q_no, q_log_yes, q_log_no = parts(q, q.given)
-  local far = share(yes, q_yes, log_yes, q_log_yes) + share(no, q_no, log_no, q_log_no)
+  local more = mg.where(yes:lt(0.5), q_yes - yes, no - q_no) -- of the smaller: the other is rounded
+  local far = gap(yes, more, q_log_yes - log_yes) + gap(no, -more, q_log_no - log_no)
   if not (p.by_logits and q.by_logits) then return far end
   return by_size(mg._subz(q.given, p.given), function(step) -- q - p = p (1 - q) (exp(step) - 1)
     return yes * less_log(q_no * step:expm1()) + no * less_log(q_yes * (-step):expm1())
@@ -805,7 +809,7 @@ end
 function KL.Categorical(p, q)
   if p.n ~= q.n then raise("kl: %d labels and %d", p.n, q.n) end
   local probs, along = p.probs, {axis = -1, keepdims = true}
-  local far = share(probs, q.probs, p.log_probs, q.log_probs):sum(-1)
+  local far = gap(probs, q.probs - probs, q.log_probs - p.log_probs):sum(-1)
   if not (p.by_logits and q.by_logits) then return far end
   local step = mg._subz(q.given, p.given)
   step = step - mg._mulz(probs, step):sum(along):detach() -- which changes no probability

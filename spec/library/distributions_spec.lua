@@ -331,6 +331,35 @@ describe("distributions", function()
     end
   end)
 
+  it("have divergences in float32 of what is nearly alike as exact as it is", function()
+    for name, p in pairs {
+      Gamma = {{2, 700, 3e4}, {3, 0.5, 40}},
+      Beta = {{0.5, 300, 1000}, {0.5, 300, 0.2}},
+      Dirichlet = {{{100, 200, 50}, {3e4, 0.2, 1}}},
+      Bernoulli = {{0.03, 0.5, 0.97, 1e-6}},
+    } do
+      for _, off in ipairs {1e-4, 1e-2} do
+        local function divergence(dtype)
+          local params, few = {}, {{}, {}}
+          for i, v in ipairs(p) do
+            local x = mg.tensor(v, "float32")
+            for k, value in ipairs{x, x * (1 + off)} do
+              few[k][i] = mg.Variable(value:to(dtype))
+              params[#params + 1] = few[k][i]
+            end
+          end
+          local y = D.kl(D[name](table.unpack(few[1])), D[name](table.unpack(few[2])))
+          return y, mg.gradients(y:sum(), params)
+        end
+        local y, slopes = divergence "float32"
+        local want, want_slopes = divergence "float64"
+        assert.equal("float32", y.dtype)
+        assert(near(y, want:totable(), 2e-6), name)
+        for i, g in ipairs(slopes) do assert(near(g, want_slopes[i]:totable(), 2e-6), name) end
+      end
+    end
+  end)
+
   it("take logits as they take probs", function()
     local l = mg.tensor{-40, 0.5, 800}
     local d = D.Bernoulli(nil, {logits = l})
