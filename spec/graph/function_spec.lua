@@ -379,6 +379,20 @@ describe("a Function written in Lua", function()
     y:unchain()                                    -- F holds y
   end)
 
+  it("keeps no inputs where its backward fails: they may lead back to it", function()
+    local fails = false
+    local F = mg.Function{forward = function(_, v) return v * v end, backward = function(self, gy)
+      if fails then error "here" end
+      return gy * self.inputs[1] * 2
+    end}
+    local x = mg.Variable(mg.rand(100))
+    local y = F(x)
+    ;(y * y):sum():backward{create_graph = true}
+    fails = true
+    local slope = x.grad:sum()
+    assert.is_false(pcall(slope.backward, slope))
+  end)                                             -- the guard sees that nothing stays alive
+
   it("must be made from a table", function()
     assert(raises("Function: argument 1 is a number, expected a table", mg.Function, 3))
   end)

@@ -591,6 +591,7 @@ static bool done(backward *b, node *f) {
   if (b->watches) ok = settle(b, f);
   else if (waits) ok = sum_early(b, f);
   for (watch *w = b->watches; w; w = w->also) watch_step(w);
+  b->at = NULL;
   if (!b->o.retain_graph) node_release(b->G, f);
   if (!node_is_function(f)) return used(b, f), ok;
   for (int k = 0; k < f->x->nout; k++) used(b, f->x->out[k].n);

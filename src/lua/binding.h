@@ -341,6 +341,7 @@ void push_memory_by(lua_State *L, state *S, bool name); /* a table: by op, or by
 /* Runs f, met by b: gradients of its outputs in, of its inputs out. */
 void function_backward(lua_State *L, state *S, backward *b, node *f, bool create_graph);
 void function_release(graph *G, int ref);
+void function_failed(state *S, const node *f); /* its self keeps no inputs, which may lead back to it */
 
 /* ---- other C modules (foreign.c) ------------------------------------------------------------- */
 

@@ -20,6 +20,19 @@ void function_release(graph *G, int ref) {
   if (lua_checkstack(L, 4)) luaL_unref(L, LUA_REGISTRYINDEX, ref);
 }
 
+static const char field = 0; /* the registry's key of the string "inputs", which is there then */
+
+void function_failed(state *S, const node *f) {
+  lua_State *L = S->G.host;
+  if (f->op != OP_FUNCTION || !lua_checkstack(L, 4)) return;
+  if (lua_rawgeti(L, LUA_REGISTRYINDEX, f->x->ref) == LUA_TTABLE) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &field);
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+  }
+  lua_pop(L, 1);
+}
+
 /* ---- inputs as they were --------------------------------------------------------------------- */
 
 static node *input_of(node *f, int i) { return i < 2 ? f->in[i] : f->x->in[i - 2]; }
@@ -248,6 +261,8 @@ static int function_define(lua_State *L) {
   lua_getfield(L, 1,
                "forward"); /* what guards its fields refuses here: it gets another metatable */
   lua_settop(L, 1);
+  lua_pushliteral(L, "inputs");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &field);
   lua_newtable(L); /* of F: a call, and whatever F inherited before */
   if (luaL_getmetafield(L, 1, "__index") != LUA_TNIL) lua_setfield(L, 2, "__index");
   lua_pushvalue(L, lua_upvalueindex(1));

@@ -22,8 +22,9 @@ typedef struct {
 static void end(state *S, guard *g) {
   walk *w = (walk *)g;
   backward *b = w->b;
-  (void)S;
+  const node *f = b ? backward_at(b) : NULL;
   w->b = NULL;
+  if (f) function_failed(S, f);
   if (b) backward_free(b);
 }
 
