@@ -106,6 +106,15 @@ describe("transforms", function()
     assert(low < 0.1 and high > 0.9)
   end)
 
+  it("find the elements of pictures beyond the whole numbers of float32", function()
+    local w = 6000000
+    local stripes = (mg.range(1, w, {dtype = "float32"}) % 2):expand(1, 1, 3, w)
+    local crop = data.RandomResizedCrop({3, 6}, {scale = {1, 1}, ratio = {3 / w, 3 / w}})
+    for _, transform in ipairs{crop, data.Resize{3, 6}} do
+      assert(helper.exact(transform(stripes)[{1, 1}], mg.full({3, 6}, 0.5):totable()))
+    end
+  end)
+
   it("keep the dtype, and draw from the loader's seed", function()
     local pictures = x:to "float32"
     local chain = {data.ColorJitter{brightness = 0.2, hue = 0.1}, data.RandomErasing(0.5),

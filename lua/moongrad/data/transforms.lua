@@ -239,8 +239,9 @@ local function sample(x, rows, columns)
   local function corner(i, j, weight)
     local r, k = top + i, left + j
     local inside = r:ge(1):logical_and(r:le(h)):logical_and(k:ge(1)):logical_and(k:le(w))
-    local at = (r:clamp { min = 1, max = h } - 1) * w + k:clamp { min = 1, max = w }
-    local index = at:to("int64"):reshape(n, 1, th * tw):expand(n, c, th * tw)
+    local function whole(v, most) return v:clamp { min = 1, max = most }:to "int64" end
+    local at = (whole(r, h) - 1) * w + whole(k, w)     -- of float32 beyond 2^24 there are not all
+    local index = at:reshape(n, 1, th * tw):expand(n, c, th * tw)
     local picked = mg.gather(flat, 3, index):reshape(n, c, th, tw)
     return picked * mg.where(inside, weight, 0):unsqueeze(2)
   end
@@ -315,14 +316,8 @@ transforms.Resize = checked("Resize(size: pair(1..))",
     "interpolate {align_corners = false}",
   function(size)
     return function(x)
-      local n, _, h, w = check("Resize", x)
-      local function places(from, to)
-        local at = (mg.range(1, to, { dtype = x.dtype }) - 0.5) * (from / to) + 0.5
-        return at:clamp { min = 1, max = from }
-      end
-      local rows = places(h, size[1]):reshape(1, size[1], 1):expand(n, size[1], size[2])
-      local columns = places(w, size[2]):reshape(1, 1, size[2]):expand(n, size[1], size[2])
-      return sample(x, rows, columns)
+      check("Resize", x)
+      return mg.interpolate(x, { size = size, mode = "bilinear" })
     end
   end)
 
