@@ -347,7 +347,11 @@ D.Uniform = family("Uniform", {{"low", "finite"}, {"high", "finite"}},
   check("Uniform", "high - low", self.high - self.low, POSITIVE, TESTS[POSITIVE])
 end)
 
-function D.Uniform:draw(shape) return mg.uniform(self.low, self.high, shape) end
+-- What was rounded to high, which does not occur, is low: its share was rounded away from there.
+function D.Uniform:draw(shape)
+  local x = mg.uniform(self.low, self.high, shape)
+  return mg.where(x:lt(self.high), x, self.low)
+end
 
 function D.Uniform:log_density(x)
   local inside = x:ge(self.low):logical_and(x:lt(self.high))

@@ -360,6 +360,15 @@ describe("distributions", function()
     end
   end)
 
+  it("draw what may be, if it lies between few numbers of float32", function()
+    local d = D.Uniform(mg.tensor(1, "float32"), 1 + 2 ^ -21)
+    mg.seed(1)
+    local x = d:sample(4000)
+    assert.is_true(d:log_prob(x):isfinite():all():item())
+    local counts = mg.bincount(((x - 1) * 2 ^ 23):to "int64" + 1)
+    assert(near(counts:to "float64", {1000, 1000, 1000, 1000}, 0.1))
+  end)
+
   it("take logits as they take probs", function()
     local l = mg.tensor{-40, 0.5, 800}
     local d = D.Bernoulli(nil, {logits = l})
