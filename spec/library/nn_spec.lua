@@ -699,7 +699,6 @@ describe("nn", function()
   end)
 
   it("are not classes where layers stand", function()
-    local text = "Sequential: got the class Dropout, expected a module or a function: Dropout() "
     assert(raises("Sequential: argument 2 is the class Dropout, expected a function or a module" ..
       ": Dropout(...) makes one", nn.Sequential, nn.Linear(3, 2), nn.Dropout))
     assert(raises("Sequential: argument 1 is a table, expected a function or a module",
@@ -709,10 +708,14 @@ describe("nn", function()
       function() net:add(mg.relu) end))
     assert(raises("a module has no backward; here it is loss:backward()",
       function() net:backward() end))
-    assert(raises(text, function() net[2] = nn.Dropout end))
+    assert(raises("Sequential: got the class Dropout, expected a module or a function: Dropout() ",
+      function() net[2] = nn.Dropout end))
     assert.equal(1, #net)
     net[2] = nn.Dropout()
-    assert(raises("MLP: got the class Tanh", nn.MLP, {2, 1}, {activation = nn.Tanh}))
+    assert(raises("MLP: option activation is the class Tanh, expected a function or a module",
+      nn.MLP, {2, 1}, {activation = nn.Tanh}))
+    assert(raises("Transformer: option activation is the class GELU", nn.Transformer, 4, 2,
+      {activation = nn.GELU}))
     assert(raises("Sequential: there is no member 0, the first is 1", function()
       net[0] = mg.relu
     end))

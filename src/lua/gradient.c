@@ -166,7 +166,7 @@ static void check_recorded(lua_State *L, int i, const char *who) {
   if (y->flags & FROZEN) refuse(L, "%s: nothing is recorded of x.data, which is values alone", who);
   refuse(L,
          "%s: nothing was recorded of this Variable: it is a constant, or came from such, or was "
-         "made by detach, unchain, within no_grad or through integers",
+         "made by detach, unchain, mg.compile, within no_grad or through integers",
          who);
 }
 

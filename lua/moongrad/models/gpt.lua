@@ -80,7 +80,7 @@ end
 local GPT = Module:extend "GPT"
 
 GPT.init = checked("GPT(self, vocab_size: int(1..), {block_size: int(1..) = 64, " ..
-  "n_layer: int(1..) = 4, n_head: int(1..) = 4, n_embd: int(1..) = 128, " ..
+  "n_layer: int(1..10000) = 4, n_head: int(1..) = 4, n_embd: int(1..) = 128, " ..
   "dropout: number(0..1) = 0, bias: bool = true})",
   "tokens (N, T) in 1..vocab_size give logits (N, T, vocab_size) of the next one; T up to " ..
   "block_size; the last layer's weight is the embedding's",

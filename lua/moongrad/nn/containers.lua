@@ -5,14 +5,6 @@ local Module = require "moongrad.nn.module".Module
 local Linear = require "moongrad.nn.layers".Linear
 local checked = mg.checked
 
--- A class makes a layer where it is called with an input, instead of being one.
-local function check_class(who, f)
-  if Module._is_class(f) then
-    mg.raise("%s: got the class %s, expected a module or a function: %s() makes one", who,
-      f.__name, f.__name)
-  end
-end
-
 -- They are its array part: net[1] is the first, net[#net + 1] = f appends.
 local Sequential = Module:extend("Sequential")
 
@@ -29,7 +21,10 @@ function Sequential:__newindex(k, v)
   elseif math.type(k) == "integer" and k > #self + 1 then
     mg.raise("Sequential: there is no member %d for member %d to follow", k - 1, k)
   elseif math.type(k) == "integer" then
-    check_class("Sequential", v)
+    if Module._is_class(v) then
+      mg.raise("Sequential: got the class %s, expected a module or a function: %s() makes one",
+        v.__name, v.__name)
+    end
   end
   Module.__newindex(self, k, v)
 end
@@ -53,12 +48,11 @@ Sequential.forward = checked("Sequential(self, x: any)", "all of them, one after
 
 local MLP = Module:extend("MLP")
 
-MLP.init = checked("MLP(self, sizes: ints(1..), {activation: function})",
+MLP.init = checked("MLP(self, sizes: ints(1..), {activation: module | function})",
   "Linear layers with so many outputs each, the activation (mg.relu) between them; the number " ..
   "of inputs is left to the first call",
   function(self, sizes, activation)
     if #sizes == 0 then mg.raise("MLP: expected a table of sizes, one for each layer") end
-    check_class("MLP", activation)
     self.activation = activation or mg.relu
     self.layers = {}
     for i, n in ipairs(sizes) do self.layers[i] = Linear(n) end

@@ -17,7 +17,8 @@ end
 
 local SIZES = "d_model: int(1..), nhead: int(1..), "
 local OPTIONS = "dim_feedforward: int(1..) = 2048, dropout: number(0..1) = 0.1, " ..
-  "activation: function?, layer_norm_eps: number(0..) = 1e-5, batch_first: bool = false, " ..
+  "activation: module | function?, layer_norm_eps: number(0..) = 1e-5, " ..
+  "batch_first: bool = false, " ..
   "norm_first: bool = false, bias: bool = true})"
 
 -- ---- one layer --------------------------------------------------------------------------------
