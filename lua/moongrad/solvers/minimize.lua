@@ -64,7 +64,9 @@ local function minimize(f, v, method, tol, max_iter, history, callback)
     info.message, info.converged, info.value, info.gradient = why, converged, value, largest(g)
     return v.tree(x), info
   end
-  if value ~= value then mg.raise("minimize: f is nan where it starts") end
+  if value - value ~= 0 then
+    mg.raise("minimize: f is %s where it starts", value ~= value and "nan" or tostring(value))
+  end
   while true do
     if largest(g) <= tol then return finish("the gradient is small", true) end
     if info.iterations >= max_iter then return finish("max_iter is reached", false) end
