@@ -458,6 +458,17 @@ describe("plot's layers", function()
     assert.equal("mine", child.read(path))
   end)
 
+  it("are an error where Lua runs no programs, as in some hosts", function()
+    local popen = io.popen
+    finally(function() io.popen = popen end) -- luacheck: ignore 122
+    io.popen = function() error("'popen' not supported", 0) end -- luacheck: ignore 122
+    assert(raises("plot: cannot run gnuplot: 'popen' not supported", mg.plot,
+      {{1, 2}, path = child.path ".svg"}))
+    io.popen = function() return nil, "no more processes", 11 end -- luacheck: ignore 122
+    assert(raises("plot: cannot run gnuplot: no more processes", mg.plot,
+      {{1, 2}, path = child.path ".svg"}))
+  end)
+
   it("grow while one looks", function()
     local path = child.folder() .. "/live.svg"
     local live = mg.plot{live = true, path = path, title = "loss"}

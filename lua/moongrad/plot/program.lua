@@ -67,8 +67,9 @@ function program.run(op, package, command, script, aside)
   local picture, how, status
   if aside then ok, how, status = os.execute(command)
   else
-    local pipe <close>, why = io.popen(command)
-    if not pipe then raise("%s: cannot run %s: %s", op, package, why) end
+    local known, run, why = pcall(io.popen, command) -- which raises where the C library has none
+    local pipe <close> = known and run or nil
+    if not pipe then raise("%s: cannot run %s: %s", op, package, why or run) end
     picture, why = mg._rest(pipe)
     ok, how, status = pipe:close()
     if ok and not picture then raise("%s: cannot read from %s: %s", op, package, why) end
