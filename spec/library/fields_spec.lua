@@ -132,6 +132,40 @@ describe("fields", function()
     assert.equal(2, count)
   end)
 
+  it("that are options are checked again where they are used", function()
+    local ds = data.TensorDataset(mg.range(1, 6))
+    local function pass(loader) for _ in loader do end end
+    local function step(stopping) stopping:step(1) end
+    local function update(ema) ema:update() end
+    for text, case in pairs{
+      ["DataLoader: batch_size must be at least 1, got -1"] = {data.DataLoader(ds), pass,
+        "batch_size", -1},
+      ["DataLoader: option shuffle is a number"] = {data.DataLoader(ds), pass, "shuffle", 0},
+      ["DataLoader: option drop_last is a string"] = {data.DataLoader(ds), pass, "drop_last", "no"},
+      ["DataLoader: seed must be a whole number, not 0.5"] = {data.DataLoader(ds), pass, "seed",
+        0.5},
+      ["SequenceLoader: length must be at least 1, got 0"] = {
+        data.SequenceLoader(ds, {length = 2}), pass, "length", 0},
+      ["EMA: decay must be a number in 0..<1, got 5"] = {mg.training.EMA(mg.nn.Linear(2, 2)),
+        update, "decay", 5},
+      ['EarlyStopping: mode must be "min" or "max", got "most"'] = {mg.training.EarlyStopping(3),
+        step, "mode", "most"},
+      ["EarlyStopping: patience = -1 is negative"] = {mg.training.EarlyStopping(3), step,
+        "patience", -1},
+    } do
+      local object, use, name, value = table.unpack(case)
+      local before = object[name]
+      use(object)
+      object[name] = value
+      assert(raises(text, use, object))
+      object[name] = before
+      use(object)
+    end
+    local loader = data.DataLoader(ds)
+    loader.batch_size = 6 / 2
+    assert.equal("2", tostring(#loader))
+  end)
+
   it("of one's own classes are one's own affair", function()
     local Mine = data.TensorDataset:extend "Mine"
     function Mine:init(x)

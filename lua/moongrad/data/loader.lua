@@ -61,17 +61,21 @@ function DataLoader:__len()
   return whole + (rest > 0 and not self.drop_last and 1 or 0)
 end
 
--- How many whole batches a pass has, and how many items the one after them
+local assigned =
+  mg.signature "DataLoader({batch_size: int(1..), shuffle: bool, drop_last: bool, seed: int})"
+
+-- How many whole batches a pass has, how many items the one after them, and how many a whole one
 function DataLoader:split()
-  local n, all = #(self.sampler or self.ds), self.batch_size * self.ranks
-  return n // all, n % all // self.ranks
+  local size = assigned{ batch_size = self.batch_size, shuffle = self.shuffle,
+                         drop_last = self.drop_last, seed = self.seed or nil }
+  local n, all = #(self.sampler or self.ds), size * self.ranks
+  return n // all, n % all // self.ranks, size
 end
 
 -- A function of n: the items of batch n of a pass that begins now, their places i..j in the order.
 -- Another batch_size is the next pass's.
 function DataLoader:spans()
-  local whole, rest = self:split()
-  local most = self.batch_size
+  local whole, rest, most = self:split()
   return function(n)
     local size = n > whole and rest or most
     local i = (n - 1) * most * self.ranks + (self.rank - 1) * size + 1

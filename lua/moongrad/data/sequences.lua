@@ -46,9 +46,14 @@ SequenceLoader.init = checked(
     self:split()
   end)
 
--- How many batches a pass has, and how many steps each sequence
+local assigned =
+  mg.signature "SequenceLoader({batch_size: int(1..), length: int(1..), drop_last: bool})"
+
+-- How many batches a pass has, how many steps each sequence, and how many of either there are
 function SequenceLoader:split()
-  local steps, length = #self.ds // self.batch_size, self.length
+  local size, length = assigned{ batch_size = self.batch_size, length = self.length,
+                                 drop_last = self.drop_last }
+  local steps = #self.ds // size
   local count = self.drop_last and steps // length or -(-steps // length)
   if steps == 0 then
     raise("SequenceLoader: %d items make no %d sequences", #self.ds, self.batch_size)
@@ -56,7 +61,7 @@ function SequenceLoader:split()
     raise("SequenceLoader: %d steps make no batch of %d, and drop_last drops what is left",
       steps, length)
   end
-  return count, steps
+  return count, steps, size, length
 end
 
 function SequenceLoader:__len() return (self:split()) end
@@ -81,8 +86,7 @@ end
 
 SequenceLoader.batches = checked("batches(self)", "an iterator of x, t, ... for one pass",
   function(self)
-    local count, steps = self:split()
-    local size, length = self.batch_size, self.length
+    local count, steps, size, length = self:split()
     return passes.iterator(self, count, function(n)
       return piece(self.ds, size, steps, (n - 1) * length + 1, math.min(n * length, steps))
     end)

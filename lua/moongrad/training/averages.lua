@@ -133,9 +133,12 @@ EMA.init = checked("EMA(self, model: module, {decay: number(0..<1) = 0.999, warm
     self.model, self.decay, self.warmup, self.count, self.values = model, decay, warmup, 0, {}
   end)
 
+local assigned = mg.signature "EMA({decay: number(0..<1), warmup: bool})"
+
 -- Of the update that n came before
 function EMA:rate(n)
-  return 1 - (self.warmup and math.min(self.decay, (1 + n) / (10 + n)) or self.decay)
+  local decay, warmup = assigned{decay = self.decay, warmup = self.warmup}
+  return 1 - (warmup and math.min(decay, (1 + n) / (10 + n)) or decay)
 end
 
 local SWA = Average:extend("SWA"):_seal()

@@ -25,13 +25,18 @@ local function settle(self, best, bad)
     { n = 9, self, "best", best, self, "bad", bad, self, "stopped", bad > self.patience })
 end
 
+local assigned = mg.signature('EarlyStopping({patience: int(0..), mode: "min" | "max", ' ..
+  "min_delta: number(0..)})")
+
 EarlyStopping.step = checked("step(self, metric: number | variable)",
   "takes this epoch's number; true: stop",
   function(self, metric)
     local v = number_of("step", "metric", metric)
-    local sign = self.mode == "min" and 1 or -1
+    local _, mode, delta = assigned{
+      patience = self.patience, mode = self.mode, min_delta = self.min_delta }
+    local sign = mode == "min" and 1 or -1
     local first = self.best ~= self.best
-    if first and v == v or sign * v < sign * self.best - self.min_delta then
+    if first and v == v or sign * v < sign * self.best - delta then
       settle(self, v, 0)
     else
       settle(self, self.best, self.bad + 1)
