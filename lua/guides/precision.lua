@@ -39,7 +39,7 @@ print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)
 --   there, by 1 unit of 1: the logarithm is that of a rounded sum
 -- - `var` of float32, by the square of the mean's rounding: beyond 10^4 deviations from 0 `std` or
 --   float64 has more digits
--- - `mean` and `sum` where sums on the way leave the range of the dtype
+-- - `mean`, `sum` and `prod` where sums and products on the way leave the range of the dtype
 -- - attention, by the rounding of a score: as much as products of large q and k are off
 --
 -- Second derivatives keep their digits as a rule. Those of `tanh` and `sigmoid` lose them as the
@@ -66,8 +66,9 @@ local first = mg.randn(3)
 mg.seed(7)
 print(first, mg.equal(first, mg.randn(3)))
 
--- Fused or alone, in machine code or by a kernel, each op is rounded as by itself. Products and
--- convolutions have the bits of the machine: another processor may round them otherwise.
+-- Fused or alone, in machine code or by a kernel, each op is rounded as by itself. Where it is
+-- recorded, `prod` multiplies in another order. Matrix products and convolutions have the bits of
+-- the machine: another processor may round them otherwise.
 --
 -- ## float32 and float64
 --
