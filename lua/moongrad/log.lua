@@ -395,6 +395,9 @@ end
 local function log(path, append, columns)
   folders.check("log", path)
   local kind = path:match "%.(%w+)$"
+  if kind == "txt" or kind == "log" or kind == "json" or kind == "tsv" then
+    raise("log: no log is a file .%s: there are .csv and .jsonl, and folders for TensorBoard", kind)
+  end
   local class = kind == "csv" and Rows or kind == "jsonl" and Lines or Events
   if class == Events and append then raise("log: append is for .csv and .jsonl") end
   if columns and class ~= Rows then raise("log: columns are those of a .csv") end

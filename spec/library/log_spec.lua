@@ -70,6 +70,10 @@ describe("a log for TensorBoard", function()
     log:close()
     assert(raises("scalar: " .. folder .. " was closed", log.scalar, log, "a", 1))
     assert(raises("log: append is for .csv and .jsonl", mg.log, folder, {append = true}))
+    for _, ending in ipairs{"txt", "log", "json", "tsv"} do
+      local text = ("log: no log is a file .%s: there are .csv and .jsonl"):format(ending)
+      assert(raises(text, mg.log, folder .. "/a." .. ending))
+    end
     for _, kind in ipairs{".csv", ".jsonl"} do
       local endless = child.path(kind)
       os.execute("ln -s /dev/zero " .. endless)

@@ -46,7 +46,10 @@ describe("an error", function()
     says("one_hot: label 0 at position 1 is below 1", "mg.one_hot {0, 1}")
     mentions("raise: bad argument #2 to 'string.format'", "mg.raise('%d steps')")
     mentions("raise: bad argument #1 to 'string.format'", "mg.raise(x)")
-    mentions("grad: argument 1 is a Variable, expected a function (f)", "mg.grad(x)")
+    mentions("grad: argument 1 is a Variable, expected a function (f); mg.gradients(y, xs) " ..
+      "takes Variables", "mg.grad(x)")
+    mentions("numbers (argnum); it gives a function: mg.grad(f)(x)", "mg.grad(print, x)")
+    mentions("true or false (retain_grad); y.grad = v before it starts from v", "x:backward(x)")
     says("Variable: argument 2 is the name; for float32: mg.Variable(mg.tensor(data, \"float32\"))",
       "mg.Variable({1, 2}, 'float32')")
     says("Adam: the table of parameters has keys, expected a list", "mg.optim.Adam {W = x}")

@@ -108,6 +108,19 @@ typedef struct {
   int mixed;  /* the list that may hold options, too; they have been read */
 } reading;
 
+/* What gives a Variable where another library's function of this name takes one, or "" */
+static const char *instead(const char *op, const char *name) {
+  static const char *const told[][3] = {
+      {"grad", "f", "; mg.gradients(y, xs) takes Variables"},
+      {"value_and_grad", "f", "; mg.gradients(y, xs) takes Variables"},
+      {"grad", "argnum", "; it gives a function: mg.grad(f)(x)"},
+      {"value_and_grad", "argnum", "; it gives a function: mg.value_and_grad(f)(x)"},
+      {"backward", "retain_grad", "; y.grad = v before it starts from v"}};
+  for (size_t k = 0; k < sizeof told / sizeof *told; k++)
+    if (strcmp(op, told[k][0]) == 0 && name && strcmp(name, told[k][1]) == 0) return told[k][2];
+  return "";
+}
+
 static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
   const param *p = i < r->g->n ? &r->g->p[i] : &r->g->more;
   int place = (at ? at : i + 1) - self_counts(L, r->g);
@@ -122,6 +135,8 @@ static _Noreturn void mistyped(lua_State *L, const reading *r, int i, int at) {
     lua_pushfstring(L, "%s" OF_EQUALS, lua_tostring(L, -1));
   else if (p->kinds & K_OBJECT && at && is_class(L, at) && lua_getfield(L, at, "__name"))
     lua_pushfstring(L, "%s: %s(...) makes one", lua_tostring(L, -2), lua_tostring(L, -1));
+  else if (at && to_box(L, at))
+    lua_pushfstring(L, "%s%s", lua_tostring(L, -1), instead(r->g->name, p->name));
   refuse_shown(L, r->g);
 }
 
