@@ -455,7 +455,8 @@ function D.Beta:log_density(x)
   local inside = x:ge(0):logical_and(x:le(1)):logical_and(ends:logical_not())
   return within(inside, x, 0.5, function(v)
     local other = (-v):log1p()
-    local plain = mg.xlogy(a - 1, v) + mg._mulz(b - 1, other) - log_beta(a, b)
+    local flat = v:eq(1):logical_and(b:eq(1))       -- to slopes too, as of xlogy
+    local plain = mg.xlogy(a - 1, v) + (b - 1) * mg.where(flat, 0, other) - log_beta(a, b)
     local k, l = mg.where(large, a, LARGE), mg.where(large, b, LARGE)
     local n, log_v = k + l, v:log()
     local near = gap(k, n * v - k, n:log() + log_v - k:log()) +

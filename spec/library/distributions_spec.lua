@@ -360,6 +360,13 @@ describe("distributions", function()
     end
   end)
 
+  it("have the slopes of a flat Beta at either end", function()
+    local a, b = mg.Variable{1, 1, 1}, mg.Variable{1, 1, 1}
+    local slopes = mg.gradients(D.Beta(a, b):log_prob(mg.tensor{0, 1, 0.5}):sum(), {a, b})
+    assert(near(slopes[1], {1, 1, 1 - math.log(2)}))
+    assert(near(slopes[2], {1, 1, 1 - math.log(2)}))
+  end)
+
   it("draw what may be, if it lies between few numbers of float32", function()
     local d = D.Uniform(mg.tensor(1, "float32"), 1 + 2 ^ -21)
     mg.seed(1)
