@@ -172,8 +172,9 @@ array *arr_iota(ctx *c, dtype t, int64_t n, imm first, imm step) {
     if (t == F64) ((double *)a->buf->p)[i] = first.f + i * step.f;
     else if (t == F32) ((float *)a->buf->p)[i] = (float)(first.f + i * step.f);
     else {
-      imm v = {.i = (int64_t)((uint64_t)first.i + (uint64_t)i * (uint64_t)step.i)};
-      imm_store(t, (char *)a->buf->p + i * dtype_size[t], imm_cast(v, I64, t));
+      const int64_t v = (int64_t)((uint64_t)first.i + (uint64_t)i * (uint64_t)step.i);
+      if (t == I64) ((int64_t *)a->buf->p)[i] = v;
+      else imm_store(t, (char *)a->buf->p + i * dtype_size[t], imm_cast((imm){.i = v}, I64, t));
     }
   }
   return a;

@@ -145,19 +145,20 @@ static const double erf_terms_F32[] = {
   0.000117638473063709683, -9.25588824996247886e-6
 };
 
-/* (1 + 2 a) exp(a^2) erfc(a) - 1, minimax, by (a - K) / (a + K): K = 4, a <= 28.5; K = 2.5, a <= 10.6 */
-static const double erfcx_terms_F64[] = {
-  0.2329951186255525, -0.1396211168405629, 0.015379652102619651, 0.06809705425473728,
-  -0.10103906603629256, 0.09373283499680504, -0.0663303658127949, 0.037167515562049835,
-  -0.016197734045424104, 0.005031969763061853, -0.0007577734264822739, -0.00019925556699623896,
-  0.0001506225636034273, -2.440288756552213e-05, -1.1225516902624085e-05, 5.7170929794445025e-06,
-  3.022933449491439e-07, -8.338431506790713e-07, 6.216581168636659e-08, 1.141587582070085e-07,
-  -7.783605587539325e-09, -1.3219962739282018e-08, -1.6592765836070807e-09
+/* (y + K) exp(y^2 / 2) Phi(-y), minimax, by (y - K) / (y + K): K = 5.5, y <= 57; K = 3.125, y <= 22. The first
+** terms are floats as they stand. */
+static const double mills_terms_F64[] = {
+  0.7737696342764068, -0.685183420574338, 0.5355964890624932, -0.3670490652936305, 0.21787243285804084,
+  -0.10970308995837513, 0.04509758081320246, -0.01392351057090361, 0.002442982691822671,
+  0.000269604045915917, -0.0003245227506265268, 7.141461222494612e-05, 1.632031290419785e-05,
+  -1.211809254897036e-05, 4.4571378763030227e-07, 1.4821246122363987e-06, -2.6717851213686675e-07,
+  -1.7527484258394372e-07, 5.023274959267502e-08, 2.1200971884564368e-08, -6.076266743730366e-09,
+  -2.0202128373397886e-09, 2.4287135926010966e-10
 };
-static const double erfcx_terms_F32[] = {
-  0.2648381803794562, -0.12235670113117621, -0.09902412784754916, 0.15762798986045476,
-  -0.1029745481070699, 0.03277556295260598, 0.0009833489829548917, -0.004412633187517023,
-  0.00034032845607040614, 0.0006031985911209848, 7.422930950305212e-05
+static const double mills_terms_F32[] = {
+  0.733453631401062, -0.5249630212783813, 0.2526618242263794, -0.06382650882005692,
+  -0.005332185421139002, 0.007999848574399948, -3.948709854739718e-05, -0.0011378171620890498,
+  -5.251028051134199e-05, 0.00015141318726819009, 3.2633746741339564e-05
 };
 // clang-format on
 
@@ -197,9 +198,7 @@ static const double erfcx_terms_F32[] = {
 #define gated_slope OF(gated_slope)
 #define within OF(within)
 #define gate OF(gate_of)
-#define erfcx_part OF(erfcx_part)
-#define by_root2 OF(by_root2)
-#define erfc_part OF(erfc_part)
+#define mills OF(mills)
 #define step OF(step)
 #define values OF(values)
 #define tests OF(tests)
@@ -233,13 +232,14 @@ static const double erfcx_terms_F32[] = {
 #define TURNS_F64 1e5
 #define TURNS_F32 1e4
 #define erf_terms OF(erf_terms)
-#define erfcx_terms OF(erfcx_terms)
-#define ERFCX_MID OF(ERFCX_MID)
-#define ERFCX_MID_F64 4
-#define ERFCX_MID_F32 2.5
+#define mills_terms OF(mills_terms)
+#define MILLS_MID OF(MILLS_MID) /* few bits: x + K - K is exact */
+#define MILLS_MID_F64 5.5
+#define MILLS_MID_F32 3.125
 #define GAUSS_END OF(GAUSS_END) /* exp(-x^2 / 2) is 0 from there on */
 #define GAUSS_END_F64 40
 #define GAUSS_END_F32 15
+#define PHI_END 9 /* the normal distribution function is 1 from there on */
 #define GATE_END OF(GATE_END) /* its sigmoid is 0 below minus this */
 #define GATE_END_F64 24
 #define GATE_END_F32 14
@@ -248,6 +248,7 @@ static const double erfcx_terms_F32[] = {
 #define TINY_F32 0x1p-12
 #define TWO_BY_ROOT_PI 1.12837916709551257389615890312L
 #define ROOT_HALF 0.707106781186547524400844362104849039L
+#define ROOT2 1.41421356237309504880168872420969808L
 #define HALF_PI1 OF(HALF_PI1) /* pi / 2 in three pieces */
 #define HALF_PI1_F64 0x1.921fb54442d18p0
 #define HALF_PI1_F32 0x1.921fb6p0

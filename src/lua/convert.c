@@ -609,9 +609,9 @@ static int make_range(lua_State *L) {
   double first = lua_tonumber(L, 1), last = lua_tonumber(L, 2), step = lua_tonumber(L, 3);
   if (step == 0) refuse(L, "range: the step is 0");
   int64_t v[3] = {0};
-  double n = count_floats(first, last, step);
-  if (whole(L, 1, &v[0]) && whole(L, 2, &v[1]) && whole(L, 3, &v[2]))
-    n = count_whole(v[0], v[1], v[2]); /* a double does not hold all of them */
+  const bool wholes = whole(L, 1, &v[0]) && whole(L, 2, &v[1]) && whole(L, 3, &v[2]);
+  const double n = wholes ? count_whole(v[0], v[1], v[2]) /* a double does not hold all of them */
+                          : count_floats(first, last, step);
   if (!(n < 1e15)) refuse(L, "range: %g to %g by %g cannot be counted", first, last, step);
   imm a = {.f = first}, d = {.f = step};
   if (!is_float(t)) {
