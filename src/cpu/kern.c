@@ -145,7 +145,7 @@ static const double erf_terms_F32[] = {
   0.000117638473063709683, -9.25588824996247886e-6
 };
 
-/* (y + K) exp(y^2 / 2) Phi(-y), minimax, by (y - K) / (y + K): K = 5.5, y <= 57; K = 3.125, y <= 22. The first
+/* (y + K) exp(y^2 / 2) Phi(-y), minimax, by (y - K) / (y + K): K = 5.5, y <= 57; K = 3.125, y <= 23. The first
 ** terms are floats as they stand. */
 static const double mills_terms_F64[] = {
   0.7737696342764068, -0.685183420574338, 0.5355964890624932, -0.3670490652936305, 0.21787243285804084,
@@ -192,7 +192,6 @@ static const double mills_terms_F32[] = {
 #define less OF(less)
 #define power OF(power)
 #define scale OF(scale)
-#define exp_part OF(exp_part)
 #define expm1_near OF(expm1_near)
 #define gated OF(gated)
 #define gated_slope OF(gated_slope)
@@ -217,6 +216,7 @@ static const double mills_terms_F32[] = {
 #define BIAS OF(BIAS)
 #define BIAS_F64 1023
 #define BIAS_F32 127
+#define VANISHED (-(BIAS + MANTISSA + 18)) /* below it a 2^n is 0, if |a| < 2^16 */
 #define EXP_TERMS OF(EXP_TERMS)
 #define EXP_TERMS_F64 12
 #define EXP_TERMS_F32 6
@@ -238,8 +238,8 @@ static const double mills_terms_F32[] = {
 #define MILLS_MID_F32 3.125
 #define GAUSS_END OF(GAUSS_END) /* exp(-x^2 / 2) is 0 from there on */
 #define GAUSS_END_F64 40
-#define GAUSS_END_F32 15
-#define PHI_END 9 /* the normal distribution function is 1 from there on */
+#define GAUSS_END_F32 16
+#define PHI_END 9             /* the normal distribution function is 1 from there on */
 #define GATE_END OF(GATE_END) /* its sigmoid is 0 below minus this */
 #define GATE_END_F64 24
 #define GATE_END_F32 14
