@@ -192,6 +192,13 @@ function case.norm(dtype, n, m)
   return gradient({x}, function() return x:norm{axis = 2} end, input(dtype, n))
 end
 
+-- Scores under a mask: whose exp is nothing
+function case.vanish(dtype, n)
+  local x = input(dtype, n) * 50 - 1000
+  mg.eval(x)
+  return free(function() return x:exp() end)
+end
+
 function case.cdist(dtype, n, m)
   local x, y = variable(dtype, n, m), variable(dtype, n, m)
   return gradient({x, y}, function() return x:cdist(y) end, input(dtype, n, n))

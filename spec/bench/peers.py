@@ -267,6 +267,9 @@ class case:
     def norm(dtype, n, m):
         return lib.gradient([array(dtype, n, m)], lib.norm, (), array(dtype, n))
 
+    def vanish(dtype, n):
+        return lib.free(mx.exp, array(dtype, n) * 50 - 1000)
+
     def cdist(dtype, n, m):
         return lib.gradient([array(dtype, n, m), array(dtype, n, m)], lib.cdist, (),
                             array(dtype, n, n))

@@ -34,6 +34,8 @@ row {"cross_entropy", "cross_entropy 4096x1000 f32, gradient", "cross_entropy f3
      limit = 1.5}
 row {"layer_norm", "layer_norm 4096x768 f32, gradients", "layer_norm f32 4096 768", limit = 2}
 
+row {"vanish", "exp of masked scores, about -1000, 10^6 f32", "vanish f32 1000000", eager = 1}
+
 group "Reductions and broadcasts"
 for _, dtype in ipairs {"f32", "f64"} do
   for _, way in ipairs {"columns", "rows", "all"} do
