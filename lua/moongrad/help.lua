@@ -126,7 +126,15 @@ local MORE = {
   default_collate = "data.collate", SequentialSampler = "the order without shuffle",
   SubsetRandomSampler = "data.Subset, and shuffle = true", DistributedSampler = "shard = mg.dist",
   zero = "x[{}] = 0", narrow = "x[{ {first, last} }]", select = "x[{ {}, i }]", cmul = "mul",
-  cdiv = "div", nDimension = "ndim", nElement = "size",       -- from zero on torch7's
+  cdiv = "div", nDimension = "ndim", nElement = "size", DoubleTensor = "mg.Variable",
+  LongTensor = 'mg.tensor(data, "int64")', MSECriterion = "mg.mean_squared_error",
+  ClassNLLCriterion = "mg.nll_loss", CrossEntropyCriterion = "mg.cross_entropy",
+  BCECriterion = "mg.binary_cross_entropy", AbsCriterion = "mg.l1_loss",
+  SpatialConvolution = "nn.Conv2d", SpatialMaxPooling = "nn.MaxPool2d",
+  SpatialAveragePooling = "nn.AvgPool2d", SpatialBatchNormalization = "nn.BatchNorm",
+  BatchNormalization = "nn.BatchNorm", LookupTable = "nn.Embedding", View = "nn.Unflatten",
+  Reshape = "nn.Unflatten",                                   -- from zero on torch7's
+  Dense = "nn.Linear",
 }
 for _, dtype in ipairs{"float64", "float32", "int64", "uint8", "bool"} do
   MORE[dtype] = ('the string "%s", as in x:to "%s"'):format(dtype, dtype)

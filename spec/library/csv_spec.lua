@@ -189,6 +189,7 @@ describe("data.CSV", function()
     mine[1] = "n"
     assert.same({"length"}, ds.features)
     assert(raises("has no column x", mg.data.CSV, path, {target = "x", features = {"n"}}))
+    assert(raises("has no column x", mg.data.CSV, path, {target = "x"}))
     assert(raises("has no column x", mg.data.CSV, path, {features = {"x"}}))
     assert(raises("CSV: the list of features has the key 3, expected a list", mg.data.CSV, path,
       {features = {"n", nil, "length"}}))

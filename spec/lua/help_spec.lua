@@ -177,6 +177,8 @@ describe("a name that is not there", function()
       function() return mg.optim.StepLR end))
     assert(raises("data has no Compose; here it is a list of transforms",
       function() return mg.data.Compose end))
+    assert(raises("nn has no SpatialConvolution; here it is nn.Conv2d",
+      function() return mg.nn.SpatialConvolution end))
     assert.is_nil(mg.nn.no_such_layer)
     for name, ours in pairs{mse_loss = "mean_squared_error", concat = "cat", arange = "mg.range",
                             hsplit = "chunk(x, n, 2)", manual_seed = "mg.seed", clip = "clamp"} do

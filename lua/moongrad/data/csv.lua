@@ -31,6 +31,7 @@ local function read(self, path, target, features, header, delimiter, missing, dt
   local t, keys = csv.read(r, nil, false, header, delimiter, missing, dtype)
   local columns = {}
   local n = check_list("CSV", "the list of features", features or {})
+  if target and t[target] == nil then raise("CSV: %s has no column %s", path, tostring(target)) end
   features = features and table.move(features, 1, n, 1, {})
   if not features then
     features = {}
@@ -49,7 +50,6 @@ local function read(self, path, target, features, header, delimiter, missing, dt
   self.features, self.x = features, mg.stack(columns, 2)
   if not target then return TensorDataset.init(self, self.x) end
   self.t = t[target]
-  if self.t == nil then raise("CSV: %s has no column %s", path, tostring(target)) end
   if not mg.is_variable(self.t) then self.t, self.classes = labels_of(self.t) end
   TensorDataset.init(self, self.x, self.t)
 end
