@@ -827,17 +827,18 @@ end
 
 function KL.Poisson(p, q) return gap(p.rate, q.rate - p.rate, q.rate:log() - p.rate:log()) end
 
+-- By M^-1 L less 1, L and M the factors of p and q.
 function KL.MultivariateNormal(p, q)
   local L, M, off = p.scale_tril, q.scale_tril, whiten(q.scale_tril, q.loc - p.loc)
   local wide = mg.no_grad(function() return (mg.empty(L.shape) + mg.empty(M.shape)).shape end)
-  local ratio = mg.triangular_solve(L:expand(wide), M:expand(wide))
-  local d = ratio:diagonal{axis1 = -2, axis2 = -1}
-  local u = (d - 1) * (d + 1)
-  local spread = by_size(u, less_log, u - 2 * log_of(d - 1, d:log()))
-  return 0.5 * (spread:sum(-1) + (ratio:tril(-1) ^ 2):sum{axis = {-2, -1}} + (off ^ 2):sum(-1))
+  local more = mg.triangular_solve(L - M, M:expand(wide))
+  local function diagonal(x) return x:diagonal{axis1 = -2, axis2 = -1} end
+  local d = diagonal(more)
+  local u = d * (d + 2)
+  local spread = by_size(u, less_log, u - 2 * log_of(d, diagonal(L):log() - diagonal(M):log()))
+  return 0.5 * (spread:sum(-1) + (more:tril(-1) ^ 2):sum{axis = {-2, -1}} + (off ^ 2):sum(-1))
 end
 
--- A class of one's own is of the family that it extends while that has its density.
 local function family_of(op, v, i)
   local own = type(v) == "table" and getmetatable(v)
   local class = type(own) == "table" and own._family
