@@ -16,8 +16,19 @@ local raise = core.raise
 -- Objects of sealed classes whose init is at work
 local unfinished = setmetatable({}, {__mode = "k"})
 
+-- By object, the record in whose making it was made
+local born = setmetatable({}, {__mode = "k"})
+
+-- Does each replay make it anew? Its numbers are constants there, its Variables the record's own.
+function Object._is_within(object)
+  local serial = core._recording()
+  return serial and born[object] == serial
+end
+
 local function make(class, ...)
   local object = setmetatable({}, class)
+  local serial = core._recording()
+  if serial then born[object] = serial end
   local sealed = rawget(class, "_sealed")
   if sealed then unfinished[object] = true end
   local init = object.init

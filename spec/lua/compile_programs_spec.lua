@@ -296,6 +296,38 @@ local programs = {
     end, {mu, log_sigma, opt}
   end, mg.tensor{0, 1}, times = 5},
 
+  {"a model, what trains it and their averages, made anew at each call", function()
+    return function(x, t)
+      local out = {}
+      for _, rule in ipairs{"SGD", "Adam", "RMSprop", "Rprop"} do
+        local model = nn.Sequential(nn.Linear(7), nn.BatchNorm{momentum = "cumulative"}, mg.tanh,
+          nn.Linear(10))
+        local opt = optim[rule](model, rule == "SGD" and {lr = 0.1, momentum = 0.9} or {lr = 0.01})
+        local schedule, ema = optim.exponential(opt, 0.5), mg.training.EMA(model)
+        for _ = 1, 3 do
+          local loss = mg.cross_entropy(model(x), t)
+          model:cleargrads(); loss:backward(); opt:step(); schedule:step(); ema:update()
+        end
+        out[#out + 1] = model(x):detach()
+        out[#out + 1] = ema:apply(function() return model(x):detach() end)
+      end
+      return table.unpack(out)
+    end
+  end, images, labels},
+
+  {"parameters that outlive the call, what trains them made anew at each", function()
+    local w = mg.Variable(mg.ones(3))
+    return function(x)
+      local opt = optim.Adam({w}, {lr = 0.1})
+      for _ = 1, 3 do
+        w:cleargrad()
+        mg.sin(w * x):sum():backward()
+        opt:step()
+      end
+      return w:detach() * 1
+    end, {w}
+  end, x3},
+
   {"at the edges", function()
     return function(x)
       return mg.log(x), mg.maximum(0 / 0, x), mg.tanh(x * math.huge), mg.xlogy(0, x),

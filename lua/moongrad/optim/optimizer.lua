@@ -596,7 +596,9 @@ end
 
 local function hooks_and_update(attempt, self, params, owners)
   self:run_hooks(params)
-  if mg._recording() then return recorded_update(attempt, self, params, owners) end
+  if mg._recording() and not self:_is_within() then
+    return recorded_update(attempt, self, params, owners)
+  end
   local slots = {}
   for i, p in ipairs(params) do slots[i] = p.grad and next_slot(self, owners[i], p) end
   tidy(update, attempt, self, params, owners, slots)

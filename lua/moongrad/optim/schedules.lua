@@ -105,7 +105,7 @@ end
 Schedule.step = checked("step(self)", "sets the optimizer's lr to what comes next, " ..
   "reckoned from the lr it began with: what is assigned to opt.lr meanwhile is lost",
   function(self)
-    if mg._recording() then return recorded_step(self) end
+    if mg._recording() and not self.opt:_is_within() then return recorded_step(self) end
     mg._commit({}, {}, planned(self, steps_of(self) + 1))
   end)
 

@@ -36,7 +36,7 @@ end
 Average.update = checked("update(self)", "takes the parameters as they are now; after opt:step()",
   function(self)
     mg.no_grad(mg.tidy, function()
-      local recording = mg._recording()
+      local recording = mg._recording() and not self:_is_within()
       local rate = recording and recorded_rate(self) or self:rate(self.count)
       local targets, values, none = {}, {}, true
       local fields = recording and { n = 0 } or { n = 3, self, "count", self.count + 1 }
