@@ -1,8 +1,8 @@
 -- losses.lua -- losses beside network.lua's, and the distances some are made of: by margins, of
 -- distributions that are told by their parameters, of sequences that are not aligned.
 --
--- Named and reduced as PyTorch's. A margin that is met just so counts as not met, as there: its
--- gradient is that of the side above 0.
+-- Named and reduced as PyTorch's. A margin that is met just so counts as not met: its gradient is
+-- that of the side above 0, so that scores that begin as equals part.
 
 return function(mg, args)
   local define, raise, where = mg.define, mg.raise, mg.where
