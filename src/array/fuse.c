@@ -192,8 +192,8 @@ static bool add_output(ctx *c, fuser *f, array *a, int value) {
 **
 **                   a gradient will read it             nobody knows of one
 **   DEAR            at once                             the second time it is computed
-**   CHEAP           the fourth time                     the third time
-**   either, lean    never                               the third time
+**   CHEAP           the fourth time                     the fourth time
+**   either, lean    never                               the fourth time
 **
 ** Not at once, since boxes in Lua outlive their use: most such holders are gone by the next evaluation. What
 ** a row was folded to is little beside the row, and what a tape records is not computed twice. What a gradient
@@ -203,7 +203,7 @@ static bool is_stored(const arrays *k, const array *a, bool per_row) {
   bool dear = op_table[a->op].cost == DEAR;
   if (per_row || (k->tape && a->size <= SMALL)) return true;
   if (a->saved && (k->lean || dear)) return !k->lean;
-  return a->recomputes >= (dear && !k->lean ? 1 : a->saved ? 3 : 2);
+  return a->recomputes >= (dear && !k->lean ? 1 : 3);
 }
 
 static bool find_stored(ctx *c, fuser *f) {
