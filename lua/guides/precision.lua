@@ -88,10 +88,11 @@ print(mg.log{0, -1}, mg.maximum(0 / 0, 1), mg.tanh(math.huge), mg.xlogy(0, 0))
 print(mg.grad(function(v) return mg.where(v:gt(0), v:log(), 0):sum() end)(mg.tensor{0, 2}))
 
 -- Whole numbers are exact: int64 wraps as Lua's integers do, `/` gives floats, `//` and `%`
--- floor.
+-- floor. What is made one is cut toward 0, and stays at the ends of int64, with 0 for nan; uint8
+-- is that modulo 256.
 
 print(mg.tensor({7, -7}, "int64") // 2, mg.tensor({7, -7}, "int64") % 2)
-print(mg.tensor({1.9, -1.9}):to "int64")
+print(mg.tensor({1.9, -1.9}):to "int64", mg.tensor({300, -1}, "uint8"))
 
 -- ## Where a nan came from
 --

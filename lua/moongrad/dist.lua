@@ -17,7 +17,11 @@ local checked, raise = mg.checked, mg.raise
 
 -- Beside the functions: what is asked of it by its name alone
 local facts = { is_dist = true, rank = 1, size = 1 }
-local dist = setmetatable({}, { __index = facts })
+local dist = setmetatable({}, { __index = function(_, name)
+  local value = facts[name]
+  if value == nil and type(name) == "string" then require "moongrad.help".missing("dist", name) end
+  return value
+end })
 
 local function under_mpirun()
   for _, name in ipairs { "OMPI_COMM_WORLD_SIZE", "PMIX_RANK" } do

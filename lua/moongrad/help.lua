@@ -134,7 +134,9 @@ local MORE = {
   SpatialAveragePooling = "nn.AvgPool2d", SpatialBatchNormalization = "nn.BatchNorm",
   BatchNormalization = "nn.BatchNorm", LookupTable = "nn.Embedding", View = "nn.Unflatten",
   Reshape = "nn.Unflatten",                                   -- from zero on torch7's
-  Dense = "nn.Linear",
+  Dense = "nn.Linear", get_rank = "mg.dist.rank, from 1", get_world_size = "mg.dist.size",
+  world_size = "mg.dist.size", init_process_group = "nothing: require is enough",
+  DistributedDataParallel = "mg.dist.DataParallel",
 }
 for _, dtype in ipairs{"float64", "float32", "int64", "uint8", "bool"} do
   MORE[dtype] = ('the string "%s", as in x:to "%s"'):format(dtype, dtype)
@@ -179,7 +181,8 @@ function help.missing(what, name)
     local function compare(known)
       if known:lower() == name:lower() then found[#found + 1] = what .. "." .. known end
     end
-    for _, names in pairs(require "moongrad.parts".lists[what]) do names:gsub("%S+", compare) end
+    local lists = require "moongrad.parts".lists[what] or {}
+    for _, names in pairs(lists) do names:gsub("%S+", compare) end
     if #found == 0 then table.concat(help.members(mg[what]), " "):gsub("%S+", compare) end
     for known in mg._names() do
       if known == name and name:sub(1, 1) ~= "_" then found[#found + 1] = "mg." .. name end

@@ -179,6 +179,9 @@ describe("a name that is not there", function()
       function() return mg.data.Compose end))
     assert(raises("nn has no SpatialConvolution; here it is nn.Conv2d",
       function() return mg.nn.SpatialConvolution end))
+    assert(raises("dist has no get_rank; here it is mg.dist.rank, from 1",
+      function() return mg.dist.get_rank end))
+    assert.is_nil(mg.dist.no_such_thing)
     assert.is_nil(mg.nn.no_such_layer)
     for name, ours in pairs{mse_loss = "mean_squared_error", concat = "cat", arange = "mg.range",
                             hsplit = "chunk(x, n, 2)", manual_seed = "mg.seed", clip = "clamp"} do
