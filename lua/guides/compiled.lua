@@ -55,11 +55,12 @@ print(dynamic(mg.tensor(2.0)))
 k = 5
 print(dynamic(mg.tensor(2.0)))
 
--- What needs a value while f is recorded raises at its line: `item`, `print`, `<`, the positions of
--- a mask; so do `mg.seed`, and what goes by values: LBFGS (compile its closure instead), `mg.root`,
--- `mg.minimize`, steps of `mg.odeint` that tolerances choose. What f sets in Lua it sets once. A
--- check of values, such as that labels are classes, is part of the record: where it fails f is
--- called instead, as if it were not recorded, and says what is wrong; what it did before is done.
+-- What needs a value while f is recorded raises at its line: `item`, `print`, `<`, the positions
+-- of a mask; so do `mg.seed`, and what goes by values: LBFGS (compile its closure instead),
+-- `mg.root`, `mg.minimize`, steps of `mg.odeint` that tolerances choose. What f sets in Lua it
+-- sets once, so an optimizer that it captures refuses to have its options set. A check of values,
+-- such as that labels are classes, is part of the record: where it fails f is called instead, as
+-- if it were not recorded, and says what is wrong; what it did before is done.
 
 print(pcall(mg.compile(function(v) return v:item() end), mg.tensor(1.0)))
 

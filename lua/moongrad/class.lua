@@ -25,10 +25,14 @@ function Object._is_within(object)
   return serial and born[object] == serial
 end
 
-local function make(class, ...)
-  local object = setmetatable({}, class)
+function Object._made(object)
   local serial = core._recording()
   if serial then born[object] = serial end
+  return object
+end
+
+local function make(class, ...)
+  local object = Object._made(setmetatable({}, class))
   local sealed = rawget(class, "_sealed")
   if sealed then unfinished[object] = true end
   local init = object.init

@@ -558,6 +558,25 @@ describe("compile", function()
     assert.same({0, 1}, {schedule.t, p:item()})
   end)
 
+  it("sets no option of an optimizer that it captures, which would be once", function()
+    local p = mg.Variable{1}
+    local opt = optim.Adam({{params = {p}}}, {lr = 0.1})
+    for _, set in ipairs{opt, opt.groups[1]} do
+      local e = message(mg.compile(function() set.lr = 0.5 end))
+      assert.truthy(e:find("compile_spec.lua:%d+: Adam: lr would be set once"), e)
+    end
+    assert.equal(0.1, opt.lr)
+    local f = mg.compile(function(x)
+      local q = mg.Variable(x)
+      local own = optim.SGD({{params = {q}}}, {lr = 0.1})
+      q.grad = mg.ones_like(x)
+      own.lr, own.groups[1].lr = 0.2, 0.5
+      own:step()
+      return q:detach() * 1
+    end)
+    for i = 1, 3 do assert.equal(i - 0.5, f(mg.tensor{i}):item()) end
+  end)
+
   it("does nothing where a schedule in it fails, and a second try does all", function()
     local function steps(compiled)
       local p, fails = mg.Variable{1, 2, 3}, false

@@ -86,7 +86,12 @@ local function write(self, name, value)
     raise("%s: %s%s", class.__name, value == nil and "no value for " .. tostring(name) or
       "there is no field " .. tostring(name), near and ("; did you mean %s?"):format(near) or "")
   end
-  values[name] = checked_options(self, {[name] = value})[name]
+  local checked_value = checked_options(self, {[name] = value})[name]
+  if mg._recording() and not self:_is_within() then
+    raise("%s: %s would be set once, not at each call of a function that mg.compile records: " ..
+      "set it before the call, or step a schedule there", class.__name, name)
+  end
+  values[name] = checked_value
 end
 
 local function same(a, b)
@@ -185,9 +190,9 @@ local function new_group(self, n, given, seen)
     check_parameters(class.__name .. ": group " .. n, target)
   end
   for name, p in named(target) do check_new(seen, p.id, n, name, class.__name) end
-  local group = setmetatable({
+  local group = class._made(setmetatable({
     target = own_list(class.__name, target), values = setmetatable({}, {__index = self.values})
-  }, class)
+  }, class))
   for name, value in pairs(checked_options(group, options)) do group.values[name] = value end
   return group
 end
