@@ -214,6 +214,10 @@ describe("a signature", function()
     refuses("softmax: axis is given twice", SOFTMAX, x, 1, {axis = 1})
     refuses("softmax: unknown option axs; did you mean axis?", SOFTMAX, x, {axs = 1})
     refuses("softmax: unknown option dim; did you mean axis?", SOFTMAX, x, {dim = 1})
+    assert(raises("leaky_relu: unknown option negative_slope; did you mean slope?", mg.leaky_relu,
+      x, {negative_slope = 0.1}))
+    assert(raises("LeakyReLU: unknown option slope; did you mean negative_slope?",
+      mg.nn.LeakyReLU, {slope = 0.1}))
     refuses("var: unknown option ddof; did you mean correction?",
       "var(x: array, {correction: number = 1})", x, {ddof = 0})
     refuses("SGD: unknown option learning_rate; did you mean lr?",

@@ -183,14 +183,27 @@ int name_distance(const char *a, const char *b) {
 }
 
 static const char *near_option(const signature *g, const char *name) {
-  static const char *const others[][2] = {
-      {"dim", "axis"},        {"dims", "axis"},           {"keepdim", "keepdims"},
-      {"ddof", "correction"}, {"unbiased", "correction"}, {"ord", "p"},
-      {"epsilon", "eps"},     {"learning_rate", "lr"},    {"size_average", "reduction"}};
+  static const char *const others[][2] = {{"dim", "axis"},
+                                          {"dims", "axis"},
+                                          {"keepdim", "keepdims"},
+                                          {"ddof", "correction"},
+                                          {"unbiased", "correction"},
+                                          {"ord", "p"},
+                                          {"epsilon", "eps"},
+                                          {"learning_rate", "lr"},
+                                          {"size_average", "reduction"},
+                                          {"slope", "negative_slope"},
+                                          {"negative_slope", "slope"},
+                                          {"step_size", "size"},
+                                          {"max_norm", "max"},
+                                          {"normalized_shape", "shape"}};
   const char *best = NULL;
   int least = 9;
   for (size_t k = 0; k < sizeof others / sizeof *others; k++)
-    if (strcmp(name, others[k][0]) == 0) name = others[k][1];
+    if (strcmp(name, others[k][0]) == 0) {
+      name = others[k][1];
+      break;
+    }
   for (int i = 0; i < g->n; i++) {
     int d = name_distance(name, g->p[i].name);
     if (d < least) least = d, best = g->p[i].name;
