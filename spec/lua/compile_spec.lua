@@ -249,6 +249,38 @@ describe("compile", function()
     assert.equal(2, n[1])
   end)
 
+  it("writes into a grad that is there, which others have too", function()
+    for _, f in ipairs{
+      function(x) mg.assign({x.grad, x}, {x.grad * 0.5, x - x.grad}) end,
+      function(x) x.grad[1] = 5 end,
+      function(x) x.grad.data = x.grad * x end,
+    } do
+      local text = {}
+      for k = 1, 2 do
+        local x = mg.Variable{1, 2}
+        local function step() return f(x) end
+        local g = k == 1 and step or mg.compile(step)
+        local with = mg.compile(f)
+        for i = 1, 6 do
+          local grad = mg.tensor{i, 4}
+          x.grad = grad
+          if i % 2 == 0 then g() elseif k == 1 then f(x) else with(x) end
+          text[k] = (text[k] or "") .. bits{x, x.grad, grad} .. "\n"
+        end
+      end
+      assert.equal(text[1], text[2])
+    end
+    local x = mg.Variable{1, 2}
+    local halve = mg.compile(function() mg.assign({x.grad}, {x.grad * 0.5}) end)
+    x.grad = mg.tensor{3, 4}
+    halve()
+    x:cleargrad()
+    x:exp():sum():backward{create_graph = true}    -- exp's slope is its result
+    local before = bits(x.grad)
+    assert.truthy(message(halve):find "assign")
+    assert.equal(before, bits(x.grad))
+  end)
+
   it("gives values alone", function()
     local x = mg.Variable{1, 2}
     local y = mg.compile(function(v) return (v * v):sum() end)(x)

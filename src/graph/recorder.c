@@ -22,8 +22,9 @@ typedef struct {
   bool tracked;
   bool met; /* an argument: its Variable was read otherwise, too */
   bool grad_met, grad_read;
-  node *grad;       /* its grad before: a handle */
-  node *grad_stand; /* a reference */
+  node *grad;        /* its grad before: a handle */
+  node *grad_stand;  /* a reference */
+  array *grad_value; /* its value, before f writes into it */
 } touched;
 
 enum source { VALUE, GRAD, NUMBER_ASKED };
@@ -184,6 +185,7 @@ void recorder_grad(graph *G, node *n, bool write) {
   array *a = compute(G, r, x->grad) ? stand_in(G, r, x->grad, GRAD, (int)(x - r->v)) : NULL;
   if (!a || !(n->grad = node_array(G, a))) return lost(G, r);
   x->grad_stand = node_ref(n->grad);
+  x->grad_value = arr_ref(a);
 }
 
 void recorder_made(graph *G, node *n) {
@@ -295,7 +297,7 @@ typedef struct {
 
 typedef struct {
   int of; /* a subject */
-  bool grad;
+  enum { ITSELF, ITS_GRAD, INTO_GRAD } what;
   int result; /* of the tape, -1: nil */
 } effect;
 
@@ -326,6 +328,7 @@ static void put_back(graph *G, recorder *r) {
     if (x->n == x->of && x->grad_met) node_set_grad(G, n, x->grad);
     else if (x->grad_met) node_drop(G, x->grad);
     if (x->grad_stand) node_unref(G, x->grad_stand);
+    arr_unref(x->grad_value);
     arr_unref(x->stand);
   }
   graph_forget(G, r->since, r->nmade, r->made);
@@ -392,8 +395,8 @@ static replay *blank(graph *G, const recorder *r, int nresult) {
   return p;
 }
 
-static void add_effect(replay *p, int of, bool grad, array *a, array **all) {
-  p->e[p->neffect++] = (effect){of, grad, a ? p->nall : -1};
+static void add_effect(replay *p, int of, int what, array *a, array **all) {
+  p->e[p->neffect++] = (effect){of, what, a ? p->nall : -1};
   if (a) all[p->nall++] = a;
 }
 
@@ -406,13 +409,14 @@ static bool collect(graph *G, recorder *r, replay *p, node *const *results, arra
     touched *x = &r->v[i];
     array *a;
     if (!value_now(G, x, &a)) return false;
-    if (a) add_effect(p, i, false, a, all);
+    if (a) add_effect(p, i, ITSELF, a, all);
     node *g = x->n->grad;
-    if (!x->grad_met || (g && g == x->grad_stand)) continue;
+    bool same = g && g == x->grad_stand;
+    if (!x->grad_met || (same && g->a == x->grad_value)) continue;
     if (!g && x->grad_read && !x->grad) continue; /* there was none, and is none */
     a = NULL;
     if (g && !(a = node_as_array(G, g))) return false;
-    add_effect(p, i, true, a, all);
+    add_effect(p, i, same ? INTO_GRAD : ITS_GRAD, a, all);
   }
   return true;
 }
@@ -450,14 +454,14 @@ replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
   if (ok) graph_forget(G, r->since, r->nmade, r->made);
   for (int i = 0; ok && i < p->nall; i++) sinks[i] = false;
   for (int i = 0; ok && i < p->neffect; i++)
-    if (!p->e[i].grad) sinks[p->e[i].result] = true;
+    if (p->e[i].what == ITSELF) sinks[p->e[i].result] = true;
   ok = ok && tape_end(c, t, p->nall, all, sinks);
   if (ok && r->failed) ok = fail_memory(c, 0);
   for (int i = 0; p && all && i < p->nall; i++) arr_unref(all[i]);
   mg_free(all);
   if (ok) name_subjects(r, p);
   for (int i = 0; ok && i < p->neffect; i++)
-    if (!p->e[i].grad && p->e[i].result >= 0) offer(c, p, t, i);
+    if (p->e[i].what == ITSELF && p->e[i].result >= 0) offer(c, p, t, i);
   put_back(G, r);
   if (ok) return p->t = t, p;
   tape_free(t);
@@ -534,6 +538,11 @@ static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const
     if (x->turned || x->tracked != node_tracked(n)) return REPLAY_STALE;
     if (x->grad_read && x->grad_there != (n->grad != NULL)) return REPLAY_STALE;
   }
+  for (int i = 0; i < p->neffect; i++) {
+    const subject *x = &p->v[p->e[i].of];
+    const node *n = x->n ? x->n : arguments[x->argument];
+    if (p->e[i].what == INTO_GRAD && node_has_creator(n->grad)) return REPLAY_STALE;
+  }
   for (int i = 0; i < p->nleaf; i++) {
     leaf *l = &p->leaf[i];
     if (l->source == NUMBER_ASKED) {
@@ -577,7 +586,7 @@ static bool make_nodes(graph *G, replay *p, array **all, node **made, node **res
   for (int i = 0; i < p->neffect; i++) {
     const effect *e = &p->e[i];
     made[i] = NULL;
-    if (e->result < 0 || !e->grad) continue;
+    if (e->result < 0 || e->what != ITS_GRAD) continue;
     made[i] = node_for(G, all[e->result]);
     all[e->result] = NULL;
     ok = ok && made[i];
@@ -599,7 +608,8 @@ static void commit(graph *G, replay *p, array **all, node **made, node **results
     const subject *x = &p->v[e->of];
     node *n = x->n ? x->n : arguments[x->argument];
     if (made[i]) settle(G, made[i]);
-    if (e->grad) node_set_grad(G, n, made[i]);
+    if (e->what == ITS_GRAD) node_set_grad(G, n, made[i]);
+    else if (e->what == INTO_GRAD) node_set_value(G, n->grad, all[e->result]);
     else if (all[e->result]) node_set_value(G, n, all[e->result]);
     else node_read(G, n);
   }
