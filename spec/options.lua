@@ -776,7 +776,7 @@ for _, text in ipairs{"1,2,5\n3,4,6\n", "a,b,c\n1,2,5\n3,4,6\n", "1;2\n3;4\n",
   add("mg.data.CSV", {
     values = {target = several(1, "b"), features = several({1}, {"a"}),
       header = several(true, false, {"a", "b", "c"}), delimiter = ";", missing = {"-"}},
-    idle = {header = {features = "a header with that name is found without"}},
+    idle = {header = {features = "a header with that name is found without", target = "likewise"}},
     run = function(class, options)
       local path = file(".csv", text)
       local ok, ds = pcall(class, path, options)
