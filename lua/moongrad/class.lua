@@ -16,13 +16,25 @@ local raise = core.raise
 -- Objects of sealed classes whose init is at work
 local unfinished = setmetatable({}, {__mode = "k"})
 
--- By object, the record in whose making it was made
-local born = setmetatable({}, {__mode = "k"})
+-- By object, the record in whose making it was made, and the one that knows it to be its own
+local born, noted = setmetatable({}, {__mode = "k"}), setmetatable({}, {__mode = "k"})
 
 -- Does each replay make it anew? Its numbers are constants there, its Variables the record's own.
+-- One that is kept would be found again by the function's next call, but by no replay.
 function Object._is_within(object)
   local serial = core._recording()
-  return serial and born[object] == serial
+  if not serial or born[object] ~= serial then return false end
+  if noted[object] ~= serial then
+    local left = setmetatable({object}, {__mode = "v"})
+    core._ask(0, function()
+      if left[1] then collectgarbage() end
+      if not left[1] then return true end
+      raise("mg.compile: %s was made by the function that is recorded, and kept: make it before " ..
+        "the call", getmetatable(left[1]).__name)
+    end)
+    noted[object] = serial
+  end
+  return true
 end
 
 function Object._made(object)

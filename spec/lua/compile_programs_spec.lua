@@ -300,8 +300,8 @@ local programs = {
     return function(x, t)
       local out = {}
       for _, rule in ipairs{"SGD", "Adam", "RMSprop", "Rprop"} do
-        local model = nn.Sequential(nn.Linear(7), nn.BatchNorm{momentum = "cumulative"}, mg.tanh,
-          nn.Linear(10))
+        local model = nn.Sequential(nn.Linear(40, 7), nn.BatchNorm(7, {momentum = "cumulative"}),
+          mg.tanh, nn.Linear(7, 10))
         local opt = optim[rule](model, rule == "SGD" and {lr = 0.1, momentum = 0.9} or {lr = 0.01})
         local schedule, ema = optim.exponential(opt, 0.5), mg.training.EMA(model)
         for _ = 1, 3 do

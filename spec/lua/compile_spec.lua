@@ -590,6 +590,30 @@ describe("compile", function()
     assert.same({0, 1}, {schedule.t, p:item()})
   end)
 
+  it("refuses what it makes at the first call and keeps", function()
+    local p, opt, ema = mg.Variable{1}, nil, nil
+    local f = mg.compile(function(x)
+      opt = opt or optim.Adam({p}, {lr = 1})
+      p.grad = x * 1
+      opt:step()
+      return x * 1
+    end)
+    local module = nn.Linear(1, 1)
+    local g = mg.compile(function(x)
+      ema = ema or mg.training.EMA(module)
+      ema:update()
+      return x * 1
+    end)
+    for _ = 1, 2 do
+      for name, made in pairs{Adam = f, EMA = g} do
+        local e = message(made, mg.tensor{1})
+        assert.truthy(e:find("mg.compile: " .. name .. " was made by the function that is recorded",
+          1, true), e)
+      end
+    end
+    assert.equal(1, p:item())
+  end)
+
   it("sets no option of an optimizer that it captures, which would be once", function()
     local p = mg.Variable{1}
     local opt = optim.Adam({{params = {p}}}, {lr = 0.1})

@@ -505,8 +505,6 @@ local function fields_of(module, make, ...)
   return setmetatable(new, nil)
 end
 
-local function outside(...) return mg._outside(fields_of, ...) end
-
 -- Makes the parameters that wait for their input's size: the fields that modules will have, by
 -- module.
 local function infer(self, t)
@@ -532,8 +530,7 @@ end
 -- drawn: what it has not taken may have been of a wrong size.
 function Module:_sized(build, size, forward, ...)
   return mg._attempt({}, function(attempt, ...)
-    local fields, make = { n = 0 }, self:_is_within() and fields_of or outside
-    local made = make(self, build, size)
+    local fields, made = { n = 0 }, mg._outside(fields_of, self, build, size)
     local was = setmetatable({ layer = self, made = made, fields = {} }, Waiting)
     for k, v in pairs(made) do
       was.fields[k] = rawget(self, k)
