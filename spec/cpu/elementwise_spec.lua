@@ -138,6 +138,21 @@ describe("elementwise ops", function()
 
   -- ---- empty arrays ---------------------------------------------------------------------------
 
+  it("that vanish keep the sign of what they are too little to be", function()
+    local sign = {exp = 1, exp2 = 1, sigmoid = 1, softplus = 1, silu = -1, mish = -1, gelu = -1,
+                  _gelu_tanh = -1, _silu_slope = -1, _mish_slope = -1, _gelu_slope = -1}
+    for name, s in pairs(sign) do
+      for _, dtype in ipairs{"float32", "float64"} do
+        for _, v in ipairs{-2000, -1e30, -math.huge} do
+          local x = mg.full({9}, v, {dtype = dtype})
+          for _, y in ipairs(mg[name](x):totable()) do
+            assert(1 / y == s * math.huge, ("%s of %s %s: %s"):format(name, dtype, v, y))
+          end
+        end
+      end
+    end
+  end)
+
   it("of empty arrays are empty", function()
     for _, op in ipairs(ops) do
       for _, shape in ipairs{{0}, {0, 3}, {2, 0, 4}} do
