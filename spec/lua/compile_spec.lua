@@ -281,6 +281,44 @@ describe("compile", function()
     assert.equal(before, bits(x.grad))
   end)
 
+  it("sees a grad that f has by another name, too, where either is written", function()
+    local x, y, g, opt
+    local function double(v) mg.assign({v}, {v * 2}) end
+    local function as_argument(v) return function(i) return i == 1 and mg.tensor{1, 1} or v end end
+    for n, case in ipairs{
+      {function() double(g); opt:step() end},
+      {function() double(x.grad); return g * 1 end},
+      {function() local a = g * 1; double(x.grad); return a + x.grad + g end},
+      {function(v) double(x.grad); return v * 1 end, as_argument},
+      {function(v) double(v); return x.grad * 1 end, as_argument},
+      {function() double(x.grad); return y.grad * 1 end, nil, function() y.grad = x.grad end},
+      {function() double(x.grad); return y * 1 end, nil, function() x.grad = y end},
+      {function() double(y); return x.grad * 1 end, nil, function() x.grad = y end},
+      {function() double(x.grad); x:cleargrad(); x.grad = mg.ones(2) end},
+    } do
+      local text = {}
+      for k = 1, 2 do
+        x, y, g = mg.Variable{1, 2}, mg.Variable{3, 4}, mg.tensor{5, 6}
+        x.grad, y.grad = g, mg.tensor{7, 8}
+        opt = mg.optim.SGD({x}, {lr = 0.25})
+        local f, argument = case[1], (case[2] or function() return function() end end)(g)
+        if k == 2 then f = mg.compile(f) end
+        text[k] = ""
+        for i = 1, 4 do
+          if i == 3 and case[3] then case[3]() end
+          text[k] = text[k] .. bits{f(argument(i)) or 0, x, y, g, x.grad, y.grad} .. "\n"
+        end
+      end
+      assert.equal(text[1], text[2], n)
+    end
+    x, g = mg.Variable{1, 2}, mg.tensor{5, 6}
+    x.grad = g
+    local f, n = counted(function() return x.grad * g end)
+    local both = mg.compile(f)
+    for _ = 1, 3 do assert.same({25, 36}, both():totable()) end
+    assert.equal(1, n[1])
+  end)
+
   it("gives values alone", function()
     local x = mg.Variable{1, 2}
     local y = mg.compile(function(v) return (v * v):sum() end)(x)

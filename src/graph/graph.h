@@ -27,7 +27,7 @@ enum flag {                   /* node.flags */
   RELEASED = 8,               /* a backward has used up what was saved */
   DROPPED = 16,               /* the value was let go: nobody had a handle */
   FROZEN = 32,                /* x.data: writing into it would be lost */
-  ASSIGNED = 128,             /* a target of the assign under way, or an argument of the replay that begins */
+  ASSIGNED = 128,             /* a target of the assign under way, or of what the replay that begins tells apart */
   PART = 64,                  /* x[...] or x.T, not recorded: writing into it would not reach x */
   OUTSIDE = 256,              /* made while a recording paused: it was there before, as it were */
   UNREAL = 512,               /* made while a function was recorded by mg.compile: it has no value */
@@ -293,7 +293,7 @@ enum replayed replay_run(graph *G, replay *p, node *const *arguments, const doub
 int replay_choice(const replay *p);           /* of the last run that ended as BRANCH: the choice, from 0, or NO_CHOICE */
 bool replay_takes(const replay *p, int i, const node *n); /* has argument i the form of n? */
 /* None of the arguments is another, nor one of the Variables that the function captures without its being so in
-** the record. */
+** the record; and nothing that is written is read by another name, as the grad of a Variable. */
 bool replay_apart(const replay *p, node *const *arguments);
 void replay_free(graph *G, replay *p);
 /* What was made later loses values and graph: `made`, places that it had, some perhaps twice; n < 0: look for all */

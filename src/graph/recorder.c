@@ -23,7 +23,7 @@ typedef struct {
   bool met; /* an argument: its Variable was read otherwise, too */
   bool grad_met, grad_read;
   node *grad;        /* its grad before: a handle */
-  node *grad_stand;  /* a reference */
+  node *grad_stand;  /* a handle: f may write into it, and then clear it */
   array *grad_value; /* its value, before f writes into it */
 } touched;
 
@@ -40,7 +40,7 @@ typedef struct {
   array *dense; /* of one that has a number for all elements, for a while */
 } leaf;
 
-enum { CHOICES = 64 };
+enum { CHOICES = 64, EFFECTS = 3 /* on one Variable */ };
 
 struct recorder {
   tape *t;
@@ -182,9 +182,11 @@ void recorder_grad(graph *G, node *n, bool write) {
   if (write) return;
   x->grad_read = true;
   if (!x->grad) return;
-  array *a = compute(G, r, x->grad) ? stand_in(G, r, x->grad, GRAD, (int)(x - r->v)) : NULL;
+  const touched *also = find(r, x->grad); /* f writes it by another name: no replay will do that */
+  bool ok = (also && also->stand) || compute(G, r, x->grad);
+  array *a = ok ? stand_in(G, r, x->grad, GRAD, (int)(x - r->v)) : NULL;
   if (!a || !(n->grad = node_array(G, a))) return lost(G, r);
-  x->grad_stand = node_ref(n->grad);
+  x->grad_stand = node_hold(n->grad);
   x->grad_value = arr_ref(a);
 }
 
@@ -327,7 +329,7 @@ static void put_back(graph *G, recorder *r) {
     }
     if (x->n == x->of && x->grad_met) node_set_grad(G, n, x->grad);
     else if (x->grad_met) node_drop(G, x->grad);
-    if (x->grad_stand) node_unref(G, x->grad_stand);
+    node_drop(G, x->grad_stand);
     arr_unref(x->grad_value);
     arr_unref(x->stand);
   }
@@ -369,7 +371,7 @@ static bool value_now(graph *G, const touched *x, array **a) {
 
 static replay *blank(graph *G, const recorder *r, int nresult) {
   size_t bytes = sizeof(replay) + r->n * sizeof(subject) + r->nleaf * sizeof(leaf) +
-                 2 * r->n * sizeof(effect) + r->nleaf * sizeof(tape_leaf_at) +
+                 EFFECTS * r->n * sizeof(effect) + r->nleaf * sizeof(tape_leaf_at) +
                  (r->narg + 1) * (sizeof(node *) + sizeof(int));
   replay *p = mg_alloc(&G->c, bytes);
   if (!p) return NULL;
@@ -378,7 +380,7 @@ static replay *blank(graph *G, const recorder *r, int nresult) {
   p->leaf = (leaf *)(p->v + r->n);
   p->at = (tape_leaf_at *)(p->leaf + r->nleaf);
   p->e = (effect *)(p->at + r->nleaf);
-  p->itself = (node **)(p->e + 2 * r->n);
+  p->itself = (node **)(p->e + EFFECTS * r->n);
   p->argument = (int *)(p->itself + r->narg + 1);
   p->nleaf = r->nleaf;
   p->narg = r->narg;
@@ -411,12 +413,15 @@ static bool collect(graph *G, recorder *r, replay *p, node *const *results, arra
     if (!value_now(G, x, &a)) return false;
     if (a) add_effect(p, i, ITSELF, a, all);
     node *g = x->n->grad;
-    bool same = g && g == x->grad_stand;
-    if (!x->grad_met || (same && g->a == x->grad_value)) continue;
+    if (x->grad_stand && x->grad_stand->a != x->grad_value) {
+      if (!(a = node_as_array(G, x->grad_stand))) return false;
+      add_effect(p, i, INTO_GRAD, a, all);
+    }
+    if (!x->grad_met || (g && g == x->grad_stand)) continue;
     if (!g && x->grad_read && !x->grad) continue; /* there was none, and is none */
     a = NULL;
     if (g && !(a = node_as_array(G, g))) return false;
-    add_effect(p, i, same ? INTO_GRAD : ITS_GRAD, a, all);
+    add_effect(p, i, ITS_GRAD, a, all);
   }
   return true;
 }
@@ -446,7 +451,7 @@ replay *recorder_end(graph *G, recorder *r, int n, node *const *results) {
   ctx *c = &G->c;
   tape *t = r->t;
   replay *p = blank(G, r, n);
-  int most = n + 2 * r->n + 1;
+  int most = n + EFFECTS * r->n + 1;
   array **all = p ? mg_alloc(c, most * (sizeof *all + sizeof(bool))) : NULL;
   bool *sinks = all ? (bool *)(all + most) : NULL;
   bool ok = all && collect(G, r, p, results, all);
@@ -497,6 +502,39 @@ bool replay_takes(const replay *p, int i, const node *n) {
   return has_layout(l, n);
 }
 
+static node *subject_of(const replay *p, int i, node *const *arguments) {
+  return p->v[i].n ? p->v[i].n : arguments[p->v[i].argument];
+}
+
+/* What effect i writes into, and is not made for it, or NULL */
+static node *written(const replay *p, int i, node *const *arguments) {
+  node *n = subject_of(p, p->e[i].of, arguments);
+  return p->e[i].what == ITSELF ? n : p->e[i].what == INTO_GRAD ? n->grad : NULL;
+}
+
+/* Is something that is written read by another name: as a Variable and the grad of one, or the grad of two? */
+static bool is_shared(const replay *p, node *const *arguments) {
+  bool shared = false;
+  int names = 0;
+  for (int i = 0; i < p->neffect; i++) {
+    node *n = written(p, i, arguments);
+    if (!n) continue;
+    shared |= (n->flags & ASSIGNED) != 0;
+    n->flags |= ASSIGNED;
+    names--;
+  }
+  for (int i = 0; i < p->n; i++) {
+    const node *n = subject_of(p, i, arguments), *g = p->v[i].grad_read ? n->grad : NULL;
+    names += (n->flags & ASSIGNED) != 0;
+    names += g && g->flags & ASSIGNED;
+  }
+  for (int i = 0; i < p->neffect; i++) {
+    node *n = written(p, i, arguments);
+    if (n) n->flags &= ~ASSIGNED;
+  }
+  return shared || names;
+}
+
 bool replay_apart(const replay *p, node *const *arguments) {
   bool apart = true;
   for (int i = 0; i < p->narg; i++) {
@@ -506,7 +544,7 @@ bool replay_apart(const replay *p, node *const *arguments) {
   }
   for (int i = 0; i < p->n; i++) apart &= !(p->v[i].n && p->v[i].n->flags & ASSIGNED);
   for (int i = 0; i < p->narg; i++) arguments[i]->flags &= ~ASSIGNED;
-  return apart;
+  return apart && !is_shared(p, arguments);
 }
 
 /* The leaf's address. REPLAY_DONE: it is there. */
@@ -534,13 +572,12 @@ static enum replayed bind(graph *G, leaf *l, node *n, tape_leaf_at *at) {
 static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const double *numbers) {
   for (int i = 0; i < p->n; i++) {
     const subject *x = &p->v[i];
-    const node *n = x->n ? x->n : arguments[x->argument];
+    const node *n = subject_of(p, i, arguments);
     if (x->turned || x->tracked != node_tracked(n)) return REPLAY_STALE;
     if (x->grad_read && x->grad_there != (n->grad != NULL)) return REPLAY_STALE;
   }
   for (int i = 0; i < p->neffect; i++) {
-    const subject *x = &p->v[p->e[i].of];
-    const node *n = x->n ? x->n : arguments[x->argument];
+    const node *n = subject_of(p, p->e[i].of, arguments);
     if (p->e[i].what == INTO_GRAD && node_has_creator(n->grad)) return REPLAY_STALE;
   }
   for (int i = 0; i < p->nleaf; i++) {
@@ -549,8 +586,7 @@ static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const
       p->at[i] = (tape_leaf_at){NULL, &numbers[l->of], false};
       continue;
     }
-    const subject *x = &p->v[l->of];
-    node *n = x->n ? x->n : arguments[x->argument];
+    node *n = subject_of(p, l->of, arguments);
     enum replayed how = bind(G, l, l->source == GRAD ? n->grad : n, &p->at[i]);
     if (how != REPLAY_DONE) return how;
   }
@@ -605,8 +641,7 @@ static void commit(graph *G, replay *p, array **all, node **made, node **results
   for (int i = 0; i < p->nresult; i++) settle(G, results[i]);
   for (int i = 0; i < p->neffect; i++) {
     const effect *e = &p->e[i];
-    const subject *x = &p->v[e->of];
-    node *n = x->n ? x->n : arguments[x->argument];
+    node *n = subject_of(p, e->of, arguments);
     if (made[i]) settle(G, made[i]);
     if (e->what == ITS_GRAD) node_set_grad(G, n, made[i]);
     else if (e->what == INTO_GRAD) node_set_value(G, n->grad, all[e->result]);
