@@ -296,6 +296,27 @@ describe("shape ops", function()
     assert(exact(mg.full({100000}, 0.1, "float32"):cumsum(1)[-1]:item(), 10000, 1 << 30))
   end)
 
+  it("elements of permuted axes are copied to where they belong", function()
+    local orders = {{1, 3, 2}, {2, 1, 3}, {2, 3, 1}, {3, 1, 2}, {3, 2, 1}}
+    for _, shape in ipairs{{3, 33, 17}, {2, 1050, 40}, {35, 16, 2}, {1, 64, 1100}, {16, 2, 15}} do
+      local n = {shape[2] * shape[3], shape[3], 1}
+      local x = mg.range(0, shape[1] * n[1] - 1):reshape(shape)
+      for _, order in ipairs(orders) do
+        local want = 0                                    -- where in x each is
+        for k, axis in ipairs(order) do
+          local places, along = mg.range(0, shape[axis] - 1), {1, 1, 1}
+          along[k] = -1
+          want = want + places:reshape(along) * n[axis]
+        end
+        for _, dtype in ipairs(DTYPES) do
+          local modulus = dtype == "bool" and 2 or 251
+          local y = (x % modulus):to(dtype):permute(order):reshape(-1)
+          assert(y:eq((want % modulus):to(dtype):reshape(-1)):all():item())
+        end
+      end
+    end
+  end)
+
   it("scatter_add and index_add add where indices meet, leaving x alone", function()
     local x = mg.zeros(3)
     assert(exact(x:scatter_add(1, {1, 1, 3}, mg.tensor{1, 2, 4}), {3, 0, 4}))

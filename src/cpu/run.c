@@ -106,9 +106,13 @@ const void *cpu_gather_small(const view *v, int64_t n, char *buf) {
   return strided_read(&q, v->p, dtype_size[v->dtype], 0, n, buf, false);
 }
 
+/* What is transposed in one go: whole lines of the cache both ways. At most LONG of a row are one part's. */
+enum { DEEP = 32, SIDE = 16, LONG = CHUNK / DEEP };
+
 typedef struct {
   const view *from, *to;
   space q;
+  int near; /* the axis along which `from` lies side by side, where that is not the last of several */
 } copying;
 
 static void copy_part(void *arg, int64_t i) {
@@ -118,12 +122,71 @@ static void copy_part(void *arg, int64_t i) {
   strided_read(&k->q, k->from->p, esz, pos, n, (char *)k->to->p + pos * esz, true);
 }
 
+#define TRANSPOSE(T)                                                                               \
+  do {                                                                                             \
+    T side[DEEP][SIDE], *to = dst;                                                                 \
+    const T *from = src;                                                                           \
+    for (int64_t at = 0, m; at < n; at += m, from += m * far, to += m) {                           \
+      m = least(SIDE, n - at);                                                                     \
+      if (m == SIDE && rows == DEEP) {                                                             \
+        for (int64_t j = SIDE; j < least(2 * SIDE, n - at); j++)                                   \
+          for (int64_t i = 0; i < DEEP; i += 64 / sizeof(T))                                       \
+            __builtin_prefetch(&from[j * far + i]);                                                \
+        for (int64_t i = 0; i < DEEP; i++)                                                         \
+          for (int64_t j = 0; j < SIDE; j++) side[i][j] = from[j * far + i];                       \
+        for (int64_t i = 0; i < DEEP; i++) memcpy(to + i * apart, side[i], sizeof side[i]);        \
+      } else                                                                                       \
+        for (int64_t i = 0; i < rows; i++)                                                         \
+          for (int64_t j = 0; j < m; j++) to[i * apart + j] = from[j * far + i];                   \
+    }                                                                                              \
+  } while (0)
+
+/* Rows of n elements, `apart` in dst; in src each stands beside the row before, its elements `far` apart */
+static void transpose(void *dst, int64_t apart, const void *src, int64_t far, int64_t rows,
+                      int64_t n, int esz) {
+  if (esz == 8) TRANSPOSE(uint64_t);
+  else if (esz == 4) TRANSPOSE(uint32_t);
+  else TRANSPOSE(uint8_t);
+}
+
+static int64_t deep_parts(int64_t n) { return (n + DEEP - 1) / DEEP; }
+static int64_t long_parts(int64_t n) { return (n + LONG - 1) / LONG; }
+
+/* DEEP rows along `near`: each line of memory is read once and written once, however far apart they are */
+static void transpose_part(void *arg, int64_t i) {
+  const copying *k = arg;
+  const space *q = &k->q;
+  int last = (int)q->n - 1, esz = dtype_size[k->to->dtype];
+  int64_t pieces = long_parts(q->d[last]), begin = i % pieces * LONG,
+          n = least(LONG, q->d[last] - begin);
+  int64_t from = begin * q->st[last], to = begin, apart = 0, rows = 0, each = q->d[last];
+  i /= pieces;
+  for (int a = last - 1; a >= 0; each *= q->d[a--]) {
+    int64_t count = a == k->near ? deep_parts(q->d[a]) : q->d[a], at = i % count;
+    i /= count;
+    if (a == k->near) at *= DEEP, rows = least(DEEP, q->d[a] - at), apart = each;
+    from += at * q->st[a];
+    to += at * each;
+  }
+  transpose((char *)k->to->p + to * esz, apart, (const char *)k->from->p + from * esz, q->st[last],
+            rows, n, esz);
+}
+
 bool cpu_copy(ctx *c, const int64_t *attr, const view *const *in, const view *const *out) {
-  copying k = {in[0], out[0], {0}};
+  copying k = {in[0], out[0], {0}, -1};
+  const space *q = &k.q;
+  int64_t size = out[0]->size;
   (void)attr;
   view_space(in[0], &k.q);
-  if (view_dense(in[0])) memcpy(out[0]->p, in[0]->p, in[0]->size * dtype_size[in[0]->dtype]);
-  else par_for(c, (out[0]->size + CHUNK - 1) / CHUNK, copy_part, &k);
+  int last = (int)q->n - 1;
+  for (int a = 0; a < last; a++)
+    if (q->st[a] == 1 && q->d[a] >= SIDE && q->st[last] > 1) k.near = a;
+  if (view_dense(in[0])) memcpy(out[0]->p, in[0]->p, size * dtype_size[in[0]->dtype]);
+  else if (!size || k.near < 0) par_for(c, (size + CHUNK - 1) / CHUNK, copy_part, &k);
+  else {
+    int64_t d = q->d[k.near], n = q->d[last];
+    par_for(c, size / d / n * deep_parts(d) * long_parts(n), transpose_part, &k);
+  }
   return true;
 }
 
