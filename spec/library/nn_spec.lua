@@ -255,6 +255,27 @@ describe("nn.Module", function()
     assert(raises("load_state: argument 1 is a number, expected a table", net.load_state, net, 3))
   end)
 
+  it("tells of a layer that waits for its first input and finds nothing in the state", function()
+    local state = nn.Linear(3, 4):state()
+    for made, name in pairs{
+      [nn.Linear(2)] = "weight", [nn.Conv2d(2, 3)] = "weight", [nn.BatchNorm()] = "weight",
+      [nn.BatchNorm{affine = false}] = "running_mean", [nn.LayerNorm()] = "weight",
+      [nn.GroupNorm(1)] = "weight", [nn.LSTM(2)] = "weight_ih_l0", [nn.GRUCell(2)] = "weight_ih",
+    } do
+      local model = nn.Sequential(nn.Linear(4), made)
+      local both = {["0.weight"] = state.weight, ["0.bias"] = state.bias}
+      assert(raises("load_state: 1." .. name .. " is missing", model.load_state, model, both))
+      assert.is_nil(model[1].weight)
+      local _, report = model:load_state(both, {strict = false})
+      assert.same({"1." .. name}, report.missing)
+      assert.equal("(4, 3)", tostring(model[1].weight.shape))
+    end
+    local shared = nn.Linear(4)
+    local twice = nn.Sequential(shared, shared)
+    twice:load_state{["0.weight"] = state.weight, ["0.bias"] = state.bias}
+    assert(helper.same(shared.weight, state.weight))
+  end)
+
   it("takes what fits of a state that is not strict, and tells the rest", function()
     local net, other = Net(3, 2), Net(3, 2)
     local state = other:state()

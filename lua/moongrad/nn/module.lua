@@ -33,7 +33,7 @@ local check_made, check_class
 
 -- A module that could not be made wholly has drawn no random numbers.
 Module.extend = checked("extend(self, name: string)", "a class of modules", function(self, name)
-  local class = Object.extend(self, name)
+  local class = Object._extend(self, name)
   local meta = getmetatable(class)
   local make = meta.__call
   meta.__call = mg._drawing(function(...)
@@ -506,14 +506,20 @@ local function fields_of(module, make, ...)
 end
 
 -- Makes the parameters that wait for their input's size: the fields that modules will have, by
--- module.
+-- module; and for those that wait still the name they looked for.
 local function infer(self, t)
-  local more = {}
+  local more, lost = {}, {}
   walk(self, function() end, function(module, prefix)
-    if not module._infer then return end
-    more[module] = fields_of(module, module._infer, function(name) return t[prefix .. name] end)
+    if not module._infer or more[module] and next(more[module]) then return end
+    local asked
+    more[module] = fields_of(module, module._infer, function(name)
+      local value = t[prefix .. name]
+      if not value then asked = asked or prefix .. name end
+      return value
+    end)
+    lost[module] = not next(more[module]) and module:_is_waiting() and asked or nil
   end)
-  return more
+  return more, lost
 end
 
 local Waiting = { __close = function(was)
@@ -555,7 +561,7 @@ local function load_state(attempt, self, t, strict)
       raise("load_state: %s is a %s, expected a Variable", tostring(name), type(value))
     end
   end
-  local more = infer(self, t)
+  local more, lost = infer(self, t)
   local targets, values, names, used, wrong = {}, {}, {}, {}, {}
   local report = { missing = {}, unexpected = {}, mismatched = {} }
   local function add(list, name, text)
@@ -581,6 +587,7 @@ local function load_state(attempt, self, t, strict)
   for id, name in pairs(names) do
     if values[id] == nil then add(report.missing, name, " is missing") end
   end
+  for _, name in pairs(lost) do add(report.missing, name, " is missing") end
   for name in pairs(t) do
     if not used[name] then add(report.unexpected, tostring(name), " is unexpected") end
   end

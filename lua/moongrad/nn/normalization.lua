@@ -63,7 +63,7 @@ local function by_channel(name, doc, options, affine, track, run)
   end
 
   function class:_infer(find)
-    local some = find "weight" or find "running_mean"
+    local some = self.affine and find "weight" or find "running_mean"
     if not self.features and some and some.ndim == 1 then self:build(some.size) end
   end
 
