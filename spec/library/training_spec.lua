@@ -339,6 +339,16 @@ describe("averages of parameters", function()
     end
   end)
 
+  it("survive what somebody writes into their fields", function()
+    local average = training.SWA(nn.Linear(1, 1))
+    average.values = "x"
+    assert(raises("update: assign: there is a string in place of a table of what is kept",
+      average.update, average))
+    local opt = mg.optim.SGD({nn.Parameter{1}}, {momentum = 0.9})
+    opt.slots, opt.target[1].grad = "x", mg.ones(1)
+    assert(raises("step: assign: there is a string in place of a table", opt.step, opt))
+  end)
+
   it("are of some parameters at least", function()
     for _, make in pairs{EMA = training.EMA, SWA = training.SWA} do
       for _, model in ipairs{nn.Identity(), nn.Linear(2)} do

@@ -18,10 +18,14 @@ static bool push_field(lua_State *L, int i) {
   return to_box(L, -3);
 }
 
-/* Those of Variables are grads, of the right form; nothing here was freed. */
-static bool check_grads(lua_State *L, int n) {
+/* Those of Variables are grads, of the right form; nothing here was freed. All others are those of tables, which
+** objects hold in fields that anybody can write. */
+static bool check_fields(lua_State *L, int n) {
   for (int i = 1; i <= n; i += 3, lua_pop(L, 3)) {
-    if (!push_field(L, i)) continue;
+    if (!push_field(L, i)) {
+      if (lua_istable(L, -3)) continue;
+      refuse(L, "assign: there is a %s in place of a table of what is kept", kind_of(L, -3));
+    }
     shape s, t;
     node *x = node_at(L, -3), *g = lua_isnil(L, -1) ? NULL : check_node(L, -1, "assign");
     if (!g) continue;
@@ -99,7 +103,7 @@ static node **fetch(lua_State *L, int list, int n, node **out) {
 static bool assign_all(lua_State *L, state *S, int n, node **nodes, int fields) {
   fetch(L, TARGETS, n, nodes);
   fetch(L, VALUES, n, nodes + n);
-  return check_grads(L, fields) && have_room(L, fields) && node_assign(&S->G, n, nodes, nodes + n);
+  return check_fields(L, fields) && have_room(L, fields) && node_assign(&S->G, n, nodes, nodes + n);
 }
 
 static int assign_and_set(lua_State *L, int fields) {
