@@ -58,7 +58,11 @@ end
 
 local function describe(class) return "class " .. class.__name end
 
-Object.extend = core.checked("extend(self, name: string)", "a class", function(self, name)
+-- For an extend of one's own, whose signature has checked the arguments
+function Object._extend(self, name)
+  if not Object._is_class(self) then
+    raise("extend: this %s is an object, expected a class", getmetatable(self).__name)
+  end
   local class = {}
   for k, v in pairs(self) do
     if type(k) == "string" and k:sub(1, 2) == "__" then class[k] = v end
@@ -67,7 +71,9 @@ Object.extend = core.checked("extend(self, name: string)", "a class", function(s
   local sealed = rawget(self, "_sealed")
   if sealed then class.__newindex = sealed.__newindex end
   return setmetatable(class, { __index = self, __call = make, __tostring = describe })
-end)
+end
+
+Object.extend = core.checked("extend(self, name: string)", "a class", Object._extend)
 
 -- Of a class without one of its own, which has no use for arguments.
 function Object:init(...)

@@ -73,6 +73,10 @@ describe("a signature", function()
     assert(raises("step: SGD" .. class, function() mg.optim.SGD:step() end))
     assert(raises("parameters: Linear" .. class, function() mg.nn.Linear:parameters() end))
     assert(raises("batches: DataLoader" .. class, function() mg.data.DataLoader:batches() end))
+    for _, object in ipairs{mg.nn.Linear(2, 2), opt, mg.data.Spiral(), d} do
+      local text = "extend: this " .. getmetatable(object).__name .. " is an object, expected a"
+      assert(raises(text, function() object:extend "Own" end))
+    end
   end)
 
   it("tells of methods of Variables that are called by a dot", function()

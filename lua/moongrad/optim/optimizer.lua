@@ -223,7 +223,7 @@ end
 -- Without options: the parent's.
 local function extend(self, name, options, doc)
   options = options or self.options or ""
-  local class = Object.extend(self, name)
+  local class = Object._extend(self, name)
   class.options = options:match "^%s*{(.*)}%s*$" or options
   class.names = {}
   for option in class.options:gsub("%b()", ""):gmatch "([%w_]+):" do
