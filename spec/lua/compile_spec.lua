@@ -703,6 +703,21 @@ describe("compile", function()
     assert.equal(steps(false), steps(true))
   end)
 
+  it("steps a schedule once a call after an error in the first, which made no Variable", function()
+    local schedule = optim.exponential(optim.SGD({mg.Variable{1}}, {lr = 1}), 0.5)
+    local fails = true
+    local f = mg.compile(function()
+      schedule:step()
+      if fails then error "here" end
+    end)
+    assert.truthy(message(f):find "here")
+    fails = false
+    for t = 1, 3 do
+      f()
+      assert.equal(t, schedule.t)
+    end
+  end)
+
   it("asks for the momentum that a schedule moves, and sees other options change", function()
     local q
     local function steps(compiled, rule, opts, change, inside)

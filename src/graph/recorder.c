@@ -204,7 +204,7 @@ recorder *recorder_begin(graph *G) {
   recorder *r = mg_alloc(&G->c, sizeof *r);
   if (!r) return NULL;
   memset(r, 0, sizeof *r);
-  r->since = G->ids;
+  r->since = ++G->ids; /* each has one of its own */
   r->counter = G->c.counter;
   if (!(r->t = tape_begin(&G->c))) return mg_free(r), NULL;
   r->paused_at = r->counter;
