@@ -25,6 +25,11 @@ return function(mg)
     return math.max(LEAST[dtype], math.min(v, MOST[dtype]))
   end
 
+  -- x as floats: sums of whole numbers wrap.
+  function args.float(x)
+    return LEAST[x.dtype] and x or x:to(mg.Config.dtype)
+  end
+
   -- Will an op on x be recorded?
   function args.is_tracked(x)
     return mg.Config.enable_backprop and x.requires_grad

@@ -148,7 +148,7 @@ return function(mg, args)
   define("nanmean(x: array, " .. ALONG .. "})", "mean of what is not nan; nan where nothing is",
     function(x, axes, keepdims)
       local opts, is = {axis = axes, keepdims = keepdims}, x:isnan()
-      return where(is, 0, x):sum(opts) / is:logical_not():sum(opts)
+      return where(is, 0, args.float(x)):sum(opts) / is:logical_not():sum(opts)
     end)
 
   define("diff(x: array, {n: int(0..) = 1, axis: axis = -1})",
@@ -168,6 +168,7 @@ return function(mg, args)
     "the integral by trapezoids, of y at places x, which are 1-d or of y's shape, or dx (1) apart",
     function(y, x, dx, axis)
       if y.ndim == 0 then raise "trapezoid: a 0-d Variable has no axis" end
+      y = args.float(y)
       local m = y.shape[axis]
       local width = dx or 1
       if x then

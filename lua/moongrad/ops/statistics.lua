@@ -48,7 +48,7 @@ return function(mg, args)
   define("quantile(x: array, q: number(0..1) | float, axis: axis?, {keepdims: bool = false})",
     "what a part q of the elements lies below; of a 1-d q a first axis of them; nan wins",
     function(x, q, axis, keepdims)
-      if x.dtype ~= "float64" and x.dtype ~= "float32" then x = x:to(mg.Config.dtype) end
+      x = args.float(x)
       local many = type(q) ~= "number" and q.ndim > 0
       local line, along, n, places = in_order("quantile", x, axis, many)
       -- At part q, a number; given: q as it was, if it is tracked
