@@ -1022,6 +1022,40 @@ describe("compile", function()
     p.requires_grad = false
     for i = 1, 3 do assert.equal(bits(x * i), bits(g(x))) end
     assert.equal(2, n[1])
+     f, n = counted(function(v)
+      p.requires_grad = not p.requires_grad
+      v.requires_grad = true
+      if v.size == 1 then error "here" end
+      mg.sum(v * v):backward()
+    end)
+    g = mg.compile(f)
+    assert.is_false(pcall(g, mg.tensor{1}))
+    for i = 1, 4 do
+      local v = mg.tensor{i, 1}
+      assert.equal(i % 2 == 0, p.requires_grad)
+      g(v)
+      assert.is_true(v.requires_grad)
+      assert.same({2 * i, 2}, v.grad:totable())
+    end
+    assert.equal(3, n[1])
+  end)
+
+  it("refuses to write where f is refused: a part, x.data, what has a creator", function()
+    local base = mg.tensor{1, 2, 3}
+    local function part() return base[{{1, 2}}] end
+    local function double(v) mg.assign({v}, {v.data * 2}) end
+    for n, of in ipairs{part, function() return part().data end,
+      function() return mg.Variable{1, 2} * 3 end} do
+      local write = mg.compile(function(v) return mg.no_grad(double, v) end)
+      local into = mg.compile(function(v) double(v.grad) end)
+      for i = 1, 4 do
+        local v = i % 2 == 0 and of() or mg.tensor{1, 2}
+        assert.equal(i % 2 == 1, (mg.no_grad(pcall, write, v)), n)
+        local x = mg.Variable{1, 2}
+        x.grad = v
+        assert.equal(i % 2 == 1, (pcall(into, x)), n)
+      end
+    end
   end)
 
   it("sees the Variables that a module got for its own by :to(dtype)", function()

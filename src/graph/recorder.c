@@ -293,7 +293,7 @@ typedef struct {
   node *n; /* a handle; NULL: argument */
   int argument;
   bool tracked;
-  bool turned; /* f left it tracked otherwise: it is to run at each call */
+  bool turned; /* f leaves it tracked otherwise */
   bool grad_read, grad_there;
 } subject; /* what was touched, as replays know it */
 
@@ -327,6 +327,7 @@ static void put_back(graph *G, recorder *r) {
       n->a = x->a;
       n->k = x->k;
     }
+    if (x->n == x->of && x->tracked != node_tracked(n)) n->flags ^= TRACKED;
     if (x->n == x->of && x->grad_met) node_set_grad(G, n, x->grad);
     else if (x->grad_met) node_drop(G, x->grad);
     node_drop(G, x->grad_stand);
@@ -432,7 +433,7 @@ static void name_subjects(const recorder *r, replay *p) {
     p->v[p->n++] = (subject){.n = x->argument < 0 ? node_hold(x->n) : NULL,
                              .argument = x->argument,
                              .tracked = x->tracked,
-                             .turned = x->n == x->of && x->tracked != node_tracked(x->n),
+                             .turned = x->tracked != node_tracked(x->n),
                              .grad_read = x->grad_read,
                              .grad_there = x->grad_read && x->grad};
   }
@@ -573,12 +574,13 @@ static enum replayed bind_all(graph *G, replay *p, node *const *arguments, const
   for (int i = 0; i < p->n; i++) {
     const subject *x = &p->v[i];
     const node *n = subject_of(p, i, arguments);
-    if (x->turned || x->tracked != node_tracked(n)) return REPLAY_STALE;
+    if (x->tracked != node_tracked(n) || (x->turned && node_has_creator(n))) return REPLAY_STALE;
     if (x->grad_read && x->grad_there != (n->grad != NULL)) return REPLAY_STALE;
   }
   for (int i = 0; i < p->neffect; i++) {
-    const node *n = subject_of(p, p->e[i].of, arguments);
-    if (p->e[i].what == INTO_GRAD && node_has_creator(n->grad)) return REPLAY_STALE;
+    const node *n = written(p, i, arguments); /* into some f may not write, and will say so */
+    if (n && (node_has_creator(n) || n->flags & FROZEN || (n->flags & (PART | TRACKED)) == PART))
+      return REPLAY_STALE;
   }
   for (int i = 0; i < p->nleaf; i++) {
     leaf *l = &p->leaf[i];
@@ -648,6 +650,8 @@ static void commit(graph *G, replay *p, array **all, node **made, node **results
     else if (all[e->result]) node_set_value(G, n, all[e->result]);
     else node_read(G, n);
   }
+  for (int i = 0; i < p->n; i++)
+    if (p->v[i].turned) subject_of(p, i, arguments)->flags ^= TRACKED;
 }
 
 static enum replayed run(graph *G, replay *p, node *const *arguments, array **all, node **made,
