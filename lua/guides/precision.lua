@@ -28,8 +28,8 @@ print(D.Poisson(1e15):log_prob(1e15), D.kl(D.Normal(0, 1), D.Normal(0, 1 + 1e-9)
 -- - the slope of `tanh`, by 2 units of 1, and of `sigmoid` and `softmax`, by one: 1 - tanh^2 is
 --   made of the rounded result, which costs nothing
 -- - slopes of `gelu`, `silu` and `mish` near their root, and `logaddexp` near 0: 1 unit of 1,
---   since the root is no number of the dtype
--- - `mish`, by 4: three roundings of equal weight
+--   since the root is no number of the dtype; that of `hardswish`, which is a sum, too
+-- - `mish`, by 4, and `silu`, by 3: roundings of equal weight, as in their slopes, by 6
 -- - `lgamma` near its roots, which stand between negative whole numbers, by 1 unit of 1
 -- - the slope of `erfinv`, by 2 y^2 of the result y: exp(y^2) magnifies its rounding
 -- - slopes of `/`, `pow`, `hypot` and `atan2` where x / y or the result is subnormal: as many
