@@ -296,7 +296,7 @@ describe("shape ops", function()
     assert(exact(mg.full({100000}, 0.1, "float32"):cumsum(1)[-1]:item(), 10000, 1 << 30))
   end)
 
-  it("elements of permuted axes are copied to where they belong", function()
+  it("elements of permuted axes are read, and copied to where they belong", function()
     local orders = {{1, 3, 2}, {2, 1, 3}, {2, 3, 1}, {3, 1, 2}, {3, 2, 1}}
     for _, shape in ipairs{{3, 33, 17}, {2, 1050, 40}, {35, 16, 2}, {1, 64, 1100}, {16, 2, 15}} do
       local n = {shape[2] * shape[3], shape[3], 1}
@@ -310,8 +310,14 @@ describe("shape ops", function()
         end
         for _, dtype in ipairs(DTYPES) do
           local modulus = dtype == "bool" and 2 or 251
-          local y = (x % modulus):to(dtype):permute(order):reshape(-1)
-          assert(y:eq((want % modulus):to(dtype):reshape(-1)):all():item())
+          local y, dense = (x % modulus):to(dtype), (want % modulus):to(dtype)
+          mg.eval(y, dense)
+          y = y:permute(order)
+          assert(y:reshape(-1):eq(dense:reshape(-1)):all():item())
+          assert(y:eq(dense):all():item())
+          for axis = 1, dtype:find "float" and 3 or 0 do
+            assert((y * 0.1 + 1):sum(axis):eq((dense * 0.1 + 1):sum(axis)):all():item())
+          end
         end
       end
     end

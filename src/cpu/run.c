@@ -128,13 +128,13 @@ static void copy_part(void *arg, int64_t i) {
     const T *from = src;                                                                           \
     for (int64_t at = 0, m; at < n; at += m, from += m * far, to += m) {                           \
       m = least(SIDE, n - at);                                                                     \
-      if (m == SIDE && rows == DEEP) {                                                             \
+      if (m == SIDE) {                                                                             \
         for (int64_t j = SIDE; j < least(2 * SIDE, n - at); j++)                                   \
-          for (int64_t i = 0; i < DEEP; i += 64 / sizeof(T))                                       \
+          for (int64_t i = 0; i < rows; i += 64 / sizeof(T))                                       \
             __builtin_prefetch(&from[j * far + i]);                                                \
-        for (int64_t i = 0; i < DEEP; i++)                                                         \
+        for (int64_t i = 0; i < rows; i++)                                                         \
           for (int64_t j = 0; j < SIDE; j++) side[i][j] = from[j * far + i];                       \
-        for (int64_t i = 0; i < DEEP; i++) memcpy(to + i * apart, side[i], sizeof side[i]);        \
+        for (int64_t i = 0; i < rows; i++) memcpy(to + i * apart, side[i], sizeof side[i]);        \
       } else                                                                                       \
         for (int64_t i = 0; i < rows; i++)                                                         \
           for (int64_t j = 0; j < m; j++) to[i * apart + j] = from[j * far + i];                   \
@@ -147,6 +147,25 @@ static void transpose(void *dst, int64_t apart, const void *src, int64_t far, in
   if (esz == 8) TRANSPOSE(uint64_t);
   else if (esz == 4) TRANSPOSE(uint32_t);
   else TRANSPOSE(uint8_t);
+}
+
+/* Elements pos..end-1 seen through q, whose rows begin side by side: many rows at a time */
+static void read_panel(const space *q, const char *base, int esz, int64_t pos, int64_t end,
+                       char *to) {
+  const int64_t *d = q->d, *st = q->st, last = q->n - 1, row = d[last];
+  for (int64_t n; pos < end; pos += n, to += n * esz) {
+    int64_t line = pos / row, rows = least((end - pos) / row, d[last - 1] - line % d[last - 1]),
+            off = 0;
+    if (pos % row || rows == 0) {
+      n = least(row - pos % row, end - pos);
+      strided_read(q, base, esz, pos, n, to, true);
+      continue;
+    }
+    rows = least(rows, DEEP);
+    n = rows * row;
+    for (int64_t a = last - 1; a >= 0; line /= d[a--]) off += line % d[a] * st[a];
+    transpose(to, row, base + off * esz, st[last], rows, row, esz);
+  }
 }
 
 static int64_t deep_parts(int64_t n) { return (n + DEEP - 1) / DEEP; }
@@ -286,12 +305,18 @@ typedef struct {
 } job;
 
 typedef struct {
+  int64_t begin, end;
+} span;
+
+typedef struct {
   const job *j;
   const schedule *s;
   char *scratch; /* this thread's tiles */
   char **at;     /* address of each value for the current tile */
   acc *state;    /* ROW_BY_TILES: the row under way, by output */
   int64_t *wide; /* COLS_GATHERED: elements in the wide tile, by output */
+  span *panel;   /* what stands in them, by act */
+  int64_t end;   /* of the elements that are computed in one go */
 } run;
 
 static char *tile_of(const run *t, int slot) { return t->scratch + (size_t)slot * t->s->cut.room; }
@@ -354,6 +379,17 @@ static void join_rows(int op, dtype t, int64_t rows, int64_t n, const char *bloc
   }
 }
 
+static const char *from_panel(const run *t, const act *a, const char *base, int64_t pos,
+                              int64_t n) {
+  char *panel = t->scratch + a->panel;
+  span *p = &t->panel[a - t->s->act];
+  if (pos < p->begin || pos + n > p->end) {
+    *p = (span){pos, least(pos + CHUNK, t->end)};
+    read_panel(a->q, base, a->esz, p->begin, p->end, panel);
+  }
+  return panel + (pos - p->begin) * a->esz;
+}
+
 static void compute(run *t, int64_t first, int64_t count) {
   const schedule *s = t->s;
   int64_t row = s->p.row, row_pos = row ? first / row : 0, row_n = row ? count / row : 0;
@@ -368,7 +404,9 @@ static void compute(run *t, int64_t first, int64_t count) {
       case PLACE_INPUT: at[a->i] = (char *)b->p + pos * a->esz; break;
       case PLACE_OUTPUT: at[a->i] = (char *)t->j->out[a->bound] + pos * a->esz; break;
       case FETCH:
-        at[a->i] = (char *)strided_read(a->q, b->p, a->esz, pos, n, tile_of(t, a->slot), false);
+        at[a->i] = a->panel < 0 ? (char *)strided_read(a->q, b->p, a->esz, pos, n,
+                                                       tile_of(t, a->slot), false)
+                                : (char *)from_panel(t, a, b->p, pos, n);
         break;
       case ONE_A_SEGMENT: at[a->i] = numbers_of(t, a, first, count); break;
       case RUN_LOOP: run_loop(t, &s->loop[a->extra], first, count); break;
@@ -527,6 +565,7 @@ static void run_span(run *t, int64_t begin, int64_t end, bool first, bool last) 
   const cut *c = &t->s->cut;
   bool within = c->whole > c->tile; /* a tile stays in one row of the reduction */
   int64_t at = within ? begin % c->whole : 0, turn = 0;
+  t->end = end;
   for (int64_t pos = begin, n; pos < end; pos += n) {
     n = least(end - pos, c->tile);
     if (c->align > c->tile) n = least(n, c->align - pos % c->align);
@@ -549,7 +588,9 @@ static void run_chunk(void *arg, int64_t i) {
   char *at[s->nvalue + s->nblocks + 1];
   acc state[s->noutput];
   int64_t wide[s->noutput];
-  run t = {j, s, j->scratch + (size_t)worker * j->each, at, state, wide};
+  span panel[s->nact];
+  run t = {j, s, j->scratch + (size_t)worker * j->each, at, state, wide, panel, 0};
+  memset(panel, 0, sizeof panel);
   for (int k = 0; k < s->nvalue; k++) at[k] = s->slot[k] >= 0 ? tile_of(&t, s->slot[k]) : NULL;
   for (int k = 0; k < s->nblocks; k++) at[s->nvalue + k] = tile_of(&t, s->nslot - s->nblocks + k);
   for (int k = 0; k < s->nconst && !j->filled[worker]; k++) {

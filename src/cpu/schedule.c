@@ -136,6 +136,26 @@ static void place_sums(schedule *s) {
   }
 }
 
+/* Do rows of q take elements out of lines of memory that the next rows read again, when caches may have lost
+** them? Not if one row is most of a panel. */
+static bool is_far_apart(const space *q, int esz) {
+  enum { CACHED = 1 << 15, FEW = 4 };
+  const int64_t last = q->n - 1, *d = q->d, *st = q->st;
+  int64_t size = esz;
+  for (int i = 0; i < q->n; i++) size *= d[i];
+  return size >= CACHED && last > 0 && st[last] > 1 && st[last - 1] == 1 && d[last - 1] >= FEW &&
+         d[last] <= CHUNK / FEW;
+}
+
+/* Behind all else in a thread's scratch. Tiles may be read to the end of a vector. */
+static void place_panels(schedule *s) {
+  for (act *a = s->act; a < s->act + s->nact; a++) {
+    if (a->kind != FETCH || a->per_row || !is_far_apart(a->q, a->esz)) continue;
+    a->panel = (int64_t)s->each;
+    s->each += (least(CHUNK, s->p.size) * a->esz + 127) / 64 * 64;
+  }
+}
+
 /* ---- when values are read, and where they stand --------------------------------------------------------- */
 
 static void find_last(planner *p) {
@@ -227,6 +247,7 @@ static void find_acts(planner *p) {
              .in = {-1, -1, -1},
              .slot = s->slot[i],
              .bound = v->leaf ? v->in[0] : -1,
+             .panel = -1,
              .q = v->space >= 0 ? &program_spaces(&s->p)[v->space] : NULL};
     if (n->output >= 0) {
       act place = a;
@@ -316,6 +337,7 @@ static bool plan(planner *p) {
   cut_longer(s);
   place_sums(s);
   find_acts(p);
+  place_panels(s);
   return true;
 }
 

@@ -63,6 +63,7 @@ typedef struct {
   int16_t extra;                /* RUN_LOOP: the loop. JOIN_ROWS: that of at[] with the sums of blocks */
   map_fn *f;                    /* RUN_KERNEL */
   const space *q;
+  int64_t panel;                /* FETCH: where in a thread's scratch a CHUNK is read to at once; -1 */
 } act;
 
 /* Values that are computed in one loop of machine code, when the last one's turn comes */
