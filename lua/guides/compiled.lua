@@ -36,7 +36,8 @@ end
 -- Variables in the arguments, in tables too, are inputs. Their shapes and dtypes, whether they are
 -- tracked, all other arguments and Config belong to the key: another value records again. `{max =
 -- 64}` records are kept, those last used. A module among the arguments is captured as it is, and so
--- is a Variable that f captures as well: a record is for that one alone.
+-- is a Variable that f captures as well: a record is for that one alone. Of tables f gets copies:
+-- what it puts into one is seen where f gives it back.
 
 local scale = mg.compile(function(v, k) return v * k end)
 print(scale(x, 2).shape, scale(x, 3).shape)        -- two records
