@@ -44,10 +44,11 @@ function Object._made(object)
 end
 
 -- Objects whose class has an init of its own in the place of one with a signature, until that is
--- called for them; and the inits with signatures that say when they are.
-local awaited, telling = setmetatable({}, {__mode = "k"}), setmetatable({}, {__mode = "k"})
+-- called for them.
+local awaited = setmetatable({}, {__mode = "k"})
+core._await(awaited)
 
-local docs, BEHIND = core._docs, 4 -- the upvalue of what checked gives that is the function behind
+local docs = core._docs
 
 -- The class whose init, with a signature, that of this class without one takes the place of, if
 -- there is any that has arguments.
@@ -58,21 +59,7 @@ local function replaced(class)
     if type(class) ~= "table" or class == Object then return nil end
     init = rawget(class, "init")
   until docs[init]
-  return not docs[init]:find "^[%w_]+%(%)" and class or nil
-end
-
-local function await(object, class)
-  local init = class.init
-  if not telling[init] then
-    local _, fn = debug.getupvalue(init, BEHIND)
-    if type(fn) ~= "function" then return end
-    debug.setupvalue(init, BEHIND, function(self, ...)
-      awaited[self] = nil
-      return fn(self, ...)
-    end)
-    telling[init] = true
-  end
-  awaited[object] = true
+  return docs[init]:find "^%u[%w_]*%([^)]" and class or nil
 end
 
 -- Has the object the method of this class by which all others go: a layer's, a dataset's? Or, of
@@ -95,7 +82,7 @@ local function make(class, ...)
     raise("%s: its init is a %s, expected a function", class.__name, type(init))
   end
   local other = not docs[init] and replaced(class)
-  if other and not other._init_is_optional then await(object, other) end
+  if other and not other._init_is_optional then awaited[object] = true end
   init(object, ...)
   if awaited[object] and has_methods(object, other) then
     raise("%s: its init does not call %s.init(self, ...), whose fields the methods of %s read",
