@@ -9,7 +9,7 @@ local mg = require "moongrad"
 
 local seconds, seed, case, words = arg[1], arg[2], arg[3], arg[4]
 seconds, seed, case = tonumber(seconds), math.tointeger(seed), math.tointeger(case)
-local FILES = {"files", "programs", "calls"}
+local FILES = {"files", "programs", "calls", "compiled"}
 os.execute "mkdir -p build/fuzz"
 local log = assert(io.open("build/fuzz/case", "w"))
 

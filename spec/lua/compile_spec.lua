@@ -295,6 +295,12 @@ describe("compile", function()
       {function() double(x.grad); return y * 1 end, nil, function() x.grad = y end},
       {function() double(y); return x.grad * 1 end, nil, function() x.grad = y end},
       {function() double(x.grad); x:cleargrad(); x.grad = mg.ones(2) end},
+      {function()
+        g.requires_grad = not g.requires_grad
+        local s = (x.grad * x.grad):sum()
+        if s.requires_grad then s:backward() end
+        return g.grad and g.grad * 1
+      end},
     } do
       local text = {}
       for k = 1, 2 do

@@ -588,7 +588,7 @@ static void run_chunk(void *arg, int64_t i) {
   char *at[s->nvalue + s->nblocks + 1];
   acc state[s->noutput];
   int64_t wide[s->noutput];
-  span panel[s->nact];
+  span panel[s->nact + 1];
   run t = {j, s, j->scratch + (size_t)worker * j->each, at, state, wide, panel, 0};
   memset(panel, 0, sizeof panel);
   for (int k = 0; k < s->nvalue; k++) at[k] = s->slot[k] >= 0 ? tile_of(&t, s->slot[k]) : NULL;

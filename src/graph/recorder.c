@@ -380,9 +380,10 @@ static replay *blank(graph *G, const recorder *r, int nresult) {
   p->v = (subject *)(p + 1);
   p->leaf = (leaf *)(p->v + r->n);
   p->at = (tape_leaf_at *)(p->leaf + r->nleaf);
-  p->e = (effect *)(p->at + r->nleaf);
-  p->itself = (node **)(p->e + EFFECTS * r->n);
-  p->argument = (int *)(p->itself + r->narg + 1);
+  p->itself = (node **)(p->at + r->nleaf);
+  p->argument =
+      (int *)(p->itself + r->narg + 1); /* whole numbers last: pointers stand on 8 bytes */
+  p->e = (effect *)(p->argument + r->narg + 1);
   p->nleaf = r->nleaf;
   p->narg = r->narg;
   p->nresult = nresult;
@@ -513,7 +514,8 @@ static node *written(const replay *p, int i, node *const *arguments) {
   return p->e[i].what == ITSELF ? n : p->e[i].what == INTO_GRAD ? n->grad : NULL;
 }
 
-/* Is something that is written read by another name: as a Variable and the grad of one, or the grad of two? */
+/* Is something that is written, or tracked otherwise after, read by another name: as a Variable and the grad of
+** one, or the grad of two? */
 static bool is_shared(const replay *p, node *const *arguments) {
   bool shared = false;
   int names = 0;
@@ -521,6 +523,12 @@ static bool is_shared(const replay *p, node *const *arguments) {
     node *n = written(p, i, arguments);
     if (!n) continue;
     shared |= (n->flags & ASSIGNED) != 0;
+    n->flags |= ASSIGNED;
+    names--;
+  }
+  for (int i = 0; i < p->n; i++) {
+    node *n = subject_of(p, i, arguments);
+    if (!p->v[i].turned || n->flags & ASSIGNED) continue;
     n->flags |= ASSIGNED;
     names--;
   }
@@ -533,6 +541,7 @@ static bool is_shared(const replay *p, node *const *arguments) {
     node *n = written(p, i, arguments);
     if (n) n->flags &= ~ASSIGNED;
   }
+  for (int i = 0; i < p->n; i++) subject_of(p, i, arguments)->flags &= ~ASSIGNED;
   return shared || names;
 }
 
