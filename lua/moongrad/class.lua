@@ -43,36 +43,6 @@ function Object._made(object)
   return object
 end
 
--- Objects whose class has an init of its own in the place of one with a signature, until that is
--- called for them.
-local awaited = setmetatable({}, {__mode = "k"})
-core._await(awaited)
-
-local docs = core._docs
-
--- The class whose init, with a signature, that of this class without one takes the place of, if
--- there is any that has arguments.
-local function replaced(class)
-  local init
-  repeat
-    class = getmetatable(class).__index
-    if type(class) ~= "table" or class == Object then return nil end
-    init = rawget(class, "init")
-  until docs[init]
-  return docs[init]:find "^%u[%w_]*%([^)]" and class or nil
-end
-
--- Has the object the method of this class by which all others go: a layer's, a dataset's? Or, of
--- something else, any method that stands there?
-local function has_methods(object, class)
-  local main = class.is_module and "forward" or class.get and "get"
-  if main then return object[main] == class[main] end
-  for name, fn in next, class do
-    local method = type(fn) == "function" and name ~= "init" and not name:find "^_"
-    if method and object[name] == fn then return true end
-  end
-end
-
 local function make(class, ...)
   local object = Object._made(setmetatable({}, class))
   local sealed = rawget(class, "_sealed")
@@ -81,13 +51,7 @@ local function make(class, ...)
   if type(init) ~= "function" then
     raise("%s: its init is a %s, expected a function", class.__name, type(init))
   end
-  local other = not docs[init] and replaced(class)
-  if other and not other._init_is_optional then awaited[object] = true end
   init(object, ...)
-  if awaited[object] and has_methods(object, other) then
-    raise("%s: its init does not call %s.init(self, ...), whose fields the methods of %s read",
-      class.__name, other.__name, other.__name)
-  end
   if sealed then unfinished[object] = nil end
   return object
 end

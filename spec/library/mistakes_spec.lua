@@ -960,43 +960,6 @@ describe("a class of one's own", function()
     end
   end)
 
-  it("has an init that calls the one in whose place it stands, where that one's methods go by it",
-    function()
-      local nn, data, D = mg.nn, mg.data, mg.distributions
-      local silent = "%s: its init does not call %s.init(self, ...), whose fields the methods of %s"
-      for _, class in ipairs{nn.Linear, nn.LayerNorm, nn.BatchNorm, nn.Dropout, nn.LSTM, nn.MLP,
-                             mg.models.LeNet, data.TensorDataset, data.Spiral, data.DataLoader,
-                             data.RandomSampler, data.CharTokenizer, mg.training.EMA, D.Normal} do
-        local Own = class:extend "Own"
-        function Own:init() rawset(self, "own", 1) end
-        local name = class.__name
-        refuses(silent:format("Own", name, name), Own)
-        refuses("More: its init does not", Own:extend "More")
-      end
-      local Wide, before = nn.Linear:extend "Wide", nn.Linear.init
-      function Wide:init(n) before(self, 3, 2 * n) end
-      assert.same({1, 8}, Wide(4)(mg.ones(1, 3)).shape)
-      local Wider = Wide:extend "Wider"
-      function Wider:init() Wide.init(self, 8) end
-      assert.same({1, 16}, Wider()(mg.ones(1, 3)).shape)
-      -- those that need none of it
-      local Own = nn.Linear:extend "Own"
-      function Own:init() self.k = 2 end
-      function Own:forward(x) return self.k * x end
-      assert.equal(6, Own()(mg.tensor(3)):item())
-      Own = data.TensorDataset:extend "Own"
-      function Own:init() self.n = 3 end
-      function Own:__len() return self.n end
-      function Own:get(i) return mg.tensor(i) end -- luacheck: no self
-      assert.equal(6, data.DataLoader(Own(), {batch_size = 3}):batches()():sum():item())
-      Own = nn.Sequential:extend "Own"
-      function Own:init() self[1] = mg.relu end
-      assert.equal(0, Own()(mg.tensor(-1)):item())
-      Own = nn.ReLU:extend "Own"
-      function Own:init() self.k = 2 end
-      assert.equal(0, Own()(mg.tensor(-1)):item())
-    end)
-
   it("of tokenizers has both its methods, and whole numbers", function()
     local Own = mg.data.Tokenizer:extend "Own"
     function Own:__len() return 3 end -- luacheck: no self

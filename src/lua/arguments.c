@@ -943,29 +943,9 @@ static int finish(lua_State *L, int status, lua_KContext under) {
   return lua_gettop(L) - (int)under;
 }
 
-static const char awaited = 0; /* the registry's key of await's table */
-
-/* _await(t): of a class's init that is called the object, a key of t, gets nil there. */
-int signature_await(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  lua_settop(L, 1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &awaited);
-  return 0;
-}
-
-static void tell_of(lua_State *L, int object) {
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &awaited) == LUA_TTABLE) {
-    lua_pushvalue(L, object);
-    lua_pushnil(L);
-    lua_rawset(L, -3);
-  }
-  lua_pop(L, 1);
-}
-
 /* Upvalue 4: the function that gets the checked values. */
 static int checked_call(lua_State *L) {
   int base = read_values(L, NULL), n = lua_gettop(L) - base + 1;
-  if (signature_get(L)->init) tell_of(L, base);
   lua_pushvalue(L, lua_upvalueindex(4));
   lua_insert(L, base);
   lua_callk(L, n, LUA_MULTRET, base - 1, finish);

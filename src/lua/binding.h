@@ -229,7 +229,6 @@ int sig_results(lua_State *L); /* how many results it names behind ->; 1 where i
 
 void sig_method(lua_State *L);       /* of one of Variables the first argument is one */
 void sig_count(lua_State *L, int n); /* there are n arguments; more are refused */
-int signature_await(lua_State *L);
 int signature_new(lua_State *L); /* signature(text): a function that gives its arguments back, checked */
 int signature_parameters(lua_State *L);
 void push_checked(lua_State *L, int text, int fn, bool method); /* fn behind its signature */

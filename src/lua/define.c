@@ -122,11 +122,7 @@ static int near(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg define_functions[] = {{"define", define},
-                                     {"checked", checked},
-                                     {"_group", group},
-                                     {"_near", near},
-                                     {"signature", signature_new},
-                                     {"_parameters", signature_parameters},
-                                     {"_await", signature_await},
-                                     {NULL, NULL}};
+const luaL_Reg define_functions[] = {
+    {"define", define}, {"checked", checked},         {"_group", group},
+    {"_near", near},    {"signature", signature_new}, {"_parameters", signature_parameters},
+    {NULL, NULL}};

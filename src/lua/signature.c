@@ -333,16 +333,7 @@ static signature *compile(lua_State *L) {
   expect(&c, "(");
   int n = parameters(&c, p, &more, &rest, &nargs), results = results_of(&c, &gives);
   signature *g = lua_newuserdatauv(L, sizeof *g + n * sizeof *p, 1);
-  *g = (signature){.name = name,
-                   .text = text,
-                   .gives = gives,
-                   .nargs = nargs,
-                   .n = n,
-                   .first = -1,
-                   .results = results,
-                   .rest = rest,
-                   .plain = !rest,
-                   .more = more};
+  *g = (signature){name, text, gives, nargs, n, -1, results, rest, false, NULL, !rest, false, more};
   memcpy(g->p, p, n * sizeof *p);
   if (n > 0 && strcmp(p[0].name, "self") == 0) {
     const char *first = strchr(text, '(') + 1, *next = first + 4 + strspn(first + 4, ", ");
@@ -350,7 +341,6 @@ static signature *compile(lua_State *L) {
     g->text = keep(&c, lua_tostring(L, -1), lua_rawlen(L, -1));
     lua_pop(L, 1);
     g->self = true;
-    g->init = *name >= 'A' && *name <= 'Z';
   }
   summarize(g, &c);
   lua_pushvalue(L, c.keep);

@@ -61,7 +61,6 @@ struct signature {
   int results;       /* named behind -> */
   bool rest;         /* ends in ... */
   bool self;         /* the first argument is one of a method, and not counted */
-  bool init;         /* of a class, whose name begins in upper case */
   const void *has;   /* the metatable of an object that has this method */
   bool plain;        /* each argument stands in its place: no [], no ... */
   bool axes;         /* some are axes, of the first array's shape */

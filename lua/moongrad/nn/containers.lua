@@ -7,7 +7,6 @@ local checked = mg.checked
 
 -- They are its array part: net[1] is the first, net[#net + 1] = f appends.
 local Sequential = Module:extend("Sequential")
-Sequential._init_is_optional = true    -- an init of one's own may set the places as well
 
 Sequential.init = checked("Sequential(self, ...: module | function)",
   "modules or plain functions, applied one after the other",
