@@ -658,6 +658,21 @@ describe("compile", function()
     assert.equal(1, p:item())
   end)
 
+  it("steps no schedule of its own for an optimizer that it captures", function()
+    local p = mg.Variable{1}
+    local opt = optim.SGD({p}, {lr = 1})
+    local f = mg.compile(function(x)
+      p.grad = x * 1
+      opt:step()
+      optim.cosine(opt, 10):step()
+    end)
+    for _ = 1, 2 do
+      local e = message(f, mg.tensor{1})
+      assert.truthy(e:find "step: this schedule begins anew at each call", e)
+    end
+    assert.same({1, 1}, {opt.lr, p:item()})
+  end)
+
   it("sets no option of an optimizer that it captures, which would be once", function()
     local p = mg.Variable{1}
     local opt = optim.Adam({{params = {p}}}, {lr = 0.1})

@@ -91,6 +91,10 @@ end
 local records = setmetatable({}, {__mode = "k"})   -- how many steps the record in the making has
 
 local function recorded_step(self)
+  if self:_is_within() then
+    raise("step: this schedule begins anew at each call of a function that mg.compile records, " ..
+      "its optimizer does not: make it before the call")
+  end
   local record, serial = records[self], mg._recording()
   if not record or record.serial ~= serial then
     record = {serial = serial, steps = 0}
