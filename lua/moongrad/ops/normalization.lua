@@ -143,7 +143,7 @@ return function(mg, args)
   define("layer_norm(x: array, [shape: ints,] w: float?, b: float?, {" .. EPS .. "})",
     "(x - mean) / sqrt(variance + eps) * w + b over the last axes, those of shape",
     function(x, shape, w, b, eps)
-      if not MACHINE[x.dtype] then x = x:to(mg.Config.dtype) end
+      x = args.float(x)
       local lead = before("layer_norm", x, shape, {w = w, b = b})
       local y = standard(x, 1, lead, 1, true, eps)
       if w then y = y * w end
