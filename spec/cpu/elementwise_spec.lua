@@ -136,7 +136,7 @@ describe("elementwise ops", function()
     assert(exact(mg.sqrt{{4, 9}}, {{2, 3}}))
   end)
 
-  -- ---- empty arrays ---------------------------------------------------------------------------
+  -- ---- what vanishes -------------------------------------------------------------------------
 
   it("that vanish keep the sign of what they are too little to be", function()
     local sign = {exp = 1, exp2 = 1, sigmoid = 1, softplus = 1, silu = -1, mish = -1, gelu = -1,
@@ -152,6 +152,8 @@ describe("elementwise ops", function()
       end
     end
   end)
+
+  -- ---- empty arrays ---------------------------------------------------------------------------
 
   it("of empty arrays are empty", function()
     for _, op in ipairs(ops) do

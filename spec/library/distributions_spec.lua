@@ -367,6 +367,14 @@ describe("distributions", function()
     end
   end)
 
+  it("differ by the rarer of two outcomes, where one is told by logits alone", function()
+    local logits, probs = mg.tensor({12, -12}, "float32"), mg.tensor({0.99999, 1e-5}, "float32")
+    local function divergence(dtype)
+      return D.kl(D.Bernoulli(nil, {logits = logits:to(dtype)}), D.Bernoulli(probs:to(dtype)))
+    end
+    assert(near(divergence "float32", divergence("float64"):totable(), 2e-6, 0))
+  end)
+
   it("have the slopes of a flat Beta at either end", function()
     local a, b = mg.Variable{1, 1, 1}, mg.Variable{1, 1, 1}
     local slopes = mg.gradients(D.Beta(a, b):log_prob(mg.tensor{0, 1, 0.5}):sum(), {a, b})
@@ -444,18 +452,21 @@ describe("distributions", function()
   end)
 
   it("differ as those that they extend, where they have their density", function()
-    local Mine, Log = D.Normal:extend "Mine", D.Normal:extend "Log"
+    local Mine, Log, Flat = D.Normal:extend "Mine", D.Normal:extend "Log", D.Normal:extend "Flat"
     local Further = Mine:extend "Further"
     Further.mean = mg.tensor(7)
     function Log:log_prob(x) return D.Normal.log_prob(self, x:log()) - x:log() end
+    function Flat:log_density(x) return x * 0 - self.scale:log() end
     local p, q = D.Normal(0, 1), D.Normal(1, 2)
     for _, pair in ipairs{{Mine(0, 1), q}, {p, Further(1, 2)}, {Mine(0, 1), Further(1, 2)}} do
       assert(helper.same(D.kl(p, q), D.kl(table.unpack(pair))))
     end
     assert(raises("kl: no closed form is known for Normal and Gamma", D.kl, Mine(0, 1),
       D.Gamma(1, 1)))
-    assert(raises("kl: argument 2, a class of one's own, has another density than Normal", D.kl, p,
-      Log(0, 1)))
+    for _, class in ipairs{Log, Flat} do
+      assert(raises("kl: argument 2, a class of one's own, has another density than Normal", D.kl,
+        p, class(0, 1)))
+    end
     for _, bad in ipairs{{}, mg.nn.ReLU(), mg.ones(2), setmetatable({}, {__index = {}})} do
       assert(raises("kl: argument 1 is no distribution of mg.distributions", D.kl, bad, p))
     end

@@ -146,12 +146,20 @@ describe("fields", function()
         0.5},
       ["SequenceLoader: length must be at least 1, got 0"] = {
         data.SequenceLoader(ds, {length = 2}), pass, "length", 0},
+      ["SequenceLoader: batch_size must be at least 1, got -2"] = {
+        data.SequenceLoader(ds, {length = 2}), pass, "batch_size", -2},
+      ["SequenceLoader: option drop_last is a number"] = {
+        data.SequenceLoader(ds, {length = 2}), pass, "drop_last", 0},
       ["EMA: decay must be a number in 0..<1, got 5"] = {mg.training.EMA(mg.nn.Linear(2, 2)),
         update, "decay", 5},
+      ["EMA: option warmup is a number"] = {mg.training.EMA(mg.nn.Linear(2, 2)), update, "warmup",
+        0},
       ['EarlyStopping: mode must be "min" or "max", got "most"'] = {mg.training.EarlyStopping(3),
         step, "mode", "most"},
       ["EarlyStopping: patience = -1 is negative"] = {mg.training.EarlyStopping(3), step,
         "patience", -1},
+      ["EarlyStopping: min_delta = -1 is negative"] = {mg.training.EarlyStopping(3), step,
+        "min_delta", -1},
     } do
       local object, use, name, value = table.unpack(case)
       local before = object[name]

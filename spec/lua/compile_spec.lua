@@ -288,6 +288,7 @@ describe("compile", function()
     for n, case in ipairs{
       {function() double(g); opt:step() end},
       {function() double(x.grad); return g * 1 end},
+      {function() double(g); double(x.grad) end},
       {function() local a = g * 1; double(x.grad); return a + x.grad + g end},
       {function(v) double(x.grad); return v * 1 end, as_argument},
       {function(v) double(v); return x.grad * 1 end, as_argument},
@@ -1043,7 +1044,7 @@ describe("compile", function()
     p.requires_grad = false
     for i = 1, 3 do assert.equal(bits(x * i), bits(g(x))) end
     assert.equal(2, n[1])
-     f, n = counted(function(v)
+    f, n = counted(function(v)
       p.requires_grad = not p.requires_grad
       v.requires_grad = true
       if v.size == 1 then error "here" end
@@ -1076,6 +1077,13 @@ describe("compile", function()
         x.grad = v
         assert.equal(i % 2 == 1, (pcall(into, x)), n)
       end
+    end
+    local freeze = mg.compile(function(v) v.requires_grad = false end)
+    for i = 1, 4 do
+      local v = mg.Variable{1, 2}
+      if i % 2 == 0 then v = v * 3 end
+      assert.equal(i % 2 == 1, (mg.no_grad(pcall, freeze, v)))
+      assert.equal(i % 2 == 0, v.requires_grad)
     end
   end)
 

@@ -48,6 +48,7 @@ describe("an error", function()
     mentions("raise: bad argument #1 to 'string.format'", "mg.raise(x)")
     mentions("grad: argument 1 is a Variable, expected a function (f); mg.gradients(y, xs) " ..
       "takes Variables", "mg.grad(x)")
+    mentions("minimize: argument 1 is a Variable, expected a function (f)\n", "mg.minimize(x, x)")
     mentions("numbers (argnum); it gives a function: mg.grad(f)(x)", "mg.grad(print, x)")
     mentions("true or false (retain_grad); y.grad = v before it starts from v", "x:backward(x)")
     says("Variable: argument 2 is the name; for float32: mg.Variable(mg.tensor(data, \"float32\"))",
