@@ -311,6 +311,7 @@ struct replay {
   int *argument;                              /* the leaf of each argument's value; -1: it is */
   node **itself;                              /* this Variable, a handle */
   int n, nleaf, neffect, narg, nresult, nall; /* nall: of the tape */
+  bool writes; /* into what was there before, or tracks it otherwise */
   tape_leaf_at *at;
 };
 
@@ -437,7 +438,9 @@ static void name_subjects(const recorder *r, replay *p) {
                              .turned = x->tracked != node_tracked(x->n),
                              .grad_read = x->grad_read,
                              .grad_there = x->grad_read && x->grad};
+    p->writes |= p->v[i].turned;
   }
+  for (int i = 0; i < p->neffect; i++) p->writes |= p->e[i].what != ITS_GRAD;
 }
 
 /* The new value of a Variable may be written over the old one, that nobody else sees. */
@@ -554,7 +557,7 @@ bool replay_apart(const replay *p, node *const *arguments) {
   }
   for (int i = 0; i < p->n; i++) apart &= !(p->v[i].n && p->v[i].n->flags & ASSIGNED);
   for (int i = 0; i < p->narg; i++) arguments[i]->flags &= ~ASSIGNED;
-  return apart && !is_shared(p, arguments);
+  return apart && !(p->writes && is_shared(p, arguments));
 }
 
 /* The leaf's address. REPLAY_DONE: it is there. */
