@@ -136,7 +136,7 @@ end
 
 -- What there is after each call; an error ends it.
 local function tell(list, n, seed, compiled)
-  local function random(...) return math.random(...) end
+  local random = math.random
   math.randomseed(seed)
   mg.seed(seed)
   local world, lines, kept = new_world(random), {}, {}
